@@ -1,0 +1,413 @@
+//! `Cookie`, the value a user sees, and its builder.
+
+use std::{
+    borrow::Cow,
+    error, fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    origin::{canonical, stands_alone},
+    parse::{MAX_PAIR, is_control, trim},
+    rules,
+};
+
+/// Milliseconds since 1970, as the wing counts time; a clock before 1970 reads 0.
+pub(super) type Millis = u64;
+/// The expiry of a cookie that has none.
+pub(super) const NEVER: Millis = Millis::MAX;
+
+pub(super) fn to_millis(time: SystemTime) -> Millis {
+    // NEVER is taken, and no calendar reaches it.
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(NEVER).min(NEVER - 1))
+}
+
+pub(super) fn to_time(millis: Millis) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
+}
+
+/// The `SameSite` attribute of a cookie (RFC 6265bis section 4.1.2.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SameSite {
+    /// Only requests made on behalf of the cookie's own site.
+    Strict,
+    /// Those, and top-level navigations from elsewhere.
+    Lax,
+    /// Every request; such a cookie must be `Secure`.
+    None,
+}
+
+/// What makes up a cookie besides its times; shared between a jar and the values it gives out.
+pub(super) struct Data {
+    /// `name=value` (a nameless cookie's bare value), then domain, then path.
+    text: Box<[u8]>,
+    name: u16,
+    pair: u16,
+    domain: u16,
+    pub(super) flags: Flags,
+    pub(super) created: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flags {
+    pub(super) host_only: bool,
+    pub(super) secure: bool,
+    pub(super) http_only: bool,
+    pub(super) partitioned: bool,
+    pub(super) same_site: Option<SameSite>,
+}
+
+impl Data {
+    /// The parts must fit: `rules` bounds name and value, `http::Uri` and DNS the rest.
+    pub(super) fn new(name: &[u8], value: &[u8], domain: &str, path: &str, flags: Flags, created: Millis) -> Self {
+        let equals: &[u8] = if name.is_empty() { b"" } else { b"=" };
+        let text: Box<[u8]> = [name, equals, value, domain.as_bytes(), path.as_bytes()].concat().into();
+        let short = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
+        Self {
+            name: short(name.len()),
+            pair: short(name.len() + equals.len() + value.len()),
+            domain: short(domain.len()),
+            text,
+            flags,
+            created,
+        }
+    }
+
+    pub(super) fn name(&self) -> &[u8] {
+        &self.text[..usize::from(self.name)]
+    }
+
+    /// As it stands in a `Cookie` header.
+    pub(super) fn pair(&self) -> &[u8] {
+        &self.text[..usize::from(self.pair)]
+    }
+
+    pub(super) fn value(&self) -> &[u8] {
+        let start = usize::from(self.name) + usize::from(self.name > 0);
+        &self.text[start..usize::from(self.pair)]
+    }
+
+    pub(super) fn domain(&self) -> &str {
+        let start = usize::from(self.pair);
+        // Made of a `str` in `new`, and cut where it was joined.
+        str::from_utf8(&self.text[start..start + usize::from(self.domain)]).unwrap_or_default()
+    }
+
+    pub(super) fn path(&self) -> &str {
+        str::from_utf8(&self.text[usize::from(self.pair) + usize::from(self.domain)..]).unwrap_or_default()
+    }
+
+    pub(super) fn path_len(&self) -> usize {
+        self.text.len() - usize::from(self.pair) - usize::from(self.domain)
+    }
+
+    pub(super) fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Name, domain, host-only flag and path (COOKIE identity of RFC 6265bis section 5.7, step 23).
+    pub(super) fn same_identity(&self, other: &Self) -> bool {
+        self.flags.host_only == other.flags.host_only
+            && self.name() == other.name()
+            && self.text[usize::from(self.pair)..] == other.text[usize::from(other.pair)..]
+            && self.domain == other.domain
+    }
+
+    /// Same identity assumed: whether nothing but the times can differ.
+    pub(super) fn same_content(&self, other: &Self) -> bool {
+        self.flags == other.flags && self.value() == other.value()
+    }
+
+    pub(super) fn with_created(&self, created: Millis) -> Self {
+        Self { text: self.text.clone(), created, ..*self }
+    }
+
+    pub(super) fn as_host_only(&self) -> Self {
+        let flags = Flags { host_only: true, ..self.flags };
+        Self { text: self.text.clone(), flags, ..*self }
+    }
+}
+
+/// A cookie as a jar holds it: a snapshot, cheap to clone.
+///
+/// Its `Debug` names the cookie and where it belongs, never its value.
+///
+/// ```
+/// use tower_outbound::cookie::{Cookie, CookieJar};
+///
+/// let jar = CookieJar::new();
+/// jar.insert(Cookie::builder("theme", "dark").domain("example.com").secure(true).build()?);
+///
+/// let cookie = jar.get("theme")?.expect("it was just inserted");
+/// assert_eq!((cookie.value(), cookie.domain(), cookie.path()), ("dark".into(), "example.com", "/"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Cookie {
+    pub(super) data: Arc<Data>,
+    pub(super) expires: Millis,
+    pub(super) last_access: Millis,
+}
+
+impl Cookie {
+    /// Starts a cookie that no server sent. It must be given a [`domain`](CookieBuilder::domain).
+    ///
+    /// Default: sent to the domain and its subdomains, for every path, over any scheme, until the session ends.
+    pub fn builder(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> CookieBuilder {
+        CookieBuilder {
+            name: name.as_ref().to_vec(),
+            value: value.as_ref().to_vec(),
+            domain: String::new(),
+            path: "/".to_owned(),
+            flags: Flags { host_only: false, secure: false, http_only: false, partitioned: false, same_site: None },
+            expires: NEVER,
+        }
+    }
+
+    /// The name; empty for a nameless cookie. Bytes that are not UTF-8 are shown as U+FFFD.
+    #[must_use]
+    pub fn name(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.data.name())
+    }
+
+    /// The value as it was sent, neither decoded nor unquoted. Bytes that are not UTF-8 are shown as U+FFFD.
+    #[must_use]
+    pub fn value(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.data.value())
+    }
+
+    /// The value, byte for byte.
+    #[must_use]
+    pub fn value_bytes(&self) -> &[u8] {
+        self.data.value()
+    }
+
+    /// The domain, lower case and without a leading dot.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.data.domain()
+    }
+
+    /// Whether it goes to [`domain`](Self::domain) alone, not to its subdomains (RFC 6265bis: host-only-flag).
+    #[must_use]
+    pub fn host_only(&self) -> bool {
+        self.data.flags.host_only
+    }
+
+    /// The path below which it is sent.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.data.path()
+    }
+
+    /// Whether it is sent over secure connections alone.
+    #[must_use]
+    pub fn secure(&self) -> bool {
+        self.data.flags.secure
+    }
+
+    /// Whether the server asked that scripts do not see it. A client without scripts sends it like any other.
+    #[must_use]
+    pub fn http_only(&self) -> bool {
+        self.data.flags.http_only
+    }
+
+    /// The `SameSite` attribute; `None` where there was none that is known.
+    #[must_use]
+    pub fn same_site(&self) -> Option<SameSite> {
+        self.data.flags.same_site
+    }
+
+    /// Whether the server asked for a partitioned cookie. Stored and reported: this client has no partitions.
+    #[must_use]
+    pub fn partitioned(&self) -> bool {
+        self.data.flags.partitioned
+    }
+
+    /// When it expires; `None` for a session cookie.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        (self.expires != NEVER).then(|| to_time(self.expires))
+    }
+
+    /// When it was first stored. A new value does not change it.
+    #[must_use]
+    pub fn created(&self) -> SystemTime {
+        to_time(self.data.created)
+    }
+
+    /// When it was last sent or stored, as of this snapshot.
+    #[must_use]
+    pub fn last_access(&self) -> SystemTime {
+        to_time(self.last_access)
+    }
+}
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cookie")
+            .field("name", &self.name())
+            .field("domain", &self.domain())
+            .field("path", &self.path())
+            .field("flags", &self.data.flags)
+            .field("expires", &self.expires())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`Cookie`] that no server sent.
+#[derive(Clone)]
+#[must_use]
+pub struct CookieBuilder {
+    name: Vec<u8>,
+    value: Vec<u8>,
+    domain: String,
+    path: String,
+    flags: Flags,
+    expires: Millis,
+}
+
+impl CookieBuilder {
+    /// The domain it belongs to, as the `Domain` attribute: with its subdomains, unless
+    /// [`host_only`](Self::host_only) is set. Required. One leading dot is dropped.
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = domain.into();
+        self
+    }
+
+    /// Whether subdomains are left out. Default: false. Addresses and single labels are host-only whatever this says.
+    pub const fn host_only(mut self, host_only: bool) -> Self {
+        self.flags.host_only = host_only;
+        self
+    }
+
+    /// The path below which it is sent. Default: `/`.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Whether it is for secure connections alone. Default: false.
+    pub const fn secure(mut self, secure: bool) -> Self {
+        self.flags.secure = secure;
+        self
+    }
+
+    /// The `HttpOnly` attribute. Default: false.
+    pub const fn http_only(mut self, http_only: bool) -> Self {
+        self.flags.http_only = http_only;
+        self
+    }
+
+    /// The `SameSite` attribute. Default: none.
+    pub const fn same_site(mut self, same_site: SameSite) -> Self {
+        self.flags.same_site = Some(same_site);
+        self
+    }
+
+    /// The `Partitioned` attribute. Default: false.
+    pub const fn partitioned(mut self, partitioned: bool) -> Self {
+        self.flags.partitioned = partitioned;
+        self
+    }
+
+    /// When it expires; a jar keeps no cookie for more than 400 days. Default: a session cookie.
+    pub fn expires(mut self, at: SystemTime) -> Self {
+        self.expires = to_millis(at);
+        self
+    }
+
+    /// Checks what was given and makes the cookie.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidCookie`] says which part a server could not have set or a `Cookie` header could not carry.
+    pub fn build(self) -> Result<Cookie, InvalidCookie> {
+        check_pair(&self.name, &self.value)?;
+        let domain = self.domain.strip_prefix('.').unwrap_or(&self.domain);
+        let well_formed =
+            |domain: &str| domain.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#\\".contains(&byte));
+        let domain = canonical(domain)
+            .filter(|domain| well_formed(domain) && domain.len() <= usize::from(u8::MAX))
+            .ok_or(InvalidCookie::Domain)?;
+        if !self.path.starts_with('/')
+            || self.path.len() > 1024
+            || self.path.bytes().any(|b| is_control(b) || b == b';')
+        {
+            return Err(InvalidCookie::Path);
+        }
+        let mut flags = self.flags;
+        flags.host_only |= stands_alone(&domain);
+        rules::prefixes(&self.name, &self.value, flags, self.path == "/").map_err(InvalidCookie::Rule)?;
+        let now = to_millis(SystemTime::now());
+        Ok(Cookie {
+            data: Arc::new(Data::new(&self.name, &self.value, &domain, &self.path, flags, now)),
+            expires: self.expires,
+            last_access: now,
+        })
+    }
+}
+
+impl fmt::Debug for CookieBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieBuilder")
+            .field("name", &String::from_utf8_lossy(&self.name))
+            .field("domain", &self.domain)
+            .field("path", &self.path)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a name and value, or a built cookie, can be no cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidCookie {
+    /// No name and no value, or no pair at all.
+    Empty,
+    /// The name holds a control character, `=` or `;`, or begins or ends with white space.
+    Name,
+    /// The value holds a control character or `;`, or begins or ends with white space.
+    Value,
+    /// Name and value are longer than 4,096 bytes together.
+    TooLong,
+    /// No domain, or one that no host can have.
+    Domain,
+    /// The path does not begin with a slash, holds a control character or `;`, or is longer than 1,024 bytes.
+    Path,
+    /// A rule forbids it.
+    Rule(super::Rejection),
+}
+
+impl fmt::Display for InvalidCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "a cookie needs a name or a value",
+            Self::Name => "a cookie's name cannot hold control characters, `=`, `;` or outer white space",
+            Self::Value => "a cookie's value cannot hold control characters, `;` or outer white space",
+            Self::TooLong => "a cookie's name and value are at most 4096 bytes together",
+            Self::Domain => "a cookie needs the domain of a host, such as `example.com`",
+            Self::Path => "a cookie's path begins with `/`, has at most 1024 bytes and no `;` or control character",
+            Self::Rule(rejection) => return rejection.fmt(f),
+        })
+    }
+}
+
+impl error::Error for InvalidCookie {}
+
+/// What a `Cookie` header can carry so that the server reads the same name and value again.
+pub(super) fn check_pair(name: &[u8], value: &[u8]) -> Result<(), InvalidCookie> {
+    let plain = |text: &[u8]| trim(text) == text && !text.iter().any(|&byte| is_control(byte) || byte == b';');
+    if name.is_empty() && value.is_empty() {
+        Err(InvalidCookie::Empty)
+    } else if !plain(name) || name.contains(&b'=') {
+        Err(InvalidCookie::Name)
+    } else if !plain(value) {
+        Err(InvalidCookie::Value)
+    } else if name.len() + value.len() > MAX_PAIR {
+        Err(InvalidCookie::TooLong)
+    } else {
+        Ok(())
+    }
+}

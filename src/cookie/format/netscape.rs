@@ -1,0 +1,132 @@
+//! cookies.txt: a cookie a line, seven fields between tabs.
+
+use std::{
+    io::{self, BufWriter, Write},
+    sync::Arc,
+};
+
+use super::{
+    super::{
+        cookie::{Cookie, Data, Flags, Millis, NEVER, check_pair},
+        origin::{canonical, stands_alone},
+    },
+    ReadError,
+};
+
+/// Python's `MozillaCookieJar` reads no file without this line.
+const HEADER: &[u8] = b"# Netscape HTTP Cookie File\n# Written by tower-outbound. Edit with care.\n\n";
+const HTTP_ONLY: &[u8] = b"#HttpOnly_";
+
+pub(super) fn read(text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let mut cookies = Vec::new();
+    for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (line, http_only) = match line.strip_prefix(HTTP_ONLY) {
+            Some(rest) => (rest, true),
+            None => (line, false),
+        };
+        if !http_only && (line.starts_with(b"#") || line.trim_ascii().is_empty()) {
+            continue;
+        }
+        let cookie = cookie(line, http_only, now).map_err(|reason| ReadError::Line { line: number + 1, reason })?;
+        cookies.push(cookie);
+    }
+    Ok(cookies)
+}
+
+fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
+    let mut fields = line.splitn(7, |&byte| byte == b'\t');
+    let mut field = || fields.next().ok_or("expected seven fields between tabs");
+    let (domain, subdomains, path) = (field()?, field()?, field()?);
+    let (secure, expires, name) = (field()?, field()?, field()?);
+    // curl leaves the last field out where the value is empty.
+    let value = fields.next().unwrap_or_default();
+
+    let text = |bytes| str::from_utf8(bytes).ok();
+    let domain = text(domain.strip_prefix(b".").unwrap_or(domain))
+        .filter(|domain| domain.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/'))
+        .and_then(canonical)
+        .ok_or("the domain is not that of a host")?;
+    let path = text(path)
+        .filter(|path| path.starts_with('/') || path.is_empty())
+        .ok_or("the path does not begin with a slash")?;
+    let path = if path.is_empty() { "/" } else { path };
+    if domain.len() + path.len() > usize::from(u16::MAX) / 2 {
+        return Err("domain and path are too long");
+    }
+    check_pair(name, value).map_err(|_| "no cookie can have this name and value")?;
+    let flags = Flags {
+        host_only: !flag(subdomains)? || stands_alone(&domain),
+        secure: flag(secure)?,
+        http_only,
+        partitioned: false,
+        same_site: None,
+    };
+    Ok(Cookie {
+        data: Arc::new(Data::new(name, value, &domain, path, flags, now)),
+        expires: expiry(expires)?,
+        last_access: now,
+    })
+}
+
+fn flag(field: &[u8]) -> Result<bool, &'static str> {
+    if field.eq_ignore_ascii_case(b"true") {
+        Ok(true)
+    } else if field.eq_ignore_ascii_case(b"false") {
+        Ok(false)
+    } else {
+        Err("expected TRUE or FALSE in the second and fourth field")
+    }
+}
+
+/// Seconds since 1970, of which some writers give fractions; empty or 0 is a session cookie.
+fn expiry(field: &[u8]) -> Result<Millis, &'static str> {
+    let wrong = "the expiry in the fifth field is no number of seconds";
+    let text = str::from_utf8(field).map_err(|_| wrong)?;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let whole = match digits.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|byte| byte.is_ascii_digit()) => whole,
+        Some(_) => return Err(wrong),
+        None => digits,
+    };
+    if !whole.bytes().all(|byte| byte.is_ascii_digit()) || (whole.is_empty() && !text.is_empty()) {
+        return Err(wrong);
+    }
+    let seconds =
+        whole.bytes().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+    Ok(match seconds {
+        0 => NEVER,
+        _ if negative => 0,
+        seconds => seconds.saturating_mul(1000).min(NEVER - 1),
+    })
+}
+
+pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+    let mut sink = BufWriter::new(sink);
+    sink.write_all(HEADER)?;
+    for cookie in cookies {
+        let data = &cookie.data;
+        if data.name().contains(&b'\t') || data.path().contains(['\t', '\n', '\r']) {
+            continue;
+        }
+        if data.flags.http_only {
+            sink.write_all(HTTP_ONLY)?;
+        }
+        // Readers disagree on whether the dot or the flag counts, and Python insists that they agree.
+        let (dot, subdomains) = if data.flags.host_only { ("", "FALSE") } else { (".", "TRUE") };
+        let secure = if data.flags.secure { "TRUE" } else { "FALSE" };
+        // A session cookie's 0 is read as one by all but old Pythons. A second begun counts whole, so that no cookie
+        // that lives on is written as gone.
+        let expires = if cookie.expires == NEVER { 0 } else { cookie.expires.div_ceil(1000).max(1) };
+        write!(sink, "{dot}{}\t{subdomains}\t{}\t{secure}\t{expires}\t", data.domain(), data.path())?;
+        sink.write_all(data.name())?;
+        sink.write_all(b"\t")?;
+        sink.write_all(data.value())?;
+        sink.write_all(b"\n")?;
+    }
+    sink.flush()
+}

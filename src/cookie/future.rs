@@ -1,0 +1,72 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Method, Response, Uri, header::SET_COOKIE};
+use pin_project_lite::pin_project;
+
+use super::storage::{CookieContext, CookieStorage};
+
+pin_project! {
+    /// The response of a [`CookieService`](super::CookieService).
+    pub struct ResponseFuture<F, J> {
+        #[pin]
+        inner: F,
+        exchange: Option<Exchange<J>>,
+    }
+}
+
+/// What the response's cookies are judged by.
+pub(super) struct Exchange<J> {
+    pub(super) storage: Arc<J>,
+    pub(super) uri: Uri,
+    pub(super) method: Method,
+    pub(super) store: bool,
+}
+
+impl<J> Exchange<J> {
+    pub(super) const fn context(&self) -> CookieContext<'_> {
+        CookieContext::new(&self.uri, &self.method)
+    }
+}
+
+impl<F, J> ResponseFuture<F, J> {
+    pub(super) const fn new(inner: F, exchange: Option<Exchange<J>>) -> Self {
+        Self { inner, exchange }
+    }
+}
+
+impl<F, J, RB, E> Future for ResponseFuture<F, J>
+where
+    F: Future<Output = Result<Response<RB>, E>>,
+    J: CookieStorage,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        if let Some(exchange) = this.exchange.take()
+            && response.headers().contains_key(SET_COOKIE)
+        {
+            let (context, headers) = (exchange.context(), response.headers());
+            let cookies = if exchange.store {
+                exchange.storage.store_response(&context, headers)
+            } else {
+                exchange.storage.inspect_response(&context, headers)
+            };
+            response.extensions_mut().insert(cookies);
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl<F, J> fmt::Debug for ResponseFuture<F, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+use std::sync::Arc;
+
+use http::Uri;
+use tower_layer::Layer;
+
+use super::{control::UserCookies, jar::CookieJar, service::CookieService};
+
+/// Sends a jar's cookies with each request, and stores those of each response.
+///
+/// The URI decides whose cookies they are, never a `Host` header. A request without an absolute URI has no cookies,
+/// unless [`default_origin`](Self::default_origin) says where it goes.
+///
+/// Stands inside whatever sends a request again: redirects and retries each then send what the answer before set.
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_outbound::cookie::{CookieJar, CookieLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let jar = CookieJar::new();
+/// let client = CookieLayer::new(jar.clone()).layer(service_fn(|_request: Request<()>| async {
+///     Response::builder().header("set-cookie", "id=42; Path=/").body(())
+/// }));
+/// client.oneshot(Request::get("https://example.com/login").body(())?).await?;
+/// assert_eq!(jar.header(&"https://example.com/".parse()?).unwrap(), "id=42");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct CookieLayer<J = CookieJar> {
+    storage: Arc<J>,
+    default_origin: Option<Uri>,
+    user_cookies: UserCookies,
+}
+
+impl CookieLayer<CookieJar> {
+    /// Works with `jar`; every service it makes shares it.
+    #[must_use]
+    pub fn new(jar: CookieJar) -> Self {
+        Self::with_storage(jar)
+    }
+}
+
+impl<J> CookieLayer<J> {
+    /// Works with cookies kept elsewhere: any [`CookieStorage`](super::CookieStorage).
+    #[must_use]
+    pub fn with_storage(storage: J) -> Self {
+        Self { storage: Arc::new(storage), default_origin: None, user_cookies: UserCookies::default() }
+    }
+
+    /// Scheme and authority of requests whose URI is relative, for clients that add them further in. The request
+    /// itself is not changed.
+    ///
+    /// Default: none, and such requests have no cookies.
+    #[must_use]
+    pub fn default_origin(mut self, origin: Uri) -> Self {
+        self.default_origin = Some(origin);
+        self
+    }
+
+    /// What becomes of a `Cookie` header that the caller set. Default: [`UserCookies::Merge`].
+    #[must_use]
+    pub fn user_cookies(mut self, user_cookies: UserCookies) -> Self {
+        self.user_cookies = user_cookies;
+        self
+    }
+}
+
+/// A new, empty jar.
+impl Default for CookieLayer<CookieJar> {
+    fn default() -> Self {
+        Self::new(CookieJar::new())
+    }
+}
+
+impl<J> Clone for CookieLayer<J> {
+    fn clone(&self) -> Self {
+        Self {
+            storage: Arc::clone(&self.storage),
+            default_origin: self.default_origin.clone(),
+            user_cookies: self.user_cookies,
+        }
+    }
+}
+
+impl<S, J> Layer<S> for CookieLayer<J> {
+    type Service = CookieService<S, J>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CookieService {
+            inner,
+            storage: Arc::clone(&self.storage),
+            default_origin: self.default_origin.clone(),
+            user_cookies: self.user_cookies,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! How much a jar holds and sends.
+
+/// Bounds of a jar, so that no server can fill it, crowd out another site or make a header that servers refuse.
+///
+/// ```
+/// use tower_outbound::cookie::{CookieJar, CookieLimits};
+///
+/// let jar = CookieJar::builder().limits(CookieLimits { per_domain: 50, ..CookieLimits::default() }).build();
+/// # let _ = jar;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CookieLimits {
+    /// Most cookies of one registrable domain, its subdomains included. Default: 180. Past it go expired cookies, then
+    /// those that are not `Secure`, then the rest, of each the least recently used first.
+    pub per_domain: usize,
+    /// Most cookies in all. Default: 50,000. Past it go expired cookies, then those never sent, then the rest, of each
+    /// the least recently used first; up to a sixteenth goes at once.
+    pub total: usize,
+    /// Most bytes of names, values, domains and paths in all. Default: 16 MiB. Evicts as [`total`](Self::total) does.
+    pub bytes: usize,
+    /// Most cookies stored from one response; later ones are rejected. Default: 50.
+    pub per_response: usize,
+    /// Longest `Cookie` header, in bytes. Default: 8,190. The least recently used cookies are left out; none is cut.
+    pub header_bytes: usize,
+    /// Most cookies in one header. Default: 150. The least recently used are left out.
+    pub header_cookies: usize,
+}
+
+impl Default for CookieLimits {
+    fn default() -> Self {
+        Self {
+            per_domain: 180,
+            total: 50_000,
+            bytes: 16 * 1024 * 1024,
+            per_response: 50,
+            header_bytes: 8_190,
+            header_cookies: 150,
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! `Set-Cookie` and cookie-date, as RFC 6265bis section 5 reads them: bytes in, slices of the same bytes out.
+
+use super::cookie::SameSite;
+
+/// Longest name and value together (RFC 6265bis section 5.6, step 5).
+pub(super) const MAX_PAIR: usize = 4096;
+/// Longest attribute value; a longer attribute is ignored (RFC 6265bis section 5.6).
+const MAX_ATTRIBUTE: usize = 1024;
+
+/// One `Set-Cookie` field value, split but not judged.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SetCookie<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// Seconds since 1970; may be negative.
+    pub(super) expires: Option<i64>,
+    /// Seconds from now; zero and below mean at once.
+    pub(super) max_age: Option<i64>,
+    /// Without the leading dot; empty is as good as absent.
+    pub(super) domain: &'a [u8],
+    /// `None`: absent, empty or not starting with a slash.
+    pub(super) path: Option<&'a [u8]>,
+    pub(super) secure: bool,
+    pub(super) http_only: bool,
+    pub(super) partitioned: bool,
+    pub(super) same_site: Option<SameSite>,
+}
+
+/// Why a line is no cookie at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unparsable {
+    ControlCharacter,
+    TooLong,
+    Empty,
+}
+
+/// Splits one `Set-Cookie` value (RFC 6265bis section 5.6).
+pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
+    if line.iter().copied().any(is_control) {
+        return Err(Unparsable::ControlCharacter);
+    }
+    let mut parts = line.split(|&byte| byte == b';');
+    let (name, value) = name_and_value(parts.next().unwrap_or_default());
+    if name.len() + value.len() > MAX_PAIR {
+        return Err(Unparsable::TooLong);
+    }
+    if name.is_empty() && value.is_empty() {
+        return Err(Unparsable::Empty);
+    }
+    let mut cookie = SetCookie { name, value, ..SetCookie::default() };
+    for part in parts {
+        let (name, value) = attribute(part);
+        if value.len() <= MAX_ATTRIBUTE {
+            cookie.apply(name, value);
+        }
+    }
+    Ok(cookie)
+}
+
+/// The name of the cookie that a line means, for a report on a line that was refused.
+pub(super) fn name_of(line: &[u8]) -> &[u8] {
+    name_and_value(line.split(|&byte| byte == b';').next().unwrap_or_default()).0
+}
+
+impl<'a> SetCookie<'a> {
+    fn apply(&mut self, name: &[u8], value: &'a [u8]) {
+        if name.eq_ignore_ascii_case(b"expires") {
+            self.expires = date(value).or(self.expires);
+        } else if name.eq_ignore_ascii_case(b"max-age") {
+            self.max_age = delta_seconds(value).or(self.max_age);
+        } else if name.eq_ignore_ascii_case(b"domain") {
+            self.domain = value.strip_prefix(b".").unwrap_or(value);
+        } else if name.eq_ignore_ascii_case(b"path") {
+            self.path = value.starts_with(b"/").then_some(value);
+        } else if name.eq_ignore_ascii_case(b"secure") {
+            self.secure = true;
+        } else if name.eq_ignore_ascii_case(b"httponly") {
+            self.http_only = true;
+        } else if name.eq_ignore_ascii_case(b"partitioned") {
+            self.partitioned = true;
+        } else if name.eq_ignore_ascii_case(b"samesite") {
+            self.same_site = if value.eq_ignore_ascii_case(b"strict") {
+                Some(SameSite::Strict)
+            } else if value.eq_ignore_ascii_case(b"lax") {
+                Some(SameSite::Lax)
+            } else if value.eq_ignore_ascii_case(b"none") {
+                Some(SameSite::None)
+            } else {
+                None
+            };
+        }
+    }
+}
+
+/// `%x00-08 / %x0A-1F / %x7F`: every control character but the tab.
+pub(super) const fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}
+
+/// Spaces and tabs off both ends; nothing else is white space here.
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// A pair without `=` is a nameless cookie's value.
+fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
+    match pair.iter().position(|&byte| byte == b'=') {
+        Some(at) => (trim(&pair[..at]), trim(&pair[at + 1..])),
+        None => (&[], trim(pair)),
+    }
+}
+
+/// An attribute without `=` is a name without a value.
+fn attribute(part: &[u8]) -> (&[u8], &[u8]) {
+    match part.iter().position(|&byte| byte == b'=') {
+        Some(at) => (trim(&part[..at]), trim(&part[at + 1..])),
+        None => (trim(part), &[]),
+    }
+}
+
+/// `Max-Age` (RFC 6265bis section 5.6.2): digits after an optional minus; what no `i64` holds saturates.
+fn delta_seconds(value: &[u8]) -> Option<i64> {
+    let (negative, digits) = match value {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let seconds =
+        digits.iter().fold(0_i64, |sum, digit| sum.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
+    Some(if negative { -seconds } else { seconds })
+}
+
+/// A cookie-date as seconds since 1970 (RFC 6265bis section 5.1.1): tokens in any order, the first of each kind counts.
+pub(super) fn date(value: &[u8]) -> Option<i64> {
+    let (mut time, mut day, mut month, mut year) = (None, None, None, None);
+    for token in value.split(|&byte| is_date_delimiter(byte)) {
+        if token.is_empty() {
+            continue;
+        }
+        if time.is_none() {
+            time = clock_time(token);
+            if time.is_some() {
+                continue;
+            }
+        }
+        if day.is_none() {
+            day = number(token, 1, 2);
+            if day.is_some() {
+                continue;
+            }
+        }
+        if month.is_none() {
+            month = month_number(token);
+            if month.is_some() {
+                continue;
+            }
+        }
+        if year.is_none() {
+            year = number(token, 2, 4);
+        }
+    }
+    let ((hour, minute, second), day, month) = (time?, day?, month?);
+    let year = match year? {
+        short @ 0..=69 => short + 2000,
+        short @ 70..=99 => short + 1900,
+        long => long,
+    };
+    let in_range = year >= 1601 && hour <= 23 && minute <= 59 && second <= 59;
+    if !in_range || day < 1 || day > days_in_month(year, month) {
+        return None;
+    }
+    Some(days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+const fn is_date_delimiter(byte: u8) -> bool {
+    matches!(byte, 0x09 | 0x20..=0x2f | 0x3b..=0x40 | 0x5b..=0x60 | 0x7b..=0x7e)
+}
+
+/// A number of `least` to `most` digits, after which only a non-digit may follow.
+fn number(token: &[u8], least: usize, most: usize) -> Option<i64> {
+    let digits = token.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits < least || digits > most {
+        return None;
+    }
+    Some(token[..digits].iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
+}
+
+fn clock_time(token: &[u8]) -> Option<(i64, i64, i64)> {
+    let mut fields = token.splitn(3, |&byte| byte == b':');
+    let mut whole = || {
+        let field = fields.next()?;
+        field.iter().all(u8::is_ascii_digit).then(|| number(field, 1, 2))?
+    };
+    let (hour, minute) = (whole()?, whole()?);
+    Some((hour, minute, number(fields.next()?, 1, 2)?))
+}
+
+fn month_number(token: &[u8]) -> Option<i64> {
+    const MONTHS: [&[u8; 3]; 12] =
+        [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
+    let start = token.get(..3)?;
+    let at = MONTHS.iter().position(|month| start.eq_ignore_ascii_case(*month))?;
+    i64::try_from(at).ok().map(|at| at + 1)
+}
+
+const fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days of the proleptic Gregorian calendar, counted in years that begin in March so that the leap day comes last.
+const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_read_by_their_tokens_not_by_their_layout() {
+        let rows: &[(&str, Option<i64>)] = &[
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Thu, 1 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Wed, 31 Dec 1969 23:59:59 GMT", Some(-1)),
+            ("Tue, 29 Feb 2000 12:00:00 GMT", Some(951_825_600)),
+            ("Mon, 29 Feb 2100 12:00:00 GMT", None),
+            ("Sun, 06-Nov-94 08:49:37 GMT", Some(784_111_777)),
+            ("Sun Nov  6 08:49:37 1994", Some(784_111_777)),
+            ("08:49:37 1994 Nov 6", Some(784_111_777)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(253_402_300_799)),
+            ("Mon, 01 Jan 1601 00:00:00 GMT", Some(-11_644_473_600)),
+            ("Sun, 31 Dec 1600 23:59:59 GMT", None),
+            ("Thu, 32 Jan 2020 00:00:00 GMT", None),
+            ("Thu, 10 Jan 2020 24:00:00 GMT", None),
+            ("Thu, 10 Jan 2020 00:00:00.123 GMT", Some(1_578_614_400)),
+            ("Thu, 10 Jan 12020 00:00:00 GMT", None),
+            ("Thu, 10 Jan 2020", None),
+            ("", None),
+        ];
+        let wrong: Vec<_> = rows.iter().filter(|(text, want)| date(text.as_bytes()) != *want).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn max_age_is_digits_and_saturates() {
+        let rows: &[(&str, Option<i64>)] = &[
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("60", Some(60)),
+            ("99999999999999999999999999999999999999999", Some(i64::MAX)),
+            ("-99999999999999999999999999999999999999999", Some(-i64::MAX)),
+            ("", None),
+            ("-", None),
+            ("+1", None),
+            ("9e30", None),
+            ("1.0", None),
+            ("0x10", None),
+        ];
+        let wrong: Vec<_> = rows.iter().filter(|(text, want)| delta_seconds(text.as_bytes()) != *want).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn lines_split_into_pairs_and_attributes() {
+        type Row<'a> = (&'a [u8], Result<(&'a [u8], &'a [u8]), Unparsable>);
+        let rows: &[Row<'_>] = &[
+            (b"a=1", Ok((b"a", b"1"))),
+            (b"\t a \t=\t 1 ; Path=/", Ok((b"a", b"1"))),
+            (b"a=b=c", Ok((b"a", b"b=c"))),
+            (b"\"a\"=\"1\"", Ok((b"\"a\"", b"\"1\""))),
+            (b"alone", Ok((b"", b"alone"))),
+            (b"=x=y", Ok((b"", b"x=y"))),
+            (b"a=%3B", Ok((b"a", b"%3B"))),
+            (b"a=\xe9", Ok((b"a", b"\xe9"))),
+            (b"a=x\ty", Ok((b"a", b"x\ty"))),
+            (b"a=", Ok((b"a", b""))),
+            (b"", Err(Unparsable::Empty)),
+            (b"=", Err(Unparsable::Empty)),
+            (b"; a=1", Err(Unparsable::Empty)),
+            (b"a=1\x00", Err(Unparsable::ControlCharacter)),
+            (b"a=1; Path=/\x7f", Err(Unparsable::ControlCharacter)),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(line, want)| set_cookie(line).map(|cookie| (cookie.name, cookie.value)) != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_last_attribute_wins_and_an_overlong_one_is_ignored() {
+        let long = format!("a=1; Path=/x; Path=/{}", "y".repeat(MAX_ATTRIBUTE));
+        assert_eq!(set_cookie(long.as_bytes()).unwrap().path, Some(&b"/x"[..]));
+        let cookie =
+            set_cookie(b"a=1; Path=/x; PATH=y; Domain=a.b; domain=; SameSite=Lax; samesite=what; Secure=no").unwrap();
+        assert_eq!((cookie.path, cookie.domain, cookie.same_site, cookie.secure), (None, &b""[..], None, true));
+        let cookie =
+            set_cookie(b"a=1; Max-Age=5; Max-Age=; Expires=Thu, 1 Jan 1970 00:00:00 GMT; Expires=soon").unwrap();
+        assert_eq!((cookie.max_age, cookie.expires), (Some(5), Some(0)));
+    }
+}

@@ -1,0 +1,321 @@
+//! Which cookie may be stored, and why not (RFC 6265bis section 5.7).
+
+use std::{error, fmt};
+
+use super::{
+    cookie::{Data, Flags, Millis, NEVER, SameSite},
+    origin::{Origin, canonical, domain_match, stands_alone},
+    parse::{self, SetCookie, Unparsable},
+    suffix::PublicSuffixes,
+};
+
+/// No cookie lives longer: 400 days (RFC 6265bis section 5.5).
+const MAX_LIFETIME: Millis = 400 * 24 * 60 * 60 * 1000;
+
+/// Why a cookie was not stored.
+///
+/// Every rule is one of RFC 6265bis section 5.7, but for the limits, which are the jar's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The line holds a control character.
+    ControlCharacter,
+    /// Name and value are longer than 4,096 bytes together.
+    TooLong,
+    /// There is neither a name nor a value.
+    Empty,
+    /// The URI has no scheme or no host that a cookie could belong to.
+    NoHost,
+    /// The `Domain` attribute is not ASCII; it would have to be an A-label (`xn--...`).
+    NonAsciiDomain,
+    /// The host does not lie in the `Domain`.
+    DomainMismatch,
+    /// The `Domain` is a public suffix, such as `com` or `co.uk`.
+    PublicSuffix,
+    /// `Secure`, but the origin is not.
+    InsecureOrigin,
+    /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`.
+    ShadowsSecure,
+    /// `SameSite=None` without `Secure`.
+    SameSiteNone,
+    /// The name begins with `__Secure-`, but the cookie is not `Secure`.
+    SecurePrefix,
+    /// The name begins with `__Host-`, but the cookie is not `Secure`, host-only and for the path `/`.
+    HostPrefix,
+    /// The name begins with `__Http-` or `__Host-Http-`, but the cookie is not `Secure` and `HttpOnly`.
+    HttpPrefix,
+    /// A nameless cookie whose value would be read as a prefixed name.
+    NamelessPrefix,
+    /// The response set more cookies than [`CookieLimits::per_response`](super::CookieLimits::per_response).
+    TooMany,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ControlCharacter => "it holds a control character",
+            Self::TooLong => "name and value are longer than 4096 bytes",
+            Self::Empty => "it has neither name nor value",
+            Self::NoHost => "the URI has no scheme or no host",
+            Self::NonAsciiDomain => "its domain is not ASCII",
+            Self::DomainMismatch => "its domain does not cover the host",
+            Self::PublicSuffix => "its domain is a public suffix",
+            Self::InsecureOrigin => "it is Secure, but its origin is not",
+            Self::ShadowsSecure => "a non-secure origin may not touch a Secure cookie",
+            Self::SameSiteNone => "SameSite=None needs Secure",
+            Self::SecurePrefix => "the prefix __Secure- needs Secure",
+            Self::HostPrefix => "the prefix __Host- needs Secure, Path=/ and no Domain",
+            Self::HttpPrefix => "the prefixes __Http- and __Host-Http- need Secure and HttpOnly",
+            Self::NamelessPrefix => "a nameless cookie may not pose as a prefixed one",
+            Self::TooMany => "the response sets too many cookies",
+        })
+    }
+}
+
+impl error::Error for Rejection {}
+
+impl From<Unparsable> for Rejection {
+    fn from(reason: Unparsable) -> Self {
+        match reason {
+            Unparsable::ControlCharacter => Self::ControlCharacter,
+            Unparsable::TooLong => Self::TooLong,
+            Unparsable::Empty => Self::Empty,
+        }
+    }
+}
+
+/// A cookie that may be stored as far as it alone can tell.
+#[derive(Debug)]
+pub(super) struct Admitted<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) value: &'a [u8],
+    pub(super) domain: std::borrow::Cow<'a, str>,
+    pub(super) path: std::borrow::Cow<'a, str>,
+    pub(super) flags: Flags,
+    pub(super) expires: Millis,
+}
+
+impl Admitted<'_> {
+    pub(super) fn to_data(&self, created: Millis) -> Data {
+        Data::new(self.name, self.value, &self.domain, &self.path, self.flags, created)
+    }
+}
+
+/// Judges one `Set-Cookie` line that came from `origin`.
+pub(super) fn admit<'a>(
+    origin: &'a Origin<'_>,
+    line: &'a [u8],
+    suffixes: &PublicSuffixes,
+    now: Millis,
+) -> Result<Admitted<'a>, Rejection> {
+    let cookie = parse::set_cookie(line)?;
+    let domain = domain(origin, cookie.domain, suffixes)?;
+    if cookie.secure && !origin.secure {
+        return Err(Rejection::InsecureOrigin);
+    }
+    let flags = Flags {
+        host_only: domain.is_none(),
+        secure: cookie.secure,
+        http_only: cookie.http_only,
+        partitioned: cookie.partitioned,
+        same_site: cookie.same_site,
+    };
+    // A Domain that only repeats an address makes no difference, so it breaks no __Host- promise.
+    let no_domain = cookie.domain.is_empty() || stands_alone(&origin.host);
+    let for_root = flags.host_only && no_domain && cookie.path == Some(b"/");
+    prefixes(cookie.name, cookie.value, flags, for_root)?;
+    Ok(Admitted {
+        name: cookie.name,
+        value: cookie.value,
+        expires: expiry(&cookie, now),
+        domain: domain.unwrap_or_else(|| origin.host.as_ref().into()),
+        // A path that is not UTF-8 matches no request, and is none the less kept as the server meant it.
+        path: match cookie.path {
+            Some(path) => String::from_utf8_lossy(path),
+            None => origin.default_path().into(),
+        },
+        flags,
+    })
+}
+
+/// The cookie's domain; `None` for a host-only cookie.
+fn domain<'a>(
+    origin: &Origin<'_>,
+    attribute: &'a [u8],
+    suffixes: &PublicSuffixes,
+) -> Result<Option<std::borrow::Cow<'a, str>>, Rejection> {
+    if !attribute.is_ascii() {
+        return Err(Rejection::NonAsciiDomain);
+    }
+    let Some(domain) = str::from_utf8(attribute).ok().and_then(canonical) else {
+        return Ok(None);
+    };
+    let (host_site, domain_site) = (suffixes.site(&origin.host), suffixes.site(&domain));
+    if domain_site.is_suffix {
+        // An address, a single label or a registry's own host keeps the cookie to itself.
+        return if domain == origin.host {
+            Ok(None)
+        } else if domain_match(&origin.host, &domain) {
+            Err(Rejection::PublicSuffix)
+        } else {
+            Err(Rejection::DomainMismatch)
+        };
+    }
+    // Of two names in one registrable domain alone may one set the other's: a suffix can lie between them otherwise.
+    if !domain_match(&origin.host, &domain) || host_site.key != domain_site.key {
+        return Err(Rejection::DomainMismatch);
+    }
+    Ok(Some(domain))
+}
+
+/// The promises that a name's prefix makes (RFC 6265bis section 4.1.3), and `SameSite=None`'s.
+pub(super) fn prefixes(name: &[u8], value: &[u8], flags: Flags, for_root: bool) -> Result<(), Rejection> {
+    let starts = |text: &[u8], prefix: &str| {
+        text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+    };
+    if flags.same_site == Some(SameSite::None) && !flags.secure {
+        return Err(Rejection::SameSiteNone);
+    }
+    if name.is_empty() {
+        let poses = ["__Secure-", "__Host-", "__Http-"].iter().any(|prefix| starts(value, prefix));
+        return if poses { Err(Rejection::NamelessPrefix) } else { Ok(()) };
+    }
+    if !name.starts_with(b"__") {
+        return Ok(());
+    }
+    if starts(name, "__Secure-") && !flags.secure {
+        return Err(Rejection::SecurePrefix);
+    }
+    if starts(name, "__Host-") && !(flags.secure && flags.host_only && for_root) {
+        return Err(Rejection::HostPrefix);
+    }
+    if (starts(name, "__Http-") || starts(name, "__Host-Http-")) && !(flags.secure && flags.http_only) {
+        return Err(Rejection::HttpPrefix);
+    }
+    Ok(())
+}
+
+/// `Max-Age` beats `Expires`; 0 stands for "already over".
+fn expiry(cookie: &SetCookie<'_>, now: Millis) -> Millis {
+    let seconds = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
+    let at = match (cookie.max_age, cookie.expires) {
+        (Some(..=0), _) => 0,
+        (Some(age), _) => now.saturating_add(seconds(age)),
+        (None, Some(at)) => seconds(at),
+        (None, None) => return NEVER,
+    };
+    capped(at, now)
+}
+
+/// The lifetime that is left of `expires` under the cap; a session cookie has none to cap.
+pub(super) fn capped(expires: Millis, now: Millis) -> Millis {
+    if expires == NEVER { NEVER } else { expires.min(now.saturating_add(MAX_LIFETIME)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Millis = 24 * 60 * 60 * 1000;
+    const NOW: Millis = 20_000 * DAY;
+
+    fn judge(uri: &str, line: &[u8]) -> Result<(String, bool, String, Millis), Rejection> {
+        let uri = uri.parse().unwrap();
+        let origin = Origin::of(&uri).ok_or(Rejection::NoHost)?;
+        admit(&origin, line, &PublicSuffixes::Embedded, NOW)
+            .map(|c| (c.domain.to_string(), c.flags.host_only, c.path.to_string(), c.expires))
+    }
+
+    #[test]
+    fn domains_are_covered_by_the_host_or_refused() {
+        use Rejection::*;
+        let rows: &[(&str, &str, Result<(&str, bool), Rejection>)] = &[
+            ("https://www.example.com/", "a=1", Ok(("www.example.com", true))),
+            ("https://www.example.com/", "a=1; Domain=example.com", Ok(("example.com", false))),
+            ("https://www.example.com/", "a=1; Domain=.Example.COM.", Ok(("example.com", false))),
+            ("https://www.example.com/", "a=1; Domain=", Ok(("www.example.com", true))),
+            ("https://www.example.com/", "a=1; Domain=.", Ok(("www.example.com", true))),
+            ("https://example.com/", "a=1; Domain=www.example.com", Err(DomainMismatch)),
+            ("https://example.com/", "a=1; Domain=..example.com", Err(DomainMismatch)),
+            ("https://example.com/", "a=1; Domain=ample.com", Err(DomainMismatch)),
+            ("https://example.com/", "a=1; Domain=com", Err(PublicSuffix)),
+            ("https://example.com./", "a=1; Domain=com", Err(PublicSuffix)),
+            ("https://x.co.uk/", "a=1; Domain=co.UK", Err(PublicSuffix)),
+            ("https://example.com/", "a=1; Domain=co.uk", Err(DomainMismatch)),
+            ("https://example.com/", "a=1; Domain=b\u{fc}cher.example", Err(NonAsciiDomain)),
+            ("https://foo.github.io/", "a=1; Domain=github.io", Err(PublicSuffix)),
+            ("https://github.io/", "a=1; Domain=github.io", Ok(("github.io", true))),
+            ("https://b.s3.amazonaws.com/", "a=1; Domain=amazonaws.com", Err(DomainMismatch)),
+            ("http://10.0.0.1/", "a=1; Domain=10.0.0.1", Ok(("10.0.0.1", true))),
+            ("http://10.0.0.1/", "a=1; Domain=0.0.1", Err(DomainMismatch)),
+            ("http://5.127.1/", "a=1; Domain=127.1", Err(DomainMismatch)),
+            ("http://[::1]/", "a=1; Domain=[0:0::1]", Ok(("[::1]", true))),
+            ("http://localhost/", "a=1; Domain=localhost", Ok(("localhost", true))),
+            ("http://a.localhost/", "a=1; Domain=localhost", Err(PublicSuffix)),
+            ("https://example.com/", "a=1; Domain=__proto__", Err(DomainMismatch)),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(uri, line, want)| (uri, line, judge(uri, line.as_bytes()), want))
+            .filter(|(.., got, want)| {
+                got.as_ref().map(|(domain, host_only, ..)| (domain.as_str(), *host_only)).map_err(|e| *e) != **want
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn secure_and_prefixes_are_promises() {
+        use Rejection::*;
+        let rows: &[(&str, &str, Option<Rejection>)] = &[
+            ("http://h.example/", "a=1; Secure", Some(InsecureOrigin)),
+            ("http://localhost:3000/", "a=1; Secure", None),
+            ("https://h.example/", "a=1; SameSite=None", Some(SameSiteNone)),
+            ("https://h.example/", "a=1; SameSite=None; Secure", None),
+            ("https://h.example/", "__Secure-a=1", Some(SecurePrefix)),
+            ("https://h.example/", "__secure-a=1; Secure", None),
+            ("https://h.example/", "__Host-a=1; Secure; Path=/", None),
+            ("https://h.example/", "__Host-a=1; Secure", Some(HostPrefix)),
+            ("https://h.example/", "__Host-a=1; Path=/", Some(HostPrefix)),
+            ("https://h.example/", "__hOST-a=1; Secure; Path=/; Domain=h.example", Some(HostPrefix)),
+            ("https://10.0.0.1/", "__Host-a=1; Secure; Path=/; Domain=10.0.0.1", None),
+            ("https://h.example/", "__Http-a=1; Secure", Some(HttpPrefix)),
+            ("https://h.example/", "__Http-a=1; Secure; HttpOnly", None),
+            ("https://h.example/", "__Host-Http-a=1; Secure; Path=/", Some(HttpPrefix)),
+            ("https://h.example/", "__Host-Http-a=1; Secure; Path=/; HttpOnly", None),
+            ("https://h.example/", "=__Host-a=1; Secure; Path=/", Some(NamelessPrefix)),
+            ("https://h.example/", "__SECURE-a; Secure", Some(NamelessPrefix)),
+            ("https://h.example/", "__proto__=1", None),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(uri, line, want)| (line, judge(uri, line.as_bytes()).err(), want))
+            .filter(|(_, got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn lifetimes_are_capped_and_max_age_beats_expires() {
+        let rows: &[(&str, Millis)] = &[
+            ("a=1", NEVER),
+            ("a=1; Max-Age=60", NOW + 60_000),
+            ("a=1; Max-Age=60; Expires=Thu, 1 Jan 1970 00:00:00 GMT", NOW + 60_000),
+            ("a=1; Max-Age=0; Expires=Fri, 31 Dec 9999 23:59:59 GMT", 0),
+            ("a=1; Max-Age=-9999999999999999999999999", 0),
+            ("a=1; Max-Age=9999999999999999999999999", NOW + 400 * DAY),
+            ("a=1; Max-Age=9e30", NEVER),
+            ("a=1; Expires=Fri, 31 Dec 9999 23:59:59 GMT", NOW + 400 * DAY),
+            ("a=1; Expires=Thu, 1 Jan 1970 00:00:00 GMT", 0),
+            ("a=1; Expires=Mon, 01 Jan 1601 00:00:00 GMT", 0),
+            ("a=1; Max-Age=; Expires=Thu, 1 Jan 1970 00:00:00 GMT", 0),
+            ("a=1; Expires=soon", NEVER),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(line, want)| (line, judge("http://h/", line.as_bytes()).unwrap().3, want))
+            .filter(|(_, got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The public suffix list: under which names anyone can register, and so which names may not share cookies.
+
+use std::fmt;
+
+use super::origin::stands_alone;
+
+/// Which public suffix list a jar goes by.
+///
+/// A public suffix is a name under which strangers register theirs (`com`, `co.uk`, `github.io`): a cookie for all
+/// of it would reach all of them, so none is stored.
+///
+/// Default: [`Embedded`](Self::Embedded). Source: <https://publicsuffix.org>, RFC 6265bis section 5.7.
+#[derive(Default)]
+#[non_exhaustive]
+pub enum PublicSuffixes {
+    /// The list compiled into this crate, its ICANN and private sections, from the `psl` crate.
+    #[default]
+    Embedded,
+    /// A list that the caller keeps up to date, from the `publicsuffix` crate.
+    Custom(publicsuffix::List),
+    /// No list. A single label (`com`) is refused all the same, but `co.uk` is not: only for networks of one's own.
+    None,
+}
+
+impl fmt::Debug for PublicSuffixes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "Embedded",
+            Self::Custom(_) => "Custom(..)",
+            Self::None => "None",
+        })
+    }
+}
+
+/// Where a canonical host stands among the registrable domains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Site<'a> {
+    /// The registrable domain; the host itself where there is none.
+    pub(super) key: &'a str,
+    /// Whether the host is no more than a public suffix, an address or a single label: its cookies stay its own.
+    pub(super) is_suffix: bool,
+}
+
+impl PublicSuffixes {
+    pub(super) fn site<'a>(&self, host: &'a str) -> Site<'a> {
+        if stands_alone(host) {
+            return Site { key: host, is_suffix: true };
+        }
+        let length = match self {
+            Self::Embedded => psl::domain(host.as_bytes()).map(|domain| domain.as_bytes().len()),
+            Self::Custom(list) => {
+                use publicsuffix::Psl as _;
+                list.domain(host.as_bytes()).map(|domain| domain.as_bytes().len())
+            }
+            Self::None => {
+                let mut dots = host.bytes().rev().enumerate().filter(|(_, byte)| *byte == b'.');
+                dots.next().map(|_| dots.next().map_or(host.len(), |(length, _)| length))
+            }
+        };
+        match length {
+            Some(length) => Site { key: &host[host.len() - length..], is_suffix: false },
+            None => Site { key: host, is_suffix: true },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_host_has_one_site() {
+        let custom: publicsuffix::List = "corp\nsecret.corp\n".parse().unwrap();
+        let custom = PublicSuffixes::Custom(custom);
+        let (embedded, none) = (PublicSuffixes::Embedded, PublicSuffixes::None);
+        let rows = [
+            (&embedded, "a.b.example.com", "example.com", false),
+            (&embedded, "com", "com", true),
+            (&embedded, "x.co.uk", "x.co.uk", false),
+            (&embedded, "co.uk", "co.uk", true),
+            (&embedded, "a.foo.github.io", "foo.github.io", false),
+            (&embedded, "github.io", "github.io", true),
+            (&embedded, "xn--55qx5d.cn", "xn--55qx5d.cn", true),
+            (&embedded, "www.ck", "www.ck", false),
+            (&embedded, "any.ck", "any.ck", true),
+            (&embedded, "host.unknown-tld", "host.unknown-tld", false),
+            (&embedded, "localhost", "localhost", true),
+            (&embedded, "10.0.0.1", "10.0.0.1", true),
+            (&embedded, "[::1]", "[::1]", true),
+            (&embedded, "127.1", "127.1", true),
+            (&embedded, "a..com", "a..com", true),
+            (&custom, "a.b.corp", "b.corp", false),
+            (&custom, "secret.corp", "secret.corp", true),
+            (&none, "a.b.co.uk", "co.uk", false),
+            (&none, "co.uk", "co.uk", false),
+            (&none, "uk", "uk", true),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(list, host, key, is_suffix)| list.site(host) != Site { key, is_suffix: *is_suffix })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
