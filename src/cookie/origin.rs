@@ -16,15 +16,18 @@ pub(super) struct Origin<'a> {
     pub(super) path: &'a str,
     /// https, wss, or a host that is this machine.
     pub(super) secure: bool,
+    /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
+    pub(super) rooted: bool,
 }
 
 impl<'a> Origin<'a> {
     /// `None` for a URI without a host or without a scheme: no cookies in or out.
     pub(super) fn of(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
-        let host = canonical(uri.host()?)?;
+        let spelt = uri.host()?;
+        let host = canonical(spelt)?;
         let secure = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") || is_loopback(&host);
-        Some(Self { host, path: uri.path(), secure })
+        Some(Self { host, path: uri.path(), secure, rooted: spelt.ends_with('.') })
     }
 
     /// RFC 6265bis section 5.1.4: up to, but without, the last slash.

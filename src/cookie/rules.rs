@@ -150,6 +150,10 @@ fn domain<'a>(
     let Some(domain) = str::from_utf8(attribute).ok().and_then(canonical) else {
         return Ok(None);
     };
+    // The suites of browsers and curl agree that `example.com.` is no domain of a host that is spelt without the dot.
+    if attribute.ends_with(b".") && !origin.rooted {
+        return Err(Rejection::DomainMismatch);
+    }
     let (host_site, domain_site) = (suffixes.site(&origin.host), suffixes.site(&domain));
     if domain_site.is_suffix {
         // An address, a single label or a registry's own host keeps the cookie to itself.
@@ -200,8 +204,8 @@ fn expiry(cookie: &SetCookie<'_>, now: Millis) -> Millis {
     let seconds = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
     let at = match (cookie.max_age, cookie.expires) {
         (Some(..=0), _) => 0,
-        (Some(age), _) => now.saturating_add(seconds(age)),
-        (None, Some(at)) => seconds(at),
+        (Some(age), _) => now.saturating_add(seconds(age)).min(NEVER - 1),
+        (None, Some(at)) => seconds(at).min(NEVER - 1),
         (None, None) => return NEVER,
     };
     capped(at, now)
@@ -232,7 +236,9 @@ mod tests {
         let rows: &[(&str, &str, Result<(&str, bool), Rejection>)] = &[
             ("https://www.example.com/", "a=1", Ok(("www.example.com", true))),
             ("https://www.example.com/", "a=1; Domain=example.com", Ok(("example.com", false))),
-            ("https://www.example.com/", "a=1; Domain=.Example.COM.", Ok(("example.com", false))),
+            ("https://www.example.com/", "a=1; Domain=.Example.COM", Ok(("example.com", false))),
+            ("https://www.example.com./", "a=1; Domain=example.com.", Ok(("example.com", false))),
+            ("https://www.example.com/", "a=1; Domain=example.com.", Err(DomainMismatch)),
             ("https://www.example.com/", "a=1; Domain=", Ok(("www.example.com", true))),
             ("https://www.example.com/", "a=1; Domain=.", Ok(("www.example.com", true))),
             ("https://example.com/", "a=1; Domain=www.example.com", Err(DomainMismatch)),

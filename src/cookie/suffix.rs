@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn every_host_has_one_site() {
-        let custom: publicsuffix::List = "corp\nsecret.corp\n".parse().unwrap();
+        let custom: publicsuffix::List =
+            "// ===BEGIN ICANN DOMAINS===\ncorp\nsecret.corp\n// ===END ICANN DOMAINS===\n".parse().unwrap();
         let custom = PublicSuffixes::Custom(custom);
         let (embedded, none) = (PublicSuffixes::Embedded, PublicSuffixes::None);
         let rows = [
