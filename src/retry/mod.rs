@@ -1,1 +1,62 @@
-//! The retry wing.
+//! Retries: attempts, backoff, budgets and deadlines, as urllib3's `Retry` with a mesh's care.
+//!
+//! [`RetryLayer`] sends a request again when its [`Policy`] says so. [`RetryPolicy`] is the one to start from; its docs
+//! have a table of urllib3's names. [`Failure`] says what the classes of errors mean: a request that surely never
+//! reached the server is retried whatever its method, any other only if its method may be repeated.
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::StatusCode;
+//! use tower_outbound::retry::{Backoff, RetryLayer, RetryPolicy};
+//!
+//! let layer = RetryLayer::new(
+//!     RetryPolicy::new()
+//!         .total(3)
+//!         .status_forcelist([StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE])
+//!         .backoff(Backoff::urllib3(Duration::from_millis(100)))
+//!         .deadline(Duration::from_secs(30)),
+//! );
+//! # let _ = layer;
+//! ```
+//!
+//! # What the caller gets
+//!
+//! - A response, the last one: with [`RetryHistory`] among its extensions after any failed attempt.
+//! - The error of the client below, boxed but as it was, where the policy would not retry it; `downcast_ref` finds it.
+//! - A [`RetryError`] where a limit, the budget or the deadline was used up on an error, or on a response with
+//!   [`raise_on_status`](RetryPolicy::raise_on_status).
+//!
+//! # One request only
+//!
+//! A [`RetryPolicy`] as a request extension takes the layer's place.
+//!
+//! # Connections
+//!
+//! A failed HTTP/1 response is [drained](Drain) beside the backoff and beside the next attempt, so that its connection
+//! serves again, and nothing waits for it. No task is spawned: all of it happens inside the response's future, and
+//! dropping that ends all of it.
+//!
+//! The attempts need a tokio runtime with time where a delay or a time limit is set, and none where neither is.
+
+mod backoff;
+mod classify;
+mod drain;
+mod future;
+mod history;
+mod layer;
+mod log;
+mod policy;
+mod replay;
+mod retry_after;
+mod service;
+
+pub use self::{
+    backoff::{Backoff, Jitter},
+    classify::Failure,
+    future::ResponseFuture,
+    history::{AttemptRecord, RetryError, RetryHistory},
+    layer::RetryLayer,
+    policy::{Attempt, Decision, Drain, Limit, Outcome, OverMax, Policy, RetryPolicy, StopReason},
+    replay::{Replay, ReplayByTrait, ReplayWith, ReplayableBody},
+    service::RetryService,
+};

@@ -1,0 +1,186 @@
+//! Error chain -> `Failure`.
+
+use std::{error::Error, fmt, io};
+
+use http::StatusCode;
+
+/// What went wrong with an attempt, as far as a retry is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// No connection: refused, no such host, a failed TLS handshake. The request was not sent, so any method may be
+    /// retried.
+    Connect,
+    /// A connection, but the server surely did not process the request: it was never written, or HTTP/2 said so. Any
+    /// method may be retried.
+    Unsent,
+    /// The connection broke after the request was, or may have been, sent.
+    Read,
+    /// The attempt took too long.
+    Timeout,
+    /// A response whose status says to try again.
+    Status(StatusCode),
+    /// Any other error.
+    Other,
+    /// An error that a second attempt would meet again: a garbled response, a bad request, a failing body.
+    Never,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connect error",
+            Self::Unsent => "not sent",
+            Self::Read => "read error",
+            Self::Timeout => "timeout",
+            Self::Status(status) => return write!(f, "status {}", status.as_u16()),
+            Self::Other => "other error",
+            Self::Never => "error that no retry mends",
+        })
+    }
+}
+
+/// Longest chain of sources that is walked: a chain can be a circle.
+const MOST: usize = 32;
+
+/// The class of an error, from the outermost cause that says anything: inner ones know less of what was sent.
+pub(super) fn error(error: &(dyn Error + 'static)) -> Failure {
+    let mut next = Some(error);
+    for _ in 0..MOST {
+        let Some(error) = next else { break };
+        if let Some(failure) = link(error) {
+            return failure;
+        }
+        // An `io::Error` names its own cause's cause as its source, and skips its cause.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    Failure::Other
+}
+
+/// What one error says by itself.
+fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
+    if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+        return error.is_connect().then_some(Failure::Connect);
+    }
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return if error.is_canceled() {
+            Some(Failure::Unsent)
+        } else if error.is_incomplete_message() {
+            Some(Failure::Read)
+        } else if error.is_timeout() {
+            Some(Failure::Timeout)
+        } else if error.is_parse() || error.is_user() {
+            Some(Failure::Never)
+        } else {
+            None
+        };
+    }
+    #[cfg(feature = "http2")]
+    if let Some(error) = error.downcast_ref::<h2::Error>() {
+        return match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) => Some(Failure::Unsent),
+            // A stream that ends with the peer's GOAWAY lies past the last one it processed.
+            Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Some(Failure::Unsent),
+            Some(_) => Some(Failure::Read),
+            None => None,
+        };
+    }
+    if error.is::<tower::timeout::error::Elapsed>() {
+        return Some(Failure::Timeout);
+    }
+    // Only an error of the system's own is told by its kind; a wrapped one is told by what it wraps.
+    let io =
+        error.downcast_ref::<io::Error>().filter(|error| error.get_ref().is_none_or(|inner| link(inner).is_none()))?;
+    match io.kind() {
+        io::ErrorKind::ConnectionRefused => Some(Failure::Connect),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::UnexpectedEof => Some(Failure::Read),
+        io::ErrorKind::TimedOut => Some(Failure::Timeout),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Wrapper(Box<dyn Error + Send + Sync>);
+
+    impl fmt::Display for Wrapper {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("wrapped")
+        }
+    }
+
+    impl Error for Wrapper {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    #[derive(Debug)]
+    struct Circle;
+
+    impl fmt::Display for Circle {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("circle")
+        }
+    }
+
+    impl Error for Circle {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(self)
+        }
+    }
+
+    #[test]
+    fn a_class_is_found_at_any_depth() {
+        let of = |kind: io::ErrorKind| -> Box<dyn Error + Send + Sync> { io::Error::from(kind).into() };
+        let elapsed = || Box::new(tower::timeout::error::Elapsed::new());
+        let rows: Vec<(&str, Box<dyn Error + Send + Sync>, Failure)> = vec![
+            ("refused", of(io::ErrorKind::ConnectionRefused), Failure::Connect),
+            ("reset", of(io::ErrorKind::ConnectionReset), Failure::Read),
+            ("broken pipe", of(io::ErrorKind::BrokenPipe), Failure::Read),
+            ("end of file", of(io::ErrorKind::UnexpectedEof), Failure::Read),
+            ("timed out", of(io::ErrorKind::TimedOut), Failure::Timeout),
+            ("elapsed", elapsed(), Failure::Timeout),
+            ("wrapped elapsed", Box::new(Wrapper(elapsed())), Failure::Timeout),
+            ("elapsed in io", io::Error::other(elapsed()).into(), Failure::Timeout),
+            (
+                "elapsed in io of another kind",
+                io::Error::new(io::ErrorKind::BrokenPipe, elapsed()).into(),
+                Failure::Timeout,
+            ),
+            ("text in io", io::Error::new(io::ErrorKind::BrokenPipe, "gone").into(), Failure::Read),
+            ("deep", Box::new(Wrapper(Box::new(Wrapper(of(io::ErrorKind::ConnectionRefused))))), Failure::Connect),
+            ("unknown", "what".into(), Failure::Other),
+            ("a circle", Box::new(Circle), Failure::Other),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(what, e, want)| (what, error(&**e), want))
+            .filter(|(_, got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[cfg(feature = "http2")]
+    #[test]
+    fn http2_says_what_it_did_not_process() {
+        let rows = [
+            (h2::Reason::REFUSED_STREAM, Failure::Unsent),
+            (h2::Reason::CANCEL, Failure::Read),
+            (h2::Reason::INTERNAL_ERROR, Failure::Read),
+        ];
+        let wrong: Vec<_> = rows.iter().filter(|(reason, want)| error(&h2::Error::from(*reason)) != *want).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}

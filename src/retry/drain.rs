@@ -1,0 +1,97 @@
+//! Reading what is left of a failed response, so that its connection can be used again; nothing ever waits for it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Buf;
+use http::{Version, response};
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::policy::Drain;
+
+/// At zero delay: so many polls in a row without news, and the next attempt is sent all the same.
+const PATIENCE: u8 = 3;
+
+/// The body of a failed response, until it has ended or is given up.
+pub(super) struct Draining<RB> {
+    body: Option<Pin<Box<RB>>>,
+    bytes_left: usize,
+    until: Instant,
+    idle: u8,
+    yielded: bool,
+}
+
+impl<RB: Body> Draining<RB> {
+    /// `None` where nothing is won by reading: an HTTP/2 stream is reset at less cost, and its connection lives on.
+    pub(super) fn begin(head: &response::Parts, body: RB, bounds: Drain, now: Instant) -> Option<Self> {
+        let by_connection = matches!(head.version, Version::HTTP_10 | Version::HTTP_11);
+        let until = now.checked_add(bounds.time)?;
+        (by_connection && bounds.bytes > 0).then(|| Self {
+            body: Some(Box::pin(body)),
+            bytes_left: bounds.bytes,
+            until,
+            idle: 0,
+            yielded: false,
+        })
+    }
+
+    /// Reads what there is by now. `true` where something came.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut came = false;
+        while let Some(body) = &mut self.body {
+            let Poll::Ready(frame) = body.as_mut().poll_frame(cx) else {
+                if Instant::now() >= self.until {
+                    self.body = None;
+                }
+                return came;
+            };
+            came = true;
+            match frame {
+                Some(Ok(frame)) => {
+                    let read = frame.data_ref().map_or(0, Buf::remaining);
+                    match self.bytes_left.checked_sub(read) {
+                        Some(left) => self.bytes_left = left,
+                        None => self.body = None,
+                    }
+                }
+                Some(Err(_)) | None => self.body = None,
+            }
+        }
+        came
+    }
+
+    /// Ready when the next attempt may be sent without a delay.
+    pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll(cx) {
+            self.idle = 0;
+        } else if self.body.is_some() {
+            self.idle += 1;
+        }
+        if self.body.is_none() {
+            self.poll_handed_back(cx)
+        } else if self.idle >= PATIENCE {
+            Poll::Ready(())
+        } else {
+            again(cx)
+        }
+    }
+
+    /// Ready when the connection of a body that has been read to its end had its turn to go back to the pool; of one
+    /// that has not, at once.
+    pub(super) fn poll_handed_back(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.body.is_some() || self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        again(cx)
+    }
+}
+
+/// Lets the other tasks have their turn.
+fn again(cx: &Context<'_>) -> Poll<()> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}

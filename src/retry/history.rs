@@ -1,0 +1,114 @@
+//! What a caller learns of the attempts that failed.
+
+use std::{error, fmt, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use tower::BoxError;
+
+use super::{classify::Failure, policy::StopReason};
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AttemptRecord {
+    /// Which, counted from 1.
+    pub number: u32,
+    /// What was wrong with it; `None` for the response that ended the request well.
+    pub failure: Option<Failure>,
+    /// The status of its response, if there was one.
+    pub status: Option<StatusCode>,
+    /// How long it took until its response's head, or its error.
+    pub elapsed: Duration,
+    /// How long the policy then chose to wait; `None` for the last one.
+    pub delay: Option<Duration>,
+}
+
+/// Response extension: every attempt that a request took. Present only after a failed attempt; in a [`RetryError`] too.
+///
+/// `Display` is a small timeline, an attempt a line.
+///
+/// urllib3: `Retry.history`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryHistory {
+    attempts: Arc<[AttemptRecord]>,
+    stop_reason: StopReason,
+}
+
+impl RetryHistory {
+    pub(super) fn new(attempts: Vec<AttemptRecord>, stop_reason: StopReason) -> Self {
+        Self { attempts: attempts.into(), stop_reason }
+    }
+
+    /// Every attempt in order, the last one included.
+    #[must_use]
+    pub fn attempts(&self) -> &[AttemptRecord] {
+        &self.attempts
+    }
+
+    /// Why there was no further attempt.
+    #[must_use]
+    pub const fn stop_reason(&self) -> StopReason {
+        self.stop_reason
+    }
+}
+
+impl fmt::Display for RetryHistory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for attempt in &*self.attempts {
+            write!(f, "attempt {}: ", attempt.number)?;
+            match (attempt.status, attempt.failure) {
+                (Some(status), _) => write!(f, "{status}")?,
+                (None, Some(failure)) => write!(f, "{failure}")?,
+                (None, None) => f.write_str("answered")?,
+            }
+            write!(f, " after {:.1?}", attempt.elapsed)?;
+            match attempt.delay {
+                Some(delay) => writeln!(f, ", then {delay:.1?} of backoff")?,
+                None => write!(f, "; {}", self.stop_reason)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A limit, the budget or the deadline is used up.
+///
+/// It is inside the [`BoxError`] of [`RetryService`](super::RetryService); `source()` is the last attempt's own error,
+/// if it had one. Its `Display` names numbers and classes, no URI and nothing of a request.
+///
+/// urllib3: `MaxRetryError`; requests: `RetryError`.
+#[derive(Debug)]
+pub struct RetryError {
+    history: RetryHistory,
+    source: Option<BoxError>,
+}
+
+impl RetryError {
+    pub(super) const fn new(history: RetryHistory, source: Option<BoxError>) -> Self {
+        Self { history, source }
+    }
+
+    /// Every attempt.
+    #[must_use]
+    pub const fn history(&self) -> &RetryHistory {
+        &self.history
+    }
+}
+
+impl fmt::Display for RetryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attempts = self.history.attempts();
+        let plural = if attempts.len() == 1 { "" } else { "s" };
+        write!(f, "gave up after {} attempt{plural}: {}", attempts.len(), self.history.stop_reason())?;
+        match attempts.last().and_then(|last| last.failure) {
+            Some(failure) => write!(f, " (last: {failure})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl error::Error for RetryError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn error::Error + 'static))
+    }
+}

@@ -1,0 +1,74 @@
+use tower_layer::Layer;
+
+use super::{
+    policy::RetryPolicy,
+    replay::{ReplayByTrait, ReplayWith},
+    service::RetryService,
+};
+
+/// Sends a request again when a [`Policy`](super::Policy) says so.
+///
+/// The request body must be one that can be sent again: [`ReplayableBody`](super::ReplayableBody), or
+/// [`replay_with`](Self::replay_with). The response body is untouched, and a failure after the response's head is the
+/// caller's: bodies are never spliced.
+///
+/// Stands outside the cookies, so that an attempt sends what the one before it received, and inside redirects, so that
+/// each hop has its own retries.
+///
+/// Default: [`RetryPolicy::default`].
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use http::{Request, Response, StatusCode};
+/// use http_body_util::{Empty, Full};
+/// use tower::{BoxError, Layer, ServiceExt, service_fn};
+/// use tower_outbound::retry::{Backoff, RetryHistory, RetryLayer, RetryPolicy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// static SENT: AtomicU32 = AtomicU32::new(0);
+/// let server = service_fn(|_request: Request<Empty<&'static [u8]>>| async {
+///     let status = if SENT.fetch_add(1, Ordering::Relaxed) < 2 { 503 } else { 200 };
+///     Response::builder().status(status).body(Full::new(&b""[..]))
+/// });
+/// let client = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).layer(server);
+///
+/// let response = client.oneshot(Request::get("http://example.com/").body(Empty::new())?).await?;
+/// assert_eq!(response.status(), StatusCode::OK);
+/// let history = response.extensions().get::<RetryHistory>().expect("two attempts failed");
+/// assert_eq!(history.attempts().len(), 3);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RetryLayer<P = RetryPolicy, R = ReplayByTrait> {
+    policy: P,
+    replay: R,
+}
+
+impl<P> RetryLayer<P> {
+    /// Retries as `policy` says.
+    #[must_use]
+    pub const fn new(policy: P) -> Self {
+        Self { policy, replay: ReplayByTrait }
+    }
+}
+
+impl<P, R> RetryLayer<P, R> {
+    /// How a body that is not [`ReplayableBody`](super::ReplayableBody) is copied before it is sent; after `None` the
+    /// request is sent once.
+    ///
+    /// The copy must send every byte again: the `Clone` of a stream often does not.
+    #[must_use]
+    pub fn replay_with<F>(self, replay: F) -> RetryLayer<P, ReplayWith<F>> {
+        RetryLayer { policy: self.policy, replay: ReplayWith(replay) }
+    }
+}
+
+impl<S, P: Clone, R: Clone> Layer<S> for RetryLayer<P, R> {
+    type Service = RetryService<S, P, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RetryService { inner, policy: self.policy.clone(), replay: self.replay.clone() }
+    }
+}

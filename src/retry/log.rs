@@ -1,0 +1,120 @@
+//! The events of this wing, under the feature `tracing`: one per attempt, and one per decision.
+
+#[cfg(feature = "tracing")]
+pub(super) use with_tracing::Log;
+#[cfg(not(feature = "tracing"))]
+pub(super) use without::Log;
+
+#[cfg(feature = "tracing")]
+mod with_tracing {
+    use std::{fmt, time::Duration};
+
+    use http::{Method, Request, StatusCode, Uri};
+    use tracing::Level;
+
+    use super::super::{classify::Failure, policy::Decision};
+
+    const TARGET: &str = "tower_outbound::retry";
+
+    /// What the events name a request by; nothing unless someone listens.
+    pub(in super::super) struct Log(Option<(Method, Uri)>);
+
+    impl Log {
+        pub(in super::super) fn of<B>(request: &Request<B>) -> Self {
+            let listened = tracing::enabled!(target: TARGET, Level::DEBUG);
+            Self(listened.then(|| (request.method().clone(), request.uri().clone())))
+        }
+
+        pub(in super::super) fn attempt(
+            &self,
+            number: u32,
+            status: Option<StatusCode>,
+            failure: Option<Failure>,
+            elapsed: Duration,
+        ) {
+            let Some((method, uri)) = &self.0 else { return };
+            let (uri, elapsed_ms) = (Bare(uri), elapsed.as_secs_f64() * 1000.0);
+            match (status, failure) {
+                (Some(status), _) => tracing::debug!(
+                    target: TARGET, attempt = number, %method, %uri, status = status.as_u16(), elapsed_ms, "attempt"
+                ),
+                (None, Some(error)) => tracing::debug!(
+                    target: TARGET, attempt = number, %method, %uri, %error, elapsed_ms, "attempt"
+                ),
+                (None, None) => {}
+            }
+        }
+
+        pub(in super::super) fn decision(&self, number: u32, decision: Decision, retries_left: Option<u32>) {
+            let Some((method, uri)) = &self.0 else { return };
+            let uri = Bare(uri);
+            match decision {
+                Decision::Retry { after } => tracing::debug!(
+                    target: TARGET, attempt = number, %method, %uri, decision = "retry",
+                    delay_ms = after.as_secs_f64() * 1000.0, retries_left, "retry"
+                ),
+                Decision::Return(reason) => tracing::debug!(
+                    target: TARGET, attempt = number, %method, %uri, decision = "return", %reason, retries_left,
+                    "no retry"
+                ),
+            }
+        }
+    }
+
+    /// A URI without userinfo and query, which may be secrets.
+    struct Bare<'a>(&'a Uri);
+
+    impl fmt::Display for Bare<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            if let Some(scheme) = self.0.scheme_str() {
+                write!(f, "{scheme}://")?;
+            }
+            f.write_str(self.0.host().unwrap_or_default())?;
+            if let Some(port) = self.0.port() {
+                write!(f, ":{port}")?;
+            }
+            f.write_str(self.0.path())
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn userinfo_and_query_are_not_shown() {
+            let rows = [
+                ("http://u:secret@h:8080/p?token=secret", "http://h:8080/p"),
+                ("https://h/?token=secret", "https://h/"),
+                ("/p?token=secret", "/p"),
+            ];
+            let wrong: Vec<_> = rows
+                .iter()
+                .map(|(uri, want)| (Bare(&uri.parse().unwrap()).to_string(), want))
+                .filter(|(got, want)| got != *want)
+                .collect();
+            assert!(wrong.is_empty(), "{wrong:?}");
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod without {
+    use std::time::Duration;
+
+    use http::{Request, StatusCode};
+
+    use super::super::{classify::Failure, policy::Decision};
+
+    pub(in super::super) struct Log;
+
+    impl Log {
+        pub(in super::super) const fn of<B>(_request: &Request<B>) -> Self {
+            Self
+        }
+
+        pub(in super::super) const fn attempt(&self, _: u32, _: Option<StatusCode>, _: Option<Failure>, _: Duration) {}
+
+        pub(in super::super) const fn decision(&self, _: u32, _: Decision, _: Option<u32>) {}
+    }
+}

@@ -1,0 +1,409 @@
+//! `Policy` and `RetryPolicy`: whether there is another attempt, and when. No clock, no socket, no future.
+
+mod config;
+
+use std::{
+    error::Error,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, header, response};
+
+use super::{
+    classify::{self, Failure},
+    retry_after,
+};
+use config::Config;
+pub use config::{Drain, Limit, OverMax};
+
+/// What an attempt came to: the head of a response, or an error.
+pub type Outcome<'a> = Result<&'a response::Parts, &'a (dyn Error + 'static)>;
+
+/// Decides on retries.
+///
+/// One clone serves one request, so it may count. It is asked, in this order: [`for_request`](Self::for_request),
+/// [`may_retry`](Self::may_retry), and after each attempt [`classify`](Self::classify) and, for a failed one,
+/// [`decide`](Self::decide).
+///
+/// ```
+/// use tower_outbound::retry::{Attempt, Decision, Policy, StopReason};
+///
+/// /// Once more, at once, whatever went wrong.
+/// #[derive(Clone)]
+/// struct OnceMore;
+///
+/// impl Policy for OnceMore {
+///     fn decide(&mut self, attempt: &Attempt<'_>) -> Decision {
+///         match attempt.number {
+///             1 => Decision::Retry { after: std::time::Duration::ZERO },
+///             _ => Decision::Return(StopReason::Total),
+///         }
+///     }
+/// }
+/// ```
+pub trait Policy: Clone {
+    /// The clone that serves one request. Default: a plain clone.
+    fn for_request(&self, _extensions: &Extensions) -> Self {
+        self.clone()
+    }
+
+    /// Whether a request could be retried at all. If not, nothing is kept of it for a second attempt.
+    ///
+    /// Default: yes, but for CONNECT and upgrades, which hand the connection over.
+    fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
+        *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
+    }
+
+    /// The failure in an outcome; `None` for success. Called for every attempt.
+    ///
+    /// Default: the class of an error; no response is a failure.
+    fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
+        outcome.err().map(classify::error)
+    }
+
+    /// What to do after a failed attempt.
+    fn decide(&mut self, attempt: &Attempt<'_>) -> Decision;
+
+    /// Longest time of one attempt. Default: none.
+    fn attempt_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Longest time of the request, with all attempts and delays. Default: none.
+    fn deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    /// How much of a failed response is read, so that its connection can be used again. Default: [`Drain::default`].
+    fn drain(&self) -> Drain {
+        Drain::default()
+    }
+
+    /// Whether a response that used up a limit becomes a [`RetryError`](super::RetryError). Default: false.
+    fn raise_on_status(&self) -> bool {
+        false
+    }
+
+    /// How many retries are left, for the log. Default: unknown.
+    fn retries_left(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// A failed attempt, as a [`Policy`] sees it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Attempt<'a> {
+    /// Which, counted from 1.
+    pub number: u32,
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's headers, as the caller set them.
+    pub headers: &'a HeaderMap,
+    /// What it came to.
+    pub outcome: Outcome<'a>,
+    /// What [`Policy::classify`] made of it.
+    pub failure: Failure,
+    /// Whether the body can be sent again.
+    pub replayable: bool,
+    /// Time since the request began.
+    pub elapsed: Duration,
+    /// The time of day, for a `Retry-After` that is a date.
+    pub now: SystemTime,
+    /// A random number in [0, 1), for jitter.
+    pub random: f64,
+}
+
+impl<'a> Attempt<'a> {
+    /// The first attempt of a request with a replayable body, just begun; set the rest by its fields. For tests of a
+    /// policy.
+    #[must_use]
+    pub const fn new(method: &'a Method, headers: &'a HeaderMap, outcome: Outcome<'a>, failure: Failure) -> Self {
+        Self {
+            number: 1,
+            method,
+            headers,
+            outcome,
+            failure,
+            replayable: true,
+            elapsed: Duration::ZERO,
+            now: SystemTime::UNIX_EPOCH,
+            random: 0.0,
+        }
+    }
+}
+
+/// What to do after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Try again after this; zero touches no timer.
+    Retry {
+        /// How long to wait.
+        after: Duration,
+    },
+    /// No more: the caller gets what there is.
+    Return(StopReason),
+}
+
+/// Why there was no further attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The last attempt succeeded.
+    Success,
+    /// The request may have been processed, and its method is not one to repeat.
+    Method,
+    /// A second attempt would fail the same way.
+    Never,
+    /// Retries of this class, or all, are [`Limit::Disabled`].
+    Disabled,
+    /// The total of retries is used up.
+    Total,
+    /// The retries for failed connections are used up.
+    Connect,
+    /// The retries for broken connections and timeouts are used up.
+    Read,
+    /// The retries for statuses are used up.
+    Status,
+    /// The retries for other errors are used up.
+    Other,
+    /// The body cannot be sent again.
+    Body,
+    /// The server asks to wait longer than the policy accepts.
+    RetryAfter,
+    /// The next attempt would begin after the deadline, or the deadline cut the last one short.
+    Deadline,
+    /// The budget has no retry left.
+    Budget,
+    /// The service below failed while it was getting ready.
+    NotReady,
+}
+
+impl StopReason {
+    /// Whether something that is counted or measured ran out: then an error becomes a `RetryError`.
+    pub(super) const fn is_exhaustion(self) -> bool {
+        use StopReason::{Budget, Connect, Deadline, Other, Read, RetryAfter, Status, Total};
+        matches!(self, Total | Connect | Read | Status | Other | RetryAfter | Deadline | Budget)
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Success => "succeeded",
+            Self::Method => "the method is not one to repeat",
+            Self::Never => "a retry would fail the same way",
+            Self::Disabled => "retries are disabled",
+            Self::Total => "no retries left in total",
+            Self::Connect => "no retries left for connect errors",
+            Self::Read => "no retries left for read errors",
+            Self::Status => "no retries left for statuses",
+            Self::Other => "no retries left for other errors",
+            Self::Body => "the body cannot be sent again",
+            Self::RetryAfter => "the server asks to wait too long",
+            Self::Deadline => "no time left before the deadline",
+            Self::Budget => "no retries left in the budget",
+            Self::NotReady => "the service did not get ready",
+        })
+    }
+}
+
+/// Retries as urllib3's `Retry` has them, with a budget and a deadline.
+///
+/// A clone costs a reference count. A request extension of this type overrides the layer's policy for that one request.
+///
+/// | urllib3 | here | default |
+/// |---|---|---|
+/// | `total` | [`total`](Self::total) | 3 (urllib3: 10) |
+/// | `connect`, `read`, `status`, `other` | the same | no limit of their own |
+/// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods), [`any_method`](Self::any_method) | the idempotent ones |
+/// | `status_forcelist` | [`status_forcelist`](Self::status_forcelist) | 429, 502, 503, 504 (urllib3: none) |
+/// | `backoff_factor`, `backoff_max`, `backoff_jitter` | [`backoff`](Self::backoff) | 100 ms doubled up to 20 s, full jitter |
+/// | `respect_retry_after_header` | [`respect_retry_after`](Self::respect_retry_after) | true |
+/// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 6 h |
+/// | `raise_on_status` | [`raise_on_status`](Self::raise_on_status) | false (urllib3: true) |
+/// | `redirect`, `raise_on_redirect` | `tower_http::follow_redirect`, outside | |
+/// | none | [`budget`](Self::budget), [`deadline`](Self::deadline), [`attempt_timeout`](Self::attempt_timeout) | 20 % and 10/s over 10 s; none; none |
+///
+/// ```
+/// use std::time::Duration;
+/// use http::{Method, StatusCode};
+/// use tower_outbound::retry::{Backoff, RetryPolicy};
+///
+/// let policy = RetryPolicy::new()
+///     .total(5)
+///     .allowed_methods([Method::GET])
+///     .status_forcelist([StatusCode::INTERNAL_SERVER_ERROR])
+///     .backoff(Backoff::urllib3(Duration::from_millis(100)))
+///     .deadline(Duration::from_secs(30));
+/// # let _ = policy;
+/// ```
+#[derive(Clone, Default)]
+pub struct RetryPolicy {
+    config: Arc<Config>,
+    used: Used,
+}
+
+/// What one request has used up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    total: u32,
+    connect: u32,
+    read: u32,
+    status: u32,
+    other: u32,
+    last_delay: Duration,
+}
+
+impl Policy for RetryPolicy {
+    /// An override among the extensions, or this policy, with nothing used up. One deposit into the budget.
+    fn for_request(&self, extensions: &Extensions) -> Self {
+        let policy = extensions.get::<Self>().unwrap_or(self);
+        if let Some(budget) = &policy.config.budget {
+            budget.deposit();
+        }
+        Self { config: Arc::clone(&policy.config), used: Used::default() }
+    }
+
+    fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.config.total != Limit::Disabled && *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
+    }
+
+    fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
+        if let Some(classify) = &self.config.classify {
+            return classify(outcome);
+        }
+        match outcome {
+            Err(error) => Some(classify::error(error)),
+            Ok(head) if self.config.status_forcelist.contains(&head.status) => Some(Failure::Status(head.status)),
+            // A server that says when to come back wants to be asked again.
+            Ok(head)
+                if self.config.respect_retry_after
+                    && matches!(head.status.as_u16(), 413 | 429 | 503)
+                    && retry_after::asked(&head.headers, SystemTime::UNIX_EPOCH).is_some() =>
+            {
+                Some(Failure::Status(head.status))
+            }
+            Ok(_) => None,
+        }
+    }
+
+    fn decide(&mut self, attempt: &Attempt<'_>) -> Decision {
+        match self.judge(attempt) {
+            Ok(after) => {
+                self.used.last_delay = after;
+                Decision::Retry { after }
+            }
+            Err(reason) => Decision::Return(reason),
+        }
+    }
+
+    fn attempt_timeout(&self) -> Option<Duration> {
+        self.config.attempt_timeout
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.config.deadline
+    }
+
+    fn drain(&self) -> Drain {
+        self.config.drain
+    }
+
+    fn raise_on_status(&self) -> bool {
+        self.config.raise_on_status
+    }
+
+    fn retries_left(&self) -> Option<u32> {
+        match self.config.total {
+            Limit::Times(most) => Some(most.saturating_sub(self.used.total)),
+            Limit::Disabled => Some(0),
+            Limit::Unlimited => None,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The delay before the next attempt, or why there is none. The budget comes last, so that a refusal for another
+    /// reason costs nothing.
+    fn judge(&mut self, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
+        let never_sent = matches!(attempt.failure, Failure::Connect | Failure::Unsent);
+        if attempt.failure == Failure::Never {
+            return Err(StopReason::Never);
+        }
+        if !never_sent && !self.config.allows(attempt.method) && !attempt.headers.contains_key(&IDEMPOTENCY_KEY) {
+            return Err(StopReason::Method);
+        }
+        self.count(attempt.failure)?;
+        if !attempt.replayable {
+            return Err(StopReason::Body);
+        }
+        let delay = self.delay(attempt)?;
+        if let Some(deadline) = self.config.deadline
+            && attempt.elapsed.saturating_add(delay) >= deadline
+        {
+            return Err(StopReason::Deadline);
+        }
+        match &self.config.budget {
+            Some(budget) if !never_sent && !budget.withdraw() => Err(StopReason::Budget),
+            _ => Ok(delay),
+        }
+    }
+
+    /// Takes one from the total and one from the class.
+    fn count(&mut self, failure: Failure) -> Result<(), StopReason> {
+        let (config, used) = (&self.config, &mut self.used);
+        let (limit, used_of_class, reason) = match failure {
+            Failure::Connect | Failure::Unsent => (config.connect, &mut used.connect, StopReason::Connect),
+            Failure::Read | Failure::Timeout => (config.read, &mut used.read, StopReason::Read),
+            Failure::Status(_) => (config.status, &mut used.status, StopReason::Status),
+            Failure::Other | Failure::Never => (config.other, &mut used.other, StopReason::Other),
+        };
+        take(config.total, &mut used.total, StopReason::Total)?;
+        take(limit, used_of_class, reason)
+    }
+
+    fn delay(&self, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
+        let config = &self.config;
+        let asked = match attempt.outcome {
+            Ok(head) if config.respect_retry_after => retry_after::asked(&head.headers, attempt.now),
+            _ => None,
+        };
+        let asked = match asked {
+            None | Some(Duration::ZERO) => {
+                return Ok(config.backoff.delay(self.used.total, self.used.last_delay, attempt.random));
+            }
+            Some(asked) if asked <= config.retry_after_max => asked,
+            Some(_) if config.over_max == OverMax::Clamp => config.retry_after_max,
+            Some(_) => return Err(StopReason::RetryAfter),
+        };
+        // What is put on top makes no wait that would be refused of one that is not.
+        let spread = config.backoff.spread(asked, attempt.random).min(config.retry_after_max);
+        let late = config.deadline.is_some_and(|deadline| attempt.elapsed.saturating_add(spread) >= deadline);
+        Ok(if late { asked } else { spread })
+    }
+}
+
+/// draft-ietf-httpapi-idempotency-key-header: the server sees to it that a repeat does nothing twice.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+fn take(limit: Limit, used: &mut u32, reason: StopReason) -> Result<(), StopReason> {
+    match limit {
+        Limit::Disabled => Err(StopReason::Disabled),
+        Limit::Times(most) if *used >= most => Err(reason),
+        Limit::Times(_) | Limit::Unlimited => {
+            *used = used.saturating_add(1);
+            Ok(())
+        }
+    }
+}
+
+/// The statuses that say "again": too many requests, and the three of a gateway.
+const DEFAULT_FORCELIST: [StatusCode; 4] = [
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];

@@ -1,0 +1,307 @@
+//! What a `RetryPolicy` is told: its values, their defaults and setters.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{Method, StatusCode};
+use tower::retry::budget::{Budget, TpsBudget};
+
+use super::{DEFAULT_FORCELIST, Outcome, RetryPolicy};
+use crate::retry::{backoff::Backoff, classify::Failure};
+
+/// How many retries there may be.
+///
+/// `From<u32>` is [`Times`](Self::Times); `From<Option<u32>>` turns `None` into [`Unlimited`](Self::Unlimited).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// As many. After 0 the first failure is the last, and it counts as a limit used up.
+    ///
+    /// urllib3: an integer.
+    Times(u32),
+    /// No limit.
+    ///
+    /// urllib3: `None`.
+    Unlimited,
+    /// None, and the failure passes through as it is.
+    ///
+    /// urllib3: `False`.
+    Disabled,
+}
+
+impl From<u32> for Limit {
+    fn from(times: u32) -> Self {
+        Self::Times(times)
+    }
+}
+
+impl From<Option<u32>> for Limit {
+    fn from(times: Option<u32>) -> Self {
+        times.map_or(Self::Unlimited, Self::Times)
+    }
+}
+
+/// What becomes of a `Retry-After` past [`RetryPolicy::retry_after_max`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverMax {
+    /// The response is returned at once.
+    #[default]
+    GiveUp,
+    /// The wait is the maximum.
+    Clamp,
+}
+
+/// How much of a failed HTTP/1 response is read so that its connection can be used again. Nothing waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Most bytes. Default: 64 KiB. 0 drops each failed response, and its connection.
+    pub bytes: usize,
+    /// Longest time. Default: 100 ms.
+    pub time: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { bytes: 64 * 1024, time: Duration::from_millis(100) }
+    }
+}
+
+type Classify = dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync;
+
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) total: Limit,
+    pub(super) connect: Limit,
+    pub(super) read: Limit,
+    pub(super) status: Limit,
+    pub(super) other: Limit,
+    /// `None` for any.
+    methods: Option<Vec<Method>>,
+    pub(super) status_forcelist: Vec<StatusCode>,
+    pub(super) backoff: Backoff,
+    pub(super) respect_retry_after: bool,
+    pub(super) retry_after_max: Duration,
+    pub(super) over_max: OverMax,
+    pub(super) budget: Option<Arc<dyn Budget + Send + Sync>>,
+    pub(super) attempt_timeout: Option<Duration>,
+    pub(super) deadline: Option<Duration>,
+    pub(super) drain: Drain,
+    pub(super) raise_on_status: bool,
+    pub(super) classify: Option<Arc<Classify>>,
+}
+
+impl Config {
+    pub(super) fn allows(&self, method: &Method) -> bool {
+        match &self.methods {
+            Some(methods) => methods.contains(method),
+            None => true,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+        Self {
+            total: Limit::Times(3),
+            connect: Limit::Unlimited,
+            read: Limit::Unlimited,
+            status: Limit::Unlimited,
+            other: Limit::Unlimited,
+            methods: Some(idempotent.into()),
+            status_forcelist: DEFAULT_FORCELIST.into(),
+            backoff: Backoff::exponential(Duration::from_millis(100)),
+            respect_retry_after: true,
+            retry_after_max: Duration::from_secs(6 * 60 * 60),
+            over_max: OverMax::GiveUp,
+            budget: Some(Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2))),
+            attempt_timeout: None,
+            deadline: None,
+            drain: Drain::default(),
+            raise_on_status: false,
+            classify: None,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The defaults; the same as `RetryPolicy::default()`. Each call makes a budget of its own, which clones share.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+
+    /// Retries in all; of two limits the one that is used up first counts. Default: 3.
+    ///
+    /// urllib3: `total`.
+    #[must_use]
+    pub fn total(self, limit: impl Into<Limit>) -> Self {
+        self.with(|config| config.total = limit.into())
+    }
+
+    /// Retries after [`Failure::Connect`] and [`Failure::Unsent`]. Default: no limit but the total.
+    ///
+    /// urllib3: `connect`.
+    #[must_use]
+    pub fn connect(self, limit: impl Into<Limit>) -> Self {
+        self.with(|config| config.connect = limit.into())
+    }
+
+    /// Retries after [`Failure::Read`] and [`Failure::Timeout`]. Default: no limit but the total.
+    ///
+    /// urllib3: `read`.
+    #[must_use]
+    pub fn read(self, limit: impl Into<Limit>) -> Self {
+        self.with(|config| config.read = limit.into())
+    }
+
+    /// Retries after [`Failure::Status`]. Default: no limit but the total.
+    ///
+    /// urllib3: `status`.
+    #[must_use]
+    pub fn status(self, limit: impl Into<Limit>) -> Self {
+        self.with(|config| config.status = limit.into())
+    }
+
+    /// Retries after [`Failure::Other`]. Default: no limit but the total.
+    ///
+    /// urllib3: `other`.
+    #[must_use]
+    pub fn other(self, limit: impl Into<Limit>) -> Self {
+        self.with(|config| config.other = limit.into())
+    }
+
+    /// Methods that may be repeated though the server may have processed them. A request with an `Idempotency-Key`
+    /// header may be too.
+    ///
+    /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2).
+    ///
+    /// urllib3: `allowed_methods`.
+    #[must_use]
+    pub fn allowed_methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.with(|config| config.methods = Some(methods.into_iter().collect()))
+    }
+
+    /// Every method may be repeated, POST and PATCH included.
+    ///
+    /// urllib3: `allowed_methods=None`.
+    #[must_use]
+    pub fn any_method(self) -> Self {
+        self.with(|config| config.methods = None)
+    }
+
+    /// Statuses that are failures. Besides them, 413, 429 and 503 are if they carry a `Retry-After` that is
+    /// [respected](Self::respect_retry_after).
+    ///
+    /// Default: 429, 502, 503, 504.
+    ///
+    /// urllib3: `status_forcelist`.
+    #[must_use]
+    pub fn status_forcelist(self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
+        self.with(|config| config.status_forcelist = statuses.into_iter().collect())
+    }
+
+    /// The delays. Default: `Backoff::exponential(100 ms)`, with its full jitter and maximum of 20 s.
+    ///
+    /// urllib3: `backoff_factor`, `backoff_max`, `backoff_jitter`.
+    #[must_use]
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.with(|config| config.backoff = backoff)
+    }
+
+    /// Whether a server's `Retry-After` takes the place of the backoff, whatever the status. Default: true. One that is
+    /// in no form of the RFC is ignored; 0 or a date that is past leaves the backoff.
+    ///
+    /// urllib3: `respect_retry_after_header`.
+    #[must_use]
+    pub fn respect_retry_after(self, respect: bool) -> Self {
+        self.with(|config| config.respect_retry_after = respect)
+    }
+
+    /// Longest `Retry-After` that is waited for. Default: 6 h.
+    ///
+    /// urllib3: `retry_after_max`.
+    #[must_use]
+    pub fn retry_after_max(self, max: Duration) -> Self {
+        self.with(|config| config.retry_after_max = max)
+    }
+
+    /// What becomes of a longer one. Default: [`OverMax::GiveUp`] (urllib3 clamps).
+    #[must_use]
+    pub fn retry_after_over_max(self, over_max: OverMax) -> Self {
+        self.with(|config| config.over_max = over_max)
+    }
+
+    /// The budget that each retry draws on, and each request adds to; `Connect` and `Unsent` draw nothing.
+    ///
+    /// Default: tower's [`TpsBudget`] of 10 s, 10 a second and 20 %.
+    #[must_use]
+    pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
+        self.with(|config| config.budget = Some(Arc::new(budget)))
+    }
+
+    /// No budget: however many requests fail, each has all its retries. Not for a service that others depend on.
+    #[must_use]
+    pub fn no_budget(self) -> Self {
+        self.with(|config| config.budget = None)
+    }
+
+    /// Longest time of one attempt, until its response's head. Default: none. What takes longer is
+    /// [`Failure::Timeout`].
+    #[must_use]
+    pub fn attempt_timeout(self, timeout: Duration) -> Self {
+        self.with(|config| config.attempt_timeout = Some(timeout))
+    }
+
+    /// Longest time of the request with all its attempts and delays, until the response's head. Default: none. A delay
+    /// that would end after it is not begun, and it cuts short an attempt in flight.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.with(|config| config.deadline = Some(deadline))
+    }
+
+    /// How much of a failed response is read. Default: 64 KiB within 100 ms.
+    #[must_use]
+    pub fn drain(self, drain: Drain) -> Self {
+        self.with(|config| config.drain = drain)
+    }
+
+    /// Whether a response that used up a limit becomes a [`RetryError`](crate::retry::RetryError). Default: false, the
+    /// last response is returned (urllib3: true).
+    ///
+    /// urllib3: `raise_on_status`.
+    #[must_use]
+    pub fn raise_on_status(self, raise: bool) -> Self {
+        self.with(|config| config.raise_on_status = raise)
+    }
+
+    /// The caller's own word on what is a failure, in place of the forcelist and the classes of errors.
+    ///
+    /// Default: none.
+    #[must_use]
+    pub fn classify(self, classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static) -> Self {
+        self.with(|config| config.classify = Some(Arc::new(classify)))
+    }
+}
+
+impl fmt::Debug for RetryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = &*self.config;
+        f.debug_struct("RetryPolicy")
+            .field("total", &config.total)
+            .field("connect", &config.connect)
+            .field("read", &config.read)
+            .field("status", &config.status)
+            .field("other", &config.other)
+            .field("methods", &config.methods)
+            .field("status_forcelist", &config.status_forcelist)
+            .field("backoff", &config.backoff)
+            .field("attempt_timeout", &config.attempt_timeout)
+            .field("deadline", &config.deadline)
+            .field("raise_on_status", &config.raise_on_status)
+            .finish_non_exhaustive()
+    }
+}

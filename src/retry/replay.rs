@@ -1,0 +1,101 @@
+//! Bodies that can be sent again.
+
+use bytes::Buf;
+use http_body_util::{Either, Empty, Full};
+
+/// A request body that can be sent again from its first byte.
+///
+/// `Clone` is never used for this: the clone of a stream can be a shared one, empty by then. Implement it for a body of
+/// your own, or give [`RetryLayer::replay_with`](super::RetryLayer::replay_with) a function for a foreign one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent a second time, so `RetryLayer` cannot retry it",
+    label = "this request body is not replayable",
+    note = "use `http_body_util::Full` or `Empty`, implement `tower_outbound::retry::ReplayableBody`, or say how to copy \
+            a foreign body: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
+)]
+pub trait ReplayableBody: Sized {
+    /// A body that sends the same bytes as this one was going to, or did; `None` if it cannot.
+    fn try_replay(&self) -> Option<Self>;
+
+    /// Whether [`try_replay`](Self::try_replay) would still work. Default: true.
+    fn can_replay(&self) -> bool {
+        true
+    }
+}
+
+impl<D> ReplayableBody for Empty<D> {
+    fn try_replay(&self) -> Option<Self> {
+        Some(Self::new())
+    }
+}
+
+impl<D: Buf + Clone> ReplayableBody for Full<D> {
+    fn try_replay(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
+impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
+    fn try_replay(&self) -> Option<Self> {
+        match self {
+            Self::Left(body) => body.try_replay().map(Self::Left),
+            Self::Right(body) => body.try_replay().map(Self::Right),
+        }
+    }
+
+    fn can_replay(&self) -> bool {
+        match self {
+            Self::Left(body) => body.can_replay(),
+            Self::Right(body) => body.can_replay(),
+        }
+    }
+}
+
+/// How a layer copies a request body of type `B` before it is sent.
+#[diagnostic::on_unimplemented(
+    message = "`RetryLayer` does not know how to send a `{B}` a second time",
+    note = "use `http_body_util::Full` or `Empty`, implement `tower_outbound::retry::ReplayableBody`, or say how to copy \
+            a foreign body: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
+)]
+pub trait Replay<B> {
+    /// A copy that sends the same bytes; `None` if there can be none, and the request is then sent once.
+    fn replay(&self, body: &B) -> Option<B>;
+
+    /// Whether [`replay`](Self::replay) would still work for a copy that is kept. Default: true.
+    fn can_replay(&self, _body: &B) -> bool {
+        true
+    }
+}
+
+/// The way of [`RetryLayer::new`](super::RetryLayer::new): as [`ReplayableBody`] says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplayByTrait;
+
+impl<B: ReplayableBody> Replay<B> for ReplayByTrait {
+    fn replay(&self, body: &B) -> Option<B> {
+        body.try_replay()
+    }
+
+    fn can_replay(&self, body: &B) -> bool {
+        body.can_replay()
+    }
+}
+
+/// The way of [`RetryLayer::replay_with`](super::RetryLayer::replay_with): a function.
+#[derive(Clone, Copy)]
+pub struct ReplayWith<F>(pub(super) F);
+
+impl<F, B> Replay<B> for ReplayWith<F>
+where
+    F: Fn(&B) -> Option<B>,
+{
+    fn replay(&self, body: &B) -> Option<B> {
+        (self.0)(body)
+    }
+}
+
+impl<F> std::fmt::Debug for ReplayWith<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReplayWith(..)")
+    }
+}

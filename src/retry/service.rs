@@ -1,0 +1,61 @@
+use std::{
+    mem,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::{
+    future::{ResponseFuture, Spare},
+    log::Log,
+    policy::{Policy, RetryPolicy, StopReason},
+    replay::{Replay, ReplayByTrait},
+};
+
+/// The service of [`RetryLayer`](super::RetryLayer).
+///
+/// # Errors
+///
+/// The error of the service below, boxed, where the policy would not retry it; a
+/// [`RetryError`](super::RetryError) where a limit, the budget or the deadline was used up.
+#[derive(Clone, Debug)]
+pub struct RetryService<S, P = RetryPolicy, R = ReplayByTrait> {
+    pub(super) inner: S,
+    pub(super) policy: P,
+    pub(super) replay: R,
+}
+
+impl<S, P, R, B, RB> Service<Request<B>> for RetryService<S, P, R>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
+    S::Error: Into<BoxError>,
+    P: Policy,
+    R: Replay<B> + Clone,
+    RB: Body,
+{
+    type Response = Response<RB>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, P, R, B, RB>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let policy = self.policy.for_request(request.extensions());
+        let log = Log::of(&request);
+        let spare = if policy.may_retry(request.method(), request.headers()) {
+            Spare::of(&request, &self.replay).ok_or(StopReason::Body)
+        } else {
+            Err(StopReason::Disabled)
+        };
+        // The clone has not been asked whether it is ready; the one that has been takes the call.
+        let clone = self.inner.clone();
+        let mut service = mem::replace(&mut self.inner, clone);
+        let response = service.call(request);
+        ResponseFuture::new(response, service, policy, self.replay.clone(), spare, log)
+    }
+}
