@@ -144,15 +144,15 @@ mod tests {
     #[test]
     fn a_class_is_found_at_any_depth() {
         let of = |kind: io::ErrorKind| -> Box<dyn Error + Send + Sync> { io::Error::from(kind).into() };
-        let elapsed = || Box::new(tower::timeout::error::Elapsed::new());
+        let elapsed = tower::timeout::error::Elapsed::new;
         let rows: Vec<(&str, Box<dyn Error + Send + Sync>, Failure)> = vec![
             ("refused", of(io::ErrorKind::ConnectionRefused), Failure::Connect),
             ("reset", of(io::ErrorKind::ConnectionReset), Failure::Read),
             ("broken pipe", of(io::ErrorKind::BrokenPipe), Failure::Read),
             ("end of file", of(io::ErrorKind::UnexpectedEof), Failure::Read),
             ("timed out", of(io::ErrorKind::TimedOut), Failure::Timeout),
-            ("elapsed", elapsed(), Failure::Timeout),
-            ("wrapped elapsed", Box::new(Wrapper(elapsed())), Failure::Timeout),
+            ("elapsed", Box::new(elapsed()), Failure::Timeout),
+            ("wrapped elapsed", Box::new(Wrapper(Box::new(elapsed()))), Failure::Timeout),
             ("elapsed in io", io::Error::other(elapsed()).into(), Failure::Timeout),
             (
                 "elapsed in io of another kind",

@@ -45,6 +45,7 @@ pub type Outcome<'a> = Result<&'a response::Parts, &'a (dyn Error + 'static)>;
 /// ```
 pub trait Policy: Clone {
     /// The clone that serves one request. Default: a plain clone.
+    #[must_use]
     fn for_request(&self, _extensions: &Extensions) -> Self {
         self.clone()
     }
