@@ -8,16 +8,10 @@ use std::{
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tower::{
-    BoxError,
-    util::{BoxCloneSyncService, Oneshot},
-};
+use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-use super::mount::Mount;
-
-/// What all mounts are: a complete service.
-pub(super) type BoxedService<B, RB> = BoxCloneSyncService<Request<B>, Response<RB>, BoxError>;
+use super::{layer::Mounted, service::Mount};
 
 pin_project! {
     /// The response of a [`RoutingService`](super::RoutingService).
@@ -36,12 +30,12 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        // The wrapped service, unboxed.
+        // Polls a clone of the service below: its readiness, then the call.
         Fallback { #[pin] response: Oneshot<S, Request<B>> },
-        // A mount's service.
-        Mounted { #[pin] response: Oneshot<BoxedService<B, RB>, Request<B>>, prefix: Arc<str> },
-        // Nothing: the request is not sent.
-        Refused { error: Option<BoxError> },
+        // Polls a clone of what is mounted in the same way.
+        Mounted { #[pin] response: Oneshot<Mounted<B, RB>, Request<B>>, prefix: Option<Arc<str>> },
+        // Polls nothing: there was nowhere to go.
+        Failed { error: Option<BoxError> },
     }
 }
 
@@ -49,16 +43,16 @@ impl<S, B, RB> ResponseFuture<S, B, RB>
 where
     S: Service<Request<B>>,
 {
-    pub(super) const fn fallback(service: S, request: Request<B>) -> Self {
-        Self { state: State::Fallback { response: Oneshot::new(service, request) } }
+    pub(super) const fn fallback(response: Oneshot<S, Request<B>>) -> Self {
+        Self { state: State::Fallback { response } }
     }
 
-    pub(super) const fn mounted(service: BoxedService<B, RB>, request: Request<B>, prefix: Arc<str>) -> Self {
-        Self { state: State::Mounted { response: Oneshot::new(service, request), prefix } }
+    pub(super) const fn mounted(response: Oneshot<Mounted<B, RB>, Request<B>>, prefix: Arc<str>) -> Self {
+        Self { state: State::Mounted { response, prefix: Some(prefix) } }
     }
 
-    pub(super) fn refused(error: impl Into<BoxError>) -> Self {
-        Self { state: State::Refused { error: Some(error.into()) } }
+    pub(super) const fn failed(error: BoxError) -> Self {
+        Self { state: State::Failed { error: Some(error) } }
     }
 }
 
@@ -74,11 +68,15 @@ where
             StateProj::Fallback { response } => response.poll(cx).map_err(Into::into),
             StateProj::Mounted { response, prefix } => {
                 let mut response = ready!(response.poll(cx))?;
-                response.extensions_mut().insert(Mount(Arc::clone(prefix)));
+                if let Some(prefix) = prefix.take() {
+                    response.extensions_mut().insert(Mount(prefix));
+                }
                 Poll::Ready(Ok(response))
             }
-            // Polled again after the error it has nothing to say, and need not panic for it.
-            StateProj::Refused { error } => error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
+            StateProj::Failed { error } => {
+                // Polled after its end, as no future need be; it then waits for ever.
+                error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
+            }
         }
     }
 }

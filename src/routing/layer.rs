@@ -1,78 +1,64 @@
 use std::{fmt, sync::Arc};
 
 use http::{Request, Response, Uri};
-use tower::{BoxError, ServiceExt};
+use tower::{BoxError, util::BoxCloneSyncService};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    error::{Fault, PrefixError},
-    future::BoxedService,
-    prefix::Prefix,
-    service::{Mounts, RoutingService},
-    table::{Table, Target},
+    prefix::{Prefix, PrefixError, PrefixFault},
+    service::{Routes, RoutingService},
+    table::Table,
 };
 
-/// Sends each request through the mount whose URL prefix fits best, and all others straight on.
+/// A mounted service, whatever it is made of.
+pub(super) type Mounted<B, RB> = BoxCloneSyncService<Request<B>, Response<RB>, BoxError>;
+type Make<S, B, RB> = Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>;
+
+/// Sends each request to the layer or service mounted for its URL, or straight on.
 ///
-/// Made by a [`builder`](Self::builder); prefixes and priority are explained in the [module](super). Each
-/// [`layer`](Layer::layer) call applies each mount's layer once, to a clone of the wrapped service; clones of the
-/// service that comes out share the result, with its limits and budgets. Clones of the layer are cheap.
+/// A mounted *layer* wraps a clone of the service below, so that what stands below (a jar, a pool) serves every mount; it
+/// is applied once per [`layer`](Layer::layer) call, so that its limits and budgets hold for all clones together. A
+/// mounted *service* is complete in itself.
 ///
-/// requests: `Session.mount` and `Session.get_adapter`.
+/// requests: `session.mount`.
 ///
 /// ```
 /// use http::{Request, Response};
-/// use tower::{Layer, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
-/// use tower_outbound::RoutingLayer;
+/// use tower::{BoxError, Layer, ServiceExt, layer::layer_fn, service_fn};
+/// use tower_outbound::routing::{Mount, RoutingLayer};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), tower::BoxError> {
-/// let client = service_fn(|_request: Request<()>| async { Ok::<_, std::io::Error>(Response::new("from the network")) });
-/// let double = service_fn(|_request: Request<()>| async { Ok::<_, std::io::Error>(Response::new("from the double")) });
-///
+/// # async fn main() -> Result<(), BoxError> {
+/// let everything_else = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new("the fallback")) });
+/// let legacy = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new("the legacy client")) });
 /// let client = RoutingLayer::builder()
-///     .mount("https://api.example.com", ConcurrencyLimitLayer::new(4))
-///     .mount_service("http://localhost:*", double)
+///     .mount("https://api.example.com", layer_fn(|inner| inner))
+///     .mount_service("https://legacy.example", legacy)
 ///     .build()?
-///     .layer(client);
+///     .layer(everything_else);
 ///
-/// let response = client.clone().oneshot(Request::get("https://api.example.com/users").body(())?).await?;
-/// assert_eq!(response.body(), &"from the network");
-/// let response = client.oneshot(Request::get("http://localhost:8080/").body(())?).await?;
-/// assert_eq!(response.body(), &"from the double");
+/// let response = client.clone().oneshot(Request::get("https://legacy.example/x").body(())?).await?;
+/// assert_eq!(*response.body(), "the legacy client");
+/// assert_eq!(&*response.extensions().get::<Mount>().unwrap().0, "https://legacy.example");
+///
+/// let response = client.oneshot(Request::get("https://else.example/").body(())?).await?;
+/// assert_eq!(*response.body(), "the fallback");
 /// # Ok(())
 /// # }
 /// ```
 pub struct RoutingLayer<S, B, RB> {
-    shared: Arc<Shared<S, B, RB>>,
-}
-
-struct Shared<S, B, RB> {
     table: Arc<Table>,
-    /// In the table's numbering.
-    mounts: Vec<(Arc<str>, Source<S, B, RB>)>,
+    mounts: Arc<[(Arc<str>, Make<S, B, RB>)]>,
     strict: bool,
     default_origin: Option<Uri>,
 }
 
-/// Where a mount's service comes from.
-enum Source<S, B, RB> {
-    Layer(Arc<dyn Fn(S) -> BoxedService<B, RB> + Send + Sync>),
-    Service(BoxedService<B, RB>),
-}
-
 impl<S, B, RB> RoutingLayer<S, B, RB> {
-    /// No mounts yet, and the wrapped service as the fallback.
+    /// Starts a table without mounts.
     #[must_use]
     pub const fn builder() -> RoutingLayerBuilder<S, B, RB> {
         RoutingLayerBuilder { mounts: Vec::new(), strict: false, default_origin: None }
-    }
-}
-
-impl<S, B, RB> Clone for RoutingLayer<S, B, RB> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -80,157 +66,126 @@ impl<S: Clone, B, RB> Layer<S> for RoutingLayer<S, B, RB> {
     type Service = RoutingService<S, B, RB>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let Shared { table, mounts, strict, default_origin } = &*self.shared;
-        let mount = |(prefix, source): &(Arc<str>, Source<S, B, RB>)| {
-            let service = match source {
-                Source::Layer(layer) => layer(inner.clone()),
-                Source::Service(service) => service.clone(),
-            };
-            (Arc::clone(prefix), service)
+        let mounted = |(prefix, make): &(Arc<str>, Make<S, B, RB>)| (Arc::clone(prefix), make(inner.clone()));
+        let routes = Routes {
+            table: Arc::clone(&self.table),
+            mounts: self.mounts.iter().map(mounted).collect(),
+            strict: self.strict,
+            default_origin: self.default_origin.clone(),
         };
-        let mounts = Mounts {
-            table: Arc::clone(table),
-            services: mounts.iter().map(mount).collect(),
-            default_origin: default_origin.clone(),
-        };
-        RoutingService::new((!strict).then_some(inner), mounts)
+        RoutingService { routes: Arc::new(routes), fallback: inner }
+    }
+}
+
+impl<S, B, RB> Clone for RoutingLayer<S, B, RB> {
+    fn clone(&self) -> Self {
+        Self {
+            table: Arc::clone(&self.table),
+            mounts: Arc::clone(&self.mounts),
+            strict: self.strict,
+            default_origin: self.default_origin.clone(),
+        }
     }
 }
 
 impl<S, B, RB> fmt::Debug for RoutingLayer<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefixes: Vec<_> = self.shared.mounts.iter().map(|(prefix, _)| prefix).collect();
-        f.debug_struct("RoutingLayer")
-            .field("mounts", &prefixes)
-            .field("strict", &self.shared.strict)
-            .finish_non_exhaustive()
+        let prefixes: Vec<_> = self.mounts.iter().map(|(prefix, _)| prefix).collect();
+        f.debug_struct("RoutingLayer").field("mounts", &prefixes).field("strict", &self.strict).finish_non_exhaustive()
     }
 }
 
-/// What a [`RoutingLayer`] is made of; nothing is checked before [`build`](Self::build).
-///
-/// ```
-/// use http::{Request, Response};
-/// use tower::{Layer, ServiceExt, layer::util::Identity, service_fn};
-/// use tower_outbound::routing::{NoMount, RoutingLayer};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), tower::BoxError> {
-/// let client = service_fn(|_request: Request<()>| async { Ok::<_, std::io::Error>(Response::new(())) });
-///
-/// // A client that talks to one API and to nothing else.
-/// let client = RoutingLayer::builder()
-///     .mount("https://api.example.com/v1", Identity::new())
-///     .strict()
-///     .build()?
-///     .layer(client);
-///
-/// assert!(client.clone().oneshot(Request::get("https://api.example.com/v1/users").body(())?).await.is_ok());
-/// let error = client.oneshot(Request::get("https://api.example.com/v10").body(())?).await.unwrap_err();
-/// assert!(error.is::<NoMount>());
-/// # Ok(())
-/// # }
-/// ```
-#[must_use = "a builder does nothing until it is built"]
+/// Builds a [`RoutingLayer`]; the [module's docs](super) say what prefixes mean.
+#[must_use]
 pub struct RoutingLayerBuilder<S, B, RB> {
-    mounts: Vec<(Arc<str>, Source<S, B, RB>)>,
+    mounts: Vec<(Arc<str>, Make<S, B, RB>)>,
     strict: bool,
     default_origin: Option<Uri>,
 }
 
 impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
-    /// Sends requests below `prefix` through `layer` around the wrapped service, which all such mounts share.
-    ///
-    /// The same prefix again replaces the mount, however it is spelt: `https://h` is `HTTPS://H:443/`.
-    ///
-    /// requests: `Session.mount`.
-    pub fn mount<L>(mut self, prefix: impl AsRef<str>, layer: L) -> Self
+    /// Mounts a layer around the service below. The same prefix again replaces what was mounted there.
+    pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
         L::Service: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
         <L::Service as Service<Request<B>>>::Error: Into<BoxError>,
         <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        B: 'static,
+        RB: 'static,
     {
-        let source = Source::Layer(Arc::new(move |inner| boxed(layer.layer(inner))));
-        self.mounts.push((prefix.as_ref().into(), source));
+        self.mounts.push((prefix.into(), Arc::new(move |inner| boxed(layer.layer(inner)))));
         self
     }
 
-    /// Sends requests below `prefix` to `service`, which is complete in itself: other TLS settings, a proxy, a mock.
-    ///
-    /// The wrapped service and the layers around it further in have no part in it. The same prefix again replaces the
-    /// mount, as with [`mount`](Self::mount).
-    ///
-    /// requests: `Session.mount`.
-    pub fn mount_service<T>(mut self, prefix: impl AsRef<str>, service: T) -> Self
+    /// Mounts a complete service; nothing of the service below is in it.
+    pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
-        T: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        T::Error: Into<BoxError>,
-        T::Future: Send + 'static,
+        M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
+        M::Error: Into<BoxError>,
+        M::Future: Send + 'static,
+        B: 'static,
+        RB: 'static,
     {
-        self.mounts.push((prefix.as_ref().into(), Source::Service(boxed(service))));
+        let service = boxed(service);
+        self.mounts.push((prefix.into(), Arc::new(move |_| service.clone())));
         self
     }
 
-    /// Fails a request that no mount serves with [`NoMount`](super::NoMount).
-    ///
-    /// Default: it goes straight on to the wrapped service.
-    ///
-    /// requests: `InvalidSchema`, "no connection adapters were found".
+    /// A request that no mount serves is a [`NoMount`](super::NoMount) error. Default: it goes to the service below.
     pub const fn strict(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// Scheme and authority of requests whose URI is relative, for clients that add them further in. The request
-    /// itself is not changed, and the origin's own path counts for nothing.
-    ///
-    /// Default: none, and such requests fail with [`UriError`](super::UriError). A URI of an authority alone, such as
-    /// a `CONNECT` request's, fails in any case: it names a host, and not this one.
+    /// Scheme and authority of requests whose URI is relative, for clients that add them further in. The request itself
+    /// is not changed. Default: none, and such a request is an error.
     pub fn default_origin(mut self, origin: Uri) -> Self {
         self.default_origin = Some(origin);
         self
     }
 
-    /// Parses the prefixes.
+    /// Makes the layer.
     ///
     /// # Errors
     ///
-    /// For the first prefix that is malformed, or for a default origin without a scheme, a host or a valid port.
+    /// [`PrefixError`] names the first prefix that is wrong, and the fault; a default origin without scheme and host too.
     pub fn build(self) -> Result<RoutingLayer<S, B, RB>, PrefixError> {
-        let Self { mounts: written, strict, default_origin } = self;
-        if let Some(origin) = &default_origin {
-            Target::of(origin, None).map_err(|fault| PrefixError::new(&origin.to_string(), Fault::Origin(fault)))?;
-        }
         let mut table = Table::default();
-        let mut mounts = Vec::with_capacity(written.len());
-        for mount in written {
-            let prefix = Prefix::parse(&mount.0).map_err(|fault| PrefixError::new(&mount.0, fault))?;
-            let number = table.insert(prefix, mounts.len());
-            match mounts.get_mut(number) {
-                Some(same) => *same = mount,
-                None => mounts.push(mount),
+        for (mount, (prefix, _)) in self.mounts.iter().enumerate() {
+            let parsed = Prefix::parse(prefix).map_err(|fault| PrefixError::new(prefix, fault))?;
+            table.insert(parsed, mount);
+        }
+        if let Some(origin) = &self.default_origin {
+            let wrong = |fault| Err(PrefixError::new(&origin.to_string(), fault));
+            match (origin.scheme(), origin.host()) {
+                (None, _) => return wrong(PrefixFault::Scheme),
+                (_, None | Some("")) => return wrong(PrefixFault::EmptyHost),
+                _ => {}
             }
         }
-        Ok(RoutingLayer { shared: Arc::new(Shared { table: Arc::new(table), mounts, strict, default_origin }) })
+        Ok(RoutingLayer {
+            table: Arc::new(table),
+            mounts: self.mounts.into(),
+            strict: self.strict,
+            default_origin: self.default_origin,
+        })
     }
+}
+
+fn boxed<M, B, RB>(service: M) -> Mounted<B, RB>
+where
+    M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
+    M::Error: Into<BoxError>,
+    M::Future: Send + 'static,
+    B: 'static,
+    RB: 'static,
+{
+    BoxCloneSyncService::new(tower::ServiceExt::map_err(service, Into::into as fn(M::Error) -> BoxError))
 }
 
 impl<S, B, RB> fmt::Debug for RoutingLayerBuilder<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the prefixes: they may still have userinfo.
-        f.debug_struct("RoutingLayerBuilder")
-            .field("mounts", &self.mounts.len())
-            .field("strict", &self.strict)
-            .finish_non_exhaustive()
+        f.debug_struct("RoutingLayerBuilder").field("mounts", &self.mounts.len()).finish_non_exhaustive()
     }
-}
-
-fn boxed<T, B, RB>(service: T) -> BoxedService<B, RB>
-where
-    T: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-    T::Error: Into<BoxError>,
-    T::Future: Send + 'static,
-{
-    BoxedService::new(service.map_err(Into::into))
 }

@@ -1,274 +1,458 @@
-//! Mount prefixes: `scheme://host[:port][/path]`, parsed into components and normalised.
+//! Mount prefixes and request URIs, taken apart and brought into one spelling. Components are compared, never strings.
 
-use super::{
-    error::Fault,
-    normal::{self, HostFault, HostKind},
+use std::{
+    borrow::Cow,
+    error, fmt,
+    net::{Ipv4Addr, Ipv6Addr},
 };
 
-#[derive(Debug, PartialEq, Eq)]
+use http::Uri;
+
+/// A mount prefix in its canonical form.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
-    /// Lower case; `None` for `any`.
-    pub(super) scheme: Option<String>,
-    pub(super) host: HostRule,
-    pub(super) port: PortRule,
-    /// As [`normal::path`] writes it.
-    pub(super) path: String,
+    /// `None` for `any`.
+    pub(super) scheme: Option<Box<str>>,
+    pub(super) host: Host,
+    pub(super) port: Port,
+    /// Empty, or a normalised path without its trailing slash.
+    pub(super) path: Box<str>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum HostRule {
-    Exact(String),
-    /// The subdomains of this name, without the name itself.
-    Below(String),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    Exact(Box<str>),
+    /// The subdomains of a domain, not the domain itself.
+    Under(Box<str>),
     Any,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum PortRule {
-    Number(u16),
-    /// The default of a scheme that the prefix does not know: `any`, or one without a registered port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    /// That of the request's scheme.
     Default,
+    Number(u16),
     Any,
+}
+
+/// A mount prefix that names nothing, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixError {
+    prefix: String,
+    fault: PrefixFault,
+}
+
+impl PrefixError {
+    pub(super) fn new(prefix: &str, fault: PrefixFault) -> Self {
+        Self { prefix: without_userinfo(prefix), fault }
+    }
+
+    /// The prefix, without userinfo.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub const fn fault(&self) -> PrefixFault {
+        self.fault
+    }
+}
+
+impl fmt::Display for PrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mount prefix {:?}: {}", self.prefix, self.fault)
+    }
+}
+
+impl error::Error for PrefixError {}
+
+/// What is wrong with a mount prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PrefixFault {
+    /// No `scheme://`.
+    Scheme,
+    /// A path or port without a host.
+    EmptyHost,
+    /// A host that is none.
+    Host,
+    /// A host that is not ASCII.
+    NonAsciiHost,
+    /// A number that is no address of four decimal octets.
+    NumericHost,
+    /// A `*` elsewhere than as the first label or the port.
+    Wildcard,
+    /// A port that is none.
+    Port,
+    /// A user name or password.
+    Userinfo,
+    /// A query.
+    Query,
+    /// A fragment.
+    Fragment,
+}
+
+impl fmt::Display for PrefixFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scheme => "it must begin with a scheme and `://`, such as `https://` or `any://`",
+            Self::EmptyHost => "it has a port or path, but no host",
+            Self::Host => "its host is not one",
+            Self::NonAsciiHost => "its host is not ASCII: write it as A-labels, `xn--...`",
+            Self::NumericHost => "its host is a number, but not an address of four decimal octets",
+            Self::Wildcard => "a `*` can only be the first label of a host (`*.example.com`) or its port (`:*`)",
+            Self::Port => "its port is not a number up to 65535, nor `*`",
+            Self::Userinfo => "it cannot hold a user name or password",
+            Self::Query => "it cannot hold a query",
+            Self::Fragment => "it cannot hold a fragment",
+        })
+    }
 }
 
 impl Prefix {
-    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
-        let (scheme, rest) = text.split_once("://").ok_or(Fault::NoScheme)?;
-        let scheme = parse_scheme(scheme)?;
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    pub(super) fn parse(text: &str) -> Result<Self, PrefixFault> {
+        let (scheme, rest) = text.split_once("://").ok_or(PrefixFault::Scheme)?;
+        let scheme = scheme.to_ascii_lowercase();
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(known) {
+            return Err(PrefixFault::Scheme);
+        }
+        if rest.contains('#') {
+            return Err(PrefixFault::Fragment);
+        }
+        if rest.contains('?') {
+            return Err(PrefixFault::Query);
+        }
+        let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
         if authority.contains('@') {
-            return Err(Fault::Userinfo);
+            return Err(PrefixFault::Userinfo);
         }
-        match path.find(['?', '#']).map(|at| path.as_bytes()[at]) {
-            Some(b'?') => return Err(Fault::Query),
-            Some(_) => return Err(Fault::Fragment),
-            None => {}
-        }
-        if authority.is_empty() && path.is_empty() {
-            return Ok(Self { scheme, host: HostRule::Any, port: PortRule::Any, path: String::new() });
-        }
-        let (host, port) = split_port(authority)?;
-        let host = parse_host(host)?;
-        let port = match port {
-            Some(port) => parse_port(port)?,
-            None => PortRule::Default,
+        let scheme = (scheme != "any").then(|| scheme.into_boxed_str());
+        let (host, port) = if authority.is_empty() {
+            if !path.is_empty() {
+                return Err(PrefixFault::EmptyHost);
+            }
+            (Host::Any, Port::Any)
+        } else {
+            let (host, port) = split_port(authority)?;
+            (Host::parse(host)?, Port::parse(port, scheme.as_deref())?)
         };
-        // `https://h` and `https://h:443` are one prefix.
-        let port = match (port, scheme.as_deref().and_then(normal::default_port)) {
-            (PortRule::Default, Some(number)) => PortRule::Number(number),
-            _ => port,
-        };
-        Ok(Self { scheme, host, port, path: parse_path(path)? })
+        let path = normalised(path);
+        Ok(Self { scheme, host, port, path: path.strip_suffix('/').unwrap_or(&path).into() })
     }
 }
 
-fn parse_scheme(scheme: &str) -> Result<Option<String>, Fault> {
-    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-    if !is_scheme {
-        return Err(Fault::Scheme);
-    }
-    let scheme = scheme.to_ascii_lowercase();
-    Ok((scheme != "any").then_some(scheme))
-}
-
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), Fault> {
-    if authority.starts_with('[') {
-        let (host, rest) = authority.split_at(authority.find(']').ok_or(Fault::Ipv6)? + 1);
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, Some(port))),
-            None if rest.is_empty() => Ok((host, None)),
-            None => Err(Fault::Ipv6),
-        };
-    }
-    match authority.split_once(':') {
-        Some((_, port)) if port.contains(':') => Err(Fault::Ipv6),
-        Some((host, port)) => Ok((host, Some(port))),
-        None => Ok((authority, None)),
-    }
-}
-
-fn parse_port(port: &str) -> Result<PortRule, Fault> {
-    match port {
-        "*" => Ok(PortRule::Any),
-        // `u16::from_str` takes a plus sign as well.
-        _ if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            port.parse().map(PortRule::Number).map_err(|_| Fault::Port)
-        }
-        _ => Err(Fault::Port),
-    }
-}
-
-fn parse_host(text: &str) -> Result<HostRule, Fault> {
-    if !text.is_ascii() {
-        return Err(Fault::NonAsciiHost);
-    }
-    let (wildcard, name) = match text.strip_prefix("*.") {
-        Some(name) => (true, name),
-        None => (false, text),
+fn split_port(authority: &str) -> Result<(&str, &str), PrefixFault> {
+    let end = match authority.find(']') {
+        Some(bracket) => bracket + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
     };
-    if name.contains('*') {
-        return Err(Fault::Wildcard);
-    }
-    let host = normal::host(name).map_err(|fault| match fault {
-        HostFault::Empty if wildcard => Fault::Wildcard,
-        HostFault::Empty => Fault::NoHost,
-        HostFault::Numeric => Fault::NumericHost,
-    })?;
-    match host.kind {
-        HostKind::Opaque if host.text.starts_with('[') => Err(Fault::Ipv6),
-        HostKind::Opaque => Err(Fault::Host),
-        // An address has no subdomains.
-        HostKind::Address if wildcard => Err(Fault::Wildcard),
-        HostKind::Address => Ok(HostRule::Exact(host.text.into_owned())),
-        // The underscore is in no host name, but in many a container's.
-        HostKind::Name
-            if !host.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) =>
-        {
-            Err(Fault::Host)
-        }
-        HostKind::Name if wildcard => Ok(HostRule::Below(host.text.into_owned())),
-        HostKind::Name => Ok(HostRule::Exact(host.text.into_owned())),
+    let (host, port) = authority.split_at(end);
+    match port.strip_prefix(':') {
+        _ if host.is_empty() => Err(PrefixFault::EmptyHost),
+        Some(port) => Ok((host, port)),
+        None if port.is_empty() => Ok((host, "")),
+        None => Err(PrefixFault::Host),
     }
 }
 
-fn parse_path(path: &str) -> Result<String, Fault> {
-    for (at, byte) in path.bytes().enumerate() {
-        match byte {
-            b'%' if normal::escaped_byte(&path.as_bytes()[at..]).is_none() => return Err(Fault::Escape),
-            b'%' => {}
-            // Beyond ASCII, a path is compared as its escapes, which is how it is sent.
-            _ if !byte.is_ascii() || normal::is_path_byte(byte) => {}
-            _ => return Err(Fault::Path),
+impl Host {
+    fn parse(text: &str) -> Result<Self, PrefixFault> {
+        if !text.is_ascii() {
+            return Err(PrefixFault::NonAsciiHost);
+        }
+        let (under, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        if name.contains('*') {
+            return Err(PrefixFault::Wildcard);
+        }
+        let host = canonical_host(name).ok_or(PrefixFault::NumericHost)?;
+        let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
+        let is_name = host.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        });
+        let valid_v6 = host.starts_with('[') && host[1..host.len().max(2) - 1].parse::<Ipv6Addr>().is_ok();
+        match (under, is_address) {
+            (true, true) => Err(PrefixFault::Wildcard),
+            (false, true) if valid_v6 || !host.starts_with('[') => Ok(Self::Exact(host.into())),
+            (_, false) if is_name && under => Ok(Self::Under(host.into())),
+            (_, false) if is_name => Ok(Self::Exact(host.into())),
+            _ => Err(PrefixFault::Host),
         }
     }
-    if path.split('/').any(|segment| segment == "*") {
-        return Err(Fault::PathWildcard);
+}
+
+impl Port {
+    fn parse(text: &str, scheme: Option<&str>) -> Result<Self, PrefixFault> {
+        match text {
+            "" => Ok(Self::Default),
+            "*" => Ok(Self::Any),
+            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let number = digits.parse().map_err(|_| PrefixFault::Port)?;
+                // So that `https://h:443` and `https://h` are one prefix.
+                Ok(if scheme.and_then(default_port) == Some(number) { Self::Default } else { Self::Number(number) })
+            }
+            _ => Err(PrefixFault::Port),
+        }
     }
-    Ok(normal::path(path).into_owned())
+}
+
+/// RFC 9110 section 4.2 and RFC 6455 section 3.
+pub(super) fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+/// Where a request goes, in the spelling of prefixes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target<'a> {
+    pub(super) scheme: Cow<'a, str>,
+    pub(super) host: Cow<'a, str>,
+    /// `None` where the scheme has no default, and no port was given.
+    pub(super) port: Option<u16>,
+    pub(super) path: Cow<'a, str>,
+}
+
+/// A request URI that cannot be routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UriError {
+    /// It has no scheme or no host, and there is no default origin.
+    Relative,
+    /// Its port is not a number up to 65535. `http::Uri` reads such a URI as one without a port.
+    Port,
+    /// Its host is a number, but not four decimal octets: resolvers read `127.1` as an address all the same.
+    NumericHost,
+}
+
+impl fmt::Display for UriError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Relative => "cannot route a relative URI: give it a scheme and host, or the layer a default origin",
+            Self::Port => "cannot route a URI whose port is not a number up to 65535",
+            Self::NumericHost => "cannot route to a host that is a number, but not four decimal octets",
+        })
+    }
+}
+
+impl error::Error for UriError {}
+
+impl<'a> Target<'a> {
+    /// `origin` lends its scheme, host and port to a relative URI.
+    pub(super) fn of(uri: &'a Uri, origin: Option<&'a Uri>) -> Result<Self, UriError> {
+        let base = match uri.scheme() {
+            Some(_) => uri,
+            // An authority without a scheme, as CONNECT has it, names no origin either.
+            None if uri.authority().is_some() => return Err(UriError::Relative),
+            None => origin.ok_or(UriError::Relative)?,
+        };
+        let (Some(scheme), Some(authority)) = (base.scheme_str(), base.authority()) else {
+            return Err(UriError::Relative);
+        };
+        let scheme = lower(scheme);
+        if authority.host().is_empty() {
+            return Err(UriError::Relative);
+        }
+        let behind_userinfo = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let given = behind_userinfo[authority.host().len()..].strip_prefix(':').unwrap_or_default();
+        let port = match (authority.port_u16(), given) {
+            (Some(port), _) => Some(port),
+            (None, "") => default_port(&scheme),
+            (None, _) => return Err(UriError::Port),
+        };
+        let host = canonical_host(authority.host()).ok_or(UriError::NumericHost)?;
+        Ok(Self { scheme, host, port, path: normalised(uri.path()) })
+    }
+}
+
+fn lower(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Lower case, without one trailing dot; IPv6 as RFC 5952 spells it. `None` for a number that is no address.
+fn canonical_host(host: &str) -> Option<Cow<'_, str>> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
+        && let Ok(address) = inner.parse::<Ipv6Addr>()
+    {
+        let text = format!("[{address}]");
+        return Some(if text == host { Cow::Borrowed(host) } else { Cow::Owned(text) });
+    }
+    let host = lower(host);
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let numeric = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    (!numeric || host.parse::<Ipv4Addr>().is_ok()).then_some(host)
+}
+
+/// A path without dot segments (RFC 3986 section 5.2.4) and without needless escapes (section 6.2.2). `%2F` stays, and so
+/// do empty segments: servers may take either for something else.
+pub(super) fn normalised(path: &str) -> Cow<'_, str> {
+    let plain = !path.contains('%') && !path.contains("/.");
+    if plain {
+        return Cow::Borrowed(path);
+    }
+    let path = unescaped(path);
+    let mut output = String::with_capacity(path.len());
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    output.truncate(output.rfind('/').unwrap_or(0));
+                }
+                if last {
+                    output.push('/');
+                }
+            }
+            segment => {
+                output.push('/');
+                output.push_str(segment);
+            }
+        }
+    }
+    Cow::Owned(output)
+}
+
+/// Escapes of unreserved characters are undone; the digits of the others are put in upper case.
+fn unescaped(path: &str) -> String {
+    let mut output = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        output.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => output.push(char::from(byte)),
+            Some(_) => output.push_str(&rest[at..at + 3].to_ascii_uppercase()),
+            None => {
+                output.push('%');
+                rest = &rest[at + 1..];
+                continue;
+            }
+        }
+        rest = &rest[at + 3..];
+    }
+    output.push_str(rest);
+    output
+}
+
+/// For messages: what could be a password is not in them.
+fn without_userinfo(text: &str) -> String {
+    let scheme = text.find("://").map_or(0, |at| at + 3);
+    match text.rfind('@') {
+        Some(at) if at >= scheme => format!("{}{}", &text[..scheme], &text[at + 1..]),
+        _ => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn exact(scheme: &str, host: &str, port: PortRule, path: &str) -> Prefix {
-        let scheme = (scheme != "any").then(|| scheme.to_owned());
-        Prefix { scheme, host: HostRule::Exact(host.to_owned()), port, path: path.to_owned() }
+    #[test]
+    fn bad_prefixes_are_named_with_their_fault_and_without_userinfo() {
+        use PrefixFault::*;
+        let rows = [
+            ("example.com", Scheme),
+            ("", Scheme),
+            ("://h", Scheme),
+            ("1http://h", Scheme),
+            ("u:secret@h", Scheme),
+            ("https:///x", EmptyHost),
+            ("https://:80", EmptyHost),
+            ("https://u:secret@h/", Userinfo),
+            ("https://h/?q", Query),
+            ("https://h/#f", Fragment),
+            ("https://h:99999", Port),
+            ("https://h:x", Port),
+            ("https://h:-1", Port),
+            ("https://127.1", NumericHost),
+            ("https://0x7f.1", NumericHost),
+            ("https://127.0.0.01", NumericHost),
+            ("https://*", Wildcard),
+            ("https://a.*.com", Wildcard),
+            ("https://*.*.com", Wildcard),
+            ("https://*.10.0.0.1", Wildcard),
+            ("https://b\u{fc}cher.example", NonAsciiHost),
+            ("https://a b", Host),
+            ("https://a..b", Host),
+            ("https://[::1", Host),
+            ("https://[::g]", Host),
+            ("https://[]", Host),
+            ("https://[::1]x", Host),
+            ("https://h\\@evil.example", Userinfo),
+            ("https://h%2f", Host),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(text, want)| (text, Prefix::parse(text), want))
+            .filter(|(_, got, want)| got.as_ref().err() != Some(*want))
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        let message = PrefixError::new("https://u:secret@h/", Userinfo).to_string();
+        assert!(message.contains("https://h/") && !message.contains("secret"), "{message}");
+        assert!(!PrefixError::new("u:secret@h", Scheme).to_string().contains("secret"));
     }
 
     #[test]
-    fn prefixes_are_parsed_into_components() {
-        use PortRule::{Any, Default, Number};
-        let whole = |scheme: Option<&str>| Prefix {
-            scheme: scheme.map(str::to_owned),
-            host: HostRule::Any,
-            port: Any,
-            path: String::new(),
-        };
-        let below = |host: &str, path: &str| Prefix {
-            host: HostRule::Below(host.to_owned()),
-            ..exact("https", "", Number(443), path)
-        };
+    fn paths_are_normalised_but_slashes_are_not_made() {
         let rows = [
-            ("https://", whole(Some("https"))),
-            ("any://", whole(None)),
-            ("HTTPS://API.Ex.com", exact("https", "api.ex.com", Number(443), "")),
-            ("http://h/", exact("http", "h", Number(80), "")),
-            ("http://h:80", exact("http", "h", Number(80), "")),
-            ("http://h:0080", exact("http", "h", Number(80), "")),
-            ("http://h:8080/", exact("http", "h", Number(8080), "")),
-            ("http://h:*", exact("http", "h", Any, "")),
-            ("any://h", exact("any", "h", Default, "")),
-            ("ANY://h:443", exact("any", "h", Number(443), "")),
-            ("grpc+tls://h", exact("grpc+tls", "h", Default, "")),
-            ("wss://h", exact("wss", "h", Number(443), "")),
-            ("https://h./v1/", exact("https", "h", Number(443), "/v1")),
-            ("https://h/Admin", exact("https", "h", Number(443), "/Admin")),
-            ("https://h/a/../b/./%7Ec%2f", exact("https", "h", Number(443), "/b/~c%2F")),
-            ("https://h/@me:x", exact("https", "h", Number(443), "/@me:x")),
-            ("https://h//a", exact("https", "h", Number(443), "//a")),
-            ("https://h/ü", exact("https", "h", Number(443), "/%C3%BC")),
-            ("https://my_container", exact("https", "my_container", Number(443), "")),
-            ("https://xn--bcher-kva.example", exact("https", "xn--bcher-kva.example", Number(443), "")),
-            ("http://127.0.0.1", exact("http", "127.0.0.1", Number(80), "")),
-            ("http://[0:0::1]", exact("http", "[::1]", Number(80), "")),
-            ("http://[::1]:*/x", exact("http", "[::1]", Any, "/x")),
-            ("https://*.Ex.com", below("ex.com", "")),
-            ("https://*.ex.com./x", below("ex.com", "/x")),
+            ("", ""),
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/x/../admin/", "/admin/"),
+            ("/pub/%2e%2E/admin", "/admin"),
+            ("/./a/./b/.", "/a/b/"),
+            ("/..", "/"),
+            ("/../../a", "/a"),
+            ("/a/..", "/"),
+            ("/%61dmin", "/admin"),
+            ("/a%7Eb", "/a~b"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a%zz%4", "/a%zz%4"),
+            ("/%", "/%"),
+            ("//admin", "//admin"),
+            ("/a%2e", "/a."),
+            ("/...", "/..."),
+            ("/%252e%252e/a", "/%252e%252e/a"),
         ];
-        let failures: Vec<_> = rows
-            .into_iter()
-            .filter_map(|(text, want)| {
-                let got = Prefix::parse(text);
-                (got.as_ref() != Ok(&want)).then(|| format!("{text}: {got:?}, want {want:?}"))
-            })
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(path, want)| (path, normalised(path), want))
+            .filter(|(_, got, want)| got != *want)
             .collect();
-        assert!(failures.is_empty(), "{failures:#?}");
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     #[test]
-    fn a_faulty_prefix_is_refused_for_its_fault() {
+    fn uris_that_cannot_be_routed_are_errors() {
+        use UriError::*;
         let rows = [
-            ("", Fault::NoScheme),
-            ("localhost", Fault::NoScheme),
-            ("localhost:8080", Fault::NoScheme),
-            ("https:/h", Fault::NoScheme),
-            ("//h", Fault::NoScheme),
-            ("://h", Fault::Scheme),
-            ("*://h", Fault::Scheme),
-            (" https://h", Fault::Scheme),
-            ("1s://h", Fault::Scheme),
-            ("u:p@h://x", Fault::Scheme),
-            ("https://u:p@h", Fault::Userinfo),
-            ("https://@h", Fault::Userinfo),
-            ("https://h?q", Fault::Query),
-            ("https://h/a?q#f", Fault::Query),
-            ("https://h/#f", Fault::Fragment),
-            ("https://?q", Fault::Query),
-            ("https:///a", Fault::NoHost),
-            ("https://:443", Fault::NoHost),
-            ("https://./", Fault::NoHost),
-            ("https://h:", Fault::Port),
-            ("https://h:99999", Fault::Port),
-            ("https://h:+80", Fault::Port),
-            ("https://h:80*", Fault::Port),
-            ("https://h:x", Fault::Port),
-            ("https://::1", Fault::Ipv6),
-            ("https://[::1", Fault::Ipv6),
-            ("https://[::g]", Fault::Ipv6),
-            ("https://[fe80::1%25eth0]", Fault::Ipv6),
-            ("https://[::1]x:80", Fault::Ipv6),
-            ("https://*", Fault::Wildcard),
-            ("https://*.", Fault::Wildcard),
-            ("https://*.*.com", Fault::Wildcard),
-            ("https://a.*.com", Fault::Wildcard),
-            ("https://*com", Fault::Wildcard),
-            ("https://*.127.0.0.1", Fault::Wildcard),
-            ("https://*.0.0.1", Fault::NumericHost),
-            ("https://127.1", Fault::NumericHost),
-            ("https://0x7f.1", Fault::NumericHost),
-            ("https://bücher.example", Fault::NonAsciiHost),
-            ("https://a..b", Fault::Host),
-            ("https://.h", Fault::Host),
-            ("https://a b", Fault::Host),
-            ("https://example.com%5C", Fault::Host),
-            ("https://h\\a", Fault::Path),
-            ("https://h/a b", Fault::Path),
-            ("https://h/{id}", Fault::Path),
-            ("https://h/a\n", Fault::Path),
-            ("https://h/%", Fault::Escape),
-            ("https://h/%2", Fault::Escape),
-            ("https://h/%zz", Fault::Escape),
-            ("https://h/api/*", Fault::PathWildcard),
+            ("/rel", Some(Relative)),
+            ("h:443", Some(Relative)),
+            ("http://a:99999/", Some(Port)),
+            ("http://u:1@a:99999/", Some(Port)),
+            ("http://127.1/", Some(NumericHost)),
+            ("http://0x7f.1/", Some(NumericHost)),
+            ("http://2130706433/", Some(NumericHost)),
+            ("http://a:/", None),
+            ("http://127.0.0.1/", None),
+            ("http://[::1]:8080/", None),
         ];
-        let failures: Vec<_> = rows
-            .into_iter()
-            .filter_map(|(text, want)| {
-                let got = Prefix::parse(text);
-                (got.as_ref() != Err(&want)).then(|| format!("{text}: {got:?}, want {want:?}"))
-            })
-            .collect();
-        assert!(failures.is_empty(), "{failures:#?}");
+        let wrong: Vec<_> =
+            rows.iter().filter(|(uri, want)| Target::of(&uri.parse().unwrap(), None).err() != *want).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

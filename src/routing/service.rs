@@ -1,55 +1,45 @@
 use std::{
-    fmt,
+    error, fmt,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{Request, Response, Uri};
-use tower::BoxError;
+use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
 use super::{
-    error::{NoMount, UriError},
-    future::{BoxedService, ResponseFuture},
-    table::{Table, Target, UriFault},
+    future::ResponseFuture,
+    layer::Mounted,
+    prefix::{Target, UriError},
+    table::Table,
 };
 
-/// The service of [`RoutingLayer`](super::RoutingLayer).
+/// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
-/// Always ready: which service has to be is known only with the request. [`call`](Service::call) selects a mount, or
-/// the fallback, clones it, waits until the clone is ready and calls it, all within the response's future. So nothing
-/// pushes back on the caller here; see [readiness](super#readiness).
-///
-/// Clones share the mounts. A call that is in flight does not hold the service, so one service can have any number.
+/// It is always ready: a call selects a mount, clones it and waits until the clone is ready. Limits and load shedding
+/// therefore belong inside a mount, where they hold for its requests, not around this service.
 ///
 /// # Errors
 ///
-/// Those of the service that was selected, boxed but otherwise as they are; [`UriError`] for a URI that cannot be
-/// routed; [`NoMount`] where none matches and [`strict`](super::RoutingLayerBuilder::strict) is set.
+/// The selected service's own, boxed; [`UriError`](super::UriError) for a request that has no place to go;
+/// [`NoMount`] with [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
-    /// `None`: there is to be none.
-    fallback: Option<S>,
-    mounts: Arc<Mounts<B, RB>>,
+    pub(super) routes: Arc<Routes<B, RB>>,
+    pub(super) fallback: S,
 }
 
-/// The mounted services, and which of them serves what.
-pub(super) struct Mounts<B, RB> {
+pub(super) struct Routes<B, RB> {
     pub(super) table: Arc<Table>,
-    /// Each with its prefix as written, in the table's numbering.
-    pub(super) services: Box<[(Arc<str>, BoxedService<B, RB>)]>,
+    pub(super) mounts: Vec<(Arc<str>, Mounted<B, RB>)>,
+    pub(super) strict: bool,
     pub(super) default_origin: Option<Uri>,
 }
 
-impl<B, RB> Mounts<B, RB> {
-    fn select(&self, uri: &Uri) -> Result<Option<&(Arc<str>, BoxedService<B, RB>)>, UriFault> {
+impl<B, RB> Routes<B, RB> {
+    fn find(&self, uri: &Uri) -> Result<Option<&(Arc<str>, Mounted<B, RB>)>, UriError> {
         let target = Target::of(uri, self.default_origin.as_ref())?;
-        Ok(self.table.find(&target).and_then(|mount| self.services.get(mount)))
-    }
-}
-
-impl<S, B, RB> RoutingService<S, B, RB> {
-    pub(super) fn new(fallback: Option<S>, mounts: Mounts<B, RB>) -> Self {
-        Self { fallback, mounts: Arc::new(mounts) }
+        Ok(self.table.find(&target).and_then(|mount| self.mounts.get(mount)))
     }
 }
 
@@ -62,32 +52,67 @@ where
     type Error = BoxError;
     type Future = ResponseFuture<S, B, RB>;
 
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match (self.mounts.select(request.uri()), &self.fallback) {
-            (Ok(Some((prefix, service))), _) => ResponseFuture::mounted(service.clone(), request, Arc::clone(prefix)),
-            (Ok(None), Some(fallback)) => ResponseFuture::fallback(fallback.clone(), request),
-            (Ok(None), None) => ResponseFuture::refused(NoMount::new(&request.uri().to_string())),
-            (Err(fault), _) => ResponseFuture::refused(UriError::new(fault, &request.uri().to_string())),
+        match self.routes.find(request.uri()) {
+            Ok(Some((prefix, service))) => {
+                ResponseFuture::mounted(Oneshot::new(service.clone(), request), Arc::clone(prefix))
+            }
+            Ok(None) if self.routes.strict => ResponseFuture::failed(NoMount::of(request.uri()).into()),
+            Ok(None) => ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request)),
+            Err(error) => ResponseFuture::failed(error.into()),
         }
     }
 }
 
 impl<S: Clone, B, RB> Clone for RoutingService<S, B, RB> {
     fn clone(&self) -> Self {
-        Self { fallback: self.fallback.clone(), mounts: Arc::clone(&self.mounts) }
+        Self { routes: Arc::clone(&self.routes), fallback: self.fallback.clone() }
     }
 }
 
 impl<S, B, RB> fmt::Debug for RoutingService<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefixes: Vec<_> = self.mounts.services.iter().map(|(prefix, _)| prefix).collect();
-        f.debug_struct("RoutingService")
-            .field("mounts", &prefixes)
-            .field("strict", &self.fallback.is_none())
-            .finish_non_exhaustive()
+        let prefixes: Vec<_> = self.routes.mounts.iter().map(|(prefix, _)| prefix).collect();
+        f.debug_struct("RoutingService").field("mounts", &prefixes).finish_non_exhaustive()
     }
 }
+
+/// Response extension: the prefix that served the request, as it was written. Absent for the fallback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount(pub Arc<str>);
+
+/// No mount serves a request, and there is no fallback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoMount {
+    uri: String,
+}
+
+impl NoMount {
+    fn of(uri: &Uri) -> Self {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let behind_userinfo = authority.rsplit('@').next().unwrap_or_default();
+        let uri = match uri.scheme_str() {
+            Some(scheme) => format!("{scheme}://{behind_userinfo}{}", uri.path()),
+            None => uri.path().to_owned(),
+        };
+        Self { uri }
+    }
+
+    /// The request's URI, without userinfo and query.
+    #[must_use]
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+}
+
+impl fmt::Display for NoMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no mount for {}", self.uri)
+    }
+}
+
+impl error::Error for NoMount {}
