@@ -63,7 +63,8 @@ impl fmt::Display for RetryHistory {
             }
             write!(f, " after {:.1?}", attempt.elapsed)?;
             match attempt.delay {
-                Some(delay) => writeln!(f, ", then {delay:.1?} of backoff")?,
+                Some(Duration::ZERO) => writeln!(f, ", again at once")?,
+                Some(delay) => writeln!(f, ", again in {delay:.1?}")?,
                 None => write!(f, "; {}", self.stop_reason)?,
             }
         }

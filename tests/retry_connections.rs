@@ -1,0 +1,206 @@
+//! Retries over real connections: a hyper client on loopback, and servers that count what reaches them.
+#![cfg(feature = "retry")]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Notify,
+};
+use tower::{BoxError, Layer, ServiceExt};
+use tower_outbound::retry::{Backoff, Failure, RetryError, RetryLayer, RetryPolicy, RetryService};
+
+type Body = Full<Bytes>;
+type HttpClient = Client<HttpConnector, Body>;
+
+fn policy() -> RetryPolicy {
+    RetryPolicy::new().no_budget().backoff(Backoff::none())
+}
+
+fn client(policy: RetryPolicy) -> RetryService<HttpClient> {
+    RetryLayer::new(policy).layer(Client::builder(TokioExecutor::new()).build_http())
+}
+
+fn request(method: Method, address: SocketAddr) -> Request<Body> {
+    Request::builder().method(method).uri(format!("http://{address}/")).body(Body::from("upload")).unwrap()
+}
+
+/// Answers every third request with 200 and the others with 503, each with a body of `size` bytes.
+struct Flaky {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Flaky {
+    async fn start(size: usize) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, requests) = (Arc::default(), Arc::<AtomicUsize>::default());
+        let flaky = Self { address, connections: Arc::clone(&connections), requests: Arc::clone(&requests) };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Relaxed);
+                let requests = Arc::clone(&requests);
+                tokio::spawn(async move {
+                    let service = service_fn(|request: Request<Incoming>| {
+                        let count = requests.fetch_add(1, Relaxed);
+                        async move {
+                            let sent = request.into_body().collect().await?.to_bytes();
+                            assert_eq!(sent, "upload", "each attempt sends the whole body");
+                            let status = if count % 3 == 2 { 200 } else { 503 };
+                            Response::builder()
+                                .status(status)
+                                .body(Body::from(vec![b'x'; size]))
+                                .map_err(BoxError::from)
+                        }
+                    });
+                    let http = hyper::server::conn::http1::Builder::new();
+                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        flaky
+    }
+}
+
+#[tokio::test]
+async fn retried_503s_run_over_one_connection() {
+    let with_delay = Backoff::constant(Duration::from_millis(2));
+    let mut wrong = Vec::new();
+    for (what, size, backoff) in [
+        ("a small body, no delay", 20, Backoff::none()),
+        ("10 KB, no delay", 10 * 1024, Backoff::none()),
+        ("a small body, a delay", 20, with_delay),
+        ("60 KB, a delay", 60 * 1024, with_delay),
+    ] {
+        let server = Flaky::start(size).await;
+        let client = client(policy().backoff(backoff));
+        for _ in 0..20 {
+            let response = client.clone().oneshot(request(Method::GET, server.address)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), size);
+        }
+        let counts = (server.requests.load(Relaxed), server.connections.load(Relaxed));
+        if counts != (60, 1) {
+            wrong.push(format!("{what}: {counts:?} requests and connections, not (60, 1)"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A server that reads a request's head and body, then does what the test says with the connection.
+async fn raw<F>(
+    answer: impl Fn(tokio::net::TcpStream, usize) -> F + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    F: Future<Output = ()> + Send,
+{
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (address, received) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let counted = Arc::clone(&received);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"upload") {
+                let mut buffer = [0; 1024];
+                match stream.read(&mut buffer).await {
+                    Ok(read) if read > 0 => seen.extend_from_slice(&buffer[..read]),
+                    _ => break,
+                }
+            }
+            let before = counted.fetch_add(1, Relaxed);
+            answer(stream, before).await;
+        }
+    });
+    (address, received)
+}
+
+fn failures(error: &BoxError) -> Vec<Option<Failure>> {
+    let error: &RetryError = error.downcast_ref().expect("the retries are used up");
+    error.history().attempts().iter().map(|attempt| attempt.failure).collect()
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_retried_for_any_method() {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let error = client(policy().total(2)).oneshot(request(Method::POST, address)).await.unwrap_err();
+    assert_eq!(failures(&error), [Some(Failure::Connect); 3]);
+}
+
+#[tokio::test]
+async fn a_request_that_was_received_is_repeated_only_if_its_method_may_be() {
+    let mut wrong = Vec::new();
+    for reset in [false, true] {
+        for (method, sends) in [(Method::GET, 3), (Method::PUT, 3), (Method::POST, 1), (Method::PATCH, 1)] {
+            let (address, received) = raw(move |stream, _| async move {
+                if reset {
+                    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                }
+            })
+            .await;
+            let error = client(policy().total(2)).oneshot(request(method.clone(), address)).await.unwrap_err();
+            let received = received.load(Relaxed);
+            let classes_fit = sends == 1 || failures(&error) == [Some(Failure::Read); 3];
+            if received != sends || !classes_fit {
+                wrong.push(format!("{method}, reset {reset}: sent {received} times, not {sends}: {error:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn garbage_is_not_asked_for_again() {
+    let (address, received) = raw(|mut stream, _| async move {
+        stream.write_all(b"this is no HTTP\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let error = client(policy()).oneshot(request(Method::GET, address)).await.unwrap_err();
+    assert!(!error.is::<RetryError>());
+    assert_eq!(received.load(Relaxed), 1);
+}
+
+/// The rest of the 503's body comes only once the retry has been answered, so a client that waited for it would hang.
+#[tokio::test]
+async fn a_slow_error_body_does_not_delay_the_retry() {
+    let answered = Arc::new(Notify::new());
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let (hold, notify) = (Arc::clone(&held), Arc::clone(&answered));
+    let (address, received) = raw(move |mut stream, before| {
+        let (hold, notify) = (Arc::clone(&hold), Arc::clone(&notify));
+        async move {
+            if before == 0 {
+                stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\nhalf").await.unwrap();
+            } else {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                notify.notify_one();
+            }
+            hold.lock().unwrap().push(stream);
+        }
+    })
+    .await;
+    for backoff in [Backoff::none(), Backoff::constant(Duration::from_millis(1))] {
+        let client = client(policy().backoff(backoff));
+        let response = client.oneshot(request(Method::GET, address)).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+    }
+    answered.notified().await;
+    assert_eq!(received.load(Relaxed), 3, "the first of the two requests needed a retry");
+}
