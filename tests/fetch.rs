@@ -374,8 +374,9 @@ fn data_is_sent_as_by_curl() {
     fs::write(&file, "l1\r\nl2\n").unwrap();
     let at_file = format!("@{}", file.display());
     let form = "application/x-www-form-urlencoded";
-    let rows: [(&[&str], &str, &str, &[u8]); 8] = [
+    let rows: [(&[&str], &str, &str, &[u8]); 9] = [
         (&["-d", "a=1"], "POST", form, b"a=1"),
+        (&["-d", "--a"], "POST", form, b"--a"),
         (&["-d", "a=1", "-d", "b=2"], "POST", form, b"a=1&b=2"),
         (&["-d", ""], "POST", form, b""),
         (&["-d", &at_file], "POST", form, b"l1l2"),
@@ -412,6 +413,13 @@ fn headers_are_added_replaced_emptied_and_left_out() {
     assert_eq!(seen.all("accept"), ["text/html"]);
     assert_eq!(seen.all("user-agent"), [""; 0]);
     assert_eq!(seen.all("x-empty"), [""]);
+}
+
+#[test]
+fn a_header_that_cannot_be_read_costs_no_other() {
+    let server = Server::new(|_, _| reply(200, "X-Bad: \u{1}\r\nSet-Cookie: a=\u{1}\r\nSet-Cookie: b=1\r\n", "body"));
+    assert_outcome(&fetch(&["-o", "-", &server.url("/"), &server.url("/")]), 0, "bodybody");
+    assert_eq!(server.seen()[1].all("cookie"), ["b=1"]);
 }
 
 #[test]
@@ -490,6 +498,26 @@ fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
         }
     }
     no_failures(&failures);
+    assert_eq!(server.seen().len(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_no_text_are_bad_usage() {
+    use std::os::unix::ffi::OsStrExt;
+    for flag in ["-H", "-b", "-X", "--retry", "--"] {
+        let outcome: Outcome = command(&[flag]).arg(std::ffi::OsStr::from_bytes(b"\xff")).output().unwrap().into();
+        assert_outcome(&outcome, 2, "");
+    }
+}
+
+#[test]
+fn more_headers_than_a_map_can_hold_are_bad_usage() {
+    let server = Server::new(|_, _| ok(""));
+    let url = server.url("/");
+    let mut arguments = ["-H", "a:b"].repeat(40_000);
+    arguments.push(&url);
+    assert_outcome(&fetch(&arguments), 2, "");
     assert_eq!(server.seen().len(), 0);
 }
 
@@ -586,6 +614,9 @@ fn cookies_are_kept_from_url_to_url_and_from_run_to_run() {
     assert_outcome(&fetch(&["-b", file, "-c", file, &server.url("/login"), &server.url("/")]), 0, "id=42");
     assert_outcome(&fetch(&["-b", file, &server.url("/")]), 0, "id=42");
     assert_outcome(&fetch(&["-b", "", &server.url("/")]), 0, "");
+    let other = directory.path().join("other.txt");
+    assert_outcome(&fetch(&["-b", file, "-c", other.to_str().unwrap(), &server.url("/")]), 0, "id=42");
+    assert_outcome(&fetch(&["-b", other.to_str().unwrap(), &server.url("/")]), 0, "id=42");
     assert_outcome(&fetch(&["-b", file, "-c", file, &server.url("/logout"), &server.url("/")]), 0, "");
     assert_outcome(&fetch(&["-b", file, &server.url("/")]), 0, "");
 }
@@ -666,7 +697,9 @@ fn programs_that_save_at_once_lose_nothing() {
         });
         let file = path.to_str().unwrap();
         let run = |number: usize| {
-            command(&["-b", file, "-c", file, &server.url(&format!("/r{round}n{number}"))]).spawn().unwrap()
+            command(&["--max-time", "60", "-b", file, "-c", file, &server.url(&format!("/r{round}n{number}"))])
+                .spawn()
+                .unwrap()
         };
         for child in (0..RUNS).map(run).collect::<Vec<_>>() {
             assert_outcome(&finish(child), 0, "");
@@ -693,8 +726,9 @@ fn own_cookies_come_first_and_win_in_one_line() {
 #[test]
 fn six_statuses_are_retried_and_the_last_response_is_the_output() {
     let mut failures = Vec::new();
-    for status in [400, 401, 404, 408, 418, 425, 429, 500, 501, 502, 503, 504, 505, 599] {
-        let server = Server::new(move |_, number| reply(status, "", &number.to_string()));
+    for status in [400, 401, 404, 408, 413, 418, 425, 429, 500, 501, 502, 503, 504, 505, 599] {
+        let headers = if status == 413 { "Retry-After: 1\r\n" } else { "" };
+        let server = Server::new(move |_, number| reply(status, headers, &number.to_string()));
         let outcome = fetch(&["--retry", "2", "--retry-delay", "0.01", &server.url("/")]);
         let retried = [408, 429, 500, 502, 503, 504].contains(&status);
         let (attempts, body) = if retried { (3, "2") } else { (1, "0") };
