@@ -1,4 +1,38 @@
 //! Tower layers for HTTP *clients*: cookies, retries and mounts.
+//!
+//! What `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give a Python script, these give any Tower HTTP client.
+//! There is no client here: the three layers stand around the one you have, each by itself or together.
+//!
+//! ```text
+//!     your code
+//!         |   Request<B>
+//!   TimeoutLayer            total time            tower, tower-http
+//!   FollowRedirectLayer     hops                  tower-http
+//!   RoutingLayer            which adapter         tower-outbound
+//!     |-- "https://api.example.com"  RetryLayer   tower-outbound, one policy per mount
+//!     |-- "https://legacy.example"   a complete client (other TLS settings, a proxy, a mock)
+//!     `-- everything else            straight on
+//!   CookieLayer             one jar               tower-outbound
+//!   hyper client            pool, TLS             hyper-util
+//! ```
+//!
+//! - Redirects stand outside cookies: each hop stores and sends its own. The other way round loses a 302's cookies and
+//!   files the next host's under the first.
+//! - Retries stand outside cookies: an attempt sends what the one before it received.
+//! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is complete in itself;
+//!   give it the same jar with `CookieLayer::new(jar.clone())`.
+//!
+//! | feature | default | what |
+//! |---|---|---|
+//! | `cookie` | yes | [`cookie`]: a browser's jar, its layer, its file |
+//! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
+//! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
+//! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |
+//! | `http2` | | `retry` names h2's errors: what a server never processed is retried whatever its method |
+#![cfg_attr(
+    not(all(feature = "cookie", feature = "retry", feature = "routing")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(feature = "cookie")]
 pub mod cookie;
@@ -16,3 +50,8 @@ pub use retry::RetryLayer;
 #[cfg(feature = "routing")]
 #[doc(inline)]
 pub use routing::RoutingLayer;
+
+/// The README's snippets, as doctests.
+#[cfg(all(doctest, feature = "cookie", feature = "retry", feature = "routing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

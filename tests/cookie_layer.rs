@@ -196,7 +196,9 @@ async fn no_debug_shows_a_value() {
         client.oneshot(get("https://example.com/")).await.unwrap()
     };
     let cookies_of_response = response.extensions().get::<ResponseCookies>().unwrap().accepted()[0].clone();
-    let shown =
-        format!("{jar:?} {header:?} {cookies:?} {rejected:?} {cookies_of_response:?} {:?}", CookieLayer::new(jar.clone()));
+    let shown = format!(
+        "{jar:?} {header:?} {cookies:?} {rejected:?} {cookies_of_response:?} {:?}",
+        CookieLayer::new(jar.clone())
+    );
     assert!(!shown.contains("secret"), "{shown}");
 }
