@@ -1,4 +1,4 @@
-//! `examples/fetch.rs` as its users run it: the built program against small servers on the loopback.
+//! `examples/fetch` as its users run it: the built program against small servers on the loopback.
 // The helpers are tests as well.
 #![allow(clippy::unwrap_used)]
 
@@ -446,7 +446,8 @@ fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
     let good = url.as_str();
     let rows: &[&[&str]] = &[
         &[],
-        &["--no-such-flag", good],
+        &["--no-such-flag=SECRET", good],
+        &["--silent=SECRET", good],
         &["-b"],
         &["--retry", "-1", good],
         &["--retry", "many", good],
@@ -823,6 +824,15 @@ fn a_wait_that_would_pass_the_limit_gives_up_at_once() {
 }
 
 #[test]
+fn the_retry_limit_also_cuts_an_attempt_in_flight() {
+    let server = Server::new(|_, _| Reply::Hang(Vec::new()));
+    let start = Instant::now();
+    assert_outcome(&fetch(&["--retry", "5", "--retry-max-time", "0.4", &server.url("/")]), 28, "");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[test]
 fn the_retry_limit_holds_for_all_hops_of_a_url_together() {
     // The first hop takes 0.6 s of the second that there is, so the second hop has no time for the same.
     let server = Server::new(|seen, number| match (seen.target.as_str(), number) {
@@ -944,12 +954,14 @@ fn too_many_redirects_are_47() {
 }
 
 #[test]
-fn a_hop_stores_and_sends_its_cookies() {
-    let server = Server::new(|seen, _| match seen.target.as_str() {
-        "/" => reply(302, "Location: /end\r\nSet-Cookie: hop=1\r\n", ""),
-        _ => ok(seen.header("cookie")),
+fn an_attempt_and_a_hop_send_the_cookies_of_those_before() {
+    let server = Server::new(|seen, number| match number {
+        0 => reply(503, "Set-Cookie: attempt=1\r\n", ""),
+        1 => reply(302, &format!("Location: /{}\r\nSet-Cookie: hop=1\r\n", seen.header("cookie")), ""),
+        _ => ok(&format!("{} {}", seen.target, seen.header("cookie"))),
     });
-    assert_outcome(&fetch(&["-L", &server.url("/")]), 0, "hop=1");
+    let outcome = fetch(&["-L", "--retry", "1", "--retry-delay", "0.01", &server.url("/")]);
+    assert_outcome(&outcome, 0, "/attempt=1 attempt=1; hop=1");
 }
 
 #[test]

@@ -119,8 +119,8 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
         // Readers disagree on whether the dot or the flag counts, and Python insists that they agree.
         let (dot, subdomains) = if data.flags.host_only { ("", "FALSE") } else { (".", "TRUE") };
         let secure = if data.flags.secure { "TRUE" } else { "FALSE" };
-        // A session cookie's 0 is read as one by all but old Pythons. A second begun counts whole, so that no cookie
-        // that lives on is written as gone.
+        // curl's 0 for a session cookie; Python wants an empty field there, which curl's older releases misread. A second
+        // begun counts whole, so that no cookie that lives on is written as gone.
         let expires = if cookie.expires == NEVER { 0 } else { cookie.expires.div_ceil(1000).max(1) };
         write!(sink, "{dot}{}\t{subdomains}\t{}\t{secure}\t{expires}\t", data.domain(), data.path())?;
         sink.write_all(data.name())?;
