@@ -72,7 +72,6 @@ impl CookieJar {
     }
 
     /// Starts a jar with another suffix list, other limits or another clock.
-    #[must_use]
     pub fn builder() -> CookieJarBuilder {
         CookieJarBuilder::default()
     }

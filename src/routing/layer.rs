@@ -14,6 +14,8 @@ use super::{
 /// A mounted service, whatever it is made of.
 pub(super) type Mounted<B, RB> = BoxCloneSyncService<Request<B>, Response<RB>, BoxError>;
 type Make<S, B, RB> = Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>;
+/// A prefix as it was written, and what is mounted there.
+type Entry<S, B, RB> = (Arc<str>, Make<S, B, RB>);
 
 /// Sends each request to the layer or service mounted for its URL, or straight on.
 ///
@@ -49,14 +51,13 @@ type Make<S, B, RB> = Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>;
 /// ```
 pub struct RoutingLayer<S, B, RB> {
     table: Arc<Table>,
-    mounts: Arc<[(Arc<str>, Make<S, B, RB>)]>,
+    mounts: Arc<[Entry<S, B, RB>]>,
     strict: bool,
     default_origin: Option<Uri>,
 }
 
 impl<S, B, RB> RoutingLayer<S, B, RB> {
     /// Starts a table without mounts.
-    #[must_use]
     pub const fn builder() -> RoutingLayerBuilder<S, B, RB> {
         RoutingLayerBuilder { mounts: Vec::new(), strict: false, default_origin: None }
     }
@@ -66,7 +67,7 @@ impl<S: Clone, B, RB> Layer<S> for RoutingLayer<S, B, RB> {
     type Service = RoutingService<S, B, RB>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let mounted = |(prefix, make): &(Arc<str>, Make<S, B, RB>)| (Arc::clone(prefix), make(inner.clone()));
+        let mounted = |(prefix, make): &Entry<S, B, RB>| (Arc::clone(prefix), make(inner.clone()));
         let routes = Routes {
             table: Arc::clone(&self.table),
             mounts: self.mounts.iter().map(mounted).collect(),
@@ -98,7 +99,7 @@ impl<S, B, RB> fmt::Debug for RoutingLayer<S, B, RB> {
 /// Builds a [`RoutingLayer`]; the [module's docs](super) say what prefixes mean.
 #[must_use]
 pub struct RoutingLayerBuilder<S, B, RB> {
-    mounts: Vec<(Arc<str>, Make<S, B, RB>)>,
+    mounts: Vec<Entry<S, B, RB>>,
     strict: bool,
     default_origin: Option<Uri>,
 }

@@ -29,15 +29,18 @@ pub struct RoutingService<S, B, RB> {
     pub(super) fallback: S,
 }
 
+/// A prefix as it was written, and what serves it.
+type Route<B, RB> = (Arc<str>, Mounted<B, RB>);
+
 pub(super) struct Routes<B, RB> {
     pub(super) table: Arc<Table>,
-    pub(super) mounts: Vec<(Arc<str>, Mounted<B, RB>)>,
+    pub(super) mounts: Vec<Route<B, RB>>,
     pub(super) strict: bool,
     pub(super) default_origin: Option<Uri>,
 }
 
 impl<B, RB> Routes<B, RB> {
-    fn find(&self, uri: &Uri) -> Result<Option<&(Arc<str>, Mounted<B, RB>)>, UriError> {
+    fn find(&self, uri: &Uri) -> Result<Option<&Route<B, RB>>, UriError> {
         let target = Target::of(uri, self.default_origin.as_ref())?;
         Ok(self.table.find(&target).and_then(|mount| self.mounts.get(mount)))
     }
