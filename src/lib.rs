@@ -29,6 +29,7 @@
 //! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
 //! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |
 //! | `http2` | | `retry` names h2's errors: what a server never processed is retried whatever its method |
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(
     not(all(feature = "cookie", feature = "retry", feature = "routing")),
     allow(rustdoc::broken_intra_doc_links)

@@ -145,7 +145,8 @@ fn counters_run_out_as_urllib3s_do() {
     use Failure::{Connect, Other, Read, Timeout, Unsent};
     let s500 = Failure::Status(StatusCode::INTERNAL_SERVER_ERROR);
     let get = Method::GET;
-    let rows: &[(&str, RetryPolicy, &Method, &[Failure], usize, Option<StopReason>)] = &[
+    type Row<'a> = (&'a str, RetryPolicy, &'a Method, &'a [Failure], usize, Option<StopReason>);
+    let rows: &[Row<'_>] = &[
         ("row 5", plain().connect(3).total(2), &get, &[Connect; 3], 2, Some(StopReason::Total)),
         ("row 6", plain().read(2).total(3), &get, &[Read; 3], 2, Some(StopReason::Read)),
         ("row 7", plain().total(None).connect(2), &get, &[Read; 3], 3, None),
@@ -183,7 +184,8 @@ fn statuses_are_retried_by_list_or_by_retry_after() {
     let retry = |after| Some(Decision::Retry { after: Duration::from_secs(after) });
     let stop = |reason| Some(Decision::Return(reason));
     let five = Backoff::constant(5 * SECOND).max(5 * SECOND);
-    let rows: Vec<(&str, RetryPolicy, &Method, u16, Option<&str>, Option<Decision>)> = vec![
+    type Row<'a> = (&'a str, RetryPolicy, &'a Method, u16, Option<&'a str>, Option<Decision>);
+    let rows: Vec<Row<'_>> = vec![
         ("row 13, 200", list(), &get, 200, None, None),
         ("row 13, 400", list(), &get, 400, None, None),
         ("row 13, 500", list(), &get, 500, None, retry(0)),

@@ -221,7 +221,7 @@ impl Store {
                     return Ok((action, Some(cookie)));
                 }
                 // A deletion; or the old one expired unseen, and what replaces it is a new cookie.
-                self.remove_at(site.key, at);
+                self.take(site.key, same);
             }
         }
         if new.expires <= now {
@@ -239,8 +239,8 @@ impl Store {
         if site.is_suffix && !data.flags.host_only {
             data = Arc::new(data.as_host_only());
         }
-        if let Some(at) = self.position(site.key, |slot| slot.data.same_identity(&data)) {
-            let old = self.remove_at(site.key, at).data.created;
+        if let Some(old) = self.take(site.key, |slot| slot.data.same_identity(&data)) {
+            let old = old.data.created;
             if old < data.created {
                 data = Arc::new(data.with_created(old));
             }
@@ -284,11 +284,9 @@ impl Store {
         while let Some(bucket) = self.buckets.get(key)
             && bucket.slots.len() > most
         {
-            let candidates = bucket.slots.iter().enumerate();
-            let victim =
-                candidates.min_by_key(|(_, slot)| (slot.order == newest, slot.data.flags.secure, slot.last_used()));
-            let Some((at, _)) = victim else { return };
-            self.remove_at(key, at);
+            let worth = |slot: &&Slot| (slot.order == newest, slot.data.flags.secure, slot.last_used());
+            let victim = bucket.slots.iter().min_by_key(worth).map(|slot| slot.order);
+            self.take(key, |slot| Some(slot.order) == victim);
         }
     }
 
@@ -331,9 +329,7 @@ impl Store {
     }
 
     pub(super) fn remove_expired_of(&mut self, key: &str, now: Millis) {
-        while let Some(at) = self.position(key, |slot| slot.expires <= now) {
-            self.remove_at(key, at);
-        }
+        while self.take(key, |slot| slot.expires <= now).is_some() {}
     }
 
     /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
@@ -342,10 +338,8 @@ impl Store {
             let data = &slot.data;
             data.flags.host_only == host_only && data.name() == name && data.domain() == domain && data.path() == path
         };
-        let at = self
-            .position(key, |slot| matches(slot, true))
-            .or_else(|| self.position(key, |slot| matches(slot, false)))?;
-        Some(self.remove_at(key, at).cookie())
+        let host_only = self.take(key, |slot| matches(slot, true));
+        host_only.or_else(|| self.take(key, |slot| matches(slot, false))).map(|slot| slot.cookie())
     }
 
     pub(super) fn clear(&mut self) {
@@ -367,20 +361,17 @@ impl Store {
         self.buckets.values().flat_map(|bucket| &bucket.slots)
     }
 
-    fn position(&self, key: &str, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
-        self.buckets.get(key)?.slots.iter().position(wanted)
-    }
-
-    /// `at` must be a slot of that bucket.
-    fn remove_at(&mut self, key: &str, at: usize) -> Slot {
-        let bucket = self.buckets.get_mut(key).expect("the caller has just found a slot in it");
+    /// Takes out the first cookie of that site that is wanted.
+    fn take(&mut self, key: &str, wanted: impl Fn(&Slot) -> bool) -> Option<Slot> {
+        let bucket = self.buckets.get_mut(key)?;
+        let at = bucket.slots.iter().position(wanted)?;
         let slot = bucket.slots.remove(at);
         if bucket.slots.is_empty() {
             self.buckets.remove(key);
         }
         self.len -= 1;
         self.bytes -= slot.data.text_len();
-        slot
+        Some(slot)
     }
 
     fn retain(&mut self, keep: impl Fn(&Slot) -> bool) -> usize {
