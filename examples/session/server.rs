@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
@@ -79,7 +79,7 @@ async fn answer(request: Request<Incoming>, counts: &Counts) -> Result<Response<
     let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
     let (response, body) = match (request.method(), request.uri().path()) {
         (&Method::POST, "/api/login") => {
-            let form = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let form = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
             let field = |name| form_urlencoded::parse(&form).find(|(key, _)| key == name).map(|(_, value)| value);
             if field("username").as_deref() == Some("some_name") && field("password").as_deref() == Some("pass") {
                 (response.header(header::SET_COOKIE, COOKIE), json!({"message": "Login successful"}))
