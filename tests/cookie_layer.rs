@@ -19,11 +19,14 @@ use tower_outbound::cookie::{
 type Body = Full<Bytes>;
 type Client = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
 
+/// A URI, and the `Cookie` lines that came with it.
+type Got = (String, Vec<String>);
+
 /// Answers from a list, then with an empty 200, and keeps the URI and `Cookie` lines of what it got.
 #[derive(Clone, Default)]
 struct Server {
     answers: Arc<Mutex<VecDeque<Response<Body>>>>,
-    got: Arc<Mutex<Vec<(String, Vec<String>)>>>,
+    got: Arc<Mutex<Vec<Got>>>,
 }
 
 impl Server {
