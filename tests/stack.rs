@@ -88,7 +88,7 @@ fn events_tell_attempts_decisions_and_rejected_cookies_and_no_secret() {
     let count = AtomicUsize::new(0);
     let server = service_fn(|_: Request<Body>| {
         let response = match count.fetch_add(1, Relaxed) {
-            0 => Response::builder().status(503).header("set-cookie", "bad=secret; Domain=com"),
+            0 => Response::builder().status(503).header("set-cookie", "bad=secret; Domain=example"),
             _ => Response::builder().header("set-cookie", "good=secret"),
         };
         std::future::ready(response.body(Body::default()).map_err(BoxError::from))
