@@ -36,7 +36,7 @@ use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::{self, CookieControl, CookieFile, CookieJar, Format, ResponseCookies},
-    retry::{Backoff, Limit, RetryError, RetryHistory, RetryPolicy},
+    retry::{Backoff, Jitter, Limit, RetryError, RetryHistory, RetryPolicy},
     routing::Mount,
 };
 
@@ -59,11 +59,12 @@ fn session(client: HttpClient, jar: CookieJar, base: &str) -> Result<Session, Bo
     Ok(BoxCloneService::new(ServiceBuilder::new().layer(MapErrLayer::new(BoxError::from)).service(stack)))
 }
 
-/// urllib3's `Retry(total=3, backoff_factor=0.1, status_forcelist=[500], allowed_methods=["GET"])`.
+/// `Retry(total=3, backoff_factor=0.1, status_forcelist=[500], allowed_methods=["GET"])`, but for the first delay: urllib3
+/// has none there and waits for the body instead. Here the body is read beside the backoff.
 fn retries() -> RetryPolicy {
     RetryPolicy::new()
         .total(3)
-        .backoff(Backoff::urllib3(Duration::from_millis(100)))
+        .backoff(Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None))
         .status_forcelist([StatusCode::INTERNAL_SERVER_ERROR])
         .allowed_methods([Method::GET])
 }

@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Buf;
@@ -61,6 +62,11 @@ impl<RB: Body> Draining<RB> {
             }
         }
         came
+    }
+
+    /// Until when it may go on; `None` once it has ended.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        self.body.as_ref().map(|_| self.until.duration_since(Instant::now()))
     }
 
     /// Ready when the next attempt may be sent without a delay.

@@ -57,6 +57,8 @@ pin_project! {
         Backoff,
         // Polls the readiness of the service below, within the time limit of the attempt.
         Ready,
+        // Polls what is left of the last response, which an error takes the place of, within the bounds of the drain.
+        Raise { error: Option<BoxError> },
     }
 }
 
@@ -208,6 +210,21 @@ where
                         }
                     }
                 },
+                StateProj::Raise { error } => {
+                    if let Some(draining) = this.failed.draining() {
+                        draining.poll(cx);
+                        if let Some(left) = draining.time_left() {
+                            if this.timer.is_none() {
+                                this.timer.set(Some(sleep(left)));
+                            }
+                            ready!(poll_timer(this.timer.as_mut(), cx));
+                        } else {
+                            ready!(draining.poll_handed_back(cx));
+                        }
+                    }
+                    // Set with the state, and taken once.
+                    return error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+                }
             }
         }
     }
@@ -270,10 +287,19 @@ where
             this.log.decision(record.number, decision, this.policy.retries_left());
         }
         match decision {
-            Decision::Return(reason) => {
-                let outcome = outcome.map(|(head, body)| Response::from_parts(head, body));
-                Some(self.finish(outcome, reason, Some(record)))
-            }
+            Decision::Return(reason) => match outcome {
+                Ok((head, body)) if reason.is_exhaustion() && this.policy.raise_on_status() => {
+                    // No one will read this response, so its connection depends on us.
+                    let draining = Draining::begin(&head, body, this.policy.drain(), now);
+                    let error = RetryError::new(history(this.failed.take(), reason, Some(record)), None);
+                    *this.failed = Some(Box::new(Failed { attempts: Vec::new(), draining }));
+                    let mut state = this.state;
+                    state.set(State::Raise { error: Some(error.into()) });
+                    None
+                }
+                Ok((head, body)) => Some(self.finish(Ok(Response::from_parts(head, body)), reason, Some(record))),
+                Err(error) => Some(self.finish(Err(error), reason, Some(record))),
+            },
             Decision::Retry { after } => {
                 record.delay = Some(after);
                 let draining =
@@ -302,12 +328,8 @@ where
         if failed.is_none() && reason == StopReason::Success {
             return outcome;
         }
-        let attempts = failed.map_or_else(Vec::new, |failed| failed.attempts).into_iter().chain(last).collect();
-        let history = RetryHistory::new(attempts, reason);
+        let history = history(failed, reason, last);
         match outcome {
-            Ok(_) if reason.is_exhaustion() && this.policy.raise_on_status() => {
-                Err(RetryError::new(history, None).into())
-            }
             Ok(mut response) => {
                 response.extensions_mut().insert(history);
                 Ok(response)
@@ -316,6 +338,11 @@ where
             Err(error) => Err(error),
         }
     }
+}
+
+fn history<RB>(failed: Option<Box<Failed<RB>>>, reason: StopReason, last: Option<AttemptRecord>) -> RetryHistory {
+    let attempts = failed.map_or_else(Vec::new, |failed| failed.attempts);
+    RetryHistory::new(attempts.into_iter().chain(last).collect(), reason)
 }
 
 /// The drain, where there is one.
