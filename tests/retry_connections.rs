@@ -24,7 +24,7 @@ use tokio::{
     sync::Notify,
 };
 use tower::{BoxError, Layer, ServiceExt};
-use tower_outbound::retry::{Backoff, Failure, RetryError, RetryLayer, RetryPolicy, RetryService};
+use tower_outbound::retry::{Backoff, Drain, Failure, RetryError, RetryLayer, RetryPolicy, RetryService};
 
 type Body = Full<Bytes>;
 type HttpClient = Client<HttpConnector, Body>;
@@ -201,4 +201,33 @@ async fn a_slow_error_body_does_not_delay_the_retry() {
     }
     answered.notified().await;
     assert_eq!(received.load(Relaxed), 3, "the first of the two requests needed a retry");
+}
+
+/// The body comes after its head, when the error that takes the response's place could have been returned already.
+#[tokio::test]
+async fn a_raised_response_leaves_its_connection_for_the_next_request() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Relaxed);
+            tokio::spawn(async move {
+                let mut buffer = [0; 1024];
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\n").await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    stream.write_all(b"tail").await.unwrap();
+                }
+            });
+        }
+    });
+    let drain = Drain { bytes: 1024, time: Duration::from_secs(60) };
+    let client = client(policy().total(0).raise_on_status(true).drain(drain));
+    for _ in 0..3 {
+        let error = client.clone().oneshot(request(Method::GET, address)).await.unwrap_err();
+        assert!(error.is::<RetryError>());
+    }
+    assert_eq!(connections.load(Relaxed), 1);
 }

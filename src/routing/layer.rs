@@ -6,7 +6,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    prefix::{Prefix, PrefixError, PrefixFault},
+    prefix::{Prefix, PrefixError, PrefixFault, Target, UriError},
     service::{Routes, RoutingService},
     table::Table,
 };
@@ -152,22 +152,30 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     ///
     /// [`PrefixError`] names the first prefix that is wrong, and the fault; a default origin without scheme and host too.
     pub fn build(self) -> Result<RoutingLayer<S, B, RB>, PrefixError> {
-        let mut table = Table::default();
-        for (mount, (prefix, _)) in self.mounts.iter().enumerate() {
-            let parsed = Prefix::parse(prefix).map_err(|fault| PrefixError::new(prefix, fault))?;
-            table.insert(parsed, mount);
-        }
         if let Some(origin) = &self.default_origin {
-            let wrong = |fault| Err(PrefixError::new(&origin.to_string(), fault));
-            match (origin.scheme(), origin.host()) {
-                (None, _) => return wrong(PrefixFault::Scheme),
-                (_, None | Some("")) => return wrong(PrefixFault::EmptyHost),
-                _ => {}
+            Target::of(origin, None).map_err(|error| {
+                let fault = match error {
+                    UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
+                    UriError::Relative => PrefixFault::EmptyHost,
+                    UriError::Port => PrefixFault::Port,
+                    UriError::NumericHost => PrefixFault::NumericHost,
+                };
+                PrefixError::new(&origin.to_string(), fault)
+            })?;
+        }
+        let mut table = Table::default();
+        let mut mounts: Vec<Entry<S, B, RB>> = Vec::with_capacity(self.mounts.len());
+        for entry in self.mounts {
+            let parsed = Prefix::parse(&entry.0).map_err(|fault| PrefixError::new(&entry.0, fault))?;
+            let number = table.insert(parsed, mounts.len());
+            match mounts.get_mut(number) {
+                Some(replaced) => *replaced = entry,
+                None => mounts.push(entry),
             }
         }
         Ok(RoutingLayer {
             table: Arc::new(table),
-            mounts: self.mounts.into(),
+            mounts: mounts.into(),
             strict: self.strict,
             default_origin: self.default_origin,
         })

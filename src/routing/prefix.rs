@@ -27,11 +27,11 @@ pub(super) enum Host {
     Any,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Port {
-    /// That of the request's scheme.
-    Default,
     Number(u16),
+    /// That of the request's scheme, where the prefix does not know it.
+    Default,
     Any,
 }
 
@@ -44,10 +44,10 @@ pub struct PrefixError {
 
 impl PrefixError {
     pub(super) fn new(prefix: &str, fault: PrefixFault) -> Self {
-        Self { prefix: without_userinfo(prefix), fault }
+        Self { prefix: without_secrets(prefix), fault }
     }
 
-    /// The prefix, without userinfo.
+    /// The prefix, without userinfo, query and fragment.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -86,6 +86,8 @@ pub enum PrefixFault {
     Wildcard,
     /// A port that is none.
     Port,
+    /// A character in the path that has to be escaped, half an escape, or a `*` for a segment.
+    Path,
     /// A user name or password.
     Userinfo,
     /// A query.
@@ -104,6 +106,9 @@ impl fmt::Display for PrefixFault {
             Self::NumericHost => "its host is a number, but not an address of four decimal octets",
             Self::Wildcard => "a `*` can only be the first label of a host (`*.example.com`) or its port (`:*`)",
             Self::Port => "its port is not a number up to 65535, nor `*`",
+            Self::Path => {
+                "its path holds what must be percent-encoded, or a `*`: a prefix covers all that lies below it"
+            }
             Self::Userinfo => "it cannot hold a user name or password",
             Self::Query => "it cannot hold a query",
             Self::Fragment => "it cannot hold a fragment",
@@ -139,9 +144,22 @@ impl Prefix {
             let (host, port) = split_port(authority)?;
             (Host::parse(host)?, Port::parse(port, scheme.as_deref())?)
         };
-        let path = normalised(path);
+        let path = parse_path(path)?;
         Ok(Self { scheme, host, port, path: path.strip_suffix('/').unwrap_or(&path).into() })
     }
+}
+
+/// A path that could not match is a fault: an unescaped space, or a pattern. Beyond ASCII is fine, as in an IRI.
+fn parse_path(path: &str) -> Result<Cow<'_, str>, PrefixFault> {
+    let bytes = path.as_bytes();
+    let fits = |(at, &byte): (usize, &u8)| match byte {
+        b'%' => escaped(&bytes[at..]).is_some(),
+        _ => !byte.is_ascii() || is_path_byte(byte),
+    };
+    if !bytes.iter().enumerate().all(fits) || path.split('/').any(|segment| segment == "*") {
+        return Err(PrefixFault::Path);
+    }
+    Ok(normalised(path))
 }
 
 fn split_port(authority: &str) -> Result<(&str, &str), PrefixFault> {
@@ -189,12 +207,11 @@ impl Host {
 impl Port {
     fn parse(text: &str, scheme: Option<&str>) -> Result<Self, PrefixFault> {
         match text {
-            "" => Ok(Self::Default),
+            // So that `https://h:443` and `https://h` are one prefix.
+            "" => Ok(scheme.and_then(default_port).map_or(Self::Default, Self::Number)),
             "*" => Ok(Self::Any),
             digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let number = digits.parse().map_err(|_| PrefixFault::Port)?;
-                // So that `https://h:443` and `https://h` are one prefix.
-                Ok(if scheme.and_then(default_port) == Some(number) { Self::Default } else { Self::Number(number) })
+                digits.parse().map(Self::Number).map_err(|_| PrefixFault::Port)
             }
             _ => Err(PrefixFault::Port),
         }
@@ -261,11 +278,14 @@ impl<'a> Target<'a> {
             return Err(UriError::Relative);
         }
         let behind_userinfo = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let given = behind_userinfo[authority.host().len()..].strip_prefix(':').unwrap_or_default();
-        let port = match (authority.port_u16(), given) {
-            (Some(port), _) => Some(port),
-            (None, "") => default_port(&scheme),
-            (None, _) => return Err(UriError::Port),
+        // Not `port_u16`, which is `None` for a port that is none, and for `[::1]80`.
+        let port = match behind_userinfo.get(authority.host().len()..) {
+            Some("" | ":") => default_port(&scheme),
+            Some(given) => {
+                let digits = given.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+                Some(digits.and_then(|port| port.parse().ok()).ok_or(UriError::Port)?)
+            }
+            None => return Err(UriError::Port),
         };
         let host = canonical_host(authority.host()).ok_or(UriError::NumericHost)?;
         Ok(Self { scheme, host, port, path: normalised(uri.path()) })
@@ -296,65 +316,109 @@ fn canonical_host(host: &str) -> Option<Cow<'_, str>> {
     (!numeric || host.parse::<Ipv4Addr>().is_ok()).then_some(host)
 }
 
-/// A path without dot segments (RFC 3986 section 5.2.4) and without needless escapes (section 6.2.2). `%2F` stays, and so
-/// do empty segments: servers may take either for something else.
+/// A path without dot segments (RFC 3986 section 5.2.4) and with no escapes but those it needs (section 6.2.2). `%2F`
+/// stays, and so do empty segments: servers may take either for something else.
+///
+/// Borrows where there is nothing to do.
 pub(super) fn normalised(path: &str) -> Cow<'_, str> {
-    let plain = !path.contains('%') && !path.contains("/.");
-    if plain {
-        return Cow::Borrowed(path);
+    let path = if is_escaped(path.as_bytes()) { Cow::Borrowed(path) } else { Cow::Owned(escape(path)) };
+    if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        Cow::Owned(without_dot_segments(&path))
+    } else {
+        path
     }
-    let path = unescaped(path);
-    let mut output = String::with_capacity(path.len());
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    output.truncate(output.rfind('/').unwrap_or(0));
-                }
-                if last {
-                    output.push('/');
-                }
-            }
-            segment => {
-                output.push('/');
-                output.push_str(segment);
-            }
-        }
-    }
-    Cow::Owned(output)
 }
 
-/// Escapes of unreserved characters are undone; the digits of the others are put in upper case.
-fn unescaped(path: &str) -> String {
-    let mut output = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        output.push_str(&rest[..at]);
-        let code = rest.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => output.push(char::from(byte)),
-            Some(_) => output.push_str(&rest[at..at + 3].to_ascii_uppercase()),
-            None => {
-                output.push('%');
-                rest = &rest[at + 1..];
-                continue;
-            }
+fn is_escaped(path: &[u8]) -> bool {
+    path.iter().enumerate().all(|(at, &byte)| match byte {
+        b'%' => {
+            escaped(&path[at..]).is_some_and(|byte| !is_unreserved(byte))
+                && !path[at + 1..at + 3].iter().any(u8::is_ascii_lowercase)
         }
-        rest = &rest[at + 3..];
+        _ => is_path_byte(byte),
+    })
+}
+
+/// Escapes of unreserved characters are undone; the digits of the others are put in upper case, and what is no escape
+/// becomes one, a stray `%` too: it must not make another escape with what is decoded behind it.
+fn escape(path: &str) -> String {
+    let mut output = String::with_capacity(path.len() + 8);
+    let mut rest = path.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let (byte, plain) = match escaped(rest) {
+            Some(byte) => {
+                rest = &rest[3..];
+                (byte, is_unreserved(byte))
+            }
+            None => {
+                rest = behind;
+                (first, is_path_byte(first))
+            }
+        };
+        if plain {
+            output.push(char::from(byte));
+        } else {
+            let digit = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble)]);
+            output.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
     }
-    output.push_str(rest);
     output
 }
 
-/// For messages: what could be a password is not in them.
-fn without_userinfo(text: &str) -> String {
-    let scheme = text.find("://").map_or(0, |at| at + 3);
-    match text.rfind('@') {
-        Some(at) if at >= scheme => format!("{}{}", &text[..scheme], &text[at + 1..]),
-        _ => text.to_owned(),
+/// The byte that an escape at the start stands for.
+fn escaped(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = text else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()
+}
+
+/// RFC 3986 section 2.3.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// What stands in a path as it is: RFC 3986 section 3.3, `pchar` and the slash.
+const fn is_path_byte(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(
+            byte,
+            b'/' | b':' | b'@' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
+}
+
+/// RFC 3986 section 5.2.4.
+fn without_dot_segments(path: &str) -> String {
+    let mut output = String::with_capacity(path.len());
+    let mut ends_in_dots = false;
+    for segment in path.split('/').skip(1) {
+        ends_in_dots = matches!(segment, "." | "..");
+        if segment == ".." {
+            output.truncate(output.rfind('/').unwrap_or(0));
+        } else if !ends_in_dots {
+            output.push('/');
+            output.push_str(segment);
+        }
     }
+    if ends_in_dots {
+        output.push('/');
+    }
+    output
+}
+
+/// For messages: what could be a password, or a token, is not in them.
+fn without_secrets(text: &str) -> String {
+    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let port = rest[..end].rsplit_once(':').map_or("", |(_, port)| port);
+    // An `@` further on was meant to end a password, unless what is before it reads as a host and port.
+    let from = match (rest[..end].rfind('@'), rest.rfind('@')) {
+        (Some(at), _) => at + 1,
+        (None, Some(at)) if !port.ends_with(']') && port.bytes().any(|byte| !byte.is_ascii_digit()) => at + 1,
+        _ => 0,
+    };
+    let shown = &rest[from..];
+    let shown = &shown[..shown.find(['?', '#']).unwrap_or(shown.len())];
+    if scheme.contains('@') { shown.to_owned() } else { format!("{scheme}{shown}") }
 }
 
 #[cfg(test)]
@@ -394,6 +458,11 @@ mod tests {
             ("https://[::1]x", Host),
             ("https://h\\@evil.example", Userinfo),
             ("https://h%2f", Host),
+            ("https://h/a b", Path),
+            ("https://h/{id}", Path),
+            ("https://h/api/*", Path),
+            ("https://h/%zz", Path),
+            ("https://h/a\\b", Path),
         ];
         let wrong: Vec<_> = rows
             .iter()
@@ -403,7 +472,10 @@ mod tests {
         assert!(wrong.is_empty(), "{wrong:#?}");
         let message = PrefixError::new("https://u:secret@h/", Userinfo).to_string();
         assert!(message.contains("https://h/") && !message.contains("secret"), "{message}");
-        assert!(!PrefixError::new("u:secret@h", Scheme).to_string().contains("secret"));
+        for text in ["u:secret@h", "u:secret@h://x", "https://h/?secret", "https://h/#secret", "https://u:secret/w@h"] {
+            assert!(!PrefixError::new(text, Scheme).to_string().contains("secret"), "{text}");
+        }
+        assert_eq!(PrefixError::new("https://h:99999/@me", Port).prefix(), "https://h:99999/@me");
     }
 
     #[test]
@@ -421,8 +493,11 @@ mod tests {
             ("/%61dmin", "/admin"),
             ("/a%7Eb", "/a~b"),
             ("/a%2fb", "/a%2Fb"),
-            ("/a%zz%4", "/a%zz%4"),
-            ("/%", "/%"),
+            ("/a%zz%4", "/a%25zz%254"),
+            ("/%", "/%25"),
+            ("/a%%32Fb", "/a%252Fb"),
+            ("/\u{fc}", "/%C3%BC"),
+            ("/a//../b", "/a/b"),
             ("//admin", "//admin"),
             ("/a%2e", "/a."),
             ("/...", "/..."),
@@ -445,6 +520,9 @@ mod tests {
             ("http://a:99999/", Some(Port)),
             ("http://u:1@a:99999/", Some(Port)),
             ("http://127.1/", Some(NumericHost)),
+            ("http://[::1]80/", Some(Port)),
+            ("http://[::1]x/", Some(Port)),
+            ("http://a:+80/", Some(Port)),
             ("http://0x7f.1/", Some(NumericHost)),
             ("http://2130706433/", Some(NumericHost)),
             ("http://a:/", None),

@@ -1,6 +1,6 @@
 //! The look-up: a hash on the host, then one on each leading part of the path.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::prefix::{Host, Port, Prefix, Target, default_port};
 
@@ -9,104 +9,130 @@ use super::prefix::{Host, Port, Prefix, Target, default_port};
 pub(super) struct Table {
     exact: HashMap<Box<str>, Paths>,
     under: HashMap<Box<str>, Paths>,
+    /// Most labels of a domain among them: a longer one, of a host that a stranger made up, need not be tried.
+    labels: usize,
     any: Paths,
 }
 
 /// The mounts of one host.
 #[derive(Debug, Default)]
 struct Paths {
-    mounts: HashMap<Box<str>, Vec<Entry>>,
+    mounts: HashMap<Box<str>, Rules>,
     /// Most segments of a path among them: a longer path need not be tried.
     depth: usize,
 }
 
-/// A mount of one host and path; the more specific ones stand first.
-#[derive(Debug)]
-struct Entry {
-    scheme: Option<Box<str>>,
-    port: Port,
-    mount: usize,
+/// The mounts of one host and path.
+type Rules = BTreeMap<Rule, usize>;
+
+/// What else a mount goes by: the least number of steps from here to its own number, since these are cache misses.
+type Rule = (Port, Scheme);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scheme {
+    Http,
+    Https,
+    Other(Box<str>),
+    Any,
+}
+
+impl Scheme {
+    fn of(scheme: &str) -> Self {
+        match scheme {
+            "http" => Self::Http,
+            "https" => Self::Https,
+            other => Self::Other(other.into()),
+        }
+    }
 }
 
 impl Table {
-    /// The same prefix again takes the place of the first.
-    pub(super) fn insert(&mut self, prefix: Prefix, mount: usize) {
+    /// Files a prefix under `mount`, or says which mount has the same prefix already.
+    pub(super) fn insert(&mut self, prefix: Prefix, mount: usize) -> usize {
         let paths = match prefix.host {
             Host::Exact(host) => self.exact.entry(host).or_default(),
-            Host::Under(domain) => self.under.entry(domain).or_default(),
+            Host::Under(domain) => {
+                self.labels = self.labels.max(domain.split('.').count());
+                self.under.entry(domain).or_default()
+            }
             Host::Any => &mut self.any,
         };
         paths.depth = paths.depth.max(prefix.path.matches('/').count());
-        let entries = paths.mounts.entry(prefix.path).or_default();
-        match entries.iter_mut().find(|entry| entry.scheme == prefix.scheme && entry.port == prefix.port) {
-            Some(entry) => entry.mount = mount,
-            None => {
-                entries.push(Entry { scheme: prefix.scheme, port: prefix.port, mount });
-                entries.sort_by_key(|entry| (entry.port == Port::Any, entry.scheme.is_none()));
-            }
-        }
+        let scheme = prefix.scheme.as_deref().map_or(Scheme::Any, Scheme::of);
+        *paths.mounts.entry(prefix.path).or_default().entry((prefix.port, scheme)).or_insert(mount)
     }
 
     /// The most specific mount for a request.
     pub(super) fn find(&self, target: &Target<'_>) -> Option<usize> {
-        if let Some(mount) = self.exact.get(&*target.host).and_then(|paths| paths.find(target)) {
-            return Some(mount);
-        }
-        if !self.under.is_empty() && !target.host.starts_with('[') {
-            let mut rest = &*target.host;
-            while let Some((_, parent)) = rest.split_once('.') {
-                if let Some(mount) = self.under.get(parent).and_then(|paths| paths.find(target)) {
-                    return Some(mount);
-                }
-                rest = parent;
-            }
-        }
-        self.any.find(target)
+        let exact = self.exact.get(&*target.host).into_iter();
+        let under = self.domains(&target.host).filter_map(|domain| self.under.get(domain));
+        let rules = rules(target);
+        exact.chain(under).chain([&self.any]).find_map(|paths| paths.find(&target.path, &rules))
+    }
+
+    /// The domains that a host lies under, the longest first.
+    fn domains<'h>(&self, host: &'h str) -> impl Iterator<Item = &'h str> {
+        let is_name = !host.starts_with(['[', '.']) && !host.contains("..");
+        let labels = if is_name { self.labels } else { 0 };
+        let first = host.rmatch_indices('.').take(labels).last().map(|(dot, _)| &host[dot + 1..]);
+        std::iter::successors(first, |domain| domain.split_once('.').map(|(_, parent)| parent))
     }
 }
 
 impl Paths {
-    fn find(&self, target: &Target<'_>) -> Option<usize> {
-        let path = &*target.path;
-        // Up to the slash behind the deepest segment that any mount has.
+    fn find(&self, path: &str, rules: &[Option<Rule>]) -> Option<usize> {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        // Up to the deepest segment that any mount has.
         let end = path.match_indices('/').nth(self.depth).map_or(path.len(), |(at, _)| at);
-        let mut path = path[..end].strip_suffix('/').unwrap_or(&path[..end]);
+        let mut path = &path[..end];
         loop {
-            let entries = self.mounts.get(path).into_iter().flatten();
-            if let Some(entry) = entries.into_iter().find(|entry| entry.matches(target)) {
-                return Some(entry.mount);
+            if let Some(mounts) = self.mounts.get(path)
+                && let found @ Some(_) = rules.iter().flatten().find_map(|rule| mounts.get(rule).copied())
+            {
+                return found;
             }
             path = &path[..path.rfind('/')?];
         }
     }
 }
 
-impl Entry {
-    fn matches(&self, target: &Target<'_>) -> bool {
-        let port = match self.port {
-            Port::Any => true,
-            Port::Number(number) => target.port == Some(number),
-            Port::Default => target.port == default_port(&target.scheme),
-        };
-        port && self.scheme.as_deref().is_none_or(|scheme| scheme == target.scheme)
-    }
+/// The rules that serve a request, the most specific first.
+fn rules(target: &Target<'_>) -> [Option<Rule>; 6] {
+    let number = target.port.map(Port::Number);
+    let default = (target.port == default_port(&target.scheme)).then_some(Port::Default);
+    let rule = |port: Option<Port>, scheme| port.map(|port| (port, scheme));
+    let scheme = || Scheme::of(&target.scheme);
+    [
+        rule(number, scheme()),
+        rule(number, Scheme::Any),
+        rule(default, scheme()),
+        rule(default, Scheme::Any),
+        rule(Some(Port::Any), scheme()),
+        rule(Some(Port::Any), Scheme::Any),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A row's name, its mounts, and what serves each request.
+    type Row<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
     /// What serves each request, by its prefix; `F` for the fallback.
-    fn check(rows: &[(&str, &[&str], &[(&str, &str)])]) {
+    fn check(rows: &[Row<'_>]) {
         let mut wrong = Vec::new();
         for (row, prefixes, requests) in rows {
-            let mut table = Table::default();
+            let (mut table, mut numbers) = (Table::default(), Vec::new());
             for (mount, prefix) in prefixes.iter().enumerate() {
-                table.insert(Prefix::parse(prefix).unwrap(), mount);
+                numbers.push(table.insert(Prefix::parse(prefix).unwrap(), mount));
             }
             for (uri, want) in *requests {
                 let parsed = uri.parse().unwrap();
-                let got = table.find(&Target::of(&parsed, None).unwrap()).map_or("F", |mount| prefixes[mount]);
+                let got = table.find(&Target::of(&parsed, None).unwrap()).map_or("F", |mount| {
+                    // As in `build`, where the last of one prefix takes the place of the first.
+                    prefixes[numbers.iter().rposition(|&number| number == mount).unwrap()]
+                });
                 if got != *want {
                     wrong.push(format!("row {row}: {uri} goes to {got}, not {want}"));
                 }
@@ -230,6 +256,22 @@ mod tests {
                 &["https://example.com"],
                 &[("https://example.com%5C@example.net/", "F")],
             ),
+            (
+                "a port that is written out",
+                &["any://h", "any://h:443"],
+                &[("https://h/", "any://h:443"), ("http://h/", "any://h")],
+            ),
+            (
+                "a scheme over any, on the default port",
+                &["any://h:443", "https://h"],
+                &[("https://h/", "https://h"), ("wss://h/", "any://h:443")],
+            ),
+            (
+                "no subdomain has an empty label",
+                &["https://*.ex.com"],
+                &[("https://.ex.com/", "F"), ("https://a..ex.com/", "F")],
+            ),
+            ("an empty segment", &["https://h/a//"], &[("https://h/a//b", "https://h/a//"), ("https://h/a/b", "F")]),
             ("a long path", &["https://h/a"], &[("https://h/a/b/c/d/e/f/g/h/i/j/k", "https://h/a")]),
         ]);
     }
