@@ -16,6 +16,9 @@ use super::policy::Drain;
 /// At zero delay: so many polls in a row without news, and the next attempt is sent all the same.
 const PATIENCE: u8 = 3;
 
+/// Longer times mean the same.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The body of a failed response, until it has ended or is given up.
 pub(super) struct Draining<RB> {
     body: Option<Pin<Box<RB>>>,
@@ -29,7 +32,8 @@ impl<RB: Body> Draining<RB> {
     /// `None` where nothing is won by reading: an HTTP/2 stream is reset at less cost, and its connection lives on.
     pub(super) fn begin(head: &response::Parts, body: RB, bounds: Drain, now: Instant) -> Option<Self> {
         let by_connection = matches!(head.version, Version::HTTP_10 | Version::HTTP_11);
-        let until = now.checked_add(bounds.time)?;
+        // Any bound is a bound: the longest, which no clock could add, included.
+        let until = now.checked_add(bounds.time.min(LONGEST))?;
         (by_connection && bounds.bytes > 0).then(|| Self {
             body: Some(Box::pin(body)),
             bytes_left: bounds.bytes,
