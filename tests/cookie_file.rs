@@ -123,6 +123,12 @@ fn odd_but_harmless_files_are_read() {
         ("expired", "h.example\tFALSE\t/\tFALSE\t1000\ta\t1\n", ""),
         ("expired before 1970", "h.example\tFALSE\t/\tFALSE\t-1000\ta\t1\n", ""),
         ("an expiry beyond time", "h.example\tFALSE\t/\tFALSE\t99999999999999999999999\ta\t1\n", "a=1"),
+        ("a pair that is too long", &format!("h.example\tFALSE\t/\tFALSE\t0\ta\t{}\n", "x".repeat(5000)), ""),
+        (
+            "a value with outer spaces",
+            "h.example\tFALSE\t/\tFALSE\t0\ta\t 1 \nh.example\tFALSE\t/\tFALSE\t0\tb\t2\n",
+            "b=2",
+        ),
         ("a public suffix", ".example\tTRUE\t/\tFALSE\t0\ta\t1\n", ""),
         ("a broken promise", "h.example\tFALSE\t/\tFALSE\t0\t__Secure-a\t1\n", ""),
     ];
@@ -134,6 +140,47 @@ fn odd_but_harmless_files_are_read() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn addresses_are_written_as_curl_does() {
+    let jar = read("::1\tFALSE\t/\tFALSE\t0\tsix\t1\n").unwrap();
+    assert_eq!(header(&jar, "http://[::1]:8080/"), "six=1");
+    assert!(written(&jar).contains("\n::1\tFALSE\t"), "{}", written(&jar));
+}
+
+#[test]
+fn a_logout_is_not_undone_by_what_the_file_cannot_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    for attributes in ["SameSite=Lax", "Partitioned; Secure", "HttpOnly", "Secure; SameSite=None; Max-Age=999999999"] {
+        let file = open(&path);
+        set(&file, &format!("sid=1; Max-Age=3600; {attributes}"));
+        file.save().unwrap();
+        set(&file, "sid=; Max-Age=0");
+        file.save().unwrap();
+        assert_eq!(open(&path).jar().len(), 0, "{attributes}");
+    }
+    // An expiry past the cap is another one each time it is read.
+    fs::write(&path, "example.com\tFALSE\t/\tFALSE\t9999999999\tsid\t1\n").unwrap();
+    let file = open(&path);
+    let ahead = CookieFile::with_jar(&path, Format::Netscape, CookieJar::new());
+    ahead.save().unwrap();
+    set(&file, "sid=; Max-Age=0");
+    file.save().unwrap();
+    assert_eq!(open(&path).jar().len(), 0);
+}
+
+#[test]
+fn a_save_takes_nothing_that_the_jar_had_no_room_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let lines: String = (0..300).map(|n| format!("example.com\tFALSE\t/\tFALSE\t0\tc{n}\t1\n")).collect();
+    fs::write(&path, &lines).unwrap();
+    let file = open(&path);
+    assert_eq!(file.jar().len(), 180);
+    file.save().unwrap();
+    assert!(fs::read_to_string(&path).unwrap().ends_with(&lines));
 }
 
 fn set(file: &CookieFile, line: &str) {

@@ -114,11 +114,6 @@ impl Data {
             && self.domain == other.domain
     }
 
-    /// Same identity assumed: whether nothing but the times can differ.
-    pub(super) fn same_content(&self, other: &Self) -> bool {
-        self.flags == other.flags && self.value() == other.value()
-    }
-
     pub(super) fn with_created(&self, created: Millis) -> Self {
         Self { text: self.text.clone(), created, ..*self }
     }

@@ -1,7 +1,7 @@
 //! `CookieFile`: a jar and the file it is kept in; saves are atomic, locked and merged.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     error, fmt,
     fs::{self, File},
     io::{self, Write},
@@ -43,16 +43,24 @@ pub struct CookieFile {
     base: Mutex<Base>,
 }
 
-/// The jar as it was when it and the file last agreed: what tells our changes from those of others.
+/// Jar and file as they were when they last met: what tells our changes from those of others. They are two, since a jar
+/// caps lifetimes and has limits, and a file's format does not know all that a jar does.
+#[derive(Default)]
 struct Base {
-    cookies: HashMap<Identity, Cookie>,
-    /// Whether the file held them; if not, a cookie that it lacks was not removed by another.
-    in_file: bool,
+    jar: Cookies,
+    /// `None` where the jar has never been in the file: what the file lacks was then not taken out by another.
+    file: Option<Cookies>,
+}
+
+type Cookies = HashMap<Identity, Cookie>;
+
+fn by_identity(cookies: impl IntoIterator<Item = Cookie>) -> Cookies {
+    cookies.into_iter().map(|cookie| (Identity(Arc::clone(&cookie.data)), cookie)).collect()
 }
 
 impl fmt::Debug for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Base").field("len", &self.cookies.len()).field("in_file", &self.in_file).finish()
+        f.debug_struct("Base").field("jar", &self.jar.len()).finish_non_exhaustive()
     }
 }
 
@@ -83,8 +91,9 @@ impl CookieFile {
     /// empty is the caller's choice.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
         let (path, jar) = (path.into(), CookieJar::new());
-        read(&path, format, &jar)?;
-        let base = Mutex::new(Base::of(&jar, true));
+        let cookies = read(&path, format, &jar)?;
+        jar.extend(&cookies);
+        let base = Mutex::new(Base { jar: by_identity(jar.iter()), file: Some(by_identity(cookies)) });
         Ok(Self { path, format, jar, base })
     }
 
@@ -92,7 +101,7 @@ impl CookieFile {
     /// holds: the jar's cookies win, and those taken out of the jar since this call are taken out of the file.
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
-        let base = Mutex::new(Base::of(&jar, false));
+        let base = Mutex::new(Base { jar: by_identity(jar.iter()), file: None });
         Self { path: path.into(), format, jar, base }
     }
 
@@ -120,67 +129,64 @@ impl CookieFile {
         let failed = |error| FileError::Write { path: self.path.clone(), source: error };
         let target = resolve(&self.path).map_err(failed)?;
         let _lock = lock(&target).map_err(failed)?;
-        let theirs = self.jar.sibling();
-        read(&target, self.format, &theirs)?;
-        let ours = Base::of(&self.jar, true);
-        let merged = merge(&base, &ours, theirs.iter(), self.jar.iter());
+        let theirs = read(&target, self.format, &self.jar)?;
+        let ours: Vec<_> = self.jar.iter().collect();
+        let merged = merge(&base, &ours, theirs);
         replace(&target, |sink| super::format::write(self.format, sink, &merged)).map_err(failed)?;
-        *base = ours;
+        *base = Base { jar: by_identity(ours), file: Some(by_identity(merged)) };
         Ok(())
     }
 }
 
-impl Base {
-    fn of(jar: &CookieJar, in_file: bool) -> Self {
-        let cookies = jar.iter().map(|cookie| (Identity(Arc::clone(&cookie.data)), cookie)).collect();
-        Self { cookies, in_file }
-    }
-}
-
 /// A merge of three: `theirs` is what the file holds by now, in its order; what only we have comes after.
-fn merge(
-    base: &Base,
-    ours: &Base,
-    theirs: impl Iterator<Item = Cookie>,
-    in_order: impl Iterator<Item = Cookie>,
-) -> Vec<Cookie> {
-    let changed = |identity: &Identity, cookie: &Cookie| {
-        !base.in_file || base.cookies.get(identity).is_none_or(|old| !same(old, cookie))
+fn merge(base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
+    let by_us = |identity: &Identity, cookie: &Cookie| {
+        base.file.is_none() || base.jar.get(identity).is_none_or(|old| !same(old, cookie))
     };
+    let by_them = |identity: &Identity, cookie: &Cookie| {
+        base.file.as_ref().is_some_and(|file| file.get(identity).is_none_or(|old| !same(old, cookie)))
+    };
+    let own = by_identity(ours.iter().cloned());
     let mut merged = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for cookie in theirs {
         let identity = Identity(Arc::clone(&cookie.data));
-        match ours.cookies.get(&identity) {
-            Some(own) if changed(&identity, own) => merged.push(own.clone()),
+        match own.get(&identity) {
+            Some(own) if by_us(&identity, own) => merged.push(own.clone()),
             Some(_) => merged.push(cookie),
             // We have taken out what we once had, unless another has changed it since.
-            None if base.cookies.get(&identity).is_some_and(|old| !base.in_file || same(old, &cookie)) => {}
+            None if base.jar.contains_key(&identity) && !by_them(&identity, &cookie) => {}
             None => merged.push(cookie),
         }
         seen.insert(identity);
     }
-    for cookie in in_order {
+    for cookie in ours {
         let identity = Identity(Arc::clone(&cookie.data));
-        if !seen.contains(&identity) && changed(&identity, &cookie) {
-            merged.push(cookie);
+        if !seen.contains(&identity) && by_us(&identity, cookie) {
+            merged.push(cookie.clone());
         }
     }
     merged
 }
 
-/// Whether two states of one cookie are the same in every format: files know seconds only.
+/// Whether two states of one cookie are the same as far as every format tells: cookies.txt knows no `SameSite`, no
+/// `Partitioned`, and seconds only.
 fn same(a: &Cookie, b: &Cookie) -> bool {
-    a.data.same_content(&b.data) && a.expires.div_ceil(1000) == b.expires.div_ceil(1000)
+    let told = |cookie: &Cookie| {
+        let flags = cookie.data.flags;
+        (flags.secure, flags.http_only, cookie.expires.div_ceil(1000))
+    };
+    a.data.value() == b.data.value() && told(a) == told(b)
 }
 
-fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<(), FileError> {
-    let source = match File::open(path) {
-        Ok(file) => jar.read_from(file, format).map(drop),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+/// What the file holds that is alive and allowed; nothing where there is no file.
+fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Vec<Cookie>, FileError> {
+    let cookies = match fs::read(path) {
+        Ok(text) => jar.read_allowed(&text, format),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(ReadError::Io(error)),
     };
-    source.map_err(|source| FileError::Read { path: path.to_owned(), source })
+    cookies.map_err(|source| FileError::Read { path: path.to_owned(), source })
 }
 
 /// The file to replace: what a symbolic link points to, if it points to anything.

@@ -32,6 +32,9 @@ where
     for (name, value) in pairs {
         let (name, value) = (name.as_ref(), value.as_ref());
         check_pair(name, value)?;
+        if name.is_empty() && value.contains(&b'=') {
+            return Err(InvalidCookie::Value);
+        }
         join(&mut header, name);
         if !name.is_empty() {
             header.push(b'=');
@@ -148,6 +151,7 @@ mod tests {
             (" a", "1", Err(Name)),
             ("a\r\nX: y", "1", Err(Name)),
             ("a", "1;2", Err(Value)),
+            ("", "a=b", Err(Value)),
             ("a", "1\n", Err(Value)),
         ];
         let wrong: Vec<_> = rows

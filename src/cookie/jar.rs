@@ -166,7 +166,12 @@ impl CookieJar {
     }
 
     fn snapshot(&self) -> Vec<Cookie> {
-        self.read().snapshot(self.now())
+        let now = self.now();
+        let (cookies, stale) = self.read().snapshot(now);
+        if stale {
+            self.write().remove_expired(now);
+        }
+        cookies
     }
 
     /// The one cookie of that name.
@@ -261,13 +266,24 @@ impl CookieJar {
     pub fn read_from(&self, mut source: impl Read, format: Format) -> Result<usize, ReadError> {
         let mut text = Vec::new();
         source.read_to_end(&mut text)?;
+        let cookies = self.read_allowed(&text, format)?;
+        self.extend(&cookies);
+        Ok(cookies.len())
+    }
+
+    /// The cookies of a file that are alive and that the rules allow, as they stand there: no limit and no cap applied.
+    pub(super) fn read_allowed(&self, text: &[u8], format: Format) -> Result<Vec<Cookie>, ReadError> {
         let now = self.now();
-        let mut cookies = format::read(format, &text, now)?;
+        let mut cookies = format::read(format, text, now)?;
         cookies.retain(|cookie| cookie.expires > now && self.may_keep(cookie));
-        for cookie in &cookies {
+        Ok(cookies)
+    }
+
+    pub(super) fn extend(&self, cookies: &[Cookie]) {
+        let now = self.now();
+        for cookie in cookies {
             self.insert_at(cookie, now);
         }
-        Ok(cookies.len())
     }
 
     /// Whether a cookie from a file is one that its domain could have set.

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http::Uri;
 use tower_layer::Layer;
@@ -28,7 +28,6 @@ use super::{control::UserCookies, jar::CookieJar, service::CookieService};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct CookieLayer<J = CookieJar> {
     storage: Arc<J>,
     default_origin: Option<Uri>,
@@ -72,6 +71,16 @@ impl<J> CookieLayer<J> {
 impl Default for CookieLayer<CookieJar> {
     fn default() -> Self {
         Self::new(CookieJar::new())
+    }
+}
+
+// The default origin is left out: a URI may hold a password.
+impl<J: fmt::Debug> fmt::Debug for CookieLayer<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieLayer")
+            .field("storage", &self.storage)
+            .field("user_cookies", &self.user_cookies)
+            .finish_non_exhaustive()
     }
 }
 

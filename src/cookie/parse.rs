@@ -5,7 +5,7 @@ use super::cookie::SameSite;
 /// Longest name and value together (RFC 6265bis section 5.6, step 5).
 pub(super) const MAX_PAIR: usize = 4096;
 /// Longest attribute value; a longer attribute is ignored (RFC 6265bis section 5.6).
-const MAX_ATTRIBUTE: usize = 1024;
+pub(super) const MAX_ATTRIBUTE: usize = 1024;
 
 /// One `Set-Cookie` field value, split but not judged.
 #[derive(Debug, Default, PartialEq, Eq)]

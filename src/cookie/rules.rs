@@ -46,6 +46,10 @@ pub enum Rejection {
     HttpPrefix,
     /// A nameless cookie whose value would be read as a prefixed name.
     NamelessPrefix,
+    /// Its path, which it took from the request's, is longer than 1,024 bytes.
+    LongPath,
+    /// The jar's limits leave no room for it.
+    NoRoom,
     /// The response set more cookies than [`CookieLimits::per_response`](super::CookieLimits::per_response).
     TooMany,
 }
@@ -67,6 +71,8 @@ impl fmt::Display for Rejection {
             Self::HostPrefix => "the prefix __Host- needs Secure, Path=/ and no Domain",
             Self::HttpPrefix => "the prefixes __Http- and __Host-Http- need Secure and HttpOnly",
             Self::NamelessPrefix => "a nameless cookie may not pose as a prefixed one",
+            Self::LongPath => "the path of its request is longer than 1024 bytes",
+            Self::NoRoom => "the jar's limits leave no room for it",
             Self::TooMany => "the response sets too many cookies",
         })
     }
@@ -122,6 +128,10 @@ pub(super) fn admit<'a>(
     };
     // A Domain that only repeats an address makes no difference, so it breaks no __Host- promise.
     let no_domain = cookie.domain.is_empty() || stands_alone(&origin.host);
+    // As long as a Path attribute may be: a server chooses its URLs, and so would choose how much a jar holds.
+    if cookie.path.is_none() && origin.default_path().len() > parse::MAX_ATTRIBUTE {
+        return Err(Rejection::LongPath);
+    }
     let for_root = flags.host_only && no_domain && cookie.path == Some(b"/");
     prefixes(cookie.name, cookie.value, flags, for_root)?;
     Ok(Admitted {
@@ -144,16 +154,19 @@ fn domain<'a>(
     attribute: &'a [u8],
     suffixes: &PublicSuffixes,
 ) -> Result<Option<std::borrow::Cow<'a, str>>, Rejection> {
+    if attribute.is_empty() {
+        return Ok(None);
+    }
     if !attribute.is_ascii() {
         return Err(Rejection::NonAsciiDomain);
     }
-    let Some(domain) = str::from_utf8(attribute).ok().and_then(canonical) else {
-        return Ok(None);
-    };
     // The suites of browsers and curl agree that `example.com.` is no domain of a host that is spelt without the dot.
     if attribute.ends_with(b".") && !origin.rooted {
         return Err(Rejection::DomainMismatch);
     }
+    let Some(domain) = str::from_utf8(attribute).ok().and_then(canonical) else {
+        return Err(Rejection::DomainMismatch);
+    };
     let (host_site, domain_site) = (suffixes.site(&origin.host), suffixes.site(&domain));
     if domain_site.is_suffix {
         // An address, a single label or a registry's own host keeps the cookie to itself.

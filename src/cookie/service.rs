@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -15,12 +16,21 @@ use super::{
 };
 
 /// The service of [`CookieLayer`](super::CookieLayer).
-#[derive(Debug)]
 pub struct CookieService<S, J = CookieJar> {
     pub(super) inner: S,
     pub(super) storage: Arc<J>,
     pub(super) default_origin: Option<Uri>,
     pub(super) user_cookies: UserCookies,
+}
+
+impl<S: fmt::Debug, J: fmt::Debug> fmt::Debug for CookieService<S, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieService")
+            .field("inner", &self.inner)
+            .field("storage", &self.storage)
+            .field("user_cookies", &self.user_cookies)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S: Clone, J> Clone for CookieService<S, J> {

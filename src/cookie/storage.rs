@@ -1,5 +1,7 @@
 //! What the layer needs of a jar.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::{jar::CookieJar, response::ResponseCookies};
@@ -37,7 +39,7 @@ impl CookieStorage for CookieJar {
 }
 
 /// The request that a [`CookieStorage`] is asked about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct CookieContext<'a> {
     uri: &'a Uri,
     method: &'a Method,
@@ -72,5 +74,15 @@ impl<'a> CookieContext<'a> {
     #[must_use]
     pub const fn reserved(&self) -> usize {
         self.reserved
+    }
+}
+
+// A URI may hold a password.
+impl fmt::Debug for CookieContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieContext")
+            .field("host", &self.uri.host())
+            .field("method", &self.method)
+            .finish_non_exhaustive()
     }
 }

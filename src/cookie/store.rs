@@ -164,7 +164,8 @@ impl Store {
         room: usize,
     ) -> Option<Vec<u8>> {
         let mut slots = self.find(origin, site, now).slots;
-        slots.sort_by_key(|slot| std::cmp::Reverse(slot.last_used()));
+        // Cached: others that share the read lock move the times while this sorts.
+        slots.sort_by_cached_key(|slot| std::cmp::Reverse(slot.last_used()));
         let mut length = 0;
         slots.truncate(most);
         slots.retain(|slot| {
@@ -229,8 +230,12 @@ impl Store {
         }
         self.last_created = self.last_created.max(now);
         let data = Arc::new(new.to_data(self.last_created));
-        let cookie = self.insert(site.key, data, new.expires, now, now, limits);
-        Ok((StoreAction::Inserted, Some(cookie)))
+        let cookie = Cookie { data, expires: new.expires, last_access: now };
+        if self.insert(site.key, &cookie, None, now, limits) {
+            Ok((StoreAction::Inserted, Some(cookie)))
+        } else {
+            Err(Rejection::NoRoom)
+        }
     }
 
     /// Puts a cookie in whatever its origin; one of the same identity makes room, and the older creation time stays.
@@ -239,52 +244,55 @@ impl Store {
         if site.is_suffix && !data.flags.host_only {
             data = Arc::new(data.as_host_only());
         }
-        if let Some(old) = self.take(site.key, |slot| slot.data.same_identity(&data)) {
-            let old = old.data.created;
-            if old < data.created {
-                data = Arc::new(data.with_created(old));
-            }
+        let old = self.take(site.key, |slot| slot.data.same_identity(&data));
+        let order = old.as_ref().map(|old| old.order);
+        if let Some(old) = old
+            && old.data.created < data.created
+        {
+            data = Arc::new(data.with_created(old.data.created));
         }
         if cookie.expires > now {
-            self.insert(site.key, data, cookie.expires, cookie.last_access, now, limits);
+            self.insert(site.key, &Cookie { data, ..*cookie }, order, now, limits);
         }
     }
 
-    fn insert(
-        &mut self,
-        key: &str,
-        data: Arc<Data>,
-        expires: Millis,
-        access: Millis,
-        now: Millis,
-        limits: &CookieLimits,
-    ) -> Cookie {
-        let order = self.next;
-        self.next += 1;
+    /// Puts a cookie in its place among the others, the place of the one before it if it had one; `false` where the
+    /// limits leave no room for it.
+    fn insert(&mut self, key: &str, cookie: &Cookie, order: Option<u64>, now: Millis, limits: &CookieLimits) -> bool {
+        let data = Arc::clone(&cookie.data);
+        if data.text_len() > limits.bytes {
+            return false;
+        }
+        let order = order.unwrap_or(self.next);
+        self.next = self.next.max(order + 1);
         self.len += 1;
         self.bytes += data.text_len();
-        let slot = Slot { data, order, expires, access: AtomicU64::new(access << 1) };
-        let cookie = slot.cookie();
+        let slot = Slot { data, order, expires: cookie.expires, access: AtomicU64::new(cookie.last_access << 1) };
         let bucket = match self.buckets.get_mut(key) {
             Some(bucket) => bucket,
             None => self.buckets.entry(key.into()).or_default(),
         };
         let at = bucket.slots.partition_point(|other| other.rank() < slot.rank());
         bucket.slots.insert(at, slot);
-        if bucket.slots.len() > limits.per_domain {
+        let is_full = bucket.slots.len() > limits.per_domain;
+        if !is_full && self.len <= limits.total && self.bytes <= limits.bytes {
+            return true;
+        }
+        if is_full {
             self.evict_domain(key, order, now, limits.per_domain);
         }
         self.evict_total(order, now, limits);
-        cookie
+        self.buckets.get(key).is_some_and(|bucket| bucket.slots.iter().any(|slot| slot.order == order))
     }
 
-    /// A site over its share gives up its own: expired, then not `Secure`, then the least recently used.
+    /// A site over its share gives up its own: expired, then not `Secure`, then the least recently used. The newest goes
+    /// last among its equals, but before what is `Secure` if it is not.
     fn evict_domain(&mut self, key: &str, newest: u64, now: Millis, most: usize) {
         self.remove_expired_of(key, now);
         while let Some(bucket) = self.buckets.get(key)
             && bucket.slots.len() > most
         {
-            let worth = |slot: &&Slot| (slot.order == newest, slot.data.flags.secure, slot.last_used());
+            let worth = |slot: &&Slot| (slot.data.flags.secure, slot.order == newest, slot.last_used());
             let victim = bucket.slots.iter().min_by_key(worth).map(|slot| slot.order);
             self.take(key, |slot| Some(slot.order) == victim);
         }
@@ -329,7 +337,19 @@ impl Store {
     }
 
     pub(super) fn remove_expired_of(&mut self, key: &str, now: Millis) {
-        while self.take(key, |slot| slot.expires <= now).is_some() {}
+        let Some(bucket) = self.buckets.get_mut(key) else { return };
+        let (len, bytes) = (&mut self.len, &mut self.bytes);
+        bucket.slots.retain(|slot| {
+            let live = slot.expires > now;
+            if !live {
+                *len -= 1;
+                *bytes -= slot.data.text_len();
+            }
+            live
+        });
+        if bucket.slots.is_empty() {
+            self.buckets.remove(key);
+        }
     }
 
     /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
@@ -350,11 +370,12 @@ impl Store {
         self.len
     }
 
-    /// Every live cookie, oldest first.
-    pub(super) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
+    /// Every live cookie, oldest first; whether expired cookies wait to be removed.
+    pub(super) fn snapshot(&self, now: Millis) -> (Vec<Cookie>, bool) {
         let mut slots: Vec<_> = self.slots().filter(|slot| slot.expires > now).collect();
         slots.sort_unstable_by_key(|slot| (slot.data.created, slot.order));
-        slots.into_iter().map(Slot::cookie).collect()
+        let stale = slots.len() < self.len;
+        (slots.into_iter().map(Slot::cookie).collect(), stale)
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot> {

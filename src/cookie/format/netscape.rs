@@ -1,7 +1,9 @@
 //! cookies.txt: a cookie a line, seven fields between tabs.
 
 use std::{
+    borrow::Cow,
     io::{self, BufWriter, Write},
+    net::Ipv6Addr,
     sync::Arc,
 };
 
@@ -9,6 +11,7 @@ use super::{
     super::{
         cookie::{Cookie, Data, Flags, Millis, NEVER, check_pair},
         origin::{canonical, stands_alone},
+        parse::{MAX_ATTRIBUTE, is_control},
     },
     ReadError,
 };
@@ -30,12 +33,13 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
             continue;
         }
         let cookie = cookie(line, http_only, now).map_err(|reason| ReadError::Line { line: number + 1, reason })?;
-        cookies.push(cookie);
+        cookies.extend(cookie);
     }
     Ok(cookies)
 }
 
-fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
+/// `None` for a cookie that other jars may keep, but no rule allows: one too long, say.
+fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Option<Cookie>, &'static str> {
     let mut fields = line.splitn(7, |&byte| byte == b'\t');
     let mut field = || fields.next().ok_or("expected seven fields between tabs");
     let (domain, subdomains, path) = (field()?, field()?, field()?);
@@ -46,16 +50,21 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static 
     let text = |bytes| str::from_utf8(bytes).ok();
     let domain = text(domain.strip_prefix(b".").unwrap_or(domain))
         .filter(|domain| domain.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/'))
-        .and_then(canonical)
+        .and_then(host)
         .ok_or("the domain is not that of a host")?;
     let path = text(path)
         .filter(|path| path.starts_with('/') || path.is_empty())
         .ok_or("the path does not begin with a slash")?;
     let path = if path.is_empty() { "/" } else { path };
-    if domain.len() + path.len() > usize::from(u16::MAX) / 2 {
-        return Err("domain and path are too long");
+    if line.iter().copied().any(is_control) {
+        return Err("it holds a control character");
     }
-    check_pair(name, value).map_err(|_| "no cookie can have this name and value")?;
+    if name.is_empty() && value.is_empty() {
+        return Err("it has neither name nor value");
+    }
+    if check_pair(name, value).is_err() || path.len() > MAX_ATTRIBUTE {
+        return Ok(None);
+    }
     let flags = Flags {
         host_only: !flag(subdomains)? || stands_alone(&domain),
         secure: flag(secure)?,
@@ -63,11 +72,19 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static 
         partitioned: false,
         same_site: None,
     };
-    Ok(Cookie {
+    Ok(Some(Cookie {
         data: Arc::new(Data::new(name, value, &domain, path, flags, now)),
         expires: expiry(expires)?,
         last_access: now,
-    })
+    }))
+}
+
+/// curl writes an IPv6 address without its brackets.
+fn host(domain: &str) -> Option<Cow<'_, str>> {
+    match domain.parse::<Ipv6Addr>() {
+        Ok(address) => Some(Cow::Owned(format!("[{address}]"))),
+        Err(_) => canonical(domain),
+    }
 }
 
 fn flag(field: &[u8]) -> Result<bool, &'static str> {
@@ -122,7 +139,8 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
         // curl's 0 for a session cookie; Python wants an empty field there, which curl's older releases misread. A second
         // begun counts whole, so that no cookie that lives on is written as gone.
         let expires = if cookie.expires == NEVER { 0 } else { cookie.expires.div_ceil(1000).max(1) };
-        write!(sink, "{dot}{}\t{subdomains}\t{}\t{secure}\t{expires}\t", data.domain(), data.path())?;
+        let domain = data.domain().trim_matches(['[', ']']);
+        write!(sink, "{dot}{domain}\t{subdomains}\t{}\t{secure}\t{expires}\t", data.path())?;
         sink.write_all(data.name())?;
         sink.write_all(b"\t")?;
         sink.write_all(data.value())?;
