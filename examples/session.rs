@@ -21,7 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -106,11 +106,12 @@ impl Story {
     /// Status, body and jar; the attempts have been printed as they were made.
     async fn show(&self, response: Response<Incoming>) -> Result<(), BoxError> {
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, 64 * 1024).collect().await?.to_bytes();
+        let body = Limited::new(body, 64 * 1024).collect().await.map(Collected::to_bytes);
         if head.status == StatusCode::NOT_FOUND {
             println!("  skipped: this server has no such endpoint (404)");
             return Ok(());
         }
+        let body = body?;
         println!("  status   {}", head.status);
         println!("  body     {}", String::from_utf8_lossy(&body).trim_end());
         if let Some(Mount(prefix)) = head.extensions.get() {
@@ -186,7 +187,8 @@ fn indented(history: &RetryHistory) -> String {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     attempts::print();
-    match run(std::env::args().nth(1)).await {
+    let url = std::env::args_os().nth(1).map(|url| url.to_string_lossy().into_owned());
+    match run(url).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("session: {}", chain(&*error));
@@ -222,7 +224,7 @@ async fn run(url: Option<String>) -> Result<(), BoxError> {
 
 fn base_of(url: &str) -> Result<String, BoxError> {
     let usable = "give a base URL such as http://127.0.0.1:8000";
-    let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL ({error}): {usable}"))?;
+    let uri: Uri = url.parse().map_err(|error| format!("not a URL ({error}): {usable}"))?;
     match (uri.scheme_str(), uri.host(), uri.query()) {
         (Some("http"), Some(host), None) if !host.is_empty() => Ok(url.trim_end_matches('/').to_owned()),
         _ => Err(format!("not a plain http:// URL: {usable}").into()),

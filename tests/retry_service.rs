@@ -374,3 +374,58 @@ async fn an_error_body_that_never_ends_does_not_delay_the_retry() {
     assert_eq!((response.status(), begin.elapsed()), (StatusCode::OK, Duration::ZERO));
     assert_eq!(live.load(Relaxed), 1, "the first body is gone with the request's end");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_body_that_never_ends_is_let_go_while_the_backoff_is_slept() {
+    let live = Arc::new(AtomicUsize::new(0));
+    let server = service_fn(|_: Request<Body>| {
+        let response = Response::builder().status(503).header("retry-after", "3600");
+        ready(Ok::<_, BoxError>(response.body(Endless(Live::new(&live))).unwrap()))
+    });
+    let mut call = tokio_test::task::spawn(RetryLayer::new(policy()).layer(server).oneshot(get()));
+    assert!(call.poll().is_pending());
+    assert_eq!(live.load(Relaxed), 1);
+    tokio::time::advance(Duration::from_millis(101)).await;
+    assert!(call.poll().is_pending());
+    assert_eq!(live.load(Relaxed), 0);
+}
+
+/// The attempt that timed out while it waited for a permit must not be given it in its sleep.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_sleeps_holds_no_place_in_the_queue_of_the_service_below() {
+    let server = service_fn(|request: Request<Body>| async move {
+        if request.uri().path() == "/b" {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let status = if request.uri().path() == "/a" { 503 } else { 200 };
+        Ok::<_, BoxError>(answer(status))
+    });
+    let limited = tower::limit::ConcurrencyLimitLayer::new(1).layer(server);
+    let to = |path| Request::get(format!("http://h{path}")).body(Body::default()).unwrap();
+    let policy = policy().attempt_timeout(SECOND / 100).backoff(Backoff::constant(20 * SECOND));
+    let mut sleeper = tokio_test::task::spawn(RetryLayer::new(policy).layer(limited.clone()).oneshot(to("/a")));
+    assert!(sleeper.poll().is_pending());
+    // The second attempt begins while another request has the one permit, and times out waiting for it.
+    tokio::time::advance(20 * SECOND - SECOND / 1000).await;
+    let mut holder = tokio_test::task::spawn(limited.clone().oneshot(to("/b")));
+    assert!(holder.poll().is_pending());
+    for _ in 0..3 {
+        tokio::time::advance(SECOND / 100).await;
+        assert!(sleeper.poll().is_pending());
+    }
+    tokio::time::advance(SECOND / 10).await;
+    assert!(holder.poll().is_ready());
+    let response = tokio::time::timeout(SECOND, limited.oneshot(to("/c"))).await;
+    assert_eq!(response.expect("the permit is free").unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_leaves_errors_as_they_were_that_would_not_be_retried() {
+    let disabled = tower_outbound::retry::Limit::Disabled;
+    for (method, policy) in [(Method::POST, policy()), (Method::GET, policy().total(disabled))] {
+        let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, BoxError>>());
+        let layer = RetryLayer::new(policy.deadline(SECOND));
+        let error = layer.layer(server).oneshot(request(method)).await.unwrap_err();
+        assert!(error.is::<tower::timeout::error::Elapsed>(), "{error:?}");
+    }
+}

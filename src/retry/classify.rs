@@ -61,13 +61,28 @@ pub(super) fn error(error: &(dyn Error + 'static)) -> Failure {
     Failure::Other
 }
 
+/// Whether hyper-util's client says that the request is one it cannot send: a relative URI, a scheme it does not know.
+///
+/// Only its words tell. They may rule a retry out, never allow one, so that nothing is sent twice should they change.
+fn is_bad_request(error: &hyper_util::client::legacy::Error) -> bool {
+    match error.source() {
+        None => error.to_string().starts_with("client error (User"),
+        Some(source) => error.is_connect() && source.to_string().starts_with("invalid URL"),
+    }
+}
+
 /// What one error says by itself.
 fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
-        return error.is_connect().then_some(Failure::Connect);
+        return if is_bad_request(error) {
+            Some(Failure::Never)
+        } else {
+            error.is_connect().then_some(Failure::Connect)
+        };
     }
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
-        return if error.is_canceled() {
+        // Closed: the connection was gone when the request asked for it.
+        return if error.is_canceled() || error.is_closed() {
             Some(Failure::Unsent)
         } else if error.is_incomplete_message() {
             Some(Failure::Read)
@@ -83,10 +98,12 @@ fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) => Some(Failure::Unsent),
-            // A stream that ends with the peer's GOAWAY lies past the last one it processed.
-            Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Some(Failure::Unsent),
+            // A stream that ends with the peer's GOAWAY lies past the last one it processed, whatever the code (RFC 9113
+            // section 6.8); those before it end with their connection.
+            Some(_) if error.is_go_away() && error.is_remote() => Some(Failure::Unsent),
             Some(_) => Some(Failure::Read),
-            None => None,
+            // It has no source: what it wraps is asked for by name.
+            None => error.get_io().and_then(|io| link(io)),
         };
     }
     if error.is::<tower::timeout::error::Elapsed>() {

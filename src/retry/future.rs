@@ -2,6 +2,7 @@ use std::{
     error::Error,
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
@@ -15,7 +16,7 @@ use tower::{BoxError, timeout::error::Elapsed};
 use tower_service::Service;
 
 use super::{
-    drain::Draining,
+    drain::{Draining, again},
     history::{AttemptRecord, RetryError, RetryHistory},
     log::Log,
     policy::{Attempt, Decision, Policy, StopReason},
@@ -53,8 +54,10 @@ pin_project! {
     enum State<F> {
         // Polls the call of the service below, and its time limit.
         Attempt { #[pin] response: F },
-        // Polls the timer of the backoff; without one, the drain until it has settled.
-        Backoff,
+        // Polls the timer of the backoff; without one, the drain until it has settled; without that, yields once, so that
+        // a service that fails at once does not keep the task.
+        // In two parts where the drain's time is up before the delay is.
+        Backoff { rest: Duration, yielded: bool },
         // Polls the readiness of the service below, within the time limit of the attempt.
         Ready,
         // Polls what is left of the last response, which an error takes the place of, within the bounds of the drain.
@@ -76,6 +79,8 @@ pub(super) struct Spare<B> {
     headers: HeaderMap,
     extensions: Extensions,
     body: B,
+    // The body of the next attempt, once there is to be one.
+    next: Option<B>,
 }
 
 impl<B> Spare<B> {
@@ -88,12 +93,21 @@ impl<B> Spare<B> {
             version: request.version(),
             headers: request.headers().clone(),
             extensions: request.extensions().clone(),
+            next: None,
         })
     }
 
-    /// The next request, while a spare is kept for the one after it. `None` where the body can no longer be sent.
-    fn request(&mut self, replay: &impl Replay<B>) -> Option<Request<B>> {
-        let mut request = Request::new(replay.replay(&self.body)?);
+    /// Makes the body of the next attempt, while a spare is kept for the one after it. `false` where there is none.
+    fn make_next(&mut self, replay: &impl Replay<B>) -> bool {
+        if self.next.is_none() {
+            self.next = replay.replay(&self.body);
+        }
+        self.next.is_some()
+    }
+
+    /// The next request; `None` where its body has not been made.
+    fn request(&mut self) -> Option<Request<B>> {
+        let mut request = Request::new(self.next.take()?);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
@@ -170,13 +184,23 @@ where
                         return Poll::Ready(end);
                     }
                 }
-                StateProj::Backoff => {
+                StateProj::Backoff { rest, yielded } => {
                     if this.timer.is_some() {
                         this.failed.drain(cx);
                         ready!(poll_timer(this.timer.as_mut(), cx));
                         this.timer.set(None);
+                        let rest = mem::take(rest);
+                        if !rest.is_zero() {
+                            if let Some(failed) = this.failed {
+                                failed.draining = None;
+                            }
+                            this.timer.set(Some(sleep(rest)));
+                            continue;
+                        }
                     } else if let Some(draining) = this.failed.draining() {
                         ready!(draining.poll_settled(cx));
+                    } else if !mem::replace(yielded, true) {
+                        ready!(again(cx));
                     }
                     if let Some(draining) = this.failed.draining() {
                         ready!(draining.poll_handed_back(cx));
@@ -189,8 +213,8 @@ where
                 }
                 StateProj::Ready => match this.service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => {
-                        // `decide` was told that the body can be replayed, so there is a request.
-                        let request = this.spare.as_mut().ok().and_then(|spare| spare.request(this.replay));
+                        // `after` has made the body before it chose to retry, so there is a request.
+                        let request = this.spare.as_mut().ok().and_then(Spare::request);
                         let Some(request) = request else {
                             return Poll::Ready(Err("the request body could not be replayed".into()));
                         };
@@ -205,6 +229,9 @@ where
                         this.failed.drain(cx);
                         ready!(poll_timer(this.timer.as_mut(), cx));
                         this.timer.set(None);
+                        // What waits for a permit in it must not take one while the next attempt is slept for.
+                        let fresh = this.service.clone();
+                        *this.service = fresh;
                         if let Some(end) = self.as_mut().after(Err(Elapsed::new().into())) {
                             return Poll::Ready(end);
                         }
@@ -267,9 +294,6 @@ where
 
         let decision = match (failure, &*this.spare) {
             (None, _) => Decision::Return(StopReason::Success),
-            (Some(_), _) if this.policy.deadline().is_some_and(|deadline| elapsed >= deadline) => {
-                Decision::Return(StopReason::Deadline)
-            }
             (Some(_), Err(reason)) => Decision::Return(*reason),
             (Some(failure), Ok(spare)) => this.policy.decide(&Attempt {
                 number: *this.number,
@@ -283,14 +307,30 @@ where
                 random: fastrand::f64(),
             }),
         };
+        // The copy is made while there is still an answer to return in its stead.
+        let replay = &*this.replay;
+        let deadline = this.policy.deadline();
+        let decision = match decision {
+            Decision::Retry { after } if deadline.is_some_and(|deadline| elapsed.saturating_add(after) >= deadline) => {
+                Decision::Return(StopReason::Deadline)
+            }
+            Decision::Retry { .. } if !this.spare.as_mut().is_ok_and(|spare| spare.make_next(replay)) => {
+                Decision::Return(StopReason::Body)
+            }
+            decision => decision,
+        };
         if failure.is_some() {
             this.log.decision(record.number, decision, this.policy.retries_left());
         }
         match decision {
             Decision::Return(reason) => match outcome {
                 Ok((head, body)) if reason.is_exhaustion() && this.policy.raise_on_status() => {
-                    // No one will read this response, so its connection depends on us.
-                    let draining = Draining::begin(&head, body, this.policy.drain(), now);
+                    // No one will read this response, so its connection depends on us, but not past the deadline.
+                    let mut bounds = this.policy.drain();
+                    if let Some(deadline) = this.policy.deadline() {
+                        bounds.time = bounds.time.min(deadline.saturating_sub(elapsed));
+                    }
+                    let draining = Draining::begin(&head, body, bounds, now);
                     let error = RetryError::new(history(this.failed.take(), reason, Some(record)), None);
                     *this.failed = Some(Box::new(Failed { attempts: Vec::new(), draining }));
                     let mut state = this.state;
@@ -304,13 +344,14 @@ where
                 record.delay = Some(after);
                 let draining =
                     outcome.ok().and_then(|(head, body)| Draining::begin(&head, body, this.policy.drain(), now));
+                let bound = draining.as_ref().map_or(after, |_| this.policy.drain().time.min(after));
                 let failed =
                     this.failed.get_or_insert_with(|| Box::new(Failed { attempts: Vec::new(), draining: None }));
                 failed.attempts.push(record);
                 failed.draining = draining;
                 let (mut state, mut timer) = (this.state, this.timer);
-                timer.set((!after.is_zero()).then(|| sleep(after)));
-                state.set(State::Backoff);
+                timer.set((!after.is_zero()).then(|| sleep(bound)));
+                state.set(State::Backoff { rest: after - bound, yielded: false });
                 None
             }
         }

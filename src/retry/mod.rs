@@ -36,7 +36,8 @@
 //! serves again, and nothing waits for it. No task is spawned: all of it happens inside the response's future, and
 //! dropping that ends all of it.
 //!
-//! The attempts need a tokio runtime with time where a delay or a time limit is set, and none where neither is.
+//! The attempts need a tokio runtime with time where a delay, a time limit or
+//! [`raise_on_status`](RetryPolicy::raise_on_status) is set, and none otherwise.
 
 mod backoff;
 mod classify;

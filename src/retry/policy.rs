@@ -94,7 +94,9 @@ pub trait Policy: Clone {
 }
 
 /// A failed attempt, as a [`Policy`] sees it.
-#[derive(Clone, Copy, Debug)]
+///
+/// `Debug` shows no header: their values may be secrets.
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Attempt<'a> {
     /// Which, counted from 1.
@@ -133,6 +135,19 @@ impl<'a> Attempt<'a> {
             now: SystemTime::UNIX_EPOCH,
             random: 0.0,
         }
+    }
+}
+
+impl fmt::Debug for Attempt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("number", &self.number)
+            .field("method", self.method)
+            .field("status", &self.outcome.ok().map(|head| head.status))
+            .field("failure", &self.failure)
+            .field("replayable", &self.replayable)
+            .field("elapsed", &self.elapsed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -362,6 +377,10 @@ impl RetryPolicy {
             Failure::Status(_) => (config.status, &mut used.status, StopReason::Status),
             Failure::Other | Failure::Never => (config.other, &mut used.other, StopReason::Other),
         };
+        // Before anything that is used up: what is disabled passes through as it is.
+        if config.total == Limit::Disabled || limit == Limit::Disabled {
+            return Err(StopReason::Disabled);
+        }
         take(config.total, &mut used.total, StopReason::Total)?;
         take(limit, used_of_class, reason)
     }

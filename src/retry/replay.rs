@@ -51,13 +51,13 @@ impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
     }
 }
 
-/// How a layer copies a request body of type `B` before it is sent.
+/// How a layer copies a request body of type `B` before it is sent. Each request takes a clone of it along.
 #[diagnostic::on_unimplemented(
     message = "`RetryLayer` does not know how to send a `{B}` a second time",
     note = "use `http_body_util::Full` or `Empty`, implement `tower_outbound::retry::ReplayableBody`, or say how to copy \
             a foreign body: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
 )]
-pub trait Replay<B> {
+pub trait Replay<B>: Clone {
     /// A copy that sends the same bytes; `None` if there can be none, and the request is then sent once.
     fn replay(&self, body: &B) -> Option<B>;
 
@@ -87,7 +87,7 @@ pub struct ReplayWith<F>(pub(super) F);
 
 impl<F, B> Replay<B> for ReplayWith<F>
 where
-    F: Fn(&B) -> Option<B>,
+    F: Fn(&B) -> Option<B> + Clone,
 {
     fn replay(&self, body: &B) -> Option<B> {
         (self.0)(body)

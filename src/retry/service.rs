@@ -33,7 +33,7 @@ where
     S: Service<Request<B>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
     P: Policy,
-    R: Replay<B> + Clone,
+    R: Replay<B>,
     RB: Body,
 {
     type Response = Response<RB>;

@@ -288,7 +288,9 @@ impl<'a> Target<'a> {
             None => return Err(UriError::Port),
         };
         let host = canonical_host(authority.host()).ok_or(UriError::NumericHost)?;
-        Ok(Self { scheme, host, port, path: normalised(uri.path()) })
+        // `*`, as OPTIONS has it, means the whole server.
+        let path = if uri.path().starts_with('/') { normalised(uri.path()) } else { Cow::Borrowed("") };
+        Ok(Self { scheme, host, port, path })
     }
 }
 

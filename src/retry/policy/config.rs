@@ -269,8 +269,9 @@ impl RetryPolicy {
         self.with(|config| config.drain = drain)
     }
 
-    /// Whether a response that used up a limit becomes a [`RetryError`](crate::retry::RetryError). Default: false, the
-    /// last response is returned (urllib3: true).
+    /// Whether a response that used up a limit, the budget or the time, or asks to wait too long, becomes a
+    /// [`RetryError`](crate::retry::RetryError). Default: false, the last response is returned (urllib3: true). The
+    /// response that it replaces is drained first, within the bounds of [`drain`](Self::drain).
     ///
     /// urllib3: `raise_on_status`.
     #[must_use]

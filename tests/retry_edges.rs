@@ -1,0 +1,441 @@
+//! Limits, bounds and secrets at their edges.
+#![cfg(feature = "retry")]
+
+use std::{
+    error::Error,
+    fmt,
+    future::{Ready, ready},
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, Full};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_outbound::retry::{
+    Attempt, Backoff, Decision, Drain, Failure, Limit, Policy, Replay, RetryError, RetryHistory, RetryLayer,
+    RetryPolicy, RetryService, StopReason,
+};
+
+type Body = Full<Bytes>;
+
+fn policy() -> RetryPolicy {
+    RetryPolicy::new().no_budget().backoff(Backoff::none())
+}
+
+fn get() -> Request<Body> {
+    Request::get("http://u:secret@h.example/p?q=secret").body(Body::from("body")).unwrap()
+}
+
+fn answer(status: u16) -> Response<Body> {
+    Response::builder().status(status).body(Body::from("answer")).unwrap()
+}
+
+/// What the policy makes of a GET that came to this error.
+fn class(error: &(dyn Error + 'static)) -> Failure {
+    Policy::classify(&policy(), Err(error)).expect("an error is a failure")
+}
+
+#[test]
+fn a_service_that_fails_at_once_for_ever_still_lets_its_task_be_cancelled() {
+    let calls = AtomicUsize::new(0);
+    let server = service_fn(|_: Request<Body>| {
+        assert!(calls.fetch_add(1, Relaxed) < 1000, "one poll makes attempts without end");
+        ready(Err::<Response<Body>, _>(io::Error::from(io::ErrorKind::ConnectionRefused)))
+    });
+    let client = RetryLayer::new(policy().total(None)).layer(server);
+    let mut call = tokio_test::task::spawn(client.oneshot(get()));
+    for _ in 0..10 {
+        assert!(call.poll().is_pending());
+        assert!(call.is_woken(), "the next attempt is not asked for");
+    }
+}
+
+/// Always has another frame; counts them, and fails the test rather than run for ever.
+struct Torrent {
+    frame: Bytes,
+    polled: Arc<AtomicUsize>,
+}
+
+impl http_body::Body for Torrent {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        assert!(self.polled.fetch_add(1, Relaxed) < 50_000_000, "the drain reads without end");
+        Poll::Ready(Some(Ok(Frame::data(self.frame.clone()))))
+    }
+}
+
+/// One 503 with a torrent, then a 200.
+async fn after_torrent(frame: &'static [u8], drain: Drain) -> usize {
+    let (polled, calls) = (Arc::<AtomicUsize>::default(), AtomicUsize::new(0));
+    let server = service_fn(|_: Request<Body>| {
+        let status = if calls.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
+        let body = Torrent { frame: Bytes::from_static(frame), polled: Arc::clone(&polled) };
+        ready(Ok::<_, BoxError>(Response::builder().status(status).body(body).unwrap()))
+    });
+    let response = RetryLayer::new(policy().drain(drain)).layer(server).oneshot(get()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    polled.load(Relaxed)
+}
+
+#[tokio::test]
+async fn a_drain_ends_in_time_though_the_body_always_has_more() {
+    after_torrent(b"x", Drain { bytes: usize::MAX, time: Duration::from_millis(5) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_though_its_frames_are_empty() {
+    let polled = after_torrent(b"", Drain::default()).await;
+    assert!(polled <= Drain::default().bytes + 1, "{polled} frames");
+}
+
+/// Ends at its second poll, and says so.
+struct Short {
+    asked: bool,
+    ended: Arc<AtomicBool>,
+}
+
+impl http_body::Body for Short {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if std::mem::replace(&mut self.asked, true) {
+            self.ended.store(true, Relaxed);
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+    }
+}
+
+#[tokio::test]
+async fn a_drain_without_a_time_limit_is_a_drain() {
+    let mut wrong = Vec::new();
+    for (bytes, time, drained) in [
+        (10, Duration::MAX, true),
+        (usize::MAX, Duration::MAX, true),
+        (10, Duration::from_secs(1), true),
+        (0, Duration::MAX, false),
+    ] {
+        let ended = Arc::<AtomicBool>::default();
+        let calls = AtomicUsize::new(0);
+        let server = service_fn(|_: Request<Body>| {
+            let first = calls.fetch_add(1, Relaxed) == 0;
+            let ended = if first { Arc::clone(&ended) } else { Arc::default() };
+            let status = if first { 503 } else { 200 };
+            ready(Ok::<_, BoxError>(Response::builder().status(status).body(Short { asked: false, ended }).unwrap()))
+        });
+        RetryLayer::new(policy().drain(Drain { bytes, time })).layer(server).oneshot(get()).await.unwrap();
+        if ended.load(Relaxed) != drained {
+            wrong.push(format!("{bytes} bytes in {time:?}: drained {}, not {drained}", !drained));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_attempt_shows_no_header_value() {
+    let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, "Bearer secret".parse().unwrap())]);
+    let head = Response::builder().status(503).header("set-cookie", "sid=secret").body(()).unwrap().into_parts().0;
+    let attempt = Attempt::new(&Method::GET, &headers, Ok(&head), Failure::Status(head.status));
+    let shown = format!("{attempt:?} {attempt:#?}");
+    assert!(!shown.contains("secret"), "{shown}");
+    assert!(shown.contains("GET") && shown.contains("503"), "{shown}");
+}
+
+#[test]
+fn a_disabled_class_is_raw_though_the_total_is_used_up_too() {
+    let (policy, headers) = (policy().total(0).read(Limit::Disabled), HeaderMap::new());
+    let error = io::Error::from(io::ErrorKind::ConnectionReset);
+    let decision = policy.for_request(&http::Extensions::new()).decide(&Attempt::new(
+        &Method::GET,
+        &headers,
+        Err(&error),
+        Failure::Read,
+    ));
+    assert_eq!(decision, Decision::Return(StopReason::Disabled));
+}
+
+#[tokio::test]
+async fn a_body_that_turns_out_not_to_replay_leaves_the_response_it_had() {
+    let copies = AtomicUsize::new(0);
+    let calls = AtomicUsize::new(0);
+    let server = service_fn(|_: Request<Body>| {
+        calls.fetch_add(1, Relaxed);
+        ready(Ok::<_, BoxError>(answer(503)))
+    });
+    let layer =
+        RetryLayer::new(policy()).replay_with(|body: &Body| (copies.fetch_add(1, Relaxed) == 0).then(|| body.clone()));
+    let response = layer.layer(server).oneshot(get()).await.unwrap();
+    assert_eq!((response.status(), calls.load(Relaxed)), (StatusCode::SERVICE_UNAVAILABLE, 1));
+    let history: &RetryHistory = response.extensions().get().unwrap();
+    assert_eq!((history.stop_reason(), history.attempts().len()), (StopReason::Body, 1));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "answer");
+}
+
+#[tokio::test]
+async fn a_budget_that_refuses_returns_what_there_is() {
+    struct Empty;
+    impl tower::retry::budget::Budget for Empty {
+        fn deposit(&self) {}
+        fn withdraw(&self) -> bool {
+            false
+        }
+    }
+    let status = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(503))));
+    let response = RetryLayer::new(policy().budget(Empty)).layer(status).oneshot(get()).await.unwrap();
+    assert_eq!(response.extensions().get::<RetryHistory>().unwrap().stop_reason(), StopReason::Budget);
+
+    let broken = |kind: io::ErrorKind| {
+        service_fn(move |_: Request<Body>| ready(Err::<Response<Body>, _>(io::Error::from(kind))))
+    };
+    let client = RetryLayer::new(policy().budget(Empty)).layer(broken(io::ErrorKind::ConnectionReset));
+    let error = client.oneshot(get()).await.unwrap_err();
+    let error: &RetryError = error.downcast_ref().unwrap();
+    assert_eq!((error.history().stop_reason(), error.history().attempts().len()), (StopReason::Budget, 1));
+
+    let client = RetryLayer::new(policy().budget(Empty).total(2)).layer(broken(io::ErrorKind::ConnectionRefused));
+    let error = client.oneshot(get()).await.unwrap_err();
+    let error: &RetryError = error.downcast_ref().unwrap();
+    assert_eq!((error.history().stop_reason(), error.history().attempts().len()), (StopReason::Total, 3));
+}
+
+#[tokio::test]
+async fn a_service_that_fails_to_get_ready_ends_the_request_with_its_own_error() {
+    #[derive(Clone)]
+    struct Gone(bool);
+    #[derive(Debug)]
+    struct Closed;
+    impl fmt::Display for Closed {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("closed")
+        }
+    }
+    impl Error for Closed {}
+    impl Service<Request<Body>> for Gone {
+        type Response = Response<Body>;
+        type Error = Closed;
+        type Future = Ready<Result<Response<Body>, Closed>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+            Poll::Ready(if std::mem::take(&mut self.0) { Ok(()) } else { Err(Closed) })
+        }
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            ready(Ok(answer(503)))
+        }
+    }
+    let error = RetryLayer::new(policy()).layer(Gone(true)).oneshot(get()).await.unwrap_err();
+    assert!(error.is::<Closed>(), "{error:?}");
+}
+
+/// Compiles for any replay, as the trait's own bound allows.
+#[allow(dead_code)]
+fn any_replay<S, R, B>(service: RetryService<S, RetryPolicy, R>) -> impl Service<Request<B>>
+where
+    S: Service<Request<B>, Response = Response<Body>> + Clone,
+    S::Error: Into<BoxError>,
+    R: Replay<B>,
+{
+    service
+}
+
+#[tokio::test]
+async fn the_future_can_be_spawned() {
+    let client = RetryLayer::new(policy()).layer(service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(200)))));
+    assert_eq!(tokio::spawn(client.oneshot(get())).await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_request_that_the_client_cannot_send_is_not_tried_again() {
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let mut wrong = Vec::new();
+    let relative = Request::get("/path").body(Empty::new()).unwrap();
+    let mut version = Request::get("http://127.0.0.1:1/").body(Empty::new()).unwrap();
+    *version.version_mut() = http::Version::HTTP_09;
+    let https = Request::get("https://127.0.0.1:1/").body(Empty::new()).unwrap();
+    let rows = [("a relative URI", relative), ("HTTP/0.9", version), ("https without TLS", https)];
+    for (what, request) in rows {
+        let error = Client::request(&client, request).await.unwrap_err();
+        if class(&error) != Failure::Never {
+            wrong.push(format!("{what}: {:?} for {error:?}", class(&error)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_connection_found_closed_before_sending_has_sent_nothing() {
+    let (near, far) = tokio::io::duplex(64);
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(hyper_util::rt::TokioIo::new(near)).await.unwrap();
+    drop((connection, far));
+    let error = sender.ready().await.unwrap_err();
+    assert!(error.is_closed());
+    assert_eq!(class(&error), Failure::Unsent);
+}
+
+/// The events of one thread, as text.
+#[cfg(feature = "tracing")]
+mod events {
+    use std::{
+        fmt,
+        fmt::Write as _,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing_subscriber::{Layer, layer::Context};
+
+    #[derive(Clone, Default)]
+    pub(super) struct Seen(pub(super) Arc<Mutex<Vec<String>>>);
+
+    struct Text(String);
+
+    impl tracing::field::Visit for Text {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+            let _ = write!(self.0, "{field}={value:?} ");
+        }
+    }
+
+    impl<S: tracing::Subscriber> Layer<S> for Seen {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            if event.metadata().target() == "tower_outbound::retry" {
+                let mut text = Text(String::new());
+                event.record(&mut text);
+                self.0.lock().unwrap().push(text.0);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "tracing")]
+#[test]
+fn an_event_an_attempt_and_one_a_decision_and_no_secret() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let seen = events::Seen::default();
+    let script = std::sync::Mutex::new(vec![Ok(200), Err(io::ErrorKind::ConnectionReset), Ok(503)]);
+    let server = service_fn(|_: Request<Body>| {
+        ready(script.lock().unwrap().pop().unwrap().map(answer).map_err(io::Error::from))
+    });
+    let subscriber = tracing_subscriber::registry().with(seen.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(RetryLayer::new(policy()).layer(server).oneshot(get())).unwrap();
+    });
+    let seen = seen.0.lock().unwrap();
+    let wants: [&[&str]; 5] = [
+        &["attempt=1", "status=503", "elapsed_ms="],
+        &["attempt=1", "decision=\"retry\"", "delay_ms=0.0", "retries_left=2"],
+        &["attempt=2", "error=read error", "elapsed_ms="],
+        &["attempt=2", "decision=\"retry\"", "delay_ms=0.0", "retries_left=1"],
+        &["attempt=3", "status=200", "elapsed_ms="],
+    ];
+    assert_eq!(seen.len(), wants.len(), "{seen:#?}");
+    for (event, want) in seen.iter().zip(wants) {
+        for part in want.iter().chain(&["method=GET", "uri=http://h.example/p "]) {
+            assert!(event.contains(part), "no {part} in {event}");
+        }
+        assert!(!event.contains("secret"), "{event}");
+    }
+}
+
+/// HTTP/2 over a pipe, to a server that reads a request's head and then says what the test tells it to; it hangs up if
+/// told so, else once the client does.
+#[cfg(feature = "http2")]
+async fn http2(server_says: &[u8], hangs_up: bool) -> Failure {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (near, mut far) = tokio::io::duplex(64 * 1024);
+    let said = server_says.to_vec();
+    tokio::spawn(async move {
+        far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap(); // SETTINGS
+        // The preface, SETTINGS, then frames until HEADERS.
+        let mut seen = vec![0; 24];
+        far.read_exact(&mut seen).await.unwrap();
+        loop {
+            let mut head = [0; 9];
+            far.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            far.read_exact(&mut payload).await.unwrap();
+            if head[3] == 1 {
+                break;
+            }
+        }
+        far.write_all(&said).await.unwrap();
+        far.flush().await.unwrap();
+        while !hangs_up && far.read(&mut seen).await.is_ok_and(|read| read > 0) {}
+    });
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://h.example/").body(Body::from("upload")).unwrap();
+    let error = sender.send_request(request).await.unwrap_err();
+    class(&error)
+}
+
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn http2_tells_what_it_did_not_process_from_what_it_may_have() {
+    // RFC 9113 section 6.8: streams past the last one named were not processed, whatever the code.
+    let goaway = |last: u8, code: u8| vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, code];
+    let reset = |code: u8| vec![0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code];
+    let rows = [
+        ("GOAWAY NO_ERROR, not us", goaway(0, 0), false, Failure::Unsent),
+        ("GOAWAY ENHANCE_YOUR_CALM, not us", goaway(0, 11), false, Failure::Unsent),
+        ("GOAWAY INTERNAL_ERROR, not us", goaway(0, 2), false, Failure::Unsent),
+        ("GOAWAY NO_ERROR with us, then the end", goaway(1, 0), true, Failure::Read),
+        ("GOAWAY INTERNAL_ERROR with us, then the end", goaway(1, 2), true, Failure::Read),
+        ("RST_STREAM REFUSED_STREAM", reset(7), false, Failure::Unsent),
+        ("RST_STREAM CANCEL", reset(8), false, Failure::Read),
+        ("RST_STREAM INTERNAL_ERROR", reset(2), false, Failure::Read),
+        ("the end", vec![], true, Failure::Read),
+    ];
+    let mut wrong = Vec::new();
+    for (what, said, hangs_up, want) in rows {
+        let got = http2(&said, hangs_up).await;
+        if got != want {
+            wrong.push(format!("{what}: {got:?}, not {want:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A body that never comes.
+#[derive(Debug)]
+struct Stalled;
+
+impl http_body::Body for Stalled {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Pending
+    }
+}
+
+fn stalled() -> Response<Stalled> {
+    Response::builder().status(503).header("retry-after", "60").body(Stalled).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_response_is_read_no_longer_than_the_deadline() {
+    let second = Duration::from_secs(1);
+    let server = service_fn(|_: Request<Body>| async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        Ok::<_, BoxError>(stalled())
+    });
+    let policy = policy().raise_on_status(true).deadline(second).drain(Drain { bytes: 1024, time: 60 * second });
+    let begin = tokio::time::Instant::now();
+    let error = RetryLayer::new(policy).layer(server).oneshot(get()).await.unwrap_err();
+    assert!(error.is::<RetryError>());
+    assert!(begin.elapsed() <= second + Duration::from_millis(2), "{:?}", begin.elapsed());
+}
