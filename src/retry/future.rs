@@ -57,7 +57,7 @@ pin_project! {
         // Polls the timer of the backoff; without one, the drain until it has settled; without that, yields once, so that
         // a service that fails at once does not keep the task.
         // In two parts where the drain's time is up before the delay is.
-        Backoff { rest: Duration, yielded: bool },
+        Backoff { until: Option<Instant>, yielded: bool },
         // Polls the readiness of the service below, within the time limit of the attempt.
         Ready,
         // Polls what is left of the last response, which an error takes the place of, within the bounds of the drain.
@@ -184,13 +184,13 @@ where
                         return Poll::Ready(end);
                     }
                 }
-                StateProj::Backoff { rest, yielded } => {
+                StateProj::Backoff { until, yielded } => {
                     if this.timer.is_some() {
                         this.failed.drain(cx);
                         ready!(poll_timer(this.timer.as_mut(), cx));
                         this.timer.set(None);
-                        let rest = mem::take(rest);
-                        if !rest.is_zero() {
+                        let rest = until.take().map(|until| until.saturating_duration_since(Instant::now()));
+                        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
                             if let Some(failed) = this.failed {
                                 failed.draining = None;
                             }
@@ -344,14 +344,19 @@ where
                 record.delay = Some(after);
                 let draining =
                     outcome.ok().and_then(|(head, body)| Draining::begin(&head, body, this.policy.drain(), now));
-                let bound = draining.as_ref().map_or(after, |_| this.policy.drain().time.min(after));
+                // A delay that no clock can add is slept for in one part.
+                let bound = match (&draining, now.checked_add(after)) {
+                    (Some(_), Some(_)) => this.policy.drain().time.min(after),
+                    _ => after,
+                };
                 let failed =
                     this.failed.get_or_insert_with(|| Box::new(Failed { attempts: Vec::new(), draining: None }));
                 failed.attempts.push(record);
                 failed.draining = draining;
                 let (mut state, mut timer) = (this.state, this.timer);
                 timer.set((!after.is_zero()).then(|| sleep(bound)));
-                state.set(State::Backoff { rest: after - bound, yielded: false });
+                let until = if bound < after { now.checked_add(after) } else { None };
+                state.set(State::Backoff { until, yielded: false });
                 None
             }
         }

@@ -1,0 +1,148 @@
+//! What a jar holds at most, what goes first, and what a crowd of threads does to it.
+#![cfg(feature = "cookie")]
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tower_outbound::cookie::{Cookie, CookieJar, CookieLimits, Rejection};
+
+fn header(jar: &CookieJar, uri: &str) -> String {
+    jar.header(&uri.parse().unwrap()).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+}
+
+fn set(jar: &CookieJar, uri: &str, line: impl AsRef<[u8]>) -> Result<(), Rejection> {
+    jar.set(&uri.parse().unwrap(), line).map(drop)
+}
+
+#[test]
+fn row_22_a_site_keeps_180_and_gives_up_the_least_recently_used_and_secure_last() {
+    let jar = CookieJar::new();
+    set(&jar, "https://a.example.com/", "secure=1; Secure; Domain=example.com").unwrap();
+    for n in 0..200 {
+        set(&jar, "http://example.com/", format!("c{n}=1")).unwrap();
+    }
+    assert_eq!(jar.len(), 180);
+    let names: Vec<_> = jar.iter().map(|cookie| cookie.name().into_owned()).collect();
+    assert_eq!((names[0].as_str(), names[1].as_str(), names[179].as_str()), ("secure", "c21", "c199"));
+}
+
+#[test]
+fn a_non_secure_origin_pushes_no_secure_cookie_out() {
+    let jar = CookieJar::new();
+    for n in 0..180 {
+        set(&jar, "https://example.com/", format!("s{n}=1; Secure")).unwrap();
+    }
+    assert_eq!(set(&jar, "http://example.com/", "evil=1"), Err(Rejection::NoRoom));
+    assert_eq!((jar.len(), jar.get("s0").unwrap().is_some()), (180, true));
+}
+
+#[test]
+fn a_header_stays_within_its_limits_and_cuts_no_pair() {
+    let jar = CookieJar::new();
+    for n in 0..180 {
+        set(&jar, "https://example.com/", format!("c{n}={}", "v".repeat(n * 5))).unwrap();
+    }
+    let line = header(&jar, "https://example.com/");
+    assert!(line.len() <= 8190 && line.split("; ").count() <= 150, "{} bytes", line.len());
+    for pair in line.split("; ") {
+        let (name, value) = pair.split_once('=').unwrap();
+        assert_eq!(value.len(), name[1..].parse::<usize>().unwrap() * 5);
+    }
+}
+
+#[test]
+fn a_response_stores_50_cookies_at_most() {
+    let jar = CookieJar::new();
+    let lines = (0..10_000).map(|n| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap()));
+    let cookies = jar.store_response(&"https://example.com/".parse().unwrap(), &lines.collect());
+    assert_eq!((cookies.accepted().len(), cookies.rejected().len(), jar.len()), (50, 9950, 50));
+    assert_eq!(cookies.rejected()[0].reason(), Rejection::TooMany);
+}
+
+#[test]
+fn a_flood_of_hosts_takes_what_was_never_sent_first() {
+    let limits = CookieLimits { total: 1000, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(limits).build();
+    set(&jar, "https://victim.example/", "sid=1").unwrap();
+    assert_eq!(header(&jar, "https://victim.example/"), "sid=1");
+    for n in 0..5000 {
+        set(&jar, &format!("https://evil{n}.example/"), "x=1").unwrap();
+        assert!(jar.len() <= 1000);
+    }
+    assert_eq!(header(&jar, "https://victim.example/"), "sid=1");
+}
+
+#[test]
+fn limits_of_zero_and_cookies_that_never_fit_are_refused_and_clear_nothing() {
+    for limits in [
+        CookieLimits { per_domain: 0, ..CookieLimits::default() },
+        CookieLimits { total: 0, ..CookieLimits::default() },
+        CookieLimits { bytes: 0, ..CookieLimits::default() },
+    ] {
+        let jar = CookieJar::builder().limits(limits).build();
+        assert_eq!((set(&jar, "https://h.example/", "a=1"), jar.len()), (Err(Rejection::NoRoom), 0), "{limits:?}");
+    }
+    let limits = CookieLimits { bytes: 1000, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(limits).build();
+    set(&jar, "https://small.example/", "a=1").unwrap();
+    assert_eq!(set(&jar, "https://big.example/", format!("b={}", "x".repeat(2000))), Err(Rejection::NoRoom));
+    assert_eq!(jar.len(), 1);
+    let none = CookieLimits { header_bytes: 0, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(none).build();
+    set(&jar, "https://h.example/", "a=1").unwrap();
+    assert_eq!(header(&jar, "https://h.example/"), "");
+}
+
+#[test]
+fn a_path_that_the_server_made_endless_is_refused() {
+    let jar = CookieJar::new();
+    let uri = format!("https://h.example/{}/x", "a".repeat(33_000));
+    assert_eq!(set(&jar, &uri, "l=1"), Err(Rejection::LongPath));
+    set(&jar, &uri, "l=1; Path=/").unwrap();
+}
+
+#[test]
+fn an_inserted_cookie_keeps_the_place_of_the_one_before_it() {
+    let jar = CookieJar::new();
+    for (name, value) in [("a", "1"), ("b", "1"), ("a", "2")] {
+        jar.insert(Cookie::builder(name, value).domain("example.com").build().unwrap());
+    }
+    assert_eq!(header(&jar, "https://example.com/"), "a=2; b=1");
+}
+
+#[test]
+fn what_has_expired_stays_expired_when_the_clock_goes_back() {
+    static NOW: AtomicU64 = AtomicU64::new(1_000_000);
+    fn clock() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed))
+    }
+    for look in [|jar: &CookieJar| jar.iter().count(), |jar: &CookieJar| header(jar, "https://h.example/").len()] {
+        NOW.store(1_000_000, Ordering::Relaxed);
+        let jar = CookieJar::builder().clock(clock).build();
+        set(&jar, "https://h.example/", "a=1; Max-Age=10").unwrap();
+        NOW.store(1_000_011, Ordering::Relaxed);
+        assert_eq!((look(&jar), jar.len()), (0, 0));
+        NOW.store(1_000_005, Ordering::Relaxed);
+        assert_eq!(look(&jar), 0);
+    }
+}
+
+/// The times of access move under those who sort by them.
+#[test]
+fn a_crowded_jar_is_read_by_many_threads_at_once() {
+    let jar = CookieJar::new();
+    for n in 0..180 {
+        set(&jar, "http://example.com/", format!("n{n}=1")).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..2000 {
+                    assert_eq!(header(&jar, "http://example.com/").split("; ").count(), 150);
+                }
+            });
+        }
+    });
+}
