@@ -222,6 +222,8 @@ where
                         this.state.set(State::Attempt { response });
                     }
                     Poll::Ready(Err(error)) => {
+                        let decision = Decision::Return(StopReason::NotReady);
+                        this.log.decision(*this.number, decision, this.policy.retries_left());
                         let end = self.as_mut().finish(Err(error.into()), StopReason::NotReady, None);
                         return Poll::Ready(end);
                     }

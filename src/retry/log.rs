@@ -41,7 +41,10 @@ mod with_tracing {
                 (None, Some(error)) => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, %error, elapsed_ms, "attempt"
                 ),
-                (None, None) => {}
+                // An error that a `classify` of the caller's own does not count as a failure.
+                (None, None) => tracing::debug!(
+                    target: TARGET, attempt = number, %method, %uri, error = "no failure", elapsed_ms, "attempt"
+                ),
             }
         }
 
