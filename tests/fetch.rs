@@ -1044,6 +1044,16 @@ fn userinfo_in_a_location_is_for_its_origin() {
 }
 
 #[test]
+fn a_redirect_that_leads_nowhere_is_an_error() {
+    for location in ["http://h:99999/?SECRET", "http://", "http://[::1/"] {
+        let server = Server::new(move |_, _| reply(302, &format!("Location: {location}\r\n"), "moved"));
+        let outcome = fetch(&["-L", &server.url("/")]);
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+        assert!(outcome.stderr.contains("cannot follow") && !outcome.stderr.contains("SECRET"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_redirect_out_of_http_is_an_error() {
     let server = Server::new(|_, _| reply(302, "Location: ftp://user:SECRET@127.0.0.1/?SECRET\r\n", ""));
     let outcome = fetch(&["-L", "-v", &server.url("/")]);

@@ -22,7 +22,10 @@ use std::{
 
 use bytes::Bytes;
 use clap::Parser;
-use http::{HeaderMap, Method, Request, StatusCode, header::AUTHORIZATION};
+use http::{
+    HeaderMap, Method, Request, StatusCode,
+    header::{AUTHORIZATION, LOCATION},
+};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
@@ -186,6 +189,11 @@ impl Session<'_> {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| value.clone());
         }
         let response = client.oneshot(request).await.map_err(|error| explain(&*error))?;
+        // A redirect that was to be followed and is here all the same led nowhere.
+        let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+        if self.args.location && redirects && response.headers().contains_key(LOCATION) {
+            return Err(Failed::new(1, "cannot follow: its Location is no URL"));
+        }
         output::write(response, output, self.args.include).await
     }
 }
