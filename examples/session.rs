@@ -3,6 +3,14 @@
 //! `cargo run --example session` starts a small server of its own and plays the story against it;
 //! `cargo run --example session -- http://HOST:PORT` plays the same story against that one.
 
+/// `println!`, but for a reader who has seen enough and closes the pipe.
+macro_rules! say {
+    ($($arguments:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arguments)*);
+    }};
+}
+
 #[path = "session/attempts.rs"]
 mod attempts;
 #[path = "session/server.rs"]
@@ -87,7 +95,7 @@ impl Story {
     }
 
     async fn login(&mut self, name: &str, password: &str) -> Result<(), BoxError> {
-        println!("\n# log in as {name:?}");
+        say!("\n# log in as {name:?}");
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("username", name)
             .append_pair("password", password)
@@ -97,7 +105,7 @@ impl Story {
             .body(Body::from(form))?;
         let response = self.send(login).await?;
         self.show(response).await?;
-        println!("# and ask for the protected page");
+        say!("# and ask for the protected page");
         let protected = self.get("/protected")?;
         let response = self.send(protected).await?;
         self.show(response).await
@@ -108,21 +116,21 @@ impl Story {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, 64 * 1024).collect().await.map(Collected::to_bytes);
         if head.status == StatusCode::NOT_FOUND {
-            println!("  skipped: this server has no such endpoint (404)");
+            say!("  skipped: this server has no such endpoint (404)");
             return Ok(());
         }
         let body = body?;
-        println!("  status   {}", head.status);
-        println!("  body     {}", String::from_utf8_lossy(&body).trim_end());
+        say!("  status   {}", head.status);
+        say!("  body     {}", String::from_utf8_lossy(&body).trim_end());
         if let Some(Mount(prefix)) = head.extensions.get() {
-            println!("  mount    {prefix}");
+            say!("  mount    {prefix}");
         }
         if let Some(history) = head.extensions.get::<RetryHistory>() {
-            println!("  retries  {} ({})", history.attempts().len() - 1, history.stop_reason());
+            say!("  retries  {} ({})", history.attempts().len() - 1, history.stop_reason());
         }
         let cookies: Vec<_> =
             self.jar.iter().map(|cookie| format!("{} for {}", cookie.name(), cookie.domain())).collect();
-        println!("  jar      [{}]", cookies.join(", "));
+        say!("  jar      [{}]", cookies.join(", "));
         Ok(())
     }
 }
@@ -132,45 +140,45 @@ async fn play(base: &str, client: HttpClient) -> Result<usize, BoxError> {
     let session_of = |jar: CookieJar| session(client.clone(), jar, base);
     let mut story = Story { base: base.to_owned(), session: session_of(jar.clone())?, jar, requests: 0 };
 
-    println!("\n# a cookie for one request only, without the session's jar");
+    say!("\n# a cookie for one request only, without the session's jar");
     let mut once = story.get("/api/cookies")?;
     once.headers_mut().insert(header::COOKIE, cookie::header_value([("user_id", "2")])?);
     once.extensions_mut().insert(CookieControl { send: false, store: false });
     let response = story.send(once).await?;
     let own = response.extensions().get::<ResponseCookies>().map(ResponseCookies::to_map).unwrap_or_default();
     story.show(response).await?;
-    println!("  its own  {own:?}");
+    say!("  its own  {own:?}");
 
     story.login("name", "pass").await?;
     story.login("some_name", "pass").await?;
 
-    println!("\n# a flaky endpoint, retried by what is mounted for it");
+    say!("\n# a flaky endpoint, retried by what is mounted for it");
     let flaky = story.get("/flaky")?;
     let response = story.send(flaky).await?;
     story.show(response).await?;
 
-    println!("\n# an endpoint that is down, with a policy for this one request that raises");
+    say!("\n# an endpoint that is down, with a policy for this one request that raises");
     let mut down = story.get("/down")?;
     down.extensions_mut().insert(retries().raise_on_status(true));
     match story.send(down).await {
         Ok(response) => story.show(response).await?,
         Err(error) => match error.downcast_ref::<RetryError>() {
-            Some(error) => println!("  error    {error}\n{}", indented(error.history())),
+            Some(error) => say!("  error    {error}\n{}", indented(error.history())),
             None => return Err(error),
         },
     }
 
-    println!("\n# the same endpoint by its own mount, which has no retries");
+    say!("\n# the same endpoint by its own mount, which has no retries");
     let down = story.get("/down")?;
     let response = story.send(down).await?;
     story.show(response).await?;
 
-    println!("\n# the jar on disk, and a second session that loads it");
+    say!("\n# the jar on disk, and a second session that loads it");
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("cookies.txt");
     CookieFile::with_jar(&path, Format::Netscape, story.jar.clone()).save()?;
     let file = CookieFile::open(&path, Format::Netscape)?;
-    println!("  loaded   {} of {} cookies", file.jar().len(), story.jar.len());
+    say!("  loaded   {} of {} cookies", file.jar().len(), story.jar.len());
     story.jar = file.jar().clone();
     story.session = session_of(story.jar.clone())?;
     let protected = story.get("/protected")?;
@@ -203,16 +211,16 @@ async fn run(url: Option<String>) -> Result<(), BoxError> {
     match url {
         Some(url) => {
             let base = base_of(&url)?;
-            println!("against {base}");
+            say!("against {base}");
             let requests = play(&base, client).await?;
-            println!("\n{requests} requests, over {} connection(s)", opened.load(Ordering::Relaxed));
+            say!("\n{requests} requests, over {} connection(s)", opened.load(Ordering::Relaxed));
         }
         None => {
             let server = server::Server::start().await?;
             let base = format!("http://{}", server.address());
-            println!("against a server of its own, {base}");
+            say!("against a server of its own, {base}");
             let requests = play(&base, client).await?;
-            println!(
+            say!(
                 "\n{requests} requests in {} attempts over {} connection(s), by the server's count",
                 server.requests(),
                 server.connections()

@@ -104,7 +104,9 @@ fn jar(args: &Args) -> Result<(CookieJar, Option<CookieFile>), Failed> {
         return Err(Failed::new(2, "cookies are read from one file only"));
     }
     let jar = read.as_ref().map_or_else(CookieJar::new, |file| file.jar().clone());
-    let save_to = args.cookie_jar.as_ref().map(|path| match read {
+    // curl's idiom for a jar that is kept nowhere.
+    let kept = args.cookie_jar.as_ref().filter(|path| path.as_path() != Path::new("/dev/null"));
+    let save_to = kept.map(|path| match read {
         // One and the same: only then does a save know what has changed since it was read.
         Some(file) if same_file(file.path(), path) => file,
         _ => CookieFile::with_jar(path, Format::Netscape, jar.clone()),

@@ -20,7 +20,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         if event.metadata().target().starts_with("tower_outbound") {
             let mut line = Line::default();
             event.record(&mut line);
-            println!("  - {}", line.0.join(" "));
+            say!("  - {}", line.0.join(" "));
         }
     }
 }
