@@ -45,7 +45,6 @@ pub struct CookieFile {
 
 /// Jar and file as they were when they last met: what tells our changes from those of others. They are two, since a jar
 /// caps lifetimes and has limits, and a file's format does not know all that a jar does.
-#[derive(Default)]
 struct Base {
     jar: Cookies,
     /// `None` where the jar has never been in the file: what the file lacks was then not taken out by another.
