@@ -3,20 +3,15 @@
 use std::{
     borrow::Cow,
     error, fmt,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
-    origin::{canonical, stands_alone},
+    data::{Data, Flags, Millis, NEVER},
+    origin::{stands_alone, written_domain},
     parse::{MAX_PAIR, is_control, trim},
     rules,
 };
-
-/// Milliseconds since 1970, as the wing counts time; a clock before 1970 reads 0.
-pub(super) type Millis = u64;
-/// The expiry of a cookie that has none.
-pub(super) const NEVER: Millis = Millis::MAX;
 
 pub(super) fn to_millis(time: SystemTime) -> Millis {
     // NEVER is taken, and no calendar reaches it.
@@ -38,92 +33,6 @@ pub enum SameSite {
     None,
 }
 
-/// What makes up a cookie besides its times; shared between a jar and the values it gives out.
-pub(super) struct Data {
-    /// `name=value` (a nameless cookie's bare value), then domain, then path.
-    text: Box<[u8]>,
-    name: u16,
-    pair: u16,
-    domain: u16,
-    pub(super) flags: Flags,
-    pub(super) created: Millis,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flags {
-    pub(super) host_only: bool,
-    pub(super) secure: bool,
-    pub(super) http_only: bool,
-    pub(super) partitioned: bool,
-    pub(super) same_site: Option<SameSite>,
-}
-
-impl Data {
-    /// The parts must fit: `rules` bounds name and value, `http::Uri` and DNS the rest.
-    pub(super) fn new(name: &[u8], value: &[u8], domain: &str, path: &str, flags: Flags, created: Millis) -> Self {
-        let equals: &[u8] = if name.is_empty() { b"" } else { b"=" };
-        let text: Box<[u8]> = [name, equals, value, domain.as_bytes(), path.as_bytes()].concat().into();
-        let short = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
-        Self {
-            name: short(name.len()),
-            pair: short(name.len() + equals.len() + value.len()),
-            domain: short(domain.len()),
-            text,
-            flags,
-            created,
-        }
-    }
-
-    pub(super) fn name(&self) -> &[u8] {
-        &self.text[..usize::from(self.name)]
-    }
-
-    /// As it stands in a `Cookie` header.
-    pub(super) fn pair(&self) -> &[u8] {
-        &self.text[..usize::from(self.pair)]
-    }
-
-    pub(super) fn value(&self) -> &[u8] {
-        let start = usize::from(self.name) + usize::from(self.name > 0);
-        &self.text[start..usize::from(self.pair)]
-    }
-
-    pub(super) fn domain(&self) -> &str {
-        let start = usize::from(self.pair);
-        // Made of a `str` in `new`, and cut where it was joined.
-        str::from_utf8(&self.text[start..start + usize::from(self.domain)]).unwrap_or_default()
-    }
-
-    pub(super) fn path(&self) -> &str {
-        str::from_utf8(&self.text[usize::from(self.pair) + usize::from(self.domain)..]).unwrap_or_default()
-    }
-
-    pub(super) fn path_len(&self) -> usize {
-        self.text.len() - usize::from(self.pair) - usize::from(self.domain)
-    }
-
-    pub(super) fn text_len(&self) -> usize {
-        self.text.len()
-    }
-
-    /// Name, domain, host-only flag and path (COOKIE identity of RFC 6265bis section 5.7, step 23).
-    pub(super) fn same_identity(&self, other: &Self) -> bool {
-        self.flags.host_only == other.flags.host_only
-            && self.name() == other.name()
-            && self.text[usize::from(self.pair)..] == other.text[usize::from(other.pair)..]
-            && self.domain == other.domain
-    }
-
-    pub(super) fn with_created(&self, created: Millis) -> Self {
-        Self { text: self.text.clone(), created, ..*self }
-    }
-
-    pub(super) fn as_host_only(&self) -> Self {
-        let flags = Flags { host_only: true, ..self.flags };
-        Self { text: self.text.clone(), flags, ..*self }
-    }
-}
-
 /// A cookie as a jar holds it: a snapshot, cheap to clone.
 ///
 /// Its `Debug` names the cookie and where it belongs, never its value.
@@ -140,9 +49,20 @@ impl Data {
 /// ```
 #[derive(Clone)]
 pub struct Cookie {
-    pub(super) data: Arc<Data>,
+    pub(super) data: Data,
+    pub(super) times: Times,
+    /// Its place among the jar's cookies of the same millisecond.
+    pub(super) order: u64,
+}
+
+/// The times of a cookie that change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
     pub(super) expires: Millis,
-    pub(super) last_access: Millis,
+    /// When it was last set.
+    pub(super) updated: Millis,
+    /// When it was last sent; 0 for never.
+    pub(super) sent: Millis,
 }
 
 impl Cookie {
@@ -223,7 +143,7 @@ impl Cookie {
     /// When it expires; `None` for a session cookie.
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
-        (self.expires != NEVER).then(|| to_time(self.expires))
+        (self.times.expires != NEVER).then(|| to_time(self.times.expires))
     }
 
     /// When it was first stored. A new value does not change it.
@@ -235,7 +155,7 @@ impl Cookie {
     /// When it was last sent or stored, as of this snapshot.
     #[must_use]
     pub fn last_access(&self) -> SystemTime {
-        to_time(self.last_access)
+        to_time(self.times.updated.max(self.times.sent))
     }
 }
 
@@ -320,12 +240,7 @@ impl CookieBuilder {
     /// [`InvalidCookie`] says which part a server could not have set or a `Cookie` header could not carry.
     pub fn build(self) -> Result<Cookie, InvalidCookie> {
         check_pair(&self.name, &self.value)?;
-        let domain = self.domain.strip_prefix('.').unwrap_or(&self.domain);
-        let well_formed =
-            |domain: &str| domain.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#\\".contains(&byte));
-        let domain = canonical(domain)
-            .filter(|domain| well_formed(domain) && domain.len() <= usize::from(u8::MAX))
-            .ok_or(InvalidCookie::Domain)?;
+        let domain = written_domain(&self.domain).ok_or(InvalidCookie::Domain)?;
         if !self.path.starts_with('/')
             || self.path.len() > 1024
             || self.path.bytes().any(|b| is_control(b) || b == b';')
@@ -337,9 +252,9 @@ impl CookieBuilder {
         rules::prefixes(&self.name, &self.value, flags, self.path == "/").map_err(InvalidCookie::Rule)?;
         let now = to_millis(SystemTime::now());
         Ok(Cookie {
-            data: Arc::new(Data::new(&self.name, &self.value, &domain, &self.path, flags, now)),
-            expires: self.expires,
-            last_access: now,
+            data: Data::new(&self.name, &self.value, &domain, &self.path, flags, now),
+            times: Times { expires: self.expires, updated: now, sent: 0 },
+            order: 0,
         })
     }
 }

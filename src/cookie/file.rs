@@ -6,11 +6,12 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use super::{
-    cookie::{Cookie, Data},
+    cookie::Cookie,
+    data::Data,
     format::{Format, ReadError},
     jar::CookieJar,
 };
@@ -54,7 +55,7 @@ struct Base {
 type Cookies = HashMap<Identity, Cookie>;
 
 fn by_identity(cookies: impl IntoIterator<Item = Cookie>) -> Cookies {
-    cookies.into_iter().map(|cookie| (Identity(Arc::clone(&cookie.data)), cookie)).collect()
+    cookies.into_iter().map(|cookie| (Identity(cookie.data.clone()), cookie)).collect()
 }
 
 impl fmt::Debug for Base {
@@ -65,7 +66,7 @@ impl fmt::Debug for Base {
 
 /// A cookie by its name, domain, host-only flag and path.
 #[derive(Clone)]
-struct Identity(Arc<Data>);
+struct Identity(Data);
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
@@ -149,7 +150,7 @@ fn merge(base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
     let mut merged = Vec::new();
     let mut seen = HashSet::new();
     for cookie in theirs {
-        let identity = Identity(Arc::clone(&cookie.data));
+        let identity = Identity(cookie.data.clone());
         match own.get(&identity) {
             Some(own) if by_us(&identity, own) => merged.push(own.clone()),
             Some(_) => merged.push(cookie),
@@ -160,7 +161,7 @@ fn merge(base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
         seen.insert(identity);
     }
     for cookie in ours {
-        let identity = Identity(Arc::clone(&cookie.data));
+        let identity = Identity(cookie.data.clone());
         if !seen.contains(&identity) && by_us(&identity, cookie) {
             merged.push(cookie.clone());
         }
@@ -173,7 +174,7 @@ fn merge(base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
 fn same(a: &Cookie, b: &Cookie) -> bool {
     let told = |cookie: &Cookie| {
         let flags = cookie.data.flags;
-        (flags.secure, flags.http_only, cookie.expires.div_ceil(1000))
+        (flags.secure, flags.http_only, cookie.times.expires.div_ceil(1000))
     };
     a.data.value() == b.data.value() && told(a) == told(b)
 }

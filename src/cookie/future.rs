@@ -9,7 +9,11 @@ use std::{
 use http::{Method, Response, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
-use super::storage::{CookieContext, CookieStorage};
+use super::{
+    jar::CookieJar,
+    same_site::SiteForCookies,
+    storage::{CookieContext, CookieStorage},
+};
 
 pin_project! {
     /// The response of a [`CookieService`](super::CookieService).
@@ -25,12 +29,15 @@ pub(super) struct Exchange<J> {
     pub(super) storage: Arc<J>,
     pub(super) uri: Uri,
     pub(super) method: Method,
+    pub(super) site: Option<SiteForCookies>,
+    /// The request's own, which counts for a layer that has none.
+    pub(super) jar: Option<CookieJar>,
     pub(super) store: bool,
 }
 
 impl<J> Exchange<J> {
     pub(super) const fn context(&self) -> CookieContext<'_> {
-        CookieContext::new(&self.uri, &self.method)
+        CookieContext::new(&self.uri, &self.method).on_behalf_of(self.site.as_ref()).with_jar(self.jar.as_ref())
     }
 }
 

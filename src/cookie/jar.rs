@@ -1,24 +1,26 @@
-//! `CookieJar`, the shared handle: the one place with a lock and a clock.
+//! `CookieJar`, the shared handle: the one place with a clock.
 
 use std::{
     collections::BTreeMap,
     error, fmt,
     io::{self, Read, Write},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::SystemTime,
+    sync::Arc,
 };
 
-use http::{HeaderMap, HeaderValue, Uri, header::SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 
 use super::{
-    cookie::{Cookie, Millis, to_millis},
+    bucket::{Slot, Visit},
+    builder::{CookieJarBuilder, Rules},
+    cookie::{Cookie, Times, to_millis},
+    data::Millis,
     format::{self, Format, ReadError},
-    limits::CookieLimits,
     origin::{Origin, canonical},
     response::ResponseCookies,
     rules::{self, Rejection},
+    same_site::Reach,
+    storage::CookieContext,
     store::{Store, StoreAction},
-    suffix::PublicSuffixes,
 };
 
 /// A jar of cookies, kept and matched as a browser does (RFC 6265bis).
@@ -46,22 +48,8 @@ pub struct CookieJar {
 
 #[derive(Default)]
 struct Shared {
-    store: RwLock<Store>,
+    store: Store,
     rules: Rules,
-}
-
-/// What a jar goes by; fixed once it is built.
-#[derive(Clone)]
-struct Rules {
-    suffixes: Arc<PublicSuffixes>,
-    limits: CookieLimits,
-    clock: fn() -> SystemTime,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self { suffixes: Arc::default(), limits: CookieLimits::default(), clock: SystemTime::now }
-    }
 }
 
 impl CookieJar {
@@ -71,39 +59,65 @@ impl CookieJar {
         Self::default()
     }
 
-    /// Starts a jar with another suffix list, other limits or another clock.
+    /// Starts a jar with another suffix list, other limits, a policy or another clock.
     pub fn builder() -> CookieJarBuilder {
         CookieJarBuilder::default()
     }
 
-    /// An empty jar that goes by the same rules.
-    pub(super) fn sibling(&self) -> Self {
-        self.shared.rules.clone().into_jar()
+    pub(super) fn with_rules(rules: Rules) -> Self {
+        Self { shared: Arc::new(Shared { store: Store::default(), rules }) }
     }
 
-    /// Stores one `Set-Cookie` value as if a response from `uri` had carried it.
+    /// An empty jar that goes by the same rules.
+    pub(super) fn sibling(&self) -> Self {
+        Self::with_rules(self.shared.rules.clone())
+    }
+
+    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET had carried it.
     ///
     /// # Errors
     ///
     /// The [`Rejection`] says which rule the cookie breaks; the jar is as it was.
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
+        let (line, now) = (set_cookie.as_ref(), self.now());
+        let fingerprint = self.shared.store.fingerprint(uri, line);
+        if self.shared.rules.policy.is_none()
+            && self.shared.store.set_again(uri, fingerprint, line, now, |_| ()).is_some()
+        {
+            return Ok(StoreAction::Unchanged);
+        }
+        let context = CookieContext::new(uri, &Method::GET);
         let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
-        self.store_line(&origin, set_cookie.as_ref(), self.now()).map(|(action, _)| action)
+        let visit = self.visit(&context, &origin, now);
+        self.store_line(&context, &visit, line, fingerprint).map(|(action, _)| action)
     }
 
-    /// Stores every `Set-Cookie` of a response from `uri`, and says what became of each.
+    /// Stores every `Set-Cookie` of a response from `uri` to a GET, and says what became of each.
     pub fn store_response(&self, uri: &Uri, headers: &HeaderMap) -> ResponseCookies {
+        self.store_for(&CookieContext::new(uri, &Method::GET), headers)
+    }
+
+    pub(super) fn store_for(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
         let mut cookies = ResponseCookies::default();
         if !headers.contains_key(SET_COOKIE) {
             return cookies;
         }
-        let (origin, now) = (Origin::of(uri), self.now());
+        let (origin, now) = (Origin::of(context.uri()), self.now());
+        let visit = origin.as_ref().map(|origin| self.visit(context, origin, now));
+        let Rules { limits, policy, .. } = &self.shared.rules;
         for line in headers.get_all(SET_COOKIE) {
             let line = line.as_bytes();
-            let outcome = match &origin {
+            let outcome = match &visit {
                 None => Err(Rejection::NoHost),
-                Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => Err(Rejection::TooMany),
-                Some(origin) => self.store_line(origin, line, now),
+                Some(_) if cookies.accepted().len() >= limits.per_response => Err(Rejection::TooMany),
+                Some(visit) => {
+                    let fingerprint = self.shared.store.fingerprint(context.uri(), line);
+                    let again = || self.shared.store.set_again(context.uri(), fingerprint, line, now, Slot::cookie);
+                    match (policy.is_none() && visit.reach == Reach::SameSite).then(again).flatten() {
+                        Some(cookie) => Ok((StoreAction::Unchanged, Some(cookie))),
+                        None => self.store_line(context, visit, line, fingerprint),
+                    }
+                }
             };
             match outcome {
                 Ok((_, stored)) => cookies.accept(stored),
@@ -115,49 +129,61 @@ impl CookieJar {
 
     fn store_line(
         &self,
-        origin: &Origin<'_>,
+        context: &CookieContext<'_>,
+        visit: &Visit<'_>,
         line: &[u8],
-        now: Millis,
+        fingerprint: u64,
     ) -> Result<(StoreAction, Option<Cookie>), Rejection> {
-        let Rules { suffixes, limits, .. } = &self.shared.rules;
-        let new = rules::admit(origin, line, suffixes, now)?;
-        self.write().set(origin, suffixes.site(&origin.host), &new, now, limits)
+        let Rules { suffixes, limits, policy, .. } = &self.shared.rules;
+        let new = rules::admit(visit.origin, line, suffixes, visit.reach, visit.now)?;
+        if let Some(policy) = policy
+            && new.expires > visit.now
+            && !policy.accept(context, &new.to_cookie(visit.now))
+        {
+            return Err(Rejection::Policy);
+        }
+        self.shared.store.set(visit, &new, fingerprint, limits)
     }
 
-    /// The `Cookie` header for a request to `uri`; `None` where no cookie goes. It is marked
+    fn visit<'a>(&self, context: &CookieContext<'_>, origin: &'a Origin<'a>, now: Millis) -> Visit<'a> {
+        let suffixes = &self.shared.rules.suffixes;
+        let reach = context.site().map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
+        Visit { site: suffixes.site(&origin.host), origin, reach, now }
+    }
+
+    /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked
     /// [sensitive](HeaderValue::set_sensitive), so that its `Debug` shows nothing.
     #[must_use]
     pub fn header(&self, uri: &Uri) -> Option<HeaderValue> {
-        self.header_beside(uri, 0)
+        self.header_for(&CookieContext::new(uri, &Method::GET))
     }
 
-    /// As [`header`](Self::header), with `reserved` bytes of it taken by the caller's own pairs.
-    pub(super) fn header_beside(&self, uri: &Uri, reserved: usize) -> Option<HeaderValue> {
-        let (origin, now) = (Origin::of(uri)?, self.now());
-        let Rules { suffixes, limits, .. } = &self.shared.rules;
-        let site = suffixes.site(&origin.host);
-        let (header, stale) = self.read().header(&origin, site, now, limits, reserved);
-        if stale {
-            self.write().remove_expired_of(site.key, now);
-        }
-        let mut header = HeaderValue::try_from(header?).ok()?;
+    pub(super) fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+        let origin = Origin::of(context.uri())?;
+        let visit = self.visit(context, &origin, self.now());
+        let Rules { limits, policy, .. } = &self.shared.rules;
+        let ask;
+        let may_send: Option<&dyn Fn(&Cookie) -> bool> = match policy {
+            Some(policy) => {
+                ask = |cookie: &Cookie| policy.send(context, cookie);
+                Some(&ask)
+            }
+            None => None,
+        };
+        let header = self.shared.store.header(&visit, limits, context.reserved(), may_send)?;
+        let mut header = HeaderValue::try_from(header).ok()?;
         header.set_sensitive(true);
         Some(header)
     }
 
-    /// The cookies that a request to `uri` would carry, in the order of the header; the limits of a header apart.
+    /// The cookies that a GET request to `uri` would carry, in the order of the header; the limits of a header and the
+    /// jar's policy apart.
     #[must_use]
     pub fn matching(&self, uri: &Uri) -> Vec<Cookie> {
         let Some(origin) = Origin::of(uri) else {
             return Vec::new();
         };
-        let now = self.now();
-        let site = self.shared.rules.suffixes.site(&origin.host);
-        let (cookies, stale) = self.read().matching(&origin, site, now);
-        if stale {
-            self.write().remove_expired_of(site.key, now);
-        }
-        cookies
+        self.shared.store.matching(&self.visit(&CookieContext::new(uri, &Method::GET), &origin, self.now()))
     }
 
     /// Every cookie in the order of creation, as of now: later changes do not show.
@@ -166,12 +192,7 @@ impl CookieJar {
     }
 
     fn snapshot(&self) -> Vec<Cookie> {
-        let now = self.now();
-        let (cookies, stale) = self.read().snapshot(now);
-        if stale {
-            self.write().remove_expired(now);
-        }
-        cookies
+        self.shared.store.snapshot(self.now())
     }
 
     /// The one cookie of that name.
@@ -202,26 +223,38 @@ impl CookieJar {
     /// Puts a cookie in, in place of one with the same name, domain, host-only flag and path; the older creation time
     /// stays. A cookie for a public suffix becomes host-only; one that has expired only deletes.
     pub fn insert(&self, cookie: Cookie) {
-        let now = self.now();
-        self.insert_at(&cookie, now);
+        self.put(&cookie, self.now(), false);
     }
 
-    fn insert_at(&self, cookie: &Cookie, now: Millis) {
+    /// Puts the cookies of another jar in. Of two with the same name, domain, host-only flag and path the one that was
+    /// set later wins, and the older creation time stays. What the other jar lacks is not taken out of this one.
+    pub fn merge(&self, other: &Self) {
+        if Arc::ptr_eq(&self.shared, &other.shared) {
+            return;
+        }
+        let now = self.now();
+        for cookie in other.snapshot() {
+            self.put(&cookie, now, true);
+        }
+    }
+
+    fn put(&self, cookie: &Cookie, now: Millis, unless_newer: bool) {
         let Rules { suffixes, limits, .. } = &self.shared.rules;
-        let cookie = Cookie { expires: rules::capped(cookie.expires, now), ..cookie.clone() };
-        self.write().put(suffixes.site(cookie.domain()), &cookie, now, limits);
+        let times = Times { expires: rules::capped(cookie.times.expires, now), ..cookie.times };
+        let cookie = Cookie { times, ..cookie.clone() };
+        self.shared.store.put(suffixes.site(cookie.domain()), &cookie, now, limits, unless_newer);
     }
 
     /// Takes out the cookie of that domain, path and name; of two, the host-only one first.
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
         let domain = canonical(domain.strip_prefix('.').unwrap_or(domain))?;
         let key = self.shared.rules.suffixes.site(&domain).key;
-        self.write().remove(key, &domain, path, name.as_bytes())
+        self.shared.store.remove(key, &domain, path, name.as_bytes())
     }
 
     /// Removes every cookie.
     pub fn clear(&self) {
-        self.write().clear();
+        self.shared.store.clear();
     }
 
     /// Removes the cookies of that very domain; those of its subdomains stay.
@@ -229,32 +262,40 @@ impl CookieJar {
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
         if let Some(domain) = canonical(domain.strip_prefix('.').unwrap_or(domain)) {
-            self.write().remove_domain(&domain);
+            self.shared.store.remove_domain(self.shared.rules.suffixes.site(&domain).key, &domain);
         }
     }
 
     /// Removes what has expired, and says how many. Look-ups do so for the site they meet; this does it for all.
     pub fn clear_expired(&self) -> usize {
-        let now = self.now();
-        self.write().remove_expired(now)
+        self.shared.store.remove_expired(self.now())
     }
 
     /// Removes the cookies without an expiry, as the end of a browser's session does, and says how many.
     pub fn clear_session_cookies(&self) -> usize {
-        self.write().remove_session()
+        self.shared.store.remove_session()
     }
 
     /// How many cookies there are. Ones that have expired count until a look-up or
     /// [`clear_expired`](Self::clear_expired) meets them.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.read().len()
+        self.shared.store.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// A number that grows with every change that a file would tell of: a cookie that is stored, replaced, removed or
+    /// evicted, or whose expiry moves. That a cookie is sent is no change.
+    ///
+    /// For saving when there is something to save; see [`CookieFile::save_if_changed`](super::CookieFile).
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.shared.store.changes()
     }
 
     /// Reads a file's cookies into this jar, under its rules, and says how many it took: those that have expired or
@@ -275,14 +316,14 @@ impl CookieJar {
     pub(super) fn read_allowed(&self, text: &[u8], format: Format) -> Result<Vec<Cookie>, ReadError> {
         let now = self.now();
         let mut cookies = format::read(format, text, now)?;
-        cookies.retain(|cookie| cookie.expires > now && self.may_keep(cookie));
+        cookies.retain(|cookie| cookie.times.expires > now && self.may_keep(cookie));
         Ok(cookies)
     }
 
     pub(super) fn extend(&self, cookies: &[Cookie]) {
         let now = self.now();
         for cookie in cookies {
-            self.insert_at(cookie, now);
+            self.put(cookie, now, false);
         }
     }
 
@@ -316,69 +357,11 @@ impl CookieJar {
     fn now(&self) -> Millis {
         to_millis((self.shared.rules.clock)())
     }
-
-    // A panic under the lock leaves no half-done change behind that a later call could trip over, so poison is ignored.
-    fn read(&self) -> RwLockReadGuard<'_, Store> {
-        self.shared.store.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Store> {
-        self.shared.store.write().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieJar").field("len", &self.len()).finish_non_exhaustive()
-    }
-}
-
-/// Builds a [`CookieJar`].
-#[derive(Default)]
-#[must_use]
-pub struct CookieJarBuilder {
-    rules: Rules,
-}
-
-impl CookieJarBuilder {
-    /// The public suffix list. Default: the embedded one.
-    pub fn public_suffixes(mut self, suffixes: PublicSuffixes) -> Self {
-        self.rules.suffixes = Arc::new(suffixes);
-        self
-    }
-
-    /// How much the jar holds and sends. Default: [`CookieLimits::default`].
-    pub const fn limits(mut self, limits: CookieLimits) -> Self {
-        self.rules.limits = limits;
-        self
-    }
-
-    /// The clock, for tests. Default: [`SystemTime::now`].
-    pub const fn clock(mut self, clock: fn() -> SystemTime) -> Self {
-        self.rules.clock = clock;
-        self
-    }
-
-    /// The empty jar.
-    #[must_use]
-    pub fn build(self) -> CookieJar {
-        self.rules.into_jar()
-    }
-}
-
-impl Rules {
-    fn into_jar(self) -> CookieJar {
-        let store = RwLock::default();
-        CookieJar { shared: Arc::new(Shared { store, rules: self }) }
-    }
-}
-
-impl fmt::Debug for CookieJarBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CookieJarBuilder")
-            .field("public_suffixes", &self.rules.suffixes)
-            .field("limits", &self.rules.limits)
-            .finish_non_exhaustive()
     }
 }
 

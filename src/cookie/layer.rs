@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use http::Uri;
 use tower_layer::Layer;
 
-use super::{control::UserCookies, jar::CookieJar, service::CookieService};
+use super::{control::UserCookies, jar::CookieJar, service::CookieService, storage::PerRequest};
 
 /// Sends a jar's cookies with each request, and stores those of each response.
 ///
@@ -39,6 +39,36 @@ impl CookieLayer<CookieJar> {
     #[must_use]
     pub fn new(jar: CookieJar) -> Self {
         Self::with_storage(jar)
+    }
+}
+
+impl CookieLayer<PerRequest> {
+    /// Works with the jar that each request brings as its extension; a request without one sends and stores no cookies.
+    ///
+    /// For one client that serves many: give each tenant's requests the tenant's jar, from a
+    /// [`JarPool`](super::JarPool) say. Layers that drop extensions (redirects to another origin) drop the jar as well:
+    /// such a request has no cookies rather than another's.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_outbound::cookie::{CookieJar, CookieLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = CookieLayer::per_request().layer(service_fn(|_request: Request<()>| async {
+    ///     Response::builder().header("set-cookie", "id=42").body(())
+    /// }));
+    /// let (ann, bob) = (CookieJar::new(), CookieJar::new());
+    /// let request = Request::get("https://example.com/").extension(ann.clone()).body(())?;
+    /// client.oneshot(request).await?;
+    /// assert_eq!((ann.len(), bob.len()), (1, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn per_request() -> Self {
+        Self::with_storage(PerRequest::new())
     }
 }
 

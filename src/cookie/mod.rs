@@ -44,10 +44,13 @@
 //! Names, domains and counts appear in `Debug`, errors and events; values never do. The `Cookie` header is marked
 //! sensitive, so that it shows in no `Debug` of a request either.
 
+mod bucket;
+mod builder;
 mod control;
 // The value stands in a file of its own name.
 #[allow(clippy::module_inception)]
 mod cookie;
+mod data;
 mod event;
 mod file;
 mod format;
@@ -58,27 +61,32 @@ mod layer;
 mod limits;
 mod origin;
 mod parse;
+mod policy;
 mod response;
 mod rules;
+mod same_site;
 mod service;
 mod storage;
 mod store;
 mod suffix;
 
 pub use self::{
+    builder::CookieJarBuilder,
     control::{CookieControl, UserCookies},
     cookie::{Cookie, CookieBuilder, InvalidCookie, SameSite},
     file::{CookieFile, FileError},
     format::{Format, ReadError},
     future::ResponseFuture,
     header::header_value,
-    jar::{CookieConflict, CookieJar, CookieJarBuilder},
+    jar::{CookieConflict, CookieJar},
     layer::CookieLayer,
     limits::CookieLimits,
+    policy::{CookiePolicy, DomainPolicy, InvalidDomain},
     response::{RejectedCookie, ResponseCookies},
     rules::Rejection,
+    same_site::SiteForCookies,
     service::CookieService,
-    storage::{CookieContext, CookieStorage},
+    storage::{CookieContext, CookieStorage, PerRequest},
     store::StoreAction,
     suffix::PublicSuffixes,
 };

@@ -30,12 +30,16 @@ impl<'a> Origin<'a> {
         Some(Self { host, path: uri.path(), secure, rooted: spelt.ends_with('.') })
     }
 
-    /// RFC 6265bis section 5.1.4: up to, but without, the last slash.
     pub(super) fn default_path(&self) -> &'a str {
-        match self.path.rfind('/') {
-            Some(end) if end > 0 && self.path.starts_with('/') => &self.path[..end],
-            _ => "/",
-        }
+        default_path(self.path)
+    }
+}
+
+/// RFC 6265bis section 5.1.4: up to, but without, the last slash.
+pub(super) fn default_path(path: &str) -> &str {
+    match path.rfind('/') {
+        Some(end) if end > 0 && path.starts_with('/') => &path[..end],
+        _ => "/",
     }
 }
 
@@ -47,24 +51,43 @@ const MAX_HOST: usize = 255;
 /// Borrows where the host is canonical already, which it nearly always is.
 pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     let host = host.strip_suffix('.').unwrap_or(host);
-    if host.is_empty() || host.len() > MAX_HOST || host.starts_with('.') || host.ends_with('.') || host.contains("..") {
+    if host.len() > MAX_HOST {
+        return None;
+    }
+    // One walk: a label is empty where a dot, or the end, follows a dot.
+    let (mut before, mut capitals) = (b'.', false);
+    for byte in host.bytes() {
+        if byte == b'.' && before == b'.' {
+            return None;
+        }
+        capitals |= byte.is_ascii_uppercase();
+        before = byte;
+    }
+    if before == b'.' {
         return None;
     }
     if let Some(address) = ipv6(host) {
         let text = format!("[{address}]");
         return Some(if text == host { Cow::Borrowed(host) } else { Cow::Owned(text) });
     }
-    Some(if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
-    })
+    Some(if capitals { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
+}
+
+/// The canonical form of a domain that a person wrote, a leading dot dropped; `None` for what names no host.
+pub(super) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
+    let domain = canonical(domain.strip_prefix('.').unwrap_or(domain))?;
+    let is_name = domain.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#\\:[]*,;".contains(&byte));
+    (is_name || ipv6(&domain).is_some()).then_some(domain)
 }
 
 /// Whether a canonical host has no parent domain that it could share cookies with.
 ///
 /// Besides addresses: names whose last label is a number, since resolvers read `127.1` or `0x7f.1` as an address.
 pub(super) fn stands_alone(host: &str) -> bool {
+    // No number ends in another letter, so this settles most names.
+    if !host.ends_with(|last: char| last.is_ascii_hexdigit() || last == ']' || last == 'x') {
+        return host.is_empty();
+    }
     let last = host.rsplit('.').next().unwrap_or_default();
     let numeric = last.bytes().all(|byte| byte.is_ascii_digit())
         || last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -81,9 +104,9 @@ pub(super) fn domain_match(host: &str, domain: &str) -> bool {
 }
 
 /// RFC 6265bis section 5.1.4, on the raw bytes.
-pub(super) fn path_match(request: &str, cookie: &str) -> bool {
+pub(super) fn path_match(request: &[u8], cookie: &[u8]) -> bool {
     match request.strip_prefix(cookie) {
-        Some(rest) => rest.is_empty() || cookie.ends_with('/') || rest.starts_with('/'),
+        Some(rest) => rest.is_empty() || cookie.ends_with(b"/") || rest.starts_with(b"/"),
         None => false,
     }
 }
@@ -171,7 +194,10 @@ mod tests {
             ("/ab", "/a", false),
             ("/A", "/a", false),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(path, cookie, want)| path_match(path, cookie) != *want).collect();
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(path, cookie, want)| path_match(path.as_bytes(), cookie.as_bytes()) != *want)
+            .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
 
         let rows = [("/", "/"), ("/a", "/"), ("/a/", "/a"), ("/a/b?q=/c/d", "/a"), ("?q", "/"), ("//a", "/")];

@@ -3,14 +3,17 @@
 use std::{error, fmt};
 
 use super::{
-    cookie::{Data, Flags, Millis, NEVER, SameSite},
+    cookie::{Cookie, SameSite, Times},
+    data::{Data, Flags, Millis, NEVER},
     origin::{Origin, canonical, domain_match, stands_alone},
     parse::{self, SetCookie, Unparsable},
+    same_site::Reach,
     suffix::PublicSuffixes,
 };
 
 /// No cookie lives longer: 400 days (RFC 6265bis section 5.5).
-const MAX_LIFETIME: Millis = 400 * 24 * 60 * 60 * 1000;
+const MAX_LIFETIME_SECONDS: u32 = 400 * 24 * 60 * 60;
+const MAX_LIFETIME: Millis = MAX_LIFETIME_SECONDS as Millis * 1000;
 
 /// Why a cookie was not stored.
 ///
@@ -38,6 +41,9 @@ pub enum Rejection {
     ShadowsSecure,
     /// `SameSite=None` without `Secure`.
     SameSiteNone,
+    /// Not `SameSite=None`, but the request was made on behalf of another site: see
+    /// [`SiteForCookies`](super::SiteForCookies).
+    CrossSite,
     /// The name begins with `__Secure-`, but the cookie is not `Secure`.
     SecurePrefix,
     /// The name begins with `__Host-`, but the cookie is not `Secure`, host-only and for the path `/`.
@@ -48,6 +54,8 @@ pub enum Rejection {
     NamelessPrefix,
     /// Its path, which it took from the request's, is longer than 1,024 bytes.
     LongPath,
+    /// The jar's [`CookiePolicy`](super::CookiePolicy) does not accept it.
+    Policy,
     /// The jar's limits leave no room for it.
     NoRoom,
     /// The response set more cookies than [`CookieLimits::per_response`](super::CookieLimits::per_response).
@@ -67,11 +75,13 @@ impl fmt::Display for Rejection {
             Self::InsecureOrigin => "it is Secure, but its origin is not",
             Self::ShadowsSecure => "a non-secure origin may not touch a Secure cookie",
             Self::SameSiteNone => "SameSite=None needs Secure",
+            Self::CrossSite => "it is not SameSite=None, but the request was made on behalf of another site",
             Self::SecurePrefix => "the prefix __Secure- needs Secure",
             Self::HostPrefix => "the prefix __Host- needs Secure, Path=/ and no Domain",
             Self::HttpPrefix => "the prefixes __Http- and __Host-Http- need Secure and HttpOnly",
             Self::NamelessPrefix => "a nameless cookie may not pose as a prefixed one",
             Self::LongPath => "the path of its request is longer than 1024 bytes",
+            Self::Policy => "the jar's policy does not accept it",
             Self::NoRoom => "the jar's limits leave no room for it",
             Self::TooMany => "the response sets too many cookies",
         })
@@ -99,11 +109,24 @@ pub(super) struct Admitted<'a> {
     pub(super) path: std::borrow::Cow<'a, str>,
     pub(super) flags: Flags,
     pub(super) expires: Millis,
+    /// Seconds, where its `Max-Age` decides and is positive; else 0.
+    pub(super) max_age: u32,
+    /// Whether the same line means the same cookie later on: the cap of lifetimes moves on under a fixed date.
+    pub(super) lasts: bool,
 }
 
 impl Admitted<'_> {
+    pub(super) fn text_len(&self) -> usize {
+        self.name.len() + usize::from(!self.name.is_empty()) + self.value.len() + self.domain.len() + self.path.len()
+    }
+
     pub(super) fn to_data(&self, created: Millis) -> Data {
         Data::new(self.name, self.value, &self.domain, &self.path, self.flags, created)
+    }
+
+    /// As it would be stored, for a policy to look at.
+    pub(super) fn to_cookie(&self, now: Millis) -> Cookie {
+        Cookie { data: self.to_data(now), times: Times { expires: self.expires, updated: now, sent: 0 }, order: 0 }
     }
 }
 
@@ -112,6 +135,7 @@ pub(super) fn admit<'a>(
     origin: &'a Origin<'_>,
     line: &'a [u8],
     suffixes: &PublicSuffixes,
+    reach: Reach,
     now: Millis,
 ) -> Result<Admitted<'a>, Rejection> {
     let cookie = parse::set_cookie(line)?;
@@ -132,12 +156,18 @@ pub(super) fn admit<'a>(
     if cookie.path.is_none() && origin.default_path().len() > parse::MAX_ATTRIBUTE {
         return Err(Rejection::LongPath);
     }
+    if !reach.stores(flags.same_site) {
+        return Err(Rejection::CrossSite);
+    }
     let for_root = flags.host_only && no_domain && cookie.path == Some(b"/");
     prefixes(cookie.name, cookie.value, flags, for_root)?;
+    let (expires, max_age, lasts) = expiry(&cookie, now);
     Ok(Admitted {
         name: cookie.name,
         value: cookie.value,
-        expires: expiry(&cookie, now),
+        expires,
+        max_age,
+        lasts,
         domain: domain.unwrap_or_else(|| origin.host.as_ref().into()),
         // A path that is not UTF-8 matches no request, and is none the less kept as the server meant it.
         path: match cookie.path {
@@ -212,16 +242,21 @@ pub(super) fn prefixes(name: &[u8], value: &[u8], flags: Flags, for_root: bool) 
     Ok(())
 }
 
-/// `Max-Age` beats `Expires`; 0 stands for "already over".
-fn expiry(cookie: &SetCookie<'_>, now: Millis) -> Millis {
-    let seconds = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
-    let at = match (cookie.max_age, cookie.expires) {
-        (Some(..=0), _) => 0,
-        (Some(age), _) => now.saturating_add(seconds(age)).min(NEVER - 1),
-        (None, Some(at)) => seconds(at).min(NEVER - 1),
-        (None, None) => return NEVER,
-    };
-    capped(at, now)
+/// `Max-Age` beats `Expires`; 0 stands for "already over". With it, what [`Admitted`] says of its lifetime.
+fn expiry(cookie: &SetCookie<'_>, now: Millis) -> (Millis, u32, bool) {
+    match (cookie.max_age, cookie.expires) {
+        (Some(..=0), _) => (0, 0, true),
+        (Some(age), _) => {
+            let age = u32::try_from(age).unwrap_or(u32::MAX).min(MAX_LIFETIME_SECONDS);
+            (now.saturating_add(u64::from(age) * 1000).min(NEVER - 1), age, true)
+        }
+        (None, Some(at)) => {
+            let at = u64::try_from(at).unwrap_or(0).saturating_mul(1000).min(NEVER - 1);
+            let capped = capped(at, now);
+            (capped, 0, capped == at)
+        }
+        (None, None) => (NEVER, 0, true),
+    }
 }
 
 /// The lifetime that is left of `expires` under the cap; a session cookie has none to cap.
@@ -239,7 +274,7 @@ mod tests {
     fn judge(uri: &str, line: &[u8]) -> Result<(String, bool, String, Millis), Rejection> {
         let uri = uri.parse().unwrap();
         let origin = Origin::of(&uri).ok_or(Rejection::NoHost)?;
-        admit(&origin, line, &PublicSuffixes::Embedded, NOW)
+        admit(&origin, line, &PublicSuffixes::Embedded, Reach::SameSite, NOW)
             .map(|c| (c.domain.to_string(), c.flags.host_only, c.path.to_string(), c.expires))
     }
 

@@ -58,11 +58,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let control = request.extensions().get::<CookieControl>().copied().unwrap_or_default();
+        let extensions = request.extensions();
+        let control = extensions.get::<CookieControl>().copied().unwrap_or_default();
         let exchange = self.absolute(request.uri()).map(|uri| Exchange {
             storage: Arc::clone(&self.storage),
             uri,
             method: request.method().clone(),
+            site: extensions.get().cloned(),
+            jar: extensions.get().cloned(),
             store: control.store,
         });
         if let Some(exchange) = &exchange

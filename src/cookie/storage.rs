@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{jar::CookieJar, response::ResponseCookies};
+use super::{jar::CookieJar, response::ResponseCookies, same_site::SiteForCookies};
 
 /// A place to keep cookies that [`CookieLayer`](super::CookieLayer) can work with.
 ///
@@ -20,21 +20,50 @@ pub trait CookieStorage {
     ///
     /// Default: by the rules of an empty [`CookieJar`].
     fn inspect_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        CookieJar::new().store_response(context.uri(), headers)
+        CookieJar::new().store_for(context, headers)
     }
 }
 
 impl CookieStorage for CookieJar {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
-        self.header_beside(context.uri, context.reserved)
+        self.header_for(context)
     }
 
     fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        Self::store_response(self, context.uri, headers)
+        self.store_for(context, headers)
     }
 
     fn inspect_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        self.sibling().store_response(context.uri, headers)
+        self.sibling().store_for(context, headers)
+    }
+}
+
+/// No jar of the layer's own: each request brings one, as its extension. See
+/// [`CookieLayer::per_request`](super::CookieLayer::per_request).
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct PerRequest;
+
+impl PerRequest {
+    pub(super) const fn new() -> Self {
+        Self
+    }
+}
+
+impl CookieStorage for PerRequest {
+    fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+        context.jar?.header_for(context)
+    }
+
+    fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+        match context.jar {
+            Some(jar) => jar.store_for(context, headers),
+            None => self.inspect_response(context, headers),
+        }
+    }
+
+    fn inspect_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+        context.jar.map_or_else(CookieJar::new, CookieJar::sibling).store_for(context, headers)
     }
 }
 
@@ -43,6 +72,8 @@ impl CookieStorage for CookieJar {
 pub struct CookieContext<'a> {
     uri: &'a Uri,
     method: &'a Method,
+    site: Option<&'a SiteForCookies>,
+    jar: Option<&'a CookieJar>,
     reserved: usize,
 }
 
@@ -50,7 +81,19 @@ impl<'a> CookieContext<'a> {
     /// A request of that method to an absolute URI.
     #[must_use]
     pub const fn new(uri: &'a Uri, method: &'a Method) -> Self {
-        Self { uri, method, reserved: 0 }
+        Self { uri, method, site: None, jar: None, reserved: 0 }
+    }
+
+    /// Made on behalf of that site. Default: none, and the request is same-site.
+    #[must_use]
+    pub const fn on_behalf_of(mut self, site: Option<&'a SiteForCookies>) -> Self {
+        self.site = site;
+        self
+    }
+
+    pub(super) const fn with_jar(mut self, jar: Option<&'a CookieJar>) -> Self {
+        self.jar = jar;
+        self
     }
 
     pub(super) const fn beside(mut self, reserved: usize) -> Self {
@@ -68,6 +111,12 @@ impl<'a> CookieContext<'a> {
     #[must_use]
     pub const fn method(&self) -> &'a Method {
         self.method
+    }
+
+    /// The site on whose behalf the request is made, if its extensions say so.
+    #[must_use]
+    pub const fn site(&self) -> Option<&'a SiteForCookies> {
+        self.site
     }
 
     /// How many bytes of the `Cookie` header the caller's own pairs take.

@@ -1,17 +1,23 @@
-//! The cookies themselves, indexed by registrable domain: matching, order, eviction. No lock and no clock.
+//! The cookies of a jar: buckets by registrable domain, spread over locks so that readers of different sites do not meet.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
+    hash::{BuildHasher, Hasher},
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
+use hashbrown::{HashTable, hash_table::Entry};
+use http::{Uri, uri::Scheme};
+
 use super::{
-    cookie::{Cookie, Data, Millis, NEVER},
+    bucket::{Bucket, Slot, Source, Tally, Visit, is_session, rank},
+    cookie::{Cookie, Times},
+    data::{Data, Millis, NEVER},
     limits::CookieLimits,
-    origin::{Origin, domain_match, path_match},
+    origin::default_path,
     rules::{Admitted, Rejection},
     suffix::Site,
 };
@@ -30,401 +36,567 @@ pub enum StoreAction {
     Expired,
 }
 
-#[derive(Default)]
+/// How many locks the buckets are spread over; a power of two.
+const SHARDS: usize = 16;
+/// How many matching cookies a look-up notes without an allocation.
+const FEW: usize = 64;
+
 pub(super) struct Store {
-    buckets: HashMap<Box<str>, Bucket, ahash::RandomState>,
-    len: usize,
-    bytes: usize,
-    /// Numbers the slots in the order they came, for cookies of the same millisecond.
-    next: u64,
+    shards: Box<[Shard]>,
+    hasher: ahash::RandomState,
+    len: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Numbers the cookies as they come, for those of one millisecond.
+    next: AtomicU64,
     /// Creation times never run backward, whatever the clock does.
-    last_created: Millis,
+    last_created: AtomicU64,
+    changes: AtomicU64,
 }
 
-/// The cookies of one registrable domain, in the order in which a header names them: longest path first, then oldest.
+/// A cache line each, so that two locks do not share one.
 #[derive(Default)]
-struct Bucket {
-    slots: Vec<Slot>,
-}
+#[repr(align(64))]
+struct Shard(RwLock<HashTable<Bucket>>);
 
-struct Slot {
-    data: Arc<Data>,
-    order: u64,
-    expires: Millis,
-    /// Time of the last access, doubled, plus one once the cookie has been sent.
-    access: AtomicU64,
-}
-
-impl Slot {
-    fn cookie(&self) -> Cookie {
-        Cookie {
-            data: Arc::clone(&self.data),
-            expires: self.expires,
-            last_access: self.access.load(Ordering::Relaxed) >> 1,
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            hasher: ahash::RandomState::new(),
+            len: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            next: AtomicU64::new(0),
+            last_created: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
         }
     }
+}
 
-    fn rank(&self) -> (std::cmp::Reverse<usize>, Millis, u64) {
-        (std::cmp::Reverse(self.data.path_len()), self.data.created, self.order)
+impl Shard {
+    // A panic under the lock leaves no half-done change behind that a later call could trip over, so poison is ignored.
+    fn read(&self) -> RwLockReadGuard<'_, HashTable<Bucket>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For two cookies of the same age the one that came first goes first.
-    fn last_used(&self) -> (Millis, u64) {
-        (self.access.load(Ordering::Relaxed) >> 1, self.order)
-    }
-
-    fn was_sent(&self) -> bool {
-        self.access.load(Ordering::Relaxed) & 1 == 1
-    }
-
-    /// RFC 6265bis section 5.8.3. `site` is the host's: a suffix gets nothing but its own host-only cookies.
-    fn matches(&self, origin: &Origin<'_>, site: Site<'_>) -> bool {
-        let flags = self.data.flags;
-        let domain = if flags.host_only {
-            self.data.domain() == origin.host
-        } else {
-            !site.is_suffix && domain_match(&origin.host, self.data.domain())
-        };
-        domain && (!flags.secure || origin.secure) && path_match(origin.path, self.data.path())
+    fn write(&self) -> RwLockWriteGuard<'_, HashTable<Bucket>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a look-up found, besides the cookies.
-pub(super) struct Found<'a> {
-    slots: Vec<&'a Slot>,
-    /// Whether expired cookies wait to be removed.
-    pub(super) stale: bool,
-}
-
+/// Look-ups.
 impl Store {
-    /// The cookies for a request, in the order they are sent.
-    pub(super) fn matching(&self, origin: &Origin<'_>, site: Site<'_>, now: Millis) -> (Vec<Cookie>, bool) {
-        let found = self.find(origin, site, now);
-        (found.slots.iter().map(|slot| slot.cookie()).collect(), found.stale)
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
     }
 
-    fn find(&self, origin: &Origin<'_>, site: Site<'_>, now: Millis) -> Found<'_> {
-        let mut found = Found { slots: Vec::new(), stale: false };
-        if let Some(bucket) = self.buckets.get(site.key) {
-            for slot in &bucket.slots {
-                if slot.expires <= now {
-                    found.stale = true;
-                } else if slot.matches(origin, site) {
-                    found.slots.push(slot);
-                }
-            }
-        }
-        found
+    /// By bits that the table itself uses for neither its place nor its tag.
+    fn shard(&self, hash: u64) -> &Shard {
+        &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
-    /// The `Cookie` header for a request, of which `reserved` bytes are taken already; whether expired cookies were met.
+    /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send` is the caller's say on
+    /// each cookie; it is asked under no lock.
     pub(super) fn header(
         &self,
-        origin: &Origin<'_>,
-        site: Site<'_>,
-        now: Millis,
+        visit: &Visit<'_>,
         limits: &CookieLimits,
         reserved: usize,
-    ) -> (Option<Vec<u8>>, bool) {
-        let Some(bucket) = self.buckets.get(site.key) else {
-            return (None, false);
-        };
-        let (mut stale, mut count, mut length) = (false, 0_usize, 0_usize);
-        for slot in &bucket.slots {
-            if slot.expires <= now {
-                stale = true;
-            } else if slot.matches(origin, site) {
-                count += 1;
-                length += slot.data.pair().len() + 2;
-            }
-        }
-        if count == 0 {
-            return (None, stale);
-        }
+        may_send: Option<&dyn Fn(&Cookie) -> bool>,
+    ) -> Option<Vec<u8>> {
+        let (key, now) = (visit.site.key.as_bytes(), visit.now);
+        let hash = self.hash(key);
         let room = limits.header_bytes.saturating_sub(reserved);
-        if count <= limits.header_cookies && length - 2 <= room {
-            let mut header = Vec::with_capacity(length - 2);
-            for slot in &bucket.slots {
-                if slot.expires > now && slot.matches(origin, site) {
-                    push(&mut header, slot, now);
+        let (mut chosen, mut count, mut length, mut stale) = ([0_u32; FEW], 0_usize, 0_usize, false);
+        let mut header = None;
+        {
+            let table = self.shard(hash).read();
+            let bucket = table.find(hash, |bucket| bucket.key() == key)?;
+            for (at, slot) in (0_u32..).zip(bucket.slots()) {
+                if slot.expires() <= now {
+                    stale = true;
+                } else if slot.matches(visit) {
+                    if let Some(place) = chosen.get_mut(count) {
+                        *place = at;
+                    }
+                    count += 1;
+                    length += slot.data.pair().len() + 2;
                 }
             }
-            return (Some(header), stale);
+            if count > 0 && count <= limits.header_cookies.min(FEW) && length - 2 <= room && may_send.is_none() {
+                let mut line = Vec::with_capacity(length - 2);
+                for &at in &chosen[..count] {
+                    let slot = &bucket.slots()[at as usize];
+                    push(&mut line, &slot.data);
+                    slot.touch(now);
+                }
+                header = Some(line);
+            }
         }
-        (self.crowded_header(origin, site, now, limits.header_cookies, room), stale)
+        if stale {
+            self.remove_expired_of(hash, key, now);
+        }
+        if header.is_none() && count > 0 {
+            header = self.chosen_header(visit, hash, limits.header_cookies, room, may_send);
+        }
+        header
     }
 
-    /// More match than a header may carry: those used last are sent, still in their order.
-    fn crowded_header(
+    /// More match than a header may carry, or the caller has a say: those used last are sent, still in their order.
+    fn chosen_header(
         &self,
-        origin: &Origin<'_>,
-        site: Site<'_>,
-        now: Millis,
+        visit: &Visit<'_>,
+        hash: u64,
         most: usize,
         room: usize,
+        may_send: Option<&dyn Fn(&Cookie) -> bool>,
     ) -> Option<Vec<u8>> {
-        let mut slots = self.find(origin, site, now).slots;
-        // Cached: others that share the read lock move the times while this sorts.
-        slots.sort_by_cached_key(|slot| std::cmp::Reverse(slot.last_used()));
+        let mut cookies = self.matching(visit);
+        if let Some(may_send) = may_send {
+            cookies.retain(may_send);
+        }
         let mut length = 0;
-        slots.truncate(most);
-        slots.retain(|slot| {
-            let longer = length + slot.data.pair().len() + if length > 0 { 2 } else { 0 };
+        cookies.sort_by_key(|cookie| std::cmp::Reverse((cookie.times.sent.max(cookie.times.updated), cookie.order)));
+        cookies.truncate(most);
+        cookies.retain(|cookie| {
+            let longer = length + cookie.data.pair().len() + if length > 0 { 2 } else { 0 };
             let fits = longer <= room;
             if fits {
                 length = longer;
             }
             fits
         });
-        slots.sort_by_key(|slot| slot.rank());
-        let mut header = Vec::with_capacity(length);
-        for slot in &slots {
-            push(&mut header, slot, now);
+        if cookies.is_empty() {
+            return None;
         }
-        (!slots.is_empty()).then_some(header)
+        cookies.sort_by_key(|cookie| rank(&cookie.data, cookie.order));
+        let mut line = Vec::with_capacity(length);
+        for cookie in &cookies {
+            push(&mut line, &cookie.data);
+        }
+        let mut sent: Vec<_> = cookies.iter().map(|cookie| cookie.order).collect();
+        sent.sort_unstable();
+        let (table, key) = (self.shard(hash).read(), visit.site.key.as_bytes());
+        let slots = table.find(hash, |bucket| bucket.key() == key).map_or(&[][..], Bucket::slots);
+        slots.iter().filter(|slot| sent.binary_search(&slot.order).is_ok()).for_each(|slot| slot.touch(visit.now));
+        Some(line)
     }
 
+    /// The cookies for a request, in the order they are sent.
+    pub(super) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
+        let (key, mut stale) = (visit.site.key.as_bytes(), false);
+        let hash = self.hash(key);
+        let cookies = {
+            let table = self.shard(hash).read();
+            let slots = table.find(hash, |bucket| bucket.key() == key).map_or(&[][..], Bucket::slots);
+            stale |= slots.iter().any(|slot| slot.expires() <= visit.now);
+            slots
+                .iter()
+                .filter(|slot| slot.expires() > visit.now && slot.matches(visit))
+                .map(Slot::cookie)
+                .collect::<Vec<_>>()
+        };
+        if stale {
+            self.remove_expired_of(hash, key, visit.now);
+        }
+        cookies
+    }
+
+    /// Every live cookie as of one moment, oldest first.
+    pub(super) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
+        let (mut cookies, mut stale) = (Vec::new(), false);
+        {
+            let tables: Vec<_> = self.shards.iter().map(Shard::read).collect();
+            for slot in tables.iter().flat_map(|table| table.iter()).flat_map(Bucket::slots) {
+                if slot.expires() > now {
+                    cookies.push(slot.cookie());
+                } else {
+                    stale = true;
+                }
+            }
+        }
+        if stale {
+            self.remove_expired(now);
+        }
+        cookies.sort_unstable_by_key(|cookie| (cookie.data.created, cookie.order));
+        cookies
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
+    }
+}
+
+/// The same `Set-Cookie` again.
+impl Store {
+    /// What tells a line from an origin from any other: scheme and host as they are spelt, the default path, the line.
+    pub(super) fn fingerprint(&self, uri: &Uri, line: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u8(u8::from(uri.scheme() == Some(&Scheme::HTTPS)));
+        if uri.scheme() != Some(&Scheme::HTTPS) {
+            hasher.write(uri.scheme_str().unwrap_or_default().as_bytes());
+        }
+        hasher.write(uri.host().unwrap_or_default().as_bytes());
+        hasher.write(default_path(uri.path()).as_bytes());
+        hasher.write(line);
+        hasher.finish() | 1
+    }
+
+    /// Stores a cookie that stands there by the very same line of the very same origin; `None` if there is none, or if it
+    /// has to be judged again.
+    ///
+    /// The bucket is guessed from the host: a wrong guess finds no such fingerprint. The cookie's text is compared too,
+    /// so that at the very worst an expiry moves.
+    pub(super) fn set_again<T>(
+        &self,
+        uri: &Uri,
+        fingerprint: u64,
+        line: &[u8],
+        now: Millis,
+        found: impl Fn(&Slot) -> T,
+    ) -> Option<T> {
+        let host = uri.host()?.as_bytes();
+        for key in guesses(host) {
+            let hash = self.hash(key);
+            let table = self.shard(hash).read();
+            let Some(bucket) = table.find(hash, |bucket| bucket.key() == key) else { continue };
+            let slot = bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint)?;
+            let text = line.strip_prefix(slot.data.pair()).is_some_and(|rest| rest.is_empty() || rest[0] == b';');
+            let secure = uri.scheme() == Some(&Scheme::HTTPS) || !bucket.slots().iter().any(|s| s.data.flags.secure);
+            if !text || !secure || slot.expires() <= now {
+                return None;
+            }
+            let expires = match slot.source.max_age {
+                0 => slot.expires(),
+                age => now.saturating_add(u64::from(age) * 1000).min(NEVER - 1),
+            };
+            if slot.set_again(expires, now) {
+                self.changes.fetch_add(1, Relaxed);
+            }
+            return Some(found(slot));
+        }
+        None
+    }
+}
+
+/// Changes.
+impl Store {
     /// Stores what `rules` admitted, unless a `Secure` cookie stands in its way.
     pub(super) fn set(
-        &mut self,
-        origin: &Origin<'_>,
-        site: Site<'_>,
+        &self,
+        visit: &Visit<'_>,
         new: &Admitted<'_>,
-        now: Millis,
+        fingerprint: u64,
         limits: &CookieLimits,
     ) -> Result<(StoreAction, Option<Cookie>), Rejection> {
+        let (key, now) = (visit.site.key.as_bytes(), visit.now);
+        let hash = self.hash(key);
+        let lives = new.expires > now;
+        if lives && new.text_len() > limits.bytes {
+            return Err(Rejection::NoRoom);
+        }
+        let source = if new.lasts { Source { fingerprint, max_age: new.max_age } } else { Source::default() };
         let same = |slot: &Slot| {
             let old = &slot.data;
             old.flags.host_only == new.flags.host_only
                 && old.name() == new.name
-                && old.path() == new.path
-                && old.domain() == new.domain
+                && old.path_bytes() == new.path.as_bytes()
+                && old.domain_bytes() == new.domain.as_bytes()
         };
-        if let Some(bucket) = self.buckets.get_mut(site.key) {
-            if !origin.secure && bucket.slots.iter().any(|slot| slot.shields(new, now)) {
-                return Err(Rejection::ShadowsSecure);
-            }
-            if let Some(at) = bucket.slots.iter().position(same) {
-                let slot = &mut bucket.slots[at];
-                if new.expires > now && slot.expires > now {
-                    let action = if slot.data.flags == new.flags && slot.data.value() == new.value {
-                        StoreAction::Unchanged
-                    } else {
-                        self.bytes -= slot.data.text_len();
-                        slot.data = Arc::new(new.to_data(slot.data.created));
-                        self.bytes += slot.data.text_len();
-                        StoreAction::Updated
-                    };
-                    slot.expires = new.expires;
-                    slot.access.store(now << 1 | u64::from(slot.was_sent()), Ordering::Relaxed);
-                    let (cookie, order) = (slot.cookie(), slot.order);
-                    self.evict_total(order, now, limits);
-                    return Ok((action, Some(cookie)));
+        let mut tally = Tally::default();
+        let mut table = self.shard(hash).write();
+        let place = table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
+        let place = match place {
+            Entry::Vacant(_) if !lives => return Ok((StoreAction::Expired, None)),
+            Entry::Vacant(entry) => Entry::Vacant(entry),
+            Entry::Occupied(mut entry) => {
+                let bucket = entry.get_mut();
+                if !visit.origin.secure && bucket.slots().iter().any(|slot| slot.shields(new, now)) {
+                    return Err(Rejection::ShadowsSecure);
                 }
-                // A deletion; or the old one expired unseen, and what replaces it is a new cookie.
-                self.take(site.key, same);
+                if let Some(at) = bucket.position(same) {
+                    let slot = bucket.slot_mut(at);
+                    if lives && slot.expires() > now {
+                        let moved = slot.set_again(new.expires, now);
+                        let action = if slot.data.flags == new.flags && slot.data.value() == new.value {
+                            slot.source = source;
+                            StoreAction::Unchanged
+                        } else {
+                            tally.take(slot);
+                            slot.replace(new.to_data(slot.data.created), source);
+                            tally.add(slot);
+                            StoreAction::Updated
+                        };
+                        let cookie = slot.cookie();
+                        drop(table);
+                        if moved || action == StoreAction::Updated {
+                            self.settle(tally);
+                        }
+                        self.evict_total(cookie.order, now, limits);
+                        return Ok((action, Some(cookie)));
+                    }
+                    // A deletion; or the old one expired unseen, and what replaces it is a new cookie.
+                    bucket.remove(at, &mut tally);
+                    if bucket.is_empty() { Entry::Vacant(entry.remove().1) } else { Entry::Occupied(entry) }
+                } else {
+                    Entry::Occupied(entry)
+                }
             }
-        }
-        if new.expires <= now {
+        };
+        if !lives {
+            drop(table);
+            self.settle(tally);
             return Ok((StoreAction::Expired, None));
         }
-        self.last_created = self.last_created.max(now);
-        let data = Arc::new(new.to_data(self.last_created));
-        let cookie = Cookie { data, expires: new.expires, last_access: now };
-        if self.insert(site.key, &cookie, None, now, limits) {
-            Ok((StoreAction::Inserted, Some(cookie)))
-        } else {
-            Err(Rejection::NoRoom)
-        }
-    }
-
-    /// Puts a cookie in whatever its origin; one of the same identity makes room, and the older creation time stays.
-    pub(super) fn put(&mut self, site: Site<'_>, cookie: &Cookie, now: Millis, limits: &CookieLimits) {
-        let mut data = Arc::clone(&cookie.data);
-        if site.is_suffix && !data.flags.host_only {
-            data = Arc::new(data.as_host_only());
-        }
-        let old = self.take(site.key, |slot| slot.data.same_identity(&data));
-        let order = old.as_ref().map(|old| old.order);
-        if let Some(old) = old
-            && old.data.created < data.created
-        {
-            data = Arc::new(data.with_created(old.data.created));
-        }
-        if cookie.expires > now {
-            self.insert(site.key, &Cookie { data, ..*cookie }, order, now, limits);
-        }
-    }
-
-    /// Puts a cookie in its place among the others, the place of the one before it if it had one; `false` where the
-    /// limits leave no room for it.
-    fn insert(&mut self, key: &str, cookie: &Cookie, order: Option<u64>, now: Millis, limits: &CookieLimits) -> bool {
-        let data = Arc::clone(&cookie.data);
-        if data.text_len() > limits.bytes {
-            return false;
-        }
-        let order = order.unwrap_or(self.next);
-        self.next = self.next.max(order + 1);
-        self.len += 1;
-        self.bytes += data.text_len();
-        let slot = Slot { data, order, expires: cookie.expires, access: AtomicU64::new(cookie.last_access << 1) };
-        let bucket = match self.buckets.get_mut(key) {
-            Some(bucket) => bucket,
-            None => self.buckets.entry(key.into()).or_default(),
-        };
-        let at = bucket.slots.partition_point(|other| other.rank() < slot.rank());
-        bucket.slots.insert(at, slot);
-        let is_full = bucket.slots.len() > limits.per_domain;
-        if !is_full && self.len <= limits.total && self.bytes <= limits.bytes {
-            return true;
-        }
-        if is_full {
-            self.evict_domain(key, order, now, limits.per_domain);
+        let created = self.last_created.fetch_max(now, Relaxed).max(now);
+        let order = self.next.fetch_add(1, Relaxed);
+        let times = Times { expires: new.expires, updated: now, sent: 0 };
+        let slot = Slot::new(new.to_data(created), order, times, source);
+        let cookie = slot.cookie();
+        let fits = insert(place, visit.site, slot, limits, now, &mut tally);
+        drop(table);
+        self.settle(tally);
+        if !fits {
+            return Err(Rejection::NoRoom);
         }
         self.evict_total(order, now, limits);
-        self.buckets.get(key).is_some_and(|bucket| bucket.slots.iter().any(|slot| slot.order == order))
+        Ok((StoreAction::Inserted, Some(cookie)))
     }
 
-    /// A site over its share gives up its own: expired, then not `Secure`, then the least recently used. The newest goes
-    /// last among its equals, but before what is `Secure` if it is not.
-    fn evict_domain(&mut self, key: &str, newest: u64, now: Millis, most: usize) {
-        self.remove_expired_of(key, now);
-        while let Some(bucket) = self.buckets.get(key)
-            && bucket.slots.len() > most
-        {
-            let worth = |slot: &&Slot| (slot.data.flags.secure, slot.order == newest, slot.last_used());
-            let victim = bucket.slots.iter().min_by_key(worth).map(|slot| slot.order);
-            self.take(key, |slot| Some(slot.order) == victim);
+    /// Puts a cookie in whatever its origin. One of the same identity makes room: its creation time stays if it is the
+    /// older, and all of it stays if `unless_newer` and it was set later.
+    pub(super) fn put(&self, site: Site<'_>, cookie: &Cookie, now: Millis, limits: &CookieLimits, unless_newer: bool) {
+        let (mut data, key) = (cookie.data.clone(), site.key.as_bytes());
+        data.flags.host_only |= site.is_suffix;
+        let lives = cookie.times.expires > now;
+        if lives && data.text_len() > limits.bytes {
+            return;
+        }
+        let (hash, mut tally, mut order) = (self.hash(key), Tally::default(), None);
+        let mut table = self.shard(hash).write();
+        let place = table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
+        let place = match place {
+            Entry::Vacant(_) if !lives => return,
+            Entry::Vacant(entry) => Entry::Vacant(entry),
+            Entry::Occupied(mut entry) => {
+                let bucket = entry.get_mut();
+                if let Some(at) = bucket.position(|slot| slot.data.same_identity(&data)) {
+                    let old = &bucket.slots()[at];
+                    let newer = old.expires() > now && old.updated() > cookie.times.updated;
+                    if unless_newer && newer && old.data.created <= data.created {
+                        return;
+                    }
+                    let mut old = bucket.remove(at, &mut tally);
+                    order = Some(old.order);
+                    let created = data.created.min(old.data.created);
+                    if unless_newer && newer {
+                        old.data.created = created;
+                        bucket.insert(old);
+                        return;
+                    }
+                    data.created = created;
+                    if bucket.is_empty() { Entry::Vacant(entry.remove().1) } else { Entry::Occupied(entry) }
+                } else {
+                    Entry::Occupied(entry)
+                }
+            }
+        };
+        if !lives {
+            drop(table);
+            self.settle(tally);
+            return;
+        }
+        let order = order.unwrap_or_else(|| self.next.fetch_add(1, Relaxed));
+        insert(place, site, Slot::new(data, order, cookie.times, Source::default()), limits, now, &mut tally);
+        drop(table);
+        self.settle(tally);
+        self.evict_total(order, now, limits);
+    }
+
+    /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
+    pub(super) fn remove(&self, key: &str, domain: &str, path: &str, name: &[u8]) -> Option<Cookie> {
+        let (key, mut removed) = (key.as_bytes(), None);
+        self.change(self.hash(key), key, |bucket, tally| {
+            let at = |host_only| {
+                bucket.position(|slot| {
+                    let data = &slot.data;
+                    data.flags.host_only == host_only
+                        && data.name() == name
+                        && data.domain() == domain
+                        && data.path() == path
+                })
+            };
+            if let Some(at) = at(true).or_else(|| at(false)) {
+                removed = Some(bucket.remove(at, tally).cookie());
+            }
+        });
+        removed
+    }
+
+    pub(super) fn remove_domain(&self, key: &str, domain: &str) {
+        let key = key.as_bytes();
+        self.change(self.hash(key), key, |bucket, tally| bucket.retain(tally, |slot| slot.data.domain() != domain));
+    }
+
+    fn remove_expired_of(&self, hash: u64, key: &[u8], now: Millis) {
+        self.change(hash, key, |bucket, tally| bucket.retain(tally, |slot| slot.expires() > now));
+    }
+
+    pub(super) fn remove_expired(&self, now: Millis) -> usize {
+        self.retain(|slot| slot.expires() > now)
+    }
+
+    pub(super) fn remove_session(&self) -> usize {
+        self.retain(|slot| !is_session(slot))
+    }
+
+    pub(super) fn clear(&self) {
+        self.retain(|_| false);
+    }
+
+    fn change(&self, hash: u64, key: &[u8], change: impl FnOnce(&mut Bucket, &mut Tally)) {
+        let mut tally = Tally::default();
+        let mut table = self.shard(hash).write();
+        if let Ok(mut entry) = table.find_entry(hash, |bucket| bucket.key() == key) {
+            change(entry.get_mut(), &mut tally);
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+        drop(table);
+        if tally.len != 0 {
+            self.settle(tally);
         }
     }
 
-    /// The jar over its total gives up the expired, then what was never sent (a flood), then the least recently used. A
-    /// sixteenth goes at once, so that a flood does not pay for a search per cookie.
-    fn evict_total(&mut self, newest: u64, now: Millis, limits: &CookieLimits) {
-        if self.len <= limits.total && self.bytes <= limits.bytes {
+    /// All at once, as of one moment.
+    fn retain(&self, keep: impl Fn(&Slot) -> bool) -> usize {
+        let mut tally = Tally::default();
+        let mut tables: Vec<_> = self.shards.iter().map(Shard::write).collect();
+        for table in &mut tables {
+            table.retain(|bucket| {
+                bucket.retain(&mut tally, &keep);
+                !bucket.is_empty()
+            });
+            // What a flood has filled is given back.
+            let room = table.len() * 2;
+            if room < table.capacity() / 2 {
+                table.shrink_to(room, |bucket| self.hash(bucket.key()));
+            }
+        }
+        if tally.len != 0 {
+            self.settle(tally);
+        }
+        tally.len.unsigned_abs()
+    }
+
+    /// Counts a change.
+    fn settle(&self, tally: Tally) {
+        self.len.fetch_add(tally.len.cast_unsigned(), Relaxed);
+        self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
+        self.changes.fetch_add(1, Relaxed);
+    }
+
+    fn is_over(&self, limits: &CookieLimits) -> bool {
+        self.len.load(Relaxed) > limits.total || self.bytes.load(Relaxed) > limits.bytes
+    }
+
+    /// The jar over its total gives up the expired, then the least recently used, of which first what was never sent.
+    ///
+    /// The older half is spared, so that no flood of newcomers reaches what was there before it, sent or not; of the
+    /// newer half the newest goes last. A sixteenth goes at once: a flood does not pay for a search per cookie.
+    fn evict_total(&self, newest: u64, now: Millis, limits: &CookieLimits) {
+        if !self.is_over(limits) {
             return;
         }
         self.remove_expired(now);
-        if self.len <= limits.total && self.bytes <= limits.bytes {
+        if !self.is_over(limits) {
             return;
         }
+        let mut candidates: Vec<(u64, usize, bool, (Millis, u64))> = Vec::with_capacity(self.len());
+        let (mut len, mut bytes) = (0, 0);
+        for shard in &self.shards {
+            for slot in shard.read().iter().flat_map(Bucket::slots) {
+                len += 1;
+                bytes += slot.data.text_len();
+                if slot.order != newest {
+                    candidates.push((slot.order, slot.data.text_len(), slot.was_sent(), slot.last_used()));
+                }
+            }
+        }
+        candidates.sort_unstable_by_key(|(order, ..)| *order);
+        let (mut older, mut text) = (0, 0);
+        for (_, length, ..) in &candidates {
+            text += length;
+            if older >= limits.total / 2 || text > limits.bytes / 2 {
+                break;
+            }
+            older += 1;
+        }
+        let (spared, newer) = candidates.split_at_mut(older);
+        let worth = |(_, _, was_sent, last_used): &(u64, usize, bool, (Millis, u64))| (*was_sent, *last_used);
+        spared.sort_unstable_by_key(worth);
+        newer.sort_unstable_by_key(worth);
         let (most, room) = (limits.total - limits.total / 16, limits.bytes - limits.bytes / 16);
-        let mut slots: Vec<_> = self.buckets.values().flat_map(|bucket| &bucket.slots).collect();
-        slots.sort_unstable_by_key(|slot| (slot.order == newest, slot.was_sent(), slot.last_used()));
-        let (mut len, mut bytes) = (self.len, self.bytes);
-        let mut doomed = std::collections::HashSet::new();
-        for slot in slots {
+        let mut doomed = HashSet::new();
+        for (order, length, ..) in newer.iter().chain(spared.iter()) {
             if len <= most && bytes <= room {
                 break;
             }
             len -= 1;
-            bytes -= slot.data.text_len();
-            doomed.insert(slot.order);
+            bytes -= length;
+            doomed.insert(*order);
         }
         self.retain(|slot| !doomed.contains(&slot.order));
     }
+}
 
-    pub(super) fn remove_expired(&mut self, now: Millis) -> usize {
-        self.retain(|slot| slot.expires > now)
-    }
-
-    pub(super) fn remove_session(&mut self) -> usize {
-        self.retain(|slot| slot.expires != NEVER)
-    }
-
-    pub(super) fn remove_domain(&mut self, domain: &str) {
-        self.retain(|slot| slot.data.domain() != domain);
-    }
-
-    pub(super) fn remove_expired_of(&mut self, key: &str, now: Millis) {
-        let Some(bucket) = self.buckets.get_mut(key) else { return };
-        let (len, bytes) = (&mut self.len, &mut self.bytes);
-        bucket.slots.retain(|slot| {
-            let live = slot.expires > now;
-            if !live {
-                *len -= 1;
-                *bytes -= slot.data.text_len();
+/// Puts a new cookie in its place; `false` where its site has no room for it.
+fn insert(
+    place: Entry<'_, Bucket>,
+    site: Site<'_>,
+    slot: Slot,
+    limits: &CookieLimits,
+    now: Millis,
+    tally: &mut Tally,
+) -> bool {
+    let order = slot.order;
+    match place {
+        _ if limits.per_domain == 0 || limits.total == 0 => false,
+        Entry::Vacant(entry) => {
+            tally.add(&slot);
+            entry.insert(Bucket::new(site, slot));
+            true
+        }
+        Entry::Occupied(mut entry) => {
+            let bucket = entry.get_mut();
+            tally.add(&slot);
+            bucket.insert(slot);
+            if bucket.slots().len() <= limits.per_domain {
+                return true;
             }
-            live
-        });
-        if bucket.slots.is_empty() {
-            self.buckets.remove(key);
+            bucket.evict(limits.per_domain, order, now, tally);
+            bucket.slots().iter().any(|slot| slot.order == order)
         }
-    }
-
-    /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
-    pub(super) fn remove(&mut self, key: &str, domain: &str, path: &str, name: &[u8]) -> Option<Cookie> {
-        let matches = |slot: &Slot, host_only| {
-            let data = &slot.data;
-            data.flags.host_only == host_only && data.name() == name && data.domain() == domain && data.path() == path
-        };
-        let host_only = self.take(key, |slot| matches(slot, true));
-        host_only.or_else(|| self.take(key, |slot| matches(slot, false))).map(|slot| slot.cookie())
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.retain(|_| false);
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Every live cookie, oldest first; whether expired cookies wait to be removed.
-    pub(super) fn snapshot(&self, now: Millis) -> (Vec<Cookie>, bool) {
-        let mut slots: Vec<_> = self.slots().filter(|slot| slot.expires > now).collect();
-        slots.sort_unstable_by_key(|slot| (slot.data.created, slot.order));
-        let stale = slots.len() < self.len;
-        (slots.into_iter().map(Slot::cookie).collect(), stale)
-    }
-
-    fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.buckets.values().flat_map(|bucket| &bucket.slots)
-    }
-
-    /// Takes out the first cookie of that site that is wanted.
-    fn take(&mut self, key: &str, wanted: impl Fn(&Slot) -> bool) -> Option<Slot> {
-        let bucket = self.buckets.get_mut(key)?;
-        let at = bucket.slots.iter().position(wanted)?;
-        let slot = bucket.slots.remove(at);
-        if bucket.slots.is_empty() {
-            self.buckets.remove(key);
-        }
-        self.len -= 1;
-        self.bytes -= slot.data.text_len();
-        Some(slot)
-    }
-
-    fn retain(&mut self, keep: impl Fn(&Slot) -> bool) -> usize {
-        let before = self.len;
-        let (mut len, mut bytes) = (0, 0);
-        self.buckets.retain(|_, bucket| {
-            bucket.slots.retain(&keep);
-            len += bucket.slots.len();
-            bytes += bucket.slots.iter().map(|slot| slot.data.text_len()).sum::<usize>();
-            !bucket.slots.is_empty()
-        });
-        (self.len, self.bytes) = (len, bytes);
-        before - len
     }
 }
 
-impl Slot {
-    /// Leave secure cookies alone (RFC 6265bis section 5.7, step 12): whether this one forbids a non-secure origin `new`.
-    fn shields(&self, new: &Admitted<'_>, now: Millis) -> bool {
-        let old = &self.data;
-        old.flags.secure
-            && self.expires > now
-            && old.name() == new.name
-            && (domain_match(&new.domain, old.domain()) || domain_match(old.domain(), &new.domain))
-            && path_match(&new.path, old.path())
-    }
-}
-
-fn push(header: &mut Vec<u8>, slot: &Slot, now: Millis) {
+fn push(header: &mut Vec<u8>, data: &Data) {
     if !header.is_empty() {
         header.extend_from_slice(b"; ");
     }
-    header.extend_from_slice(slot.data.pair());
-    slot.access.store(now << 1 | 1, Ordering::Relaxed);
+    header.extend_from_slice(data.pair());
+}
+
+/// What the registrable domain of a host may be, most likely first, without a look at the public suffixes.
+fn guesses(host: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_name = host.last().is_some_and(u8::is_ascii_alphabetic);
+    let mut dots = host.iter().enumerate().rev().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
+    // The last dot parts a name from its top level domain: what follows it alone is no registrable domain.
+    let last = dots.next().filter(|_| is_name);
+    let parents = dots.take(if last.is_some() { 2 } else { 0 }).map(|at| &host[at + 1..]);
+    parents.chain(std::iter::once(host))
 }

@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::cookie::{Cookie, Millis};
+use super::{cookie::Cookie, data::Millis};
 
 /// A file format for cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use std::{
     borrow::Cow,
     io::{self, BufWriter, Write},
     net::Ipv6Addr,
-    sync::Arc,
 };
 
 use super::{
     super::{
-        cookie::{Cookie, Data, Flags, Millis, NEVER, check_pair},
+        cookie::{Cookie, Times, check_pair},
+        data::{Data, Flags, Millis, NEVER},
         origin::{canonical, stands_alone},
         parse::{MAX_ATTRIBUTE, is_control},
     },
@@ -73,9 +73,9 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Option<Cookie>, &
         same_site: None,
     };
     Ok(Some(Cookie {
-        data: Arc::new(Data::new(name, value, &domain, path, flags, now)),
-        expires: expiry(expires)?,
-        last_access: now,
+        data: Data::new(name, value, &domain, path, flags, now),
+        times: Times { expires: expiry(expires)?, updated: now, sent: 0 },
+        order: 0,
     }))
 }
 
@@ -138,7 +138,7 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
         let secure = if data.flags.secure { "TRUE" } else { "FALSE" };
         // curl's 0 for a session cookie; Python wants an empty field there, which curl's older releases misread. A second
         // begun counts whole, so that no cookie that lives on is written as gone.
-        let expires = if cookie.expires == NEVER { 0 } else { cookie.expires.div_ceil(1000).max(1) };
+        let expires = if cookie.times.expires == NEVER { 0 } else { cookie.times.expires.div_ceil(1000).max(1) };
         let domain = data.domain().trim_matches(['[', ']']);
         write!(sink, "{dot}{domain}\t{subdomains}\t{}\t{secure}\t{expires}\t", data.path())?;
         sink.write_all(data.name())?;

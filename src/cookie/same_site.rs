@@ -1,0 +1,152 @@
+//! `SameSite`: on whose behalf a request is made, and which cookies go along (RFC 6265bis sections 5.2, 5.7, 5.8.3).
+
+use http::{Method, Uri};
+
+use super::{cookie::SameSite, origin::Origin, suffix::PublicSuffixes};
+
+/// Request extension: the site on whose behalf a request is made, so that `SameSite` counts.
+///
+/// A program has no address bar, so without this extension every request is same-site: all cookies are sent. With it a
+/// request to another site carries no `Strict` cookies, and `Lax` ones (also those that say nothing) only if it is a
+/// [top-level navigation](Self::top_level_navigation) by a safe method; nor does its response store cookies other than
+/// `SameSite=None`, unless it is such a navigation. Sites are compared with their schemes.
+///
+/// Redirect layers drop extensions where they leave an origin: put it on again inside of them.
+///
+/// Source: RFC 6265bis sections 5.2, 5.7 and 5.8.3; its "site for cookies".
+///
+/// ```
+/// use tower_outbound::cookie::SiteForCookies;
+///
+/// let page = "https://shop.example/basket".parse()?;
+/// let request = http::Request::get("https://tracker.example/pixel")
+///     .extension(SiteForCookies::new(&page))
+///     .body(())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteForCookies {
+    /// `None`: the same as no other.
+    host: Option<Box<str>>,
+    secure: bool,
+    top_level: bool,
+}
+
+impl SiteForCookies {
+    /// The site that `page` belongs to. A URI without a host is the same site as no other.
+    #[must_use]
+    pub fn new(page: &Uri) -> Self {
+        match Origin::of(page) {
+            Some(origin) => Self { secure: origin.secure, host: Some(origin.host.into()), top_level: false },
+            None => Self::opaque(),
+        }
+    }
+
+    /// The same site as no other, as the origin of a sandboxed page: the request is cross-site wherever it goes.
+    #[must_use]
+    pub const fn opaque() -> Self {
+        Self { host: None, secure: false, top_level: false }
+    }
+
+    /// Whether the request stands for a person who follows a link, so that `Lax` cookies go along. Default: false.
+    #[must_use]
+    pub const fn top_level_navigation(mut self, top_level: bool) -> Self {
+        self.top_level = top_level;
+        self
+    }
+
+    pub(super) fn reach(&self, origin: &Origin<'_>, method: &Method, suffixes: &PublicSuffixes) -> Reach {
+        let key = |host| suffixes.site(host).key;
+        let same = self.host.as_deref().is_some_and(|host| key(host) == key(&origin.host));
+        match (same && self.secure == origin.secure, self.top_level) {
+            (true, _) => Reach::SameSite,
+            (false, true) if method.is_safe() => Reach::SafeNavigation,
+            (false, true) => Reach::UnsafeNavigation,
+            (false, false) => Reach::CrossSite,
+        }
+    }
+}
+
+/// How a request stands to the site on whose behalf it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    SameSite,
+    SafeNavigation,
+    UnsafeNavigation,
+    CrossSite,
+}
+
+impl Reach {
+    pub(super) fn sends(self, cookie: Option<SameSite>) -> bool {
+        match (self, cookie) {
+            (Self::SameSite, _) | (_, Some(SameSite::None)) => true,
+            (Self::SafeNavigation, cookie) => cookie != Some(SameSite::Strict),
+            (Self::UnsafeNavigation | Self::CrossSite, _) => false,
+        }
+    }
+
+    pub(super) fn stores(self, cookie: Option<SameSite>) -> bool {
+        self != Self::CrossSite || cookie == Some(SameSite::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_is_a_registrable_domain_and_a_scheme() {
+        use Reach::*;
+        let rows = [
+            ("https://shop.example/", "https://cdn.shop.example/", SameSite),
+            ("https://shop.example/", "https://shop.example:8443/", SameSite),
+            ("https://shop.example/", "wss://shop.example/", SameSite),
+            ("https://shop.example/", "http://shop.example/", CrossSite),
+            ("http://shop.example/", "https://shop.example/", CrossSite),
+            ("https://shop.example/", "https://evil.example/", CrossSite),
+            ("https://a.github.io/", "https://b.github.io/", CrossSite),
+            ("https://10.0.0.1/", "https://10.0.0.2/", CrossSite),
+            ("/relative", "https://shop.example/", CrossSite),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(page, to, want)| {
+                let (page, to) = (page.parse().unwrap(), to.parse().unwrap());
+                let origin = Origin::of(&to).unwrap();
+                (SiteForCookies::new(&page).reach(&origin, &Method::GET, &PublicSuffixes::Embedded), page, to, want)
+            })
+            .filter(|(got, .., want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn strict_stays_at_home_and_lax_goes_with_a_person() {
+        use SameSite::{Lax, None as Anywhere, Strict};
+        let page = SiteForCookies::new(&"https://page.example/".parse().unwrap());
+        let to = "https://other.example/".parse().unwrap();
+        let origin = Origin::of(&to).unwrap();
+        // Sent by GET, sent by POST, stored.
+        let rows = [
+            (false, Some(Strict), [false, false, false]),
+            (false, Some(Lax), [false, false, false]),
+            (false, None, [false, false, false]),
+            (false, Some(Anywhere), [true, true, true]),
+            (true, Some(Strict), [false, false, true]),
+            (true, Some(Lax), [true, false, true]),
+            (true, None, [true, false, true]),
+            (true, Some(Anywhere), [true, true, true]),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(top_level, cookie, want)| {
+                let page = page.clone().top_level_navigation(*top_level);
+                let reach = |method| page.reach(&origin, &method, &PublicSuffixes::Embedded);
+                let (get, post) = (reach(Method::GET), reach(Method::POST));
+                ([get.sends(*cookie), post.sends(*cookie), post.stores(*cookie)], top_level, cookie, want)
+            })
+            .filter(|(got, .., want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
