@@ -2,26 +2,36 @@
 
 use std::{
     cmp::Reverse,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
+
+use http::HeaderValue;
 
 use super::{
     cookie::{Cookie, Times},
-    data::{Data, Millis, NEVER},
+    data::{Data, Flags, Millis, NEVER},
     origin::{Origin, domain_match, path_match},
     rules::Admitted,
     same_site::Reach,
-    suffix::Site,
+    suffix::{PublicSuffixes, Site},
 };
 
 /// A request or a response, as far as cookies go by it.
 #[derive(Clone, Copy)]
 pub(super) struct Visit<'a> {
     pub(super) origin: &'a Origin<'a>,
-    /// That of the origin's host.
-    pub(super) site: Site<'a>,
+    pub(super) suffixes: &'a PublicSuffixes,
     pub(super) reach: Reach,
     pub(super) now: Millis,
+}
+
+impl<'a> Visit<'a> {
+    pub(super) fn site(&self) -> Site<'a> {
+        self.suffixes.site(&self.origin.host)
+    }
 }
 
 /// A stored cookie. What a look-up or an unchanged `Set-Cookie` moves is atomic, so that both share the read lock.
@@ -39,10 +49,12 @@ pub(super) struct Slot {
 /// The `Set-Cookie` line that a cookie came by, so that the same line again need not be judged again.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Source {
-    /// A keyed hash of line and origin; 0 where the same line could mean something else the next time.
+    /// A keyed hash of the line; 0 where the same line could mean something else the next time.
     pub(super) fingerprint: u64,
     /// Seconds; 0 where the line has no positive `Max-Age`.
     pub(super) max_age: u32,
+    /// Whether the request's path gave the cookie its own.
+    pub(super) has_default_path: bool,
 }
 
 impl Slot {
@@ -89,29 +101,22 @@ impl Slot {
         self.expires.swap(expires, Relaxed) != expires
     }
 
-    /// The cookie takes another's data, which has its creation time: its place among its equals stays.
-    pub(super) fn replace(&mut self, data: Data, source: Source) {
-        self.data = data;
-        self.source = source;
+    fn is_in_scope(&self, visit: &Visit<'_>) -> bool {
+        self.covers(visit.origin.host.as_bytes()) && path_match(visit.origin.path.as_bytes(), self.data.path_bytes())
     }
 
-    /// RFC 6265bis section 5.8.3.
-    pub(super) fn matches(&self, visit: &Visit<'_>) -> bool {
-        let Data { flags, .. } = self.data;
-        (!flags.secure || visit.origin.secure)
-            && self.covers(visit)
-            && path_match(visit.origin.path.as_bytes(), self.data.path_bytes())
-            && visit.reach.sends(flags.same_site)
+    fn is_allowed(&self, visit: &Visit<'_>) -> bool {
+        let Flags { secure, same_site, .. } = self.data.flags;
+        (!secure || visit.origin.secure) && visit.reach.sends(same_site)
     }
 
-    /// A suffix gets nothing but its own host-only cookies.
-    fn covers(&self, visit: &Visit<'_>) -> bool {
-        let (host, domain) = (visit.origin.host.as_bytes(), self.data.domain_bytes());
-        let shared = !self.data.flags.host_only && !visit.site.is_suffix;
+    /// The host lies in the bucket's registrable domain; where that is a suffix, every cookie in it is the host's own.
+    pub(super) fn covers(&self, host: &[u8]) -> bool {
+        let domain = self.data.domain_bytes();
         if host.len() == domain.len() {
-            (self.data.flags.host_only || shared) && host == domain
+            host == domain
         } else {
-            shared && host.strip_suffix(domain).is_some_and(|rest| rest.ends_with(b"."))
+            !self.data.flags.host_only && host.strip_suffix(domain).is_some_and(|rest| rest.ends_with(b"."))
         }
     }
 
@@ -136,6 +141,22 @@ pub(super) struct Bucket {
     slots: Vec<Slot>,
     /// How much of a cookie's domain is the registrable domain.
     key: u16,
+    /// Every cookie is known to go to the same hosts and paths, as they do where a server has one host name.
+    is_uniform: bool,
+    /// The header of a request that all of them go along with, kept from the last one. Boxed, since most sites that a
+    /// jar knows are not asked again.
+    line: OnceLock<Box<HeaderValue>>,
+}
+
+/// What of a bucket goes along with a request.
+pub(super) struct Survey {
+    pub(super) count: usize,
+    /// Of the pairs, each behind its separator.
+    pub(super) length: usize,
+    /// All of it.
+    pub(super) is_all: bool,
+    /// Some have expired.
+    pub(super) is_stale: bool,
 }
 
 /// How many cookies and bytes of text a change has added, or taken out.
@@ -159,9 +180,12 @@ impl Tally {
 
 impl Bucket {
     pub(super) fn new(site: Site<'_>, slot: Slot) -> Self {
-        let mut slots = Vec::with_capacity(1);
-        slots.push(slot);
-        Self { slots, key: u16::try_from(site.key.len()).unwrap_or(u16::MAX) }
+        Self {
+            slots: vec![slot],
+            key: u16::try_from(site.key.len()).unwrap_or(u16::MAX),
+            is_uniform: true,
+            line: OnceLock::new(),
+        }
     }
 
     pub(super) fn key(&self) -> &[u8] {
@@ -171,6 +195,65 @@ impl Bucket {
 
     pub(super) fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// The cookies that a request may carry, some of which may have expired.
+    fn allowed<'a>(&'a self, visit: &'a Visit<'_>) -> impl Iterator<Item = &'a Slot> {
+        // One look at the first tells for all.
+        let (one, each) = (self.is_uniform, !self.is_uniform);
+        let slots = if one && !self.slots.first().is_some_and(|slot| slot.is_in_scope(visit)) {
+            &[][..]
+        } else {
+            &self.slots[..]
+        };
+        slots.iter().filter(move |slot| slot.is_allowed(visit) && (!each || slot.is_in_scope(visit)))
+    }
+
+    /// The live cookies that go along with a request (RFC 6265bis section 5.8.3).
+    pub(super) fn matching<'a>(&'a self, visit: &'a Visit<'_>) -> impl Iterator<Item = &'a Slot> {
+        self.allowed(visit).filter(|slot| slot.expires() > visit.now)
+    }
+
+    pub(super) fn survey(&self, visit: &Visit<'_>) -> Survey {
+        let (mut count, mut length, mut is_stale) = (0, 0, false);
+        for slot in self.allowed(visit) {
+            if slot.expires() > visit.now {
+                count += 1;
+                length += slot.data.separated_pair().len();
+            } else {
+                is_stale = true;
+            }
+        }
+        Survey { count, length, is_all: count == self.slots.len(), is_stale }
+    }
+
+    pub(super) fn line(&self) -> Option<&HeaderValue> {
+        self.line.get().map(Box::as_ref)
+    }
+
+    /// Keeps a header that all cookies go into; says whether it was the first.
+    pub(super) fn keep_line(&self, line: &HeaderValue) -> bool {
+        let mut is_first = false;
+        self.line.get_or_init(|| {
+            is_first = true;
+            Box::new(line.clone())
+        });
+        is_first
+    }
+
+    pub(super) fn drop_line(&mut self, tally: &mut Tally) {
+        if let Some(line) = self.line.take() {
+            tally.bytes -= line.len().cast_signed();
+        }
+    }
+
+    pub(super) fn replace(&mut self, at: usize, data: Data, source: Source, tally: &mut Tally) {
+        self.drop_line(tally);
+        let slot = &mut self.slots[at];
+        tally.take(slot);
+        slot.data = data;
+        slot.source = source;
+        tally.add(slot);
     }
 
     pub(super) fn slot_mut(&mut self, at: usize) -> &mut Slot {
@@ -185,23 +268,28 @@ impl Bucket {
         self.slots.iter().position(wanted)
     }
 
-    pub(super) fn insert(&mut self, slot: Slot) {
+    pub(super) fn insert(&mut self, slot: Slot, tally: &mut Tally) {
+        self.drop_line(tally);
+        tally.add(&slot);
         // Most sites have few cookies: doubling would leave half of the memory unused.
         if self.slots.len() == self.slots.capacity() {
             self.slots.reserve_exact(self.slots.len() / 2 + 1);
         }
+        self.is_uniform &= self.slots.first().is_none_or(|first| first.data.same_scope(&slot.data));
         let rank_of = |slot: &Slot| rank(&slot.data, slot.order);
         let at = self.slots.partition_point(|other| rank_of(other) < rank_of(&slot));
         self.slots.insert(at, slot);
     }
 
     pub(super) fn remove(&mut self, at: usize, tally: &mut Tally) -> Slot {
+        self.drop_line(tally);
         let slot = self.slots.remove(at);
         tally.take(&slot);
         slot
     }
 
     pub(super) fn retain(&mut self, tally: &mut Tally, keep: impl Fn(&Slot) -> bool) {
+        let before = self.slots.len();
         self.slots.retain(|slot| {
             let kept = keep(slot);
             if !kept {
@@ -209,6 +297,9 @@ impl Bucket {
             }
             kept
         });
+        if self.slots.len() < before {
+            self.drop_line(tally);
+        }
     }
 
     /// A site over its share gives up its own: expired, then not `Secure`, then the least recently used. The newest goes

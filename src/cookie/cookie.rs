@@ -15,7 +15,9 @@ use super::{
 
 pub(super) fn to_millis(time: SystemTime) -> Millis {
     // NEVER is taken, and no calendar reaches it.
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(NEVER).min(NEVER - 1))
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        since.as_secs().saturating_mul(1000).saturating_add(since.subsec_millis().into()).min(NEVER - 1)
+    })
 }
 
 pub(super) fn to_time(millis: Millis) -> SystemTime {

@@ -12,8 +12,9 @@ pub(super) const NEVER: Millis = Millis::MAX;
 /// Name, value, domain, path and flags. A clone shares the text.
 #[derive(Clone)]
 pub(super) struct Data {
-    /// `name=value` (a nameless cookie's bare value), then domain, then path.
+    /// `; name=value` (or `; value` of a nameless cookie), then domain, then path.
     text: Arc<[u8]>,
+    /// Where each of them ends.
     name: u16,
     pair: u16,
     domain: u16,
@@ -30,45 +31,54 @@ pub(super) struct Flags {
     pub(super) same_site: Option<SameSite>,
 }
 
+/// What parts the pairs of a `Cookie` header; each text begins with it, so that a header is joined of whole pieces.
+pub(super) const SEPARATOR: &[u8] = b"; ";
+
 impl Data {
     /// The parts must fit: `rules` bounds name, value and path, DNS the domain.
     pub(super) fn new(name: &[u8], value: &[u8], domain: &str, path: &str, flags: Flags, created: Millis) -> Self {
         let equals: &[u8] = if name.is_empty() { b"" } else { b"=" };
-        let pair = name.len() + equals.len() + value.len();
+        let parts = [SEPARATOR, name, equals, value, domain.as_bytes(), path.as_bytes()];
         // One allocation: it is made at its full length, then filled.
-        let mut text: Arc<[u8]> = std::iter::repeat_n(0, pair + domain.len() + path.len()).collect();
-        if let Some(text) = Arc::get_mut(&mut text) {
-            let mut rest = text;
-            for part in [name, equals, value, domain.as_bytes(), path.as_bytes()] {
+        let mut text: Arc<[u8]> = std::iter::repeat_n(0, parts.iter().map(|part| part.len()).sum()).collect();
+        if let Some(mut rest) = Arc::get_mut(&mut text) {
+            for part in parts {
                 let (here, after) = rest.split_at_mut(part.len());
                 here.copy_from_slice(part);
                 rest = after;
             }
         }
-        let short = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
-        Self { text, name: short(name.len()), pair: short(pair), domain: short(domain.len()), flags, created }
+        let name = SEPARATOR.len() + name.len();
+        let pair = name + equals.len() + value.len();
+        let short = |end: usize| u16::try_from(end).unwrap_or(u16::MAX);
+        Self { text, name: short(name), pair: short(pair), domain: short(pair + domain.len()), flags, created }
     }
 
     pub(super) fn name(&self) -> &[u8] {
-        &self.text[..usize::from(self.name)]
+        &self.text[SEPARATOR.len()..usize::from(self.name)]
     }
 
     /// As it stands in a `Cookie` header.
     pub(super) fn pair(&self) -> &[u8] {
+        &self.text[SEPARATOR.len()..usize::from(self.pair)]
+    }
+
+    /// As it stands there behind another.
+    pub(super) fn separated_pair(&self) -> &[u8] {
         &self.text[..usize::from(self.pair)]
     }
 
     pub(super) fn value(&self) -> &[u8] {
-        let start = usize::from(self.name) + usize::from(self.name > 0);
-        &self.text[start..usize::from(self.pair)]
+        let name = usize::from(self.name);
+        &self.text[name + usize::from(name > SEPARATOR.len())..usize::from(self.pair)]
     }
 
     pub(super) fn domain_bytes(&self) -> &[u8] {
-        &self.text[usize::from(self.pair)..][..usize::from(self.domain)]
+        &self.text[usize::from(self.pair)..usize::from(self.domain)]
     }
 
     pub(super) fn path_bytes(&self) -> &[u8] {
-        &self.text[usize::from(self.pair) + usize::from(self.domain)..]
+        &self.text[usize::from(self.domain)..]
     }
 
     pub(super) fn domain(&self) -> &str {
@@ -90,9 +100,13 @@ impl Data {
 
     /// Name, domain, host-only flag and path (the identity of a cookie, RFC 6265bis section 5.7, step 23).
     pub(super) fn same_identity(&self, other: &Self) -> bool {
+        self.same_scope(other) && self.name() == other.name()
+    }
+
+    /// Whether both go to the same hosts and paths.
+    pub(super) fn same_scope(&self, other: &Self) -> bool {
         self.flags.host_only == other.flags.host_only
-            && self.name() == other.name()
-            && self.domain == other.domain
-            && self.text[usize::from(self.pair)..] == other.text[usize::from(other.pair)..]
+            && self.domain_bytes() == other.domain_bytes()
+            && self.path_bytes() == other.path_bytes()
     }
 }

@@ -80,10 +80,9 @@ impl CookieJar {
     /// The [`Rejection`] says which rule the cookie breaks; the jar is as it was.
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
         let (line, now) = (set_cookie.as_ref(), self.now());
-        let fingerprint = self.shared.store.fingerprint(uri, line);
-        if self.shared.rules.policy.is_none()
-            && self.shared.store.set_again(uri, fingerprint, line, now, |_| ()).is_some()
-        {
+        let Rules { suffixes, policy, .. } = &self.shared.rules;
+        let fingerprint = self.shared.store.fingerprint(line);
+        if policy.is_none() && self.shared.store.set_again(uri, suffixes, fingerprint, line, now, |_| ()).is_some() {
             return Ok(StoreAction::Unchanged);
         }
         let context = CookieContext::new(uri, &Method::GET);
@@ -104,15 +103,16 @@ impl CookieJar {
         }
         let (origin, now) = (Origin::of(context.uri()), self.now());
         let visit = origin.as_ref().map(|origin| self.visit(context, origin, now));
-        let Rules { limits, policy, .. } = &self.shared.rules;
+        let Rules { suffixes, limits, policy, .. } = &self.shared.rules;
         for line in headers.get_all(SET_COOKIE) {
             let line = line.as_bytes();
             let outcome = match &visit {
                 None => Err(Rejection::NoHost),
                 Some(_) if cookies.accepted().len() >= limits.per_response => Err(Rejection::TooMany),
                 Some(visit) => {
-                    let fingerprint = self.shared.store.fingerprint(context.uri(), line);
-                    let again = || self.shared.store.set_again(context.uri(), fingerprint, line, now, Slot::cookie);
+                    let (store, uri) = (&self.shared.store, context.uri());
+                    let fingerprint = store.fingerprint(line);
+                    let again = || store.set_again(uri, suffixes, fingerprint, line, now, Slot::cookie);
                     match (policy.is_none() && visit.reach == Reach::SameSite).then(again).flatten() {
                         Some(cookie) => Ok((StoreAction::Unchanged, Some(cookie))),
                         None => self.store_line(context, visit, line, fingerprint),
@@ -145,10 +145,10 @@ impl CookieJar {
         self.shared.store.set(visit, &new, fingerprint, limits)
     }
 
-    fn visit<'a>(&self, context: &CookieContext<'_>, origin: &'a Origin<'a>, now: Millis) -> Visit<'a> {
+    fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>, now: Millis) -> Visit<'a> {
         let suffixes = &self.shared.rules.suffixes;
         let reach = context.site().map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-        Visit { site: suffixes.site(&origin.host), origin, reach, now }
+        Visit { origin, suffixes, reach, now }
     }
 
     /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked
@@ -170,10 +170,7 @@ impl CookieJar {
             }
             None => None,
         };
-        let header = self.shared.store.header(&visit, limits, context.reserved(), may_send)?;
-        let mut header = HeaderValue::try_from(header).ok()?;
-        header.set_sensitive(true);
-        Some(header)
+        self.shared.store.header(&visit, limits, context.reserved(), may_send)
     }
 
     /// The cookies that a GET request to `uri` would carry, in the order of the header; the limits of a header and the

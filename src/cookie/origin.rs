@@ -18,16 +18,24 @@ pub(super) struct Origin<'a> {
     pub(super) secure: bool,
     /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
     pub(super) rooted: bool,
+    /// Where in the host its registrable domain may begin, most likely first; no more than a guess.
+    pub(super) guesses: [usize; 2],
 }
 
 impl<'a> Origin<'a> {
     /// `None` for a URI without a host or without a scheme: no cookies in or out.
     pub(super) fn of(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
-        let spelt = uri.host()?;
-        let host = canonical(spelt)?;
-        let secure = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") || is_loopback(&host);
-        Some(Self { host, path: uri.path(), secure, rooted: spelt.ends_with('.') })
+        let authority = uri.authority()?.as_str();
+        let (host, rooted, guesses) = match Dots::of_plain_host(authority.as_bytes()) {
+            Some(dots) => (Cow::Borrowed(authority), false, dots.guesses()),
+            None => {
+                let spelt = host(authority);
+                (canonical(spelt)?, spelt.ends_with('.'), [0; 2])
+            }
+        };
+        let secure = scheme == "https" || scheme.eq_ignore_ascii_case("wss") || is_loopback(&host);
+        Some(Self { host, path: uri.path(), secure, rooted, guesses })
     }
 
     pub(super) fn default_path(&self) -> &'a str {
@@ -37,10 +45,71 @@ impl<'a> Origin<'a> {
 
 /// RFC 6265bis section 5.1.4: up to, but without, the last slash.
 pub(super) fn default_path(path: &str) -> &str {
-    match path.rfind('/') {
+    match path.bytes().rposition(|byte| byte == b'/') {
         Some(end) if end > 0 && path.starts_with('/') => &path[..end],
         _ => "/",
     }
+}
+
+/// Where the dots are in an authority that is a canonical host and no more, as nearly all are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dots(u64);
+
+impl Dots {
+    /// `None` for userinfo, a port, an address in brackets, capitals, an empty label, and more than 63 bytes: what needs
+    /// a closer look.
+    pub(super) fn of_plain_host(authority: &[u8]) -> Option<Self> {
+        // Eight bytes at a time, by the high bit of each: no byte of ASCII has one.
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        const fn each(byte: u8) -> u64 {
+            0x0101_0101_0101_0101 * byte as u64
+        }
+        const fn differs(word: u64, byte: u8) -> u64 {
+            (word ^ each(byte)).wrapping_add(!HIGH)
+        }
+        // From `@` to `[` there are these two and the capitals between them.
+        const fn is_plain(word: u64) -> u64 {
+            let odd = word.wrapping_add(each(0x80 - b'@')) & !word.wrapping_add(each(0x80 - b'[' - 1));
+            differs(word, b':') & !odd & !word
+        }
+        // A bit for each byte.
+        const fn dots_of(word: u64) -> u64 {
+            (!differs(word, b'.') & HIGH).wrapping_mul(0x0002_0408_1020_4081) >> 56
+        }
+        if authority.is_empty() || authority.len() > 63 {
+            return None;
+        }
+        let (words, rest) = authority.as_chunks::<8>();
+        let last = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let (mut dots, mut plain) = (dots_of(last), is_plain(last));
+        for word in words.iter().rev() {
+            let word = u64::from_le_bytes(*word);
+            dots = dots << 8 | dots_of(word);
+            plain &= is_plain(word);
+        }
+        let ends = dots & 1 | dots >> (authority.len() - 1) & 1;
+        (plain & HIGH == HIGH && ends | dots & dots << 1 == 0).then_some(Self(dots))
+    }
+
+    /// Where the registrable domain of the host may begin: two labels from its end, or three.
+    pub(super) fn guesses(self) -> [usize; 2] {
+        let without_last = |dots: u64| dots & !(1_u64 << 63).checked_shr(dots.leading_zeros()).unwrap_or(0);
+        let end = |dots: u64| 64 - dots.leading_zeros() as usize;
+        let two = without_last(self.0);
+        [end(two), end(without_last(two))]
+    }
+}
+
+/// The host in an authority: behind the userinfo, before the port. As [`Uri::host`], at a fraction of its cost.
+pub(super) fn host(authority: &str) -> &str {
+    let start = authority.bytes().rposition(|byte| byte == b'@').map_or(0, |at| at + 1);
+    let rest = &authority[start..];
+    let end = if rest.starts_with('[') {
+        rest.bytes().position(|byte| byte == b']').map(|at| at + 1)
+    } else {
+        rest.bytes().position(|byte| byte == b':')
+    };
+    &rest[..end.unwrap_or(rest.len())]
 }
 
 /// Longest name of the DNS, and then some.
@@ -54,23 +123,18 @@ pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     if host.len() > MAX_HOST {
         return None;
     }
-    // One walk: a label is empty where a dot, or the end, follows a dot.
-    let (mut before, mut capitals) = (b'.', false);
-    for byte in host.bytes() {
-        if byte == b'.' && before == b'.' {
-            return None;
-        }
-        capitals |= byte.is_ascii_uppercase();
-        before = byte;
-    }
-    if before == b'.' {
+    if host.is_empty() || host.starts_with('.') || host.ends_with('.') || host.contains("..") {
         return None;
     }
     if let Some(address) = ipv6(host) {
         let text = format!("[{address}]");
         return Some(if text == host { Cow::Borrowed(host) } else { Cow::Owned(text) });
     }
-    Some(if capitals { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
+    Some(if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    })
 }
 
 /// The canonical form of a domain that a person wrote, a leading dot dropped; `None` for what names no host.
@@ -84,14 +148,22 @@ pub(super) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
 ///
 /// Besides addresses: names whose last label is a number, since resolvers read `127.1` or `0x7f.1` as an address.
 pub(super) fn stands_alone(host: &str) -> bool {
-    // No number ends in another letter, so this settles most names.
-    if !host.ends_with(|last: char| last.is_ascii_hexdigit() || last == ']' || last == 'x') {
-        return host.is_empty();
+    // From the end, where the first letter past `f` settles it for most names.
+    let mut is_decimal = true;
+    for (digits, byte) in host.bytes().rev().enumerate() {
+        match byte {
+            b'0'..=b'9' => {}
+            b'a'..=b'f' => is_decimal = false,
+            b'x' => {
+                let label = &host[..host.len() - digits - 1];
+                return label == "0" || label.ends_with(".0");
+            }
+            b'.' => return is_decimal,
+            b']' => return host.starts_with('['),
+            _ => return false,
+        }
     }
-    let last = host.rsplit('.').next().unwrap_or_default();
-    let numeric = last.bytes().all(|byte| byte.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    host.starts_with('[') || numeric
+    is_decimal
 }
 
 /// Whether `host` is `domain` or one of its subdomains; both canonical (RFC 6265bis section 5.1.3).
@@ -105,6 +177,9 @@ pub(super) fn domain_match(host: &str, domain: &str) -> bool {
 
 /// RFC 6265bis section 5.1.4, on the raw bytes.
 pub(super) fn path_match(request: &[u8], cookie: &[u8]) -> bool {
+    if cookie == b"/" {
+        return request.starts_with(b"/");
+    }
     match request.strip_prefix(cookie) {
         Some(rest) => rest.is_empty() || cookie.ends_with(b"/") || rest.starts_with(b"/"),
         None => false,
@@ -207,6 +282,87 @@ mod tests {
                 let uri = format!("http://h{path}").parse().unwrap();
                 Origin::of(&uri).unwrap().default_path() != *want
             })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn an_address_stands_alone_however_it_is_spelt() {
+        let rows = [
+            ("10.0.0.1", true),
+            ("127.1", true),
+            ("2130706433", true),
+            ("0x7f000001", true),
+            ("0x7f.1", true),
+            ("10.0.0.0xf", true),
+            ("a.0x", true),
+            ("[::1]", true),
+            ("example.com", false),
+            ("feed.cafe", false),
+            ("a.bad", false),
+            ("x10", false),
+            ("a.1x10", false),
+            ("a.10x1", false),
+            ("1.example", false),
+            ("localhost", false),
+        ];
+        let wrong: Vec<_> = rows.iter().filter(|(host, want)| stands_alone(host) != *want).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_plain_host_is_one_that_is_its_own_canonical_form() {
+        let long = "a".repeat(63);
+        let mut rows: Vec<String> = [
+            "h",
+            "a.b",
+            "a.b.c.d",
+            "www.example.com",
+            "1.2.3.4",
+            "a_b-c~d",
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "a.b:1",
+            "[::1]",
+        ]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        rows.extend([long.clone(), format!("{long}a"), format!("{long}aa"), format!("{long}."), format!("{long}.a")]);
+        // Every byte in every place of a word, and around its edges.
+        for place in 0..17 {
+            for byte in (0x21..0x7f).map(char::from) {
+                rows.push(format!("{}{byte}{}", "x".repeat(place), "y".repeat(16 - place)));
+                rows.push(format!("{}.{byte}", "x".repeat(place)));
+            }
+        }
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|text| {
+                let canonical = host(text) == **text && canonical(text).as_deref() == Some(text) && !text.contains('[');
+                let dots = text.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| 1_u64 << at).sum();
+                Dots::of_plain_host(text.as_bytes()) != (canonical && text.len() <= 63).then_some(Dots(dots))
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+
+        let rows = [("a", [0, 0]), ("a.b", [0, 0]), ("a.b.c", [2, 0]), ("aa.b.c.d", [5, 3]), ("a.b.c.d.e", [6, 4])];
+        let guesses = |text: &str| Dots::of_plain_host(text.as_bytes()).unwrap().guesses();
+        let wrong: Vec<_> = rows.iter().filter(|(text, want)| guesses(text) != *want).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_host_is_what_http_says_it_is() {
+        let rows =
+            ["h", "h:1", "h:", "u@h", "u:p@h:1", "u@v@h", "a@b:c@h:1", "[::1]", "[::1]:80", "u:p@[::1]:8", "h%5C@n"];
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter_map(|text| text.parse::<http::uri::Authority>().ok())
+            .filter(|authority| host(authority.as_str()) != authority.host())
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }

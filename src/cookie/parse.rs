@@ -36,11 +36,12 @@ pub(super) enum Unparsable {
 
 /// Splits one `Set-Cookie` value (RFC 6265bis section 5.6).
 pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
-    if line.iter().copied().any(is_control) {
+    // No early exit, so that many bytes are looked at in one step.
+    if line.iter().fold(false, |found, &byte| found | is_control(byte)) {
         return Err(Unparsable::ControlCharacter);
     }
-    let mut parts = line.split(|&byte| byte == b';');
-    let (name, value) = name_and_value(parts.next().unwrap_or_default());
+    let (pair, mut rest) = part(line);
+    let (name, value) = name_and_value(pair);
     if name.len() + value.len() > MAX_PAIR {
         return Err(Unparsable::TooLong);
     }
@@ -48,8 +49,10 @@ pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
         return Err(Unparsable::Empty);
     }
     let mut cookie = SetCookie { name, value, ..SetCookie::default() };
-    for part in parts {
-        let (name, value) = attribute(part);
+    while let Some(attributes) = rest {
+        let pair;
+        (pair, rest) = part(attributes);
+        let (name, value) = attribute(pair);
         if value.len() <= MAX_ATTRIBUTE {
             cookie.apply(name, value);
         }
@@ -57,9 +60,17 @@ pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
     Ok(cookie)
 }
 
+/// What stands before the first semicolon, and what behind it.
+fn part(line: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match line.iter().position(|&byte| byte == b';') {
+        Some(at) => (&line[..at], Some(&line[at + 1..])),
+        None => (line, None),
+    }
+}
+
 /// The name of the cookie that a line means, for a report on a line that was refused.
 pub(super) fn name_of(line: &[u8]) -> &[u8] {
-    name_and_value(line.split(|&byte| byte == b';').next().unwrap_or_default()).0
+    name_and_value(part(line).0).0
 }
 
 impl<'a> SetCookie<'a> {
@@ -94,7 +105,7 @@ impl<'a> SetCookie<'a> {
 
 /// `%x00-08 / %x0A-1F / %x7F`: every control character but the tab.
 pub(super) const fn is_control(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+    (byte < 0x20) & (byte != b'\t') | (byte == 0x7f)
 }
 
 /// Spaces and tabs off both ends; nothing else is white space here.

@@ -111,8 +111,10 @@ pub(super) struct Admitted<'a> {
     pub(super) expires: Millis,
     /// Seconds, where its `Max-Age` decides and is positive; else 0.
     pub(super) max_age: u32,
-    /// Whether the same line means the same cookie later on: the cap of lifetimes moves on under a fixed date.
+    /// Whether the same line means the same cookie later on, for any host that the cookie covers.
     pub(super) lasts: bool,
+    /// Whether the path is the request's, not the line's.
+    pub(super) has_default_path: bool,
 }
 
 impl Admitted<'_> {
@@ -167,7 +169,9 @@ pub(super) fn admit<'a>(
         value: cookie.value,
         expires,
         max_age,
-        lasts,
+        // A domain that ends in a dot is one for hosts spelt so alone.
+        lasts: lasts && !origin.rooted,
+        has_default_path: cookie.path.is_none(),
         domain: domain.unwrap_or_else(|| origin.host.as_ref().into()),
         // A path that is not UTF-8 matches no request, and is none the less kept as the server meant it.
         path: match cookie.path {
@@ -242,7 +246,8 @@ pub(super) fn prefixes(name: &[u8], value: &[u8], flags: Flags, for_root: bool) 
     Ok(())
 }
 
-/// `Max-Age` beats `Expires`; 0 stands for "already over". With it, what [`Admitted`] says of its lifetime.
+/// `Max-Age` beats `Expires`; 0 stands for "already over". With it, the seconds of a positive `Max-Age`, and whether the same
+/// line means the same later on: the cap of lifetimes moves on under a fixed date.
 fn expiry(cookie: &SetCookie<'_>, now: Millis) -> (Millis, u32, bool) {
     match (cookie.max_age, cookie.expires) {
         (Some(..=0), _) => (0, 0, true),

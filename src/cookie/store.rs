@@ -1,25 +1,26 @@
 //! The cookies of a jar: buckets by registrable domain, spread over locks so that readers of different sites do not meet.
 
 use std::{
+    cmp::Reverse,
     collections::HashSet,
-    hash::{BuildHasher, Hasher},
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
+use bytes::{Buf, Bytes};
 use hashbrown::{HashTable, hash_table::Entry};
-use http::{Uri, uri::Scheme};
+use http::{HeaderValue, Uri};
 
 use super::{
     bucket::{Bucket, Slot, Source, Tally, Visit, is_session, rank},
     cookie::{Cookie, Times},
-    data::{Data, Millis, NEVER},
+    data::{Data, Millis, NEVER, SEPARATOR},
     limits::CookieLimits,
-    origin::default_path,
+    origin::{Dots, default_path},
     rules::{Admitted, Rejection},
-    suffix::Site,
+    suffix::{PublicSuffixes, Site},
 };
 
 /// What became of a cookie that was stored.
@@ -38,8 +39,6 @@ pub enum StoreAction {
 
 /// How many locks the buckets are spread over; a power of two.
 const SHARDS: usize = 16;
-/// How many matching cookies a look-up notes without an allocation.
-const FEW: usize = 64;
 
 pub(super) struct Store {
     shards: Box<[Shard]>,
@@ -94,6 +93,27 @@ impl Store {
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
+    /// Looks at the cookies of the site that a request goes to, under its lock.
+    ///
+    /// The public suffixes need not be asked where a cookie of that very host shows which site the host belongs to.
+    fn look<T>(&self, visit: &Visit<'_>, look: impl FnOnce(&Bucket) -> T) -> Option<T> {
+        let host = visit.origin.host.as_bytes();
+        for start in visit.origin.guesses {
+            let key = &host[start..];
+            let hash = self.hash(key);
+            let table = self.shard(hash).read();
+            if let Some(bucket) = table.find(hash, |bucket| bucket.key() == key)
+                && bucket.slots().iter().any(|slot| slot.data.domain_bytes() == host)
+            {
+                return Some(look(bucket));
+            }
+        }
+        let key = visit.site().key.as_bytes();
+        let hash = self.hash(key);
+        let table = self.shard(hash).read();
+        table.find(hash, |bucket| bucket.key() == key).map(look)
+    }
+
     /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send` is the caller's say on
     /// each cookie; it is asked under no lock.
     pub(super) fn header(
@@ -102,41 +122,35 @@ impl Store {
         limits: &CookieLimits,
         reserved: usize,
         may_send: Option<&dyn Fn(&Cookie) -> bool>,
-    ) -> Option<Vec<u8>> {
-        let (key, now) = (visit.site.key.as_bytes(), visit.now);
-        let hash = self.hash(key);
+    ) -> Option<HeaderValue> {
         let room = limits.header_bytes.saturating_sub(reserved);
-        let (mut chosen, mut count, mut length, mut stale) = ([0_u32; FEW], 0_usize, 0_usize, false);
-        let mut header = None;
-        {
-            let table = self.shard(hash).read();
-            let bucket = table.find(hash, |bucket| bucket.key() == key)?;
-            for (at, slot) in (0_u32..).zip(bucket.slots()) {
-                if slot.expires() <= now {
-                    stale = true;
-                } else if slot.matches(visit) {
-                    if let Some(place) = chosen.get_mut(count) {
-                        *place = at;
+        let (survey, mut header) = self.look(visit, |bucket| {
+            let survey = bucket.survey(visit);
+            let fits = survey.count <= limits.header_cookies && survey.length <= room.saturating_add(SEPARATOR.len());
+            if survey.count == 0 || !fits || may_send.is_some() {
+                return (survey, None);
+            }
+            let header = if survey.is_all {
+                bucket.slots().iter().for_each(|slot| slot.touch(visit.now));
+                bucket.line().cloned().or_else(|| {
+                    let line = line(bucket.slots().iter().map(|slot| &slot.data), survey.length)?;
+                    let used = self.bytes.load(Relaxed) + line.len();
+                    if used <= limits.bytes && bucket.keep_line(&line) {
+                        self.bytes.fetch_add(line.len(), Relaxed);
                     }
-                    count += 1;
-                    length += slot.data.pair().len() + 2;
-                }
-            }
-            if count > 0 && count <= limits.header_cookies.min(FEW) && length - 2 <= room && may_send.is_none() {
-                let mut line = Vec::with_capacity(length - 2);
-                for &at in &chosen[..count] {
-                    let slot = &bucket.slots()[at as usize];
-                    push(&mut line, &slot.data);
-                    slot.touch(now);
-                }
-                header = Some(line);
-            }
+                    Some(line)
+                })
+            } else {
+                let sent = bucket.matching(visit).inspect(|slot| slot.touch(visit.now));
+                line(sent.map(|slot| &slot.data), survey.length)
+            };
+            (survey, header)
+        })?;
+        if survey.is_stale {
+            self.remove_expired_of(visit.site().key, visit.now);
         }
-        if stale {
-            self.remove_expired_of(hash, key, now);
-        }
-        if header.is_none() && count > 0 {
-            header = self.chosen_header(visit, hash, limits.header_cookies, room, may_send);
+        if header.is_none() && survey.count > 0 {
+            header = self.chosen_header(visit, limits.header_cookies, room, may_send);
         }
         header
     }
@@ -145,20 +159,19 @@ impl Store {
     fn chosen_header(
         &self,
         visit: &Visit<'_>,
-        hash: u64,
         most: usize,
         room: usize,
         may_send: Option<&dyn Fn(&Cookie) -> bool>,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<HeaderValue> {
         let mut cookies = self.matching(visit);
         if let Some(may_send) = may_send {
             cookies.retain(may_send);
         }
-        let mut length = 0;
-        cookies.sort_by_key(|cookie| std::cmp::Reverse((cookie.times.sent.max(cookie.times.updated), cookie.order)));
+        let (mut length, room) = (0, room.saturating_add(SEPARATOR.len()));
+        cookies.sort_by_key(|cookie| Reverse((cookie.times.sent.max(cookie.times.updated), cookie.order)));
         cookies.truncate(most);
         cookies.retain(|cookie| {
-            let longer = length + cookie.data.pair().len() + if length > 0 { 2 } else { 0 };
+            let longer = length + cookie.data.separated_pair().len();
             let fits = longer <= room;
             if fits {
                 length = longer;
@@ -169,34 +182,24 @@ impl Store {
             return None;
         }
         cookies.sort_by_key(|cookie| rank(&cookie.data, cookie.order));
-        let mut line = Vec::with_capacity(length);
-        for cookie in &cookies {
-            push(&mut line, &cookie.data);
-        }
         let mut sent: Vec<_> = cookies.iter().map(|cookie| cookie.order).collect();
         sent.sort_unstable();
-        let (table, key) = (self.shard(hash).read(), visit.site.key.as_bytes());
-        let slots = table.find(hash, |bucket| bucket.key() == key).map_or(&[][..], Bucket::slots);
-        slots.iter().filter(|slot| sent.binary_search(&slot.order).is_ok()).for_each(|slot| slot.touch(visit.now));
-        Some(line)
+        self.look(visit, |bucket| {
+            let slots = bucket.slots().iter();
+            slots.filter(|slot| sent.binary_search(&slot.order).is_ok()).for_each(|slot| slot.touch(visit.now));
+        });
+        line(cookies.iter().map(|cookie| &cookie.data), length)
     }
 
     /// The cookies for a request, in the order they are sent.
     pub(super) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
-        let (key, mut stale) = (visit.site.key.as_bytes(), false);
-        let hash = self.hash(key);
-        let cookies = {
-            let table = self.shard(hash).read();
-            let slots = table.find(hash, |bucket| bucket.key() == key).map_or(&[][..], Bucket::slots);
-            stale |= slots.iter().any(|slot| slot.expires() <= visit.now);
-            slots
-                .iter()
-                .filter(|slot| slot.expires() > visit.now && slot.matches(visit))
-                .map(Slot::cookie)
-                .collect::<Vec<_>>()
-        };
+        let found = self.look(visit, |bucket| {
+            let cookies = bucket.matching(visit).map(Slot::cookie).collect();
+            (cookies, bucket.survey(visit).is_stale)
+        });
+        let (cookies, stale) = found.unwrap_or_default();
         if stale {
-            self.remove_expired_of(hash, key, visit.now);
+            self.remove_expired_of(visit.site().key, visit.now);
         }
         cookies
     }
@@ -232,44 +235,41 @@ impl Store {
 
 /// The same `Set-Cookie` again.
 impl Store {
-    /// What tells a line from an origin from any other: scheme and host as they are spelt, the default path, the line.
-    pub(super) fn fingerprint(&self, uri: &Uri, line: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u8(u8::from(uri.scheme() == Some(&Scheme::HTTPS)));
-        if uri.scheme() != Some(&Scheme::HTTPS) {
-            hasher.write(uri.scheme_str().unwrap_or_default().as_bytes());
-        }
-        hasher.write(uri.host().unwrap_or_default().as_bytes());
-        hasher.write(default_path(uri.path()).as_bytes());
-        hasher.write(line);
-        hasher.finish() | 1
+    pub(super) fn fingerprint(&self, line: &[u8]) -> u64 {
+        self.hash(line) | 1
     }
 
-    /// Stores a cookie that stands there by the very same line of the very same origin; `None` if there is none, or if it
-    /// has to be judged again.
+    /// Stores a cookie that stands there by the very same line; `None` if there is none, or if it has to be judged again.
     ///
-    /// The bucket is guessed from the host: a wrong guess finds no such fingerprint. The cookie's text is compared too,
-    /// so that at the very worst an expiry moves.
+    /// What the line says was judged when it came first, so what remains is what the request says: that its host and path
+    /// are the cookie's, and that it may touch what is `Secure`.
     pub(super) fn set_again<T>(
         &self,
         uri: &Uri,
+        suffixes: &PublicSuffixes,
         fingerprint: u64,
         line: &[u8],
         now: Millis,
         found: impl Fn(&Slot) -> T,
     ) -> Option<T> {
-        let host = uri.host()?.as_bytes();
-        for key in guesses(host) {
+        let host = uri.authority()?.as_str();
+        let is_https = uri.scheme_str() == Some("https");
+        for start in Dots::of_plain_host(host.as_bytes())?.guesses() {
+            let key = &host.as_bytes()[start..];
             let hash = self.hash(key);
             let table = self.shard(hash).read();
             let Some(bucket) = table.find(hash, |bucket| bucket.key() == key) else { continue };
             let slot = bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint)?;
-            let text = line.strip_prefix(slot.data.pair()).is_some_and(|rest| rest.is_empty() || rest[0] == b';');
-            let secure = uri.scheme() == Some(&Scheme::HTTPS) || !bucket.slots().iter().any(|s| s.data.flags.secure);
-            if !text || !secure || slot.expires() <= now {
+            let (data, source) = (&slot.data, slot.source);
+            let same_text = line.strip_prefix(data.pair()).is_some_and(|rest| rest.first().is_none_or(|&b| b == b';'));
+            let same_host = slot.covers(host.as_bytes())
+                && (data.flags.host_only || suffixes.site(host).key.len() == host.len() - start);
+            let same_path = !source.has_default_path || default_path(uri.path()).as_bytes() == data.path_bytes();
+            let may_touch = is_https || bucket.slots().iter().all(|slot| !slot.data.flags.secure);
+            if slot.expires() <= now || !(same_text && same_host && same_path && may_touch) {
                 return None;
             }
-            let expires = match slot.source.max_age {
+            let expires = match source.max_age {
                 0 => slot.expires(),
                 age => now.saturating_add(u64::from(age) * 1000).min(NEVER - 1),
             };
@@ -292,13 +292,18 @@ impl Store {
         fingerprint: u64,
         limits: &CookieLimits,
     ) -> Result<(StoreAction, Option<Cookie>), Rejection> {
-        let (key, now) = (visit.site.key.as_bytes(), visit.now);
+        let (site, now) = (visit.site(), visit.now);
+        let key = site.key.as_bytes();
         let hash = self.hash(key);
         let lives = new.expires > now;
         if lives && new.text_len() > limits.bytes {
             return Err(Rejection::NoRoom);
         }
-        let source = if new.lasts { Source { fingerprint, max_age: new.max_age } } else { Source::default() };
+        let source = Source {
+            fingerprint: if new.lasts { fingerprint } else { 0 },
+            max_age: new.max_age,
+            has_default_path: new.has_default_path,
+        };
         let same = |slot: &Slot| {
             let old = &slot.data;
             old.flags.host_only == new.flags.host_only
@@ -325,11 +330,11 @@ impl Store {
                             slot.source = source;
                             StoreAction::Unchanged
                         } else {
-                            tally.take(slot);
-                            slot.replace(new.to_data(slot.data.created), source);
-                            tally.add(slot);
+                            let created = slot.data.created;
+                            bucket.replace(at, new.to_data(created), source, &mut tally);
                             StoreAction::Updated
                         };
+                        let slot = bucket.slot_mut(at);
                         let cookie = slot.cookie();
                         drop(table);
                         if moved || action == StoreAction::Updated {
@@ -356,7 +361,7 @@ impl Store {
         let times = Times { expires: new.expires, updated: now, sent: 0 };
         let slot = Slot::new(new.to_data(created), order, times, source);
         let cookie = slot.cookie();
-        let fits = insert(place, visit.site, slot, limits, now, &mut tally);
+        let fits = insert(place, site, slot, limits, now, &mut tally);
         drop(table);
         self.settle(tally);
         if !fits {
@@ -394,7 +399,9 @@ impl Store {
                     let created = data.created.min(old.data.created);
                     if unless_newer && newer {
                         old.data.created = created;
-                        bucket.insert(old);
+                        bucket.insert(old, &mut tally);
+                        drop(table);
+                        self.settle(tally);
                         return;
                     }
                     data.created = created;
@@ -418,8 +425,8 @@ impl Store {
 
     /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
     pub(super) fn remove(&self, key: &str, domain: &str, path: &str, name: &[u8]) -> Option<Cookie> {
-        let (key, mut removed) = (key.as_bytes(), None);
-        self.change(self.hash(key), key, |bucket, tally| {
+        let mut removed = None;
+        self.change(key, |bucket, tally| {
             let at = |host_only| {
                 bucket.position(|slot| {
                     let data = &slot.data;
@@ -437,12 +444,11 @@ impl Store {
     }
 
     pub(super) fn remove_domain(&self, key: &str, domain: &str) {
-        let key = key.as_bytes();
-        self.change(self.hash(key), key, |bucket, tally| bucket.retain(tally, |slot| slot.data.domain() != domain));
+        self.change(key, |bucket, tally| bucket.retain(tally, |slot| slot.data.domain() != domain));
     }
 
-    fn remove_expired_of(&self, hash: u64, key: &[u8], now: Millis) {
-        self.change(hash, key, |bucket, tally| bucket.retain(tally, |slot| slot.expires() > now));
+    fn remove_expired_of(&self, key: &str, now: Millis) {
+        self.change(key, |bucket, tally| bucket.retain(tally, |slot| slot.expires() > now));
     }
 
     pub(super) fn remove_expired(&self, now: Millis) -> usize {
@@ -457,8 +463,9 @@ impl Store {
         self.retain(|_| false);
     }
 
-    fn change(&self, hash: u64, key: &[u8], change: impl FnOnce(&mut Bucket, &mut Tally)) {
-        let mut tally = Tally::default();
+    fn change(&self, key: &str, change: impl FnOnce(&mut Bucket, &mut Tally)) {
+        let (key, mut tally) = (key.as_bytes(), Tally::default());
+        let hash = self.hash(key);
         let mut table = self.shard(hash).write();
         if let Ok(mut entry) = table.find_entry(hash, |bucket| bucket.key() == key) {
             change(entry.get_mut(), &mut tally);
@@ -500,6 +507,15 @@ impl Store {
         self.changes.fetch_add(1, Relaxed);
     }
 
+    /// Gives back what is there for speed alone.
+    fn drop_lines(&self) {
+        let mut tally = Tally::default();
+        for shard in &self.shards {
+            shard.write().iter_mut().for_each(|bucket| bucket.drop_line(&mut tally));
+        }
+        self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
+    }
+
     fn is_over(&self, limits: &CookieLimits) -> bool {
         self.len.load(Relaxed) > limits.total || self.bytes.load(Relaxed) > limits.bytes
     }
@@ -512,6 +528,7 @@ impl Store {
         if !self.is_over(limits) {
             return;
         }
+        self.drop_lines();
         self.remove_expired(now);
         if !self.is_over(limits) {
             return;
@@ -573,8 +590,7 @@ fn insert(
         }
         Entry::Occupied(mut entry) => {
             let bucket = entry.get_mut();
-            tally.add(&slot);
-            bucket.insert(slot);
+            bucket.insert(slot, tally);
             if bucket.slots().len() <= limits.per_domain {
                 return true;
             }
@@ -584,19 +600,13 @@ fn insert(
     }
 }
 
-fn push(header: &mut Vec<u8>, data: &Data) {
-    if !header.is_empty() {
-        header.extend_from_slice(b"; ");
-    }
-    header.extend_from_slice(data.pair());
-}
-
-/// What the registrable domain of a host may be, most likely first, without a look at the public suffixes.
-fn guesses(host: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let is_name = host.last().is_some_and(u8::is_ascii_alphabetic);
-    let mut dots = host.iter().enumerate().rev().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
-    // The last dot parts a name from its top level domain: what follows it alone is no registrable domain.
-    let last = dots.next().filter(|_| is_name);
-    let parents = dots.take(if last.is_some() { 2 } else { 0 }).map(|at| &host[at + 1..]);
-    parents.chain(std::iter::once(host))
+/// Joins pairs, `length` bytes with their separators. It is marked sensitive, so that its `Debug` shows nothing.
+fn line<'a>(cookies: impl Iterator<Item = &'a Data>, length: usize) -> Option<HeaderValue> {
+    let mut line = Vec::with_capacity(length);
+    cookies.for_each(|data| line.extend_from_slice(data.separated_pair()));
+    let mut line = Bytes::from(line);
+    line.advance(SEPARATOR.len().min(line.len()));
+    let mut header = HeaderValue::from_maybe_shared(line).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
