@@ -35,6 +35,18 @@ pub enum SameSite {
     None,
 }
 
+impl SameSite {
+    /// As files write it.
+    #[cfg(feature = "json")]
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Lax => "lax",
+            Self::None => "none",
+        }
+    }
+}
+
 /// A cookie as a jar holds it: a snapshot, cheap to clone.
 ///
 /// Its `Debug` names the cookie and where it belongs, never its value.

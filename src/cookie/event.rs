@@ -1,4 +1,4 @@
-//! The one event of this wing.
+//! The events of this wing.
 
 use super::rules::Rejection;
 
@@ -10,3 +10,12 @@ pub(super) fn rejected(name: &str, reason: Rejection) {
 
 #[cfg(not(feature = "tracing"))]
 pub(super) const fn rejected(_name: &str, _reason: Rejection) {}
+
+/// One debug event per cookie that a file or another store cannot hold.
+#[cfg(all(feature = "tracing", feature = "cookie_store"))]
+pub(super) fn left_out(name: &str) {
+    tracing::debug!(target: "tower_outbound::cookie", name, "cookie left out");
+}
+
+#[cfg(all(not(feature = "tracing"), feature = "cookie_store"))]
+pub(super) const fn left_out(_name: &str) {}

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
@@ -47,6 +47,8 @@ pub struct CookieFile {
 /// Jar and file as they were when they last met: what tells our changes from those of others. They are two, since a jar
 /// caps lifetimes and has limits, and a file's format does not know all that a jar does.
 struct Base {
+    /// What [`CookieJar::changes`] said then; `None` before the first time.
+    changes: Option<u64>,
     jar: Cookies,
     /// `None` where the jar has never been in the file: what the file lacks was then not taken out by another.
     file: Option<Cookies>,
@@ -90,10 +92,25 @@ impl CookieFile {
     /// [`FileError`] where the file cannot be read or a line of it is damaged. The file stays as it is: whether to start
     /// empty is the caller's choice.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
-        let (path, jar) = (path.into(), CookieJar::new());
+        Self::open_into(path, format, CookieJar::new())
+    }
+
+    /// Reads the file into `jar`, a new one with limits or a policy of its own, say. Cookies of the file take the place of
+    /// the jar's.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); the jar is then as it was.
+    pub fn open_into(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Result<Self, FileError> {
+        let path = path.into();
+        let others = by_identity(jar.iter());
         let cookies = read(&path, format, &jar)?;
         jar.extend(&cookies);
-        let base = Mutex::new(Base { jar: by_identity(jar.iter()), file: Some(by_identity(cookies)) });
+        // What the jar held before is as new to the file as what comes later.
+        let changes = others.is_empty().then(|| jar.changes());
+        let file = by_identity(cookies);
+        let known = by_identity(jar.iter()).into_iter().filter(|(identity, _)| file.contains_key(identity)).collect();
+        let base = Mutex::new(Base { changes, jar: known, file: Some(file) });
         Ok(Self { path, format, jar, base })
     }
 
@@ -101,7 +118,7 @@ impl CookieFile {
     /// holds: the jar's cookies win, and those taken out of the jar since this call are taken out of the file.
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
-        let base = Mutex::new(Base { jar: by_identity(jar.iter()), file: None });
+        let base = Mutex::new(Base { changes: None, jar: by_identity(jar.iter()), file: None });
         Self { path: path.into(), format, jar, base }
     }
 
@@ -125,26 +142,50 @@ impl CookieFile {
     /// [`FileError`]; the file is then as it was, byte for byte. A file that has been damaged meanwhile is an error and
     /// is not overwritten.
     pub fn save(&self) -> Result<(), FileError> {
-        let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        self.save_changes(&mut self.base())
+    }
+
+    /// Saves if the jar has changed since it was last saved or opened, and says whether it had. For calls at intervals
+    /// of the caller's choice: this crate starts no task of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save).
+    pub fn save_if_changed(&self) -> Result<bool, FileError> {
+        let mut base = self.base();
+        if base.changes == Some(self.jar.changes()) {
+            return Ok(false);
+        }
+        self.save_changes(&mut base).map(|()| true)
+    }
+
+    fn base(&self) -> MutexGuard<'_, Base> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save_changes(&self, base: &mut Base) -> Result<(), FileError> {
         let failed = |error| FileError::Write { path: self.path.clone(), source: error };
         let target = resolve(&self.path).map_err(failed)?;
         let _lock = lock(&target).map_err(failed)?;
         let theirs = read(&target, self.format, &self.jar)?;
+        // Before the cookies: a change in between is one for the next time.
+        let changes = Some(self.jar.changes());
         let ours: Vec<_> = self.jar.iter().collect();
-        let merged = merge(&base, &ours, theirs);
+        let merged = merge(self.format, base, &ours, theirs);
         replace(&target, |sink| super::format::write(self.format, sink, &merged)).map_err(failed)?;
-        *base = Base { jar: by_identity(ours), file: Some(by_identity(merged)) };
+        *base = Base { changes, jar: by_identity(ours), file: Some(by_identity(merged)) };
         Ok(())
     }
 }
 
 /// A merge of three: `theirs` is what the file holds by now, in its order; what only we have comes after.
-fn merge(base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
+fn merge(format: Format, base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
     let by_us = |identity: &Identity, cookie: &Cookie| {
-        base.file.is_none() || base.jar.get(identity).is_none_or(|old| !same(old, cookie))
+        base.file.is_none() || base.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
     };
     let by_them = |identity: &Identity, cookie: &Cookie| {
-        base.file.as_ref().is_some_and(|file| file.get(identity).is_none_or(|old| !same(old, cookie)))
+        let file = base.file.as_ref();
+        file.is_some_and(|file| file.get(identity).is_none_or(|old| format.tells_apart(old, cookie)))
     };
     let own = by_identity(ours.iter().cloned());
     let mut merged = Vec::new();
@@ -152,8 +193,8 @@ fn merge(base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
     for cookie in theirs {
         let identity = Identity(cookie.data.clone());
         match own.get(&identity) {
-            Some(own) if by_us(&identity, own) => merged.push(own.clone()),
-            Some(_) => merged.push(cookie),
+            Some(own) if by_us(&identity, own) => merged.push(used_as(own.clone(), &cookie)),
+            Some(own) => merged.push(used_as(cookie, own)),
             // We have taken out what we once had, unless another has changed it since.
             None if base.jar.contains_key(&identity) && !by_them(&identity, &cookie) => {}
             None => merged.push(cookie),
@@ -169,14 +210,11 @@ fn merge(base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
     merged
 }
 
-/// Whether two states of one cookie are the same as far as every format tells: cookies.txt knows no `SameSite`, no
-/// `Partitioned`, and seconds only.
-fn same(a: &Cookie, b: &Cookie) -> bool {
-    let told = |cookie: &Cookie| {
-        let flags = cookie.data.flags;
-        (flags.secure, flags.http_only, cookie.times.expires.div_ceil(1000))
-    };
-    a.data.value() == b.data.value() && told(a) == told(b)
+/// One of two states of a cookie, made as early as the older and used as late as the other.
+fn used_as(mut cookie: Cookie, other: &Cookie) -> Cookie {
+    cookie.data.created = cookie.data.created.min(other.data.created);
+    cookie.times.sent = cookie.times.sent.max(other.times.sent);
+    cookie
 }
 
 /// What the file holds that is alive and allowed; nothing where there is no file.
@@ -186,7 +224,13 @@ fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Vec<Cookie>, Fil
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(ReadError::Io(error)),
     };
-    cookies.map_err(|source| FileError::Read { path: path.to_owned(), source })
+    let mut cookies = cookies.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    // Of a cookie that stands there twice the last one counts, as where it is read into a jar.
+    let mut seen = HashSet::new();
+    cookies.reverse();
+    cookies.retain(|cookie| seen.insert(Identity(cookie.data.clone())));
+    cookies.reverse();
+    Ok(cookies)
 }
 
 /// The file to replace: what a symbolic link points to, if it points to anything.

@@ -73,6 +73,11 @@ impl CookieJar {
         Self::with_rules(self.shared.rules.clone())
     }
 
+    /// Whether someone besides the one who asks has this jar.
+    pub(super) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     /// Stores one `Set-Cookie` value as if a response from `uri` to a GET had carried it.
     ///
     /// # Errors
@@ -289,7 +294,7 @@ impl CookieJar {
     /// A number that grows with every change that a file would tell of: a cookie that is stored, replaced, removed or
     /// evicted, or whose expiry moves. That a cookie is sent is no change.
     ///
-    /// For saving when there is something to save; see [`CookieFile::save_if_changed`](super::CookieFile).
+    /// For saving when there is something to save; see [`CookieFile::save_if_changed`](super::CookieFile::save_if_changed).
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shared.store.changes()
@@ -311,10 +316,13 @@ impl CookieJar {
 
     /// The cookies of a file that are alive and that the rules allow, as they stand there: no limit and no cap applied.
     pub(super) fn read_allowed(&self, text: &[u8], format: Format) -> Result<Vec<Cookie>, ReadError> {
+        Ok(self.allowed(format::read(format, text, self.now())?))
+    }
+
+    pub(super) fn allowed(&self, mut cookies: Vec<Cookie>) -> Vec<Cookie> {
         let now = self.now();
-        let mut cookies = format::read(format, text, now)?;
         cookies.retain(|cookie| cookie.times.expires > now && self.may_keep(cookie));
-        Ok(cookies)
+        cookies
     }
 
     pub(super) fn extend(&self, cookies: &[Cookie]) {

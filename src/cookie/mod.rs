@@ -56,12 +56,15 @@ mod file;
 mod format;
 mod future;
 mod header;
+#[cfg(feature = "cookie_store")]
+mod interop;
 mod jar;
 mod layer;
 mod limits;
 mod origin;
 mod parse;
 mod policy;
+mod pool;
 mod response;
 mod rules;
 mod same_site;
@@ -82,6 +85,7 @@ pub use self::{
     layer::CookieLayer,
     limits::CookieLimits,
     policy::{CookiePolicy, DomainPolicy, InvalidDomain},
+    pool::{JarPool, JarPoolBuilder},
     response::{RejectedCookie, ResponseCookies},
     rules::Rejection,
     same_site::SiteForCookies,

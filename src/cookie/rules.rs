@@ -58,6 +58,8 @@ pub enum Rejection {
     Policy,
     /// The jar's limits leave no room for it.
     NoRoom,
+    /// Another crate's store, which the layer works with, cannot hold it: it has no name, or is not UTF-8.
+    Unstorable,
     /// The response set more cookies than [`CookieLimits::per_response`](super::CookieLimits::per_response).
     TooMany,
 }
@@ -83,6 +85,7 @@ impl fmt::Display for Rejection {
             Self::LongPath => "the path of its request is longer than 1024 bytes",
             Self::Policy => "the jar's policy does not accept it",
             Self::NoRoom => "the jar's limits leave no room for it",
+            Self::Unstorable => "the storage cannot hold a cookie without a name or one that is not UTF-8",
             Self::TooMany => "the response sets too many cookies",
         })
     }

@@ -1,7 +1,6 @@
 //! The cookies of a jar: buckets by registrable domain, spread over locks so that readers of different sites do not meet.
 
 use std::{
-    cmp::Reverse,
     collections::HashSet,
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -9,14 +8,14 @@ use std::{
     },
 };
 
-use bytes::{Buf, Bytes};
 use hashbrown::{HashTable, hash_table::Entry};
 use http::{HeaderValue, Uri};
 
 use super::{
-    bucket::{Bucket, Slot, Source, Tally, Visit, is_session, rank},
+    bucket::{Bucket, Slot, Source, Tally, Visit, is_session},
     cookie::{Cookie, Times},
-    data::{Data, Millis, NEVER, SEPARATOR},
+    data::{Millis, NEVER, SEPARATOR},
+    header::{choose, line},
     limits::CookieLimits,
     origin::{Dots, default_path},
     rules::{Admitted, Rejection},
@@ -167,28 +166,14 @@ impl Store {
         if let Some(may_send) = may_send {
             cookies.retain(may_send);
         }
-        let (mut length, room) = (0, room.saturating_add(SEPARATOR.len()));
-        cookies.sort_by_key(|cookie| Reverse((cookie.times.sent.max(cookie.times.updated), cookie.order)));
-        cookies.truncate(most);
-        cookies.retain(|cookie| {
-            let longer = length + cookie.data.separated_pair().len();
-            let fits = longer <= room;
-            if fits {
-                length = longer;
-            }
-            fits
-        });
-        if cookies.is_empty() {
-            return None;
-        }
-        cookies.sort_by_key(|cookie| rank(&cookie.data, cookie.order));
+        let header = choose(&mut cookies, most, room);
         let mut sent: Vec<_> = cookies.iter().map(|cookie| cookie.order).collect();
         sent.sort_unstable();
         self.look(visit, |bucket| {
             let slots = bucket.slots().iter();
             slots.filter(|slot| sent.binary_search(&slot.order).is_ok()).for_each(|slot| slot.touch(visit.now));
         });
-        line(cookies.iter().map(|cookie| &cookie.data), length)
+        header
     }
 
     /// The cookies for a request, in the order they are sent.
@@ -598,15 +583,4 @@ fn insert(
             bucket.slots().iter().any(|slot| slot.order == order)
         }
     }
-}
-
-/// Joins pairs, `length` bytes with their separators. It is marked sensitive, so that its `Debug` shows nothing.
-fn line<'a>(cookies: impl Iterator<Item = &'a Data>, length: usize) -> Option<HeaderValue> {
-    let mut line = Vec::with_capacity(length);
-    cookies.for_each(|data| line.extend_from_slice(data.separated_pair()));
-    let mut line = Bytes::from(line);
-    line.advance(SEPARATOR.len().min(line.len()));
-    let mut header = HeaderValue::from_maybe_shared(line).ok()?;
-    header.set_sensitive(true);
-    Some(header)
 }

@@ -1,0 +1,140 @@
+//! The jar's own file: JSON that keeps all there is to know of a cookie.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufWriter, Write},
+};
+
+use serde_json::{Map, Value, value::RawValue};
+
+use super::{
+    super::{
+        cookie::{Cookie, SameSite, Times, check_pair},
+        data::{Data, Flags, Millis, NEVER},
+        origin::{stands_alone, written_domain},
+        parse::{MAX_ATTRIBUTE, is_control},
+    },
+    ReadError, line_of, text,
+};
+
+const VERSION: u64 = 1;
+
+pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
+    let text = text(bytes)?;
+    let file: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| wrong(&error))?;
+    let field = |name| file.get(name).copied();
+    let at = |field: &RawValue, reason| ReadError::Line { line: line_of(text, field.get()), reason };
+    let version = field("version").ok_or(ReadError::Line { line: 1, reason: "it has no `version`" })?;
+    match version.get().parse::<u64>() {
+        Ok(1..=VERSION) => {}
+        Ok(2..) => return Err(at(version, "its `version` is newer than this release reads")),
+        _ => return Err(at(version, "its `version` is no version")),
+    }
+    let cookies = field("cookies").ok_or(ReadError::Line { line: 1, reason: "it has no `cookies`" })?;
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(cookies.get()).map_err(|_| at(cookies, "`cookies` is no array"))?;
+    let cookie = |element: &&RawValue| {
+        let fields = serde_json::from_str(element.get()).map_err(|_| "a cookie is no object");
+        fields.and_then(|fields| cookie(&fields, now)).map_err(|reason| at(element, reason))
+    };
+    elements.iter().map(cookie).collect()
+}
+
+/// The reason without the text that `serde_json` quotes, which may be a secret.
+pub(super) fn wrong(error: &serde_json::Error) -> ReadError {
+    let reason = match error.classify() {
+        serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Data => "it is not what was expected there",
+        _ => "it is not JSON",
+    };
+    ReadError::Line { line: error.line().max(1), reason }
+}
+
+fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static str> {
+    let field = |name| fields.get(name).filter(|value| !value.is_null());
+    let flag = |name, wrong| field(name).map_or(Ok(false), |value| value.as_bool().ok_or(wrong));
+    let time = |name, wrong, default| field(name).map_or(Ok(default), |value| value.as_u64().ok_or(wrong));
+
+    let name = bytes(field("name")).ok_or("`name` is neither text nor bytes")?;
+    let value = bytes(field("value")).ok_or("`value` is neither text nor bytes")?;
+    check_pair(&name, &value).map_err(|_| "`name` and `value` can be no cookie")?;
+    let domain = field("domain").and_then(Value::as_str).and_then(written_domain);
+    let domain = domain.ok_or("`domain` is not that of a host")?;
+    let path = field("path").and_then(Value::as_str).filter(|path| {
+        path.starts_with('/') && path.len() <= MAX_ATTRIBUTE && !path.bytes().any(|b| is_control(b) || b == b';')
+    });
+    let path = path.ok_or("`path` is not that of a cookie")?;
+    let flags = Flags {
+        host_only: flag("host_only", "`host_only` is neither true nor false")? || stands_alone(&domain),
+        secure: flag("secure", "`secure` is neither true nor false")?,
+        http_only: flag("http_only", "`http_only` is neither true nor false")?,
+        partitioned: flag("partitioned", "`partitioned` is neither true nor false")?,
+        same_site: match field("same_site").map(Value::as_str) {
+            None => None,
+            Some(Some("strict")) => Some(SameSite::Strict),
+            Some(Some("lax")) => Some(SameSite::Lax),
+            Some(Some("none")) => Some(SameSite::None),
+            Some(_) => return Err("`same_site` is not strict, lax or none"),
+        },
+    };
+    let created = time("created", "`created` is no time", now)?;
+    let times = Times {
+        expires: time("expires", "`expires` is no time", NEVER)?,
+        updated: time("updated", "`updated` is no time", created)?,
+        sent: time("sent", "`sent` is no time", 0)?,
+    };
+    Ok(Cookie { data: Data::new(&name, &value, &domain, path, flags, created), times, order: 0 })
+}
+
+/// Text, or an array of bytes where it is not UTF-8.
+fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
+    match value? {
+        Value::String(text) => Some(text.clone().into_bytes()),
+        Value::Array(bytes) => {
+            bytes.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect()
+        }
+        _ => None,
+    }
+}
+
+/// A cookie a line, so that a difference of two files is read as one of cookies.
+pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+    let mut sink = BufWriter::new(sink);
+    write!(sink, "{{\"version\": {VERSION}, \"cookies\": [")?;
+    for (place, cookie) in cookies.iter().enumerate() {
+        sink.write_all(if place == 0 { b"\n" } else { b",\n" })?;
+        serde_json::to_writer(&mut sink, &fields(cookie))?;
+    }
+    sink.write_all(b"\n]}\n")?;
+    sink.flush()
+}
+
+fn fields(cookie: &Cookie) -> Map<String, Value> {
+    let bytes = |bytes: &[u8]| str::from_utf8(bytes).map_or_else(|_| Value::from(bytes), Value::from);
+    let (data, times) = (&cookie.data, cookie.times);
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| {
+        fields.insert(name.to_owned(), value);
+    };
+    put("name", bytes(data.name()));
+    put("value", bytes(data.value()));
+    put("domain", data.domain().into());
+    put("path", data.path().into());
+    put("created", data.created.into());
+    put("updated", times.updated.into());
+    let Flags { host_only, secure, http_only, partitioned, same_site } = data.flags;
+    let flags = [("host_only", host_only), ("secure", secure), ("http_only", http_only), ("partitioned", partitioned)];
+    for (name, _) in flags.iter().filter(|(_, set)| *set) {
+        put(name, true.into());
+    }
+    if let Some(same_site) = same_site {
+        put("same_site", same_site.name().into());
+    }
+    if times.expires != NEVER {
+        put("expires", times.expires.into());
+    }
+    if times.sent > 0 {
+        put("sent", times.sent.into());
+    }
+    fields
+}
