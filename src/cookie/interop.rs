@@ -87,7 +87,7 @@ fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValu
     // The map they come from has another order each time.
     cookies.sort_by(|a, b| (a.domain(), a.data.name()).cmp(&(b.domain(), b.data.name())));
     for (order, cookie) in (0..).zip(&mut cookies) {
-        cookie.order = order;
+        (cookie.order, cookie.data.created, cookie.times.updated) = (order, 0, 0);
     }
     choose(&mut cookies, limits.header_cookies, limits.header_bytes.saturating_sub(context.reserved()))
 }
