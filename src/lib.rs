@@ -25,6 +25,8 @@
 //! | feature | default | what |
 //! |---|---|---|
 //! | `cookie` | yes | [`cookie`]: a browser's jar, its layer, its file |
+//! | `json` | with `cookie_store` | a jar's own file, which keeps everything |
+//! | `cookie_store` | yes | the `cookie_store` crate's store as the layer's storage, conversions, and its files |
 //! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
 //! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
 //! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |

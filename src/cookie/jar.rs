@@ -28,7 +28,7 @@ use super::{
 /// Clones share the cookies. Every call locks for no longer than it takes, never across an await, and a panic
 /// elsewhere does not spoil the jar. `Debug` shows how many cookies there are, none of them.
 ///
-/// Default: empty, with the embedded public suffix list and the default [`CookieLimits`].
+/// Default: empty, with the embedded public suffix list and the default [limits](super::CookieLimits).
 ///
 /// ```
 /// use tower_outbound::cookie::CookieJar;

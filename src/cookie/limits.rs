@@ -14,9 +14,11 @@ pub struct CookieLimits {
     /// those that are not `Secure`, then the rest, of each the least recently used first.
     pub per_domain: usize,
     /// Most cookies in all. Default: 50,000. Past it go expired cookies, then those never sent, then the rest, of each
-    /// the least recently used first; up to a sixteenth goes at once.
+    /// the least recently used first; up to a sixteenth goes at once. The half that has been there longest is spared
+    /// while there is another: no flood of newcomers reaches what was there before it.
     pub total: usize,
-    /// Most bytes of names, values, domains and paths in all. Default: 16 MiB. Evicts as [`total`](Self::total) does.
+    /// Most bytes of names, values, domains and paths in all, and of the headers that are kept for the next request.
+    /// Default: 16 MiB. Evicts as [`total`](Self::total) does.
     pub bytes: usize,
     /// Most cookies stored from one response; later ones are rejected. Default: 50.
     pub per_response: usize,

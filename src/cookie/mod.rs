@@ -28,16 +28,88 @@
 //! # }
 //! ```
 //!
+//! # From one run to the next
+//!
+//! A program that logs in, saves, ends, and goes on where it was:
+//!
+//! ```
+//! use std::{convert::Infallible, path::Path};
+//!
+//! use http::{Request, Response, StatusCode, header::COOKIE};
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//! use tower_outbound::cookie::{CookieFile, CookieLayer, Format};
+//!
+//! /// A server that knows who has logged in.
+//! async fn server(request: Request<()>) -> Result<Response<()>, Infallible> {
+//!     let mut response = Response::new(());
+//!     if request.uri().path() == "/login" {
+//!         response.headers_mut().insert("set-cookie", "sid=42; Path=/; Secure; Max-Age=3600".parse().unwrap());
+//!     } else if request.headers().get(COOKIE).is_none_or(|cookies| cookies != "sid=42") {
+//!         *response.status_mut() = StatusCode::UNAUTHORIZED;
+//!     }
+//!     Ok(response)
+//! }
+//!
+//! /// One run of the program: the jar comes from the file and goes back into it.
+//! async fn run(file: &Path, url: &str) -> Result<StatusCode, BoxError> {
+//!     let file = CookieFile::open(file, Format::Netscape)?; // no such file: an empty jar; a damaged one: an error
+//!     let client = CookieLayer::new(file.jar().clone()).layer(service_fn(server));
+//!     let response = client.oneshot(Request::get(url).body(())?).await?;
+//!     file.save_if_changed()?;
+//!     Ok(response.status())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let directory = tempfile::tempdir()?;
+//! let file = directory.path().join("cookies.txt");
+//! assert_eq!(run(&file, "https://example.com/").await?, StatusCode::UNAUTHORIZED);
+//! assert_eq!(run(&file, "https://example.com/login").await?, StatusCode::OK);
+//! assert_eq!(run(&file, "https://example.com/").await?, StatusCode::OK);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Several processes may share a file: see [`CookieFile`]. Which [`Format`] keeps what:
+//!
+//! | | cookies.txt | `Json` | `CookieStore` |
+//! |---|---|---|---|
+//! | read by others | curl, wget, yt-dlp, Python | | `cookie_store`, `reqwest_cookie_store` |
+//! | host-only, path, `Secure`, `HttpOnly` | yes | yes | yes |
+//! | expiry | in seconds | in milliseconds | in seconds |
+//! | `SameSite`, `Partitioned` | | yes | yes |
+//! | times of creation and use | the order alone | yes | |
+//! | nameless cookies, bytes that are not UTF-8 | yes | yes | |
+//! | feature | `cookie` | `json` | `cookie_store` |
+//!
+//! # Whose cookies
+//!
+//! - One jar for all requests: [`CookieLayer::new`]. Clones of a jar share its cookies.
+//! - A jar for each tenant: [`CookieLayer::per_request`], with the jars in a [`JarPool`].
+//! - Kept by the `cookie_store` crate, behind the rules of this one: [`CookieLayer::with_storage`] with a
+//!   `Mutex<cookie_store::CookieStore>` (feature `cookie_store`).
+//!
 //! # For one request
 //!
 //! - [`CookieControl`] as a request extension: send or store nothing.
+//! - [`SiteForCookies`] as a request extension: on whose behalf, so that `SameSite` counts.
 //! - A `Cookie` header of the caller's own, from [`header_value`]: see [`UserCookies`].
 //! - [`ResponseCookies`] as a response extension: what this response set, and what was refused, and why.
+//!
+//! # What may be stored and sent
+//!
+//! [`Rejection`] names every rule. [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists of domains.
+//! [`CookieLimits`] bound what a jar holds and sends.
 //!
 //! # What is not kept apart
 //!
 //! Cookies know no ports (RFC 6265 section 8.5) and, in this client, no partitions: a program has no top-level site.
-//! `SameSite` is stored and reported; every request counts as same-site.
+//!
+//! # Cost
+//!
+//! A look-up costs about a thousand instructions, at 100,000 sites as at one, and no allocation once the site has been
+//! looked up; a `Set-Cookie` that changes nothing takes a short way. Sites are spread over locks, and look-ups share
+//! them. A cookie takes about 170 bytes and its text. `benches/cookie.rs` measures all of it.
 //!
 //! # Secrets
 //!
