@@ -31,7 +31,9 @@ impl<'a> Origin<'a> {
             Some(dots) => (Cow::Borrowed(authority), false, dots.guesses()),
             None => {
                 let spelt = host(authority);
-                (canonical(spelt)?, spelt.ends_with('.'), [0; 2])
+                let host = canonical(spelt)?;
+                let guesses = Dots::of_plain_host(host.as_bytes()).map_or([0; 2], Dots::guesses);
+                (host, spelt.ends_with('.'), guesses)
             }
         };
         let secure = scheme == "https" || scheme.eq_ignore_ascii_case("wss") || is_loopback(&host);
@@ -97,6 +99,17 @@ impl Dots {
         let end = |dots: u64| 64 - dots.leading_zeros() as usize;
         let two = without_last(self.0);
         [end(two), end(without_last(two))]
+    }
+}
+
+/// The host in an authority, where it is in its canonical form and no address in brackets.
+pub(super) fn plain_host(authority: &str) -> Option<(&str, Dots)> {
+    match Dots::of_plain_host(authority.as_bytes()) {
+        Some(dots) => Some((authority, dots)),
+        None => {
+            let host = host(authority);
+            Some((host, Dots::of_plain_host(host.as_bytes())?))
+        }
     }
 }
 

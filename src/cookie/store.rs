@@ -17,7 +17,7 @@ use super::{
     data::{Millis, NEVER, SEPARATOR},
     header::{choose, line},
     limits::CookieLimits,
-    origin::{Dots, default_path},
+    origin::{default_path, plain_host},
     rules::{Admitted, Rejection},
     suffix::{PublicSuffixes, Site},
 };
@@ -96,8 +96,8 @@ impl Store {
     ///
     /// The public suffixes need not be asked where a cookie of that very host shows which site the host belongs to.
     fn look<T>(&self, visit: &Visit<'_>, look: impl FnOnce(&Bucket) -> T) -> Option<T> {
-        let host = visit.origin.host.as_bytes();
-        for start in visit.origin.guesses {
+        let (host, [first, second]) = (visit.origin.host.as_bytes(), visit.origin.guesses);
+        for start in std::iter::once(first).chain((second != first).then_some(second)) {
             let key = &host[start..];
             let hash = self.hash(key);
             let table = self.shard(hash).read();
@@ -237,9 +237,9 @@ impl Store {
         now: Millis,
         found: impl Fn(&Slot) -> T,
     ) -> Option<T> {
-        let host = uri.authority()?.as_str();
+        let (host, dots) = plain_host(uri.authority()?.as_str())?;
         let is_https = uri.scheme_str() == Some("https");
-        for start in Dots::of_plain_host(host.as_bytes())?.guesses() {
+        for start in dots.guesses() {
             let key = &host.as_bytes()[start..];
             let hash = self.hash(key);
             let table = self.shard(hash).read();
