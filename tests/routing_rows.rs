@@ -160,6 +160,86 @@ async fn requests_go_where_the_rows_say() {
         ),
         ("18", &["https://h/a%7Eb"], &[("https://h/a~b", "https://h/a%7Eb")]),
         ("18", &["https://h/a/b"], &[("https://h/a%2Fb", "F"), ("https://h/a%2fb", "F")]),
+        (
+            "13",
+            &["https://bücher.example", "https://*.BÜCHER.example", "https://faß.example/ü"],
+            &[
+                ("https://xn--bcher-kva.example/", "https://bücher.example"),
+                ("https://XN--BCHER-KVA.example./", "https://bücher.example"),
+                ("https://a.xn--bcher-kva.example/", "https://*.BÜCHER.example"),
+                ("https://bucher.example/", "F"),
+                ("https://xn--fa-hia.example/%c3%bc/x", "https://faß.example/ü"),
+                ("https://fass.example/%c3%bc/x", "F"),
+            ],
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn the_more_specific_mount_wins_whatever_the_order() {
+    check(&[
+        (
+            "host over path, path over port, port over scheme",
+            &["any://", "https://", "https://*.com", "https://*.ex.com", "any://a.ex.com:*", "https://a.ex.com:8443"],
+            &[
+                ("https://a.ex.com:8443/", "https://a.ex.com:8443"),
+                ("https://a.ex.com/", "any://a.ex.com:*"),
+                ("https://b.ex.com/", "https://*.ex.com"),
+                ("https://c.com/", "https://*.com"),
+                ("https://d.net/", "https://"),
+                ("ftp://d.net/", "any://"),
+            ],
+        ),
+        (
+            "a host whose mounts do not match is looked for further out",
+            &["https://a.ex.com/v1", "https://*.ex.com"],
+            &[("https://a.ex.com/v2", "https://*.ex.com"), ("https://a.ex.com/v1", "https://a.ex.com/v1")],
+        ),
+        (
+            "a path whose ports do not match is looked for further up",
+            &["https://h:8443/a/b", "https://h:*/a", "https://h"],
+            &[
+                ("https://h/a/b", "https://h:*/a"),
+                ("https://h:8443/a/b", "https://h:8443/a/b"),
+                ("https://h:9/a/b", "https://h:*/a"),
+                ("https://h:9/b", "F"),
+            ],
+        ),
+        (
+            "a port that is written out",
+            &["any://h", "any://h:443"],
+            &[("https://h/", "any://h:443"), ("http://h/", "any://h")],
+        ),
+        (
+            "a scheme over any, on the default port",
+            &["any://h:443", "https://h"],
+            &[("https://h/", "https://h"), ("wss://h/", "any://h:443")],
+        ),
+        (
+            "schemes of one's own, which have no default port",
+            &["grpc://h", "grpc://h:50051", "Unix://h:*", "any://h"],
+            &[
+                ("grpc://h/", "grpc://h"),
+                ("GRPC://h:50051/", "grpc://h:50051"),
+                ("grpc://h:1/", "F"),
+                ("unix://h:1/", "Unix://h:*"),
+                ("gopher://h/", "any://h"),
+            ],
+        ),
+        (
+            "no subdomain has an empty label",
+            &["https://*.ex.com"],
+            &[("https://.ex.com/", "F"), ("https://a..ex.com/", "F")],
+        ),
+        ("an empty segment", &["https://h/a//"], &[("https://h/a//b", "https://h/a//"), ("https://h/a/b", "F")]),
+        ("a long path", &["https://h/a"], &[("https://h/a/b/c/d/e/f/g/h/i/j/k", "https://h/a")]),
+        (
+            "an A-label that decodes to ASCII is no other host",
+            &["https://example.org"],
+            &[("https://xn--example-.org/", "F"), ("https://example.org/", "https://example.org")],
+        ),
+        ("the whole server", &["https://h", "https://h/a"], &[("https://h", "https://h")]),
     ])
     .await;
 }
@@ -291,7 +371,9 @@ fn a_bad_prefix_is_named_with_its_fault_and_without_userinfo() {
         ("https://a.*.com", "https://a.*.com", "`*`"),
         ("https://[::1", "https://[::1", ""),
         ("https://a b", "https://a b", "host"),
-        ("https://bücher.example", "https://bücher.example", "xn--"),
+        ("https://xn--example-.org", "https://xn--example-.org", "IDNA"),
+        ("https://\u{5d0}a.example", "https://\u{5d0}a.example", "IDNA"),
+        ("all://example.com", "all://example.com", "any://"),
     ];
     let failures: Vec<_> = rows
         .into_iter()

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-use super::{layer::Mounted, service::Mount};
+use super::{mounts::BoxedResponse, service::Mount};
 
 pin_project! {
     /// The response of a [`RoutingService`](super::RoutingService).
@@ -33,7 +33,7 @@ pin_project! {
         // Polls a clone of the service below: its readiness, then the call.
         Fallback { #[pin] response: Oneshot<S, Request<B>> },
         // Polls a clone of what is mounted in the same way.
-        Mounted { #[pin] response: Oneshot<Mounted<B, RB>, Request<B>>, prefix: Option<Arc<str>> },
+        Mounted { response: BoxedResponse<RB>, prefix: Option<Arc<str>> },
         // Polls nothing: there was nowhere to go.
         Failed { error: Option<BoxError> },
     }
@@ -47,7 +47,7 @@ where
         Self { state: State::Fallback { response } }
     }
 
-    pub(super) const fn mounted(response: Oneshot<Mounted<B, RB>, Request<B>>, prefix: Arc<str>) -> Self {
+    pub(super) const fn mounted(response: BoxedResponse<RB>, prefix: Arc<str>) -> Self {
         Self { state: State::Mounted { response, prefix: Some(prefix) } }
     }
 
@@ -67,7 +67,7 @@ where
         match self.project().state.project() {
             StateProj::Fallback { response } => response.poll(cx).map_err(Into::into),
             StateProj::Mounted { response, prefix } => {
-                let mut response = ready!(response.poll(cx))?;
+                let mut response = ready!(response.as_mut().poll(cx))?;
                 if let Some(prefix) = prefix.take() {
                     response.extensions_mut().insert(Mount(prefix));
                 }

@@ -1,19 +1,19 @@
 use std::{fmt, sync::Arc};
 
 use http::{Request, Response, Uri};
-use tower::{BoxError, util::BoxCloneSyncService};
+use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    prefix::{Prefix, PrefixError, PrefixFault, Target, UriError},
-    service::{Routes, RoutingService},
+    mounts::{Make, Mounts},
+    prefix::{PrefixError, PrefixFault},
+    routes::{Route, Settings, Shared},
+    service::RoutingService,
     table::Table,
+    target::{Target, UriError},
 };
 
-/// A mounted service, whatever it is made of.
-pub(super) type Mounted<B, RB> = BoxCloneSyncService<Request<B>, Response<RB>, BoxError>;
-type Make<S, B, RB> = Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>;
 /// A prefix as it was written, and what is mounted there.
 type Entry<S, B, RB> = (Arc<str>, Make<S, B, RB>);
 
@@ -52,14 +52,13 @@ type Entry<S, B, RB> = (Arc<str>, Make<S, B, RB>);
 pub struct RoutingLayer<S, B, RB> {
     table: Arc<Table>,
     mounts: Arc<[Entry<S, B, RB>]>,
-    strict: bool,
-    default_origin: Option<Uri>,
+    settings: Settings,
 }
 
 impl<S, B, RB> RoutingLayer<S, B, RB> {
     /// Starts a table without mounts.
-    pub const fn builder() -> RoutingLayerBuilder<S, B, RB> {
-        RoutingLayerBuilder { mounts: Vec::new(), strict: false, default_origin: None }
+    pub fn builder() -> RoutingLayerBuilder<S, B, RB> {
+        RoutingLayerBuilder { mounts: Mounts::new(), settings: Settings::default() }
     }
 }
 
@@ -67,41 +66,34 @@ impl<S: Clone, B, RB> Layer<S> for RoutingLayer<S, B, RB> {
     type Service = RoutingService<S, B, RB>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let mounted = |(prefix, make): &Entry<S, B, RB>| (Arc::clone(prefix), make(inner.clone()));
-        let routes = Routes {
-            table: Arc::clone(&self.table),
-            mounts: self.mounts.iter().map(mounted).collect(),
-            strict: self.strict,
-            default_origin: self.default_origin.clone(),
-        };
-        RoutingService { routes: Arc::new(routes), fallback: inner }
+        let mounted =
+            |(prefix, make): &Entry<S, B, RB>| Route { prefix: Arc::clone(prefix), service: make(inner.clone()) };
+        let shared = Shared::new(Arc::clone(&self.table), self.mounts.iter().map(mounted), self.settings.clone());
+        RoutingService { shared: Arc::new(shared), fallback: inner }
     }
 }
 
 impl<S, B, RB> Clone for RoutingLayer<S, B, RB> {
     fn clone(&self) -> Self {
-        Self {
-            table: Arc::clone(&self.table),
-            mounts: Arc::clone(&self.mounts),
-            strict: self.strict,
-            default_origin: self.default_origin.clone(),
-        }
+        Self { table: Arc::clone(&self.table), mounts: Arc::clone(&self.mounts), settings: self.settings.clone() }
     }
 }
 
 impl<S, B, RB> fmt::Debug for RoutingLayer<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefixes: Vec<_> = self.mounts.iter().map(|(prefix, _)| prefix).collect();
-        f.debug_struct("RoutingLayer").field("mounts", &prefixes).field("strict", &self.strict).finish_non_exhaustive()
+        f.debug_struct("RoutingLayer")
+            .field("mounts", &prefixes)
+            .field("strict", &self.settings.strict)
+            .finish_non_exhaustive()
     }
 }
 
 /// Builds a [`RoutingLayer`]; the [module's docs](super) say what prefixes mean.
 #[must_use]
 pub struct RoutingLayerBuilder<S, B, RB> {
-    mounts: Vec<Entry<S, B, RB>>,
-    strict: bool,
-    default_origin: Option<Uri>,
+    mounts: Mounts<S, B, RB>,
+    settings: Settings,
 }
 
 impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
@@ -112,10 +104,10 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         L::Service: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
         <L::Service as Service<Request<B>>>::Error: Into<BoxError>,
         <L::Service as Service<Request<B>>>::Future: Send + 'static,
-        B: 'static,
+        B: Send + 'static,
         RB: 'static,
     {
-        self.mounts.push((prefix.into(), Arc::new(move |inner| boxed(layer.layer(inner)))));
+        self.mounts = self.mounts.mount(prefix, layer);
         self
     }
 
@@ -125,24 +117,41 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
         M::Error: Into<BoxError>,
         M::Future: Send + 'static,
-        B: 'static,
+        B: Send + 'static,
         RB: 'static,
     {
-        let service = boxed(service);
-        self.mounts.push((prefix.into(), Arc::new(move |_| service.clone())));
+        self.mounts = self.mounts.mount_service(prefix, service);
         self
     }
 
     /// A request that no mount serves is a [`NoMount`](super::NoMount) error. Default: it goes to the service below.
     pub const fn strict(mut self) -> Self {
-        self.strict = true;
+        self.settings.strict = true;
+        self
+    }
+
+    /// A request whose path has dot segments is a [`UriError::DotSegments`]. Default: it is routed by where they lead, and
+    /// sent as it is.
+    ///
+    /// For those who mount a path to keep others off it: a server may lead `/x/..;/admin` to `/admin`, which RFC 3986 does
+    /// not. `%2e` counts as a dot, and what stands behind a `;` not at all.
+    pub const fn reject_dot_segments(mut self) -> Self {
+        self.settings.strictness.dot_segments = true;
+        self
+    }
+
+    /// A request whose path has `%2F`, `%5C` or a backslash is a [`UriError::EncodedSlash`]. Default: these are no slashes.
+    ///
+    /// For those who mount a path to keep others off it: a server may read `/a%2Fadmin` as `/a/admin`.
+    pub const fn reject_encoded_slashes(mut self) -> Self {
+        self.settings.strictness.encoded_slashes = true;
         self
     }
 
     /// Scheme and authority of requests whose URI is relative, for clients that add them further in. The request itself
     /// is not changed. Default: none, and such a request is an error.
     pub fn default_origin(mut self, origin: Uri) -> Self {
-        self.default_origin = Some(origin);
+        self.settings.default_origin = Some(origin);
         self
     }
 
@@ -152,45 +161,32 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     ///
     /// [`PrefixError`] names the first prefix that is wrong, and the fault; a default origin without scheme and host too.
     pub fn build(self) -> Result<RoutingLayer<S, B, RB>, PrefixError> {
-        if let Some(origin) = &self.default_origin {
+        if let Some(origin) = &self.settings.default_origin {
             Target::of(origin, None).map_err(|error| {
                 let fault = match error {
                     UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
                     UriError::Relative => PrefixFault::EmptyHost,
                     UriError::Port => PrefixFault::Port,
                     UriError::NumericHost => PrefixFault::NumericHost,
+                    UriError::DotSegments | UriError::EncodedSlash => PrefixFault::Path,
                 };
                 PrefixError::new(&origin.to_string(), fault)
             })?;
         }
+        let changes = self.mounts.parsed()?;
         let mut table = Table::default();
-        let mut mounts: Vec<Entry<S, B, RB>> = Vec::with_capacity(self.mounts.len());
-        for entry in self.mounts {
-            let parsed = Prefix::parse(&entry.0).map_err(|fault| PrefixError::new(&entry.0, fault))?;
-            let number = table.insert(parsed, mounts.len());
-            match mounts.get_mut(number) {
+        let mut mounts: Vec<Entry<S, B, RB>> = Vec::with_capacity(changes.len());
+        // A builder only mounts.
+        let mounted = changes.into_iter().filter_map(|(key, (prefix, make))| Some((key, (prefix, make?))));
+        for (key, entry) in mounted {
+            let number = table.insert(&key, mounts.len() as u32);
+            match mounts.get_mut(number as usize) {
                 Some(replaced) => *replaced = entry,
                 None => mounts.push(entry),
             }
         }
-        Ok(RoutingLayer {
-            table: Arc::new(table),
-            mounts: mounts.into(),
-            strict: self.strict,
-            default_origin: self.default_origin,
-        })
+        Ok(RoutingLayer { table: Arc::new(table), mounts: mounts.into(), settings: self.settings })
     }
-}
-
-fn boxed<M, B, RB>(service: M) -> Mounted<B, RB>
-where
-    M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-    M::Error: Into<BoxError>,
-    M::Future: Send + 'static,
-    B: 'static,
-    RB: 'static,
-{
-    BoxCloneSyncService::new(tower::ServiceExt::map_err(service, Into::into as fn(M::Error) -> BoxError))
 }
 
 impl<S, B, RB> fmt::Debug for RoutingLayerBuilder<S, B, RB> {

@@ -29,14 +29,25 @@
 //! such as `127.1` are errors ([`UriError`]): guessing would send the request somewhere.
 
 mod future;
+mod handle;
+mod host;
 mod layer;
+mod mount_prefix;
+mod mounts;
+mod path;
 mod prefix;
+mod routes;
 mod service;
 mod table;
+mod target;
 
 pub use self::{
     future::ResponseFuture,
+    handle::RoutingHandle,
     layer::{RoutingLayer, RoutingLayerBuilder},
-    prefix::{PrefixError, PrefixFault, UriError},
+    mount_prefix::MountPrefix,
+    mounts::Mounts,
+    prefix::{PrefixError, PrefixFault},
     service::{Mount, NoMount, RoutingService},
+    target::UriError,
 };

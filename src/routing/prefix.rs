@@ -1,15 +1,14 @@
-//! Mount prefixes and request URIs, taken apart and brought into one spelling. Components are compared, never strings.
+//! Mount prefixes, taken apart and brought into one spelling. Components are compared, never strings.
 
-use std::{
-    borrow::Cow,
-    error, fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+use std::{borrow::Cow, error, fmt};
+
+use super::{
+    host::Host,
+    path::{escaped, is_path_byte, normalised},
 };
 
-use http::Uri;
-
 /// A mount prefix in its canonical form.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Prefix {
     /// `None` for `any`.
     pub(super) scheme: Option<Box<str>>,
@@ -19,15 +18,7 @@ pub(super) struct Prefix {
     pub(super) path: Box<str>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Host {
-    Exact(Box<str>),
-    /// The subdomains of a domain, not the domain itself.
-    Under(Box<str>),
-    Any,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Port {
     Number(u16),
     /// That of the request's scheme, where the prefix does not know it.
@@ -74,12 +65,14 @@ impl error::Error for PrefixError {}
 pub enum PrefixFault {
     /// No `scheme://`.
     Scheme,
+    /// `all`, which is httpx's word for `any`, and means every port there.
+    All,
     /// A path or port without a host.
     EmptyHost,
     /// A host that is none.
     Host,
-    /// A host that is not ASCII.
-    NonAsciiHost,
+    /// A label beyond ASCII, or an `xn--` one, that IDNA does not know.
+    Idna,
     /// A number that is no address of four decimal octets.
     NumericHost,
     /// A `*` elsewhere than as the first label or the port.
@@ -100,9 +93,10 @@ impl fmt::Display for PrefixFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scheme => "it must begin with a scheme and `://`, such as `https://` or `any://`",
+            Self::All => "write `any://` for every scheme, and `:*` behind a host for every port",
             Self::EmptyHost => "it has a port or path, but no host",
             Self::Host => "its host is not one",
-            Self::NonAsciiHost => "its host is not ASCII: write it as A-labels, `xn--...`",
+            Self::Idna => "its host is no internationalised name (IDNA)",
             Self::NumericHost => "its host is a number, but not an address of four decimal octets",
             Self::Wildcard => "a `*` can only be the first label of a host (`*.example.com`) or its port (`:*`)",
             Self::Port => "its port is not a number up to 65535, nor `*`",
@@ -123,6 +117,9 @@ impl Prefix {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
         if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(known) {
             return Err(PrefixFault::Scheme);
+        }
+        if scheme == "all" {
+            return Err(PrefixFault::All);
         }
         if rest.contains('#') {
             return Err(PrefixFault::Fragment);
@@ -176,34 +173,6 @@ fn split_port(authority: &str) -> Result<(&str, &str), PrefixFault> {
     }
 }
 
-impl Host {
-    fn parse(text: &str) -> Result<Self, PrefixFault> {
-        if !text.is_ascii() {
-            return Err(PrefixFault::NonAsciiHost);
-        }
-        let (under, name) = match text.strip_prefix("*.") {
-            Some(name) => (true, name),
-            None => (false, text),
-        };
-        if name.contains('*') {
-            return Err(PrefixFault::Wildcard);
-        }
-        let host = canonical_host(name).ok_or(PrefixFault::NumericHost)?;
-        let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
-        let is_name = host.split('.').all(|label| {
-            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-        });
-        let valid_v6 = host.starts_with('[') && host[1..host.len().max(2) - 1].parse::<Ipv6Addr>().is_ok();
-        match (under, is_address) {
-            (true, true) => Err(PrefixFault::Wildcard),
-            (false, true) if valid_v6 || !host.starts_with('[') => Ok(Self::Exact(host.into())),
-            (_, false) if is_name && under => Ok(Self::Under(host.into())),
-            (_, false) if is_name => Ok(Self::Exact(host.into())),
-            _ => Err(PrefixFault::Host),
-        }
-    }
-}
-
 impl Port {
     fn parse(text: &str, scheme: Option<&str>) -> Result<Self, PrefixFault> {
         match text {
@@ -227,200 +196,20 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Where a request goes, in the spelling of prefixes.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Target<'a> {
-    pub(super) scheme: Cow<'a, str>,
-    pub(super) host: Cow<'a, str>,
-    /// `None` where the scheme has no default, and no port was given.
-    pub(super) port: Option<u16>,
-    pub(super) path: Cow<'a, str>,
-}
-
-/// A request URI that cannot be routed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum UriError {
-    /// It has no scheme or no host, and there is no default origin.
-    Relative,
-    /// Its port is not a number up to 65535. `http::Uri` reads such a URI as one without a port.
-    Port,
-    /// Its host is a number, but not four decimal octets: resolvers read `127.1` as an address all the same.
-    NumericHost,
-}
-
-impl fmt::Display for UriError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Relative => "cannot route a relative URI: give it a scheme and host, or the layer a default origin",
-            Self::Port => "cannot route a URI whose port is not a number up to 65535",
-            Self::NumericHost => "cannot route to a host that is a number, but not four decimal octets",
-        })
-    }
-}
-
-impl error::Error for UriError {}
-
-impl<'a> Target<'a> {
-    /// `origin` lends its scheme, host and port to a relative URI.
-    pub(super) fn of(uri: &'a Uri, origin: Option<&'a Uri>) -> Result<Self, UriError> {
-        let base = match uri.scheme() {
-            Some(_) => uri,
-            // An authority without a scheme, as CONNECT has it, names no origin either.
-            None if uri.authority().is_some() => return Err(UriError::Relative),
-            None => origin.ok_or(UriError::Relative)?,
-        };
-        let (Some(scheme), Some(authority)) = (base.scheme_str(), base.authority()) else {
-            return Err(UriError::Relative);
-        };
-        let scheme = lower(scheme);
-        if authority.host().is_empty() {
-            return Err(UriError::Relative);
-        }
-        let behind_userinfo = authority.as_str().rsplit('@').next().unwrap_or_default();
-        // Not `port_u16`, which is `None` for a port that is none, and for `[::1]80`.
-        let port = match behind_userinfo.get(authority.host().len()..) {
-            Some("" | ":") => default_port(&scheme),
-            Some(given) => {
-                let digits = given.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-                Some(digits.and_then(|port| port.parse().ok()).ok_or(UriError::Port)?)
-            }
-            None => return Err(UriError::Port),
-        };
-        let host = canonical_host(authority.host()).ok_or(UriError::NumericHost)?;
-        // `*`, as OPTIONS has it, means the whole server.
-        let path = if uri.path().starts_with('/') { normalised(uri.path()) } else { Cow::Borrowed("") };
-        Ok(Self { scheme, host, port, path })
-    }
-}
-
-fn lower(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(text.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(text)
-    }
-}
-
-/// Lower case, without one trailing dot; IPv6 as RFC 5952 spells it. `None` for a number that is no address.
-fn canonical_host(host: &str) -> Option<Cow<'_, str>> {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
-        && let Ok(address) = inner.parse::<Ipv6Addr>()
-    {
-        let text = format!("[{address}]");
-        return Some(if text == host { Cow::Borrowed(host) } else { Cow::Owned(text) });
-    }
-    let host = lower(host);
-    let last = host.rsplit('.').next().unwrap_or_default();
-    let numeric = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    (!numeric || host.parse::<Ipv4Addr>().is_ok()).then_some(host)
-}
-
-/// A path without dot segments (RFC 3986 section 5.2.4) and with no escapes but those it needs (section 6.2.2). `%2F`
-/// stays, and so do empty segments: servers may take either for something else.
-///
-/// Borrows where there is nothing to do.
-pub(super) fn normalised(path: &str) -> Cow<'_, str> {
-    let path = if is_escaped(path.as_bytes()) { Cow::Borrowed(path) } else { Cow::Owned(escape(path)) };
-    if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
-        Cow::Owned(without_dot_segments(&path))
-    } else {
-        path
-    }
-}
-
-fn is_escaped(path: &[u8]) -> bool {
-    path.iter().enumerate().all(|(at, &byte)| match byte {
-        b'%' => {
-            escaped(&path[at..]).is_some_and(|byte| !is_unreserved(byte))
-                && !path[at + 1..at + 3].iter().any(u8::is_ascii_lowercase)
-        }
-        _ => is_path_byte(byte),
-    })
-}
-
-/// Escapes of unreserved characters are undone; the digits of the others are put in upper case, and what is no escape
-/// becomes one, a stray `%` too: it must not make another escape with what is decoded behind it.
-fn escape(path: &str) -> String {
-    let mut output = String::with_capacity(path.len() + 8);
-    let mut rest = path.as_bytes();
-    while let Some((&first, behind)) = rest.split_first() {
-        let (byte, plain) = match escaped(rest) {
-            Some(byte) => {
-                rest = &rest[3..];
-                (byte, is_unreserved(byte))
-            }
-            None => {
-                rest = behind;
-                (first, is_path_byte(first))
-            }
-        };
-        if plain {
-            output.push(char::from(byte));
-        } else {
-            let digit = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble)]);
-            output.extend(['%', digit(byte >> 4), digit(byte & 15)]);
-        }
-    }
-    output
-}
-
-/// The byte that an escape at the start stands for.
-fn escaped(text: &[u8]) -> Option<u8> {
-    let [b'%', high, low, ..] = text else { return None };
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()
-}
-
-/// RFC 3986 section 2.3.
-const fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
-
-/// What stands in a path as it is: RFC 3986 section 3.3, `pchar` and the slash.
-const fn is_path_byte(byte: u8) -> bool {
-    is_unreserved(byte)
-        || matches!(
-            byte,
-            b'/' | b':' | b'@' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
-        )
-}
-
-/// RFC 3986 section 5.2.4.
-fn without_dot_segments(path: &str) -> String {
-    let mut output = String::with_capacity(path.len());
-    let mut ends_in_dots = false;
-    for segment in path.split('/').skip(1) {
-        ends_in_dots = matches!(segment, "." | "..");
-        if segment == ".." {
-            output.truncate(output.rfind('/').unwrap_or(0));
-        } else if !ends_in_dots {
-            output.push('/');
-            output.push_str(segment);
-        }
-    }
-    if ends_in_dots {
-        output.push('/');
-    }
-    output
-}
-
 /// For messages: what could be a password, or a token, is not in them.
 fn without_secrets(text: &str) -> String {
+    // The second is the full-width one, which IDNA makes the first of; and the small form.
+    const AT: [char; 3] = ['@', '\u{ff20}', '\u{fe6b}'];
     let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let port = rest[..end].rsplit_once(':').map_or("", |(_, port)| port);
-    // An `@` further on was meant to end a password, unless what is before it reads as a host and port.
-    let from = match (rest[..end].rfind('@'), rest.rfind('@')) {
-        (Some(at), _) => at + 1,
-        (None, Some(at)) if !port.ends_with(']') && port.bytes().any(|byte| !byte.is_ascii_digit()) => at + 1,
-        _ => 0,
-    };
-    let shown = &rest[from..];
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    // An `@` further on was meant to end a password, unless what is before it reads as a host with or without a port.
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "0"));
+    let is_host =
+        !host.is_empty() && (port.ends_with(']') || !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
+    let last = if scheme.is_empty() || !is_host { rest.rfind(AT) } else { authority.rfind(AT) };
+    let shown = last.map_or(rest, |at| rest[at..].trim_start_matches(AT));
     let shown = &shown[..shown.find(['?', '#']).unwrap_or(shown.len())];
-    if scheme.contains('@') { shown.to_owned() } else { format!("{scheme}{shown}") }
+    if scheme.contains(AT) { shown.to_owned() } else { format!("{scheme}{shown}") }
 }
 
 #[cfg(test)]
@@ -451,7 +240,14 @@ mod tests {
             ("https://a.*.com", Wildcard),
             ("https://*.*.com", Wildcard),
             ("https://*.10.0.0.1", Wildcard),
-            ("https://b\u{fc}cher.example", NonAsciiHost),
+            ("all://", All),
+            ("ALL://h", All),
+            ("https://xn--example-.org", Idna),
+            ("https://xn--\u{fc}.example", Idna),
+            ("https://a\u{200b}\u{5d0}.example", Idna),
+            ("https://\u{ff11}\u{ff12}\u{ff17}.1", NumericHost),
+            ("https://\u{ff0a}.example.com", Wildcard),
+            ("https://a\u{2100}b", Host),
             ("https://a b", Host),
             ("https://a..b", Host),
             ("https://[::1", Host),
@@ -474,65 +270,21 @@ mod tests {
         assert!(wrong.is_empty(), "{wrong:#?}");
         let message = PrefixError::new("https://u:secret@h/", Userinfo).to_string();
         assert!(message.contains("https://h/") && !message.contains("secret"), "{message}");
-        for text in ["u:secret@h", "u:secret@h://x", "https://h/?secret", "https://h/#secret", "https://u:secret/w@h"] {
+        for text in [
+            "u:secret@h",
+            "u:secret@h://x",
+            "https://h/?secret",
+            "https://h/#secret",
+            "https://u:secret/w@h",
+            "https:u:secret@h",
+            "https:/u:secret@h",
+            "https:///u:secret@h",
+            "https://u:/secret@h",
+            "https://u:secret\u{ff20}h",
+            "https://u:secret@h@i",
+        ] {
             assert!(!PrefixError::new(text, Scheme).to_string().contains("secret"), "{text}");
         }
         assert_eq!(PrefixError::new("https://h:99999/@me", Port).prefix(), "https://h:99999/@me");
-    }
-
-    #[test]
-    fn paths_are_normalised_but_slashes_are_not_made() {
-        let rows = [
-            ("", ""),
-            ("/", "/"),
-            ("/a/b", "/a/b"),
-            ("/x/../admin/", "/admin/"),
-            ("/pub/%2e%2E/admin", "/admin"),
-            ("/./a/./b/.", "/a/b/"),
-            ("/..", "/"),
-            ("/../../a", "/a"),
-            ("/a/..", "/"),
-            ("/%61dmin", "/admin"),
-            ("/a%7Eb", "/a~b"),
-            ("/a%2fb", "/a%2Fb"),
-            ("/a%zz%4", "/a%25zz%254"),
-            ("/%", "/%25"),
-            ("/a%%32Fb", "/a%252Fb"),
-            ("/\u{fc}", "/%C3%BC"),
-            ("/a//../b", "/a/b"),
-            ("//admin", "//admin"),
-            ("/a%2e", "/a."),
-            ("/...", "/..."),
-            ("/%252e%252e/a", "/%252e%252e/a"),
-        ];
-        let wrong: Vec<_> = rows
-            .iter()
-            .map(|(path, want)| (path, normalised(path), want))
-            .filter(|(_, got, want)| got != *want)
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-    }
-
-    #[test]
-    fn uris_that_cannot_be_routed_are_errors() {
-        use UriError::*;
-        let rows = [
-            ("/rel", Some(Relative)),
-            ("h:443", Some(Relative)),
-            ("http://a:99999/", Some(Port)),
-            ("http://u:1@a:99999/", Some(Port)),
-            ("http://127.1/", Some(NumericHost)),
-            ("http://[::1]80/", Some(Port)),
-            ("http://[::1]x/", Some(Port)),
-            ("http://a:+80/", Some(Port)),
-            ("http://0x7f.1/", Some(NumericHost)),
-            ("http://2130706433/", Some(NumericHost)),
-            ("http://a:/", None),
-            ("http://127.0.0.1/", None),
-            ("http://[::1]:8080/", None),
-        ];
-        let wrong: Vec<_> =
-            rows.iter().filter(|(uri, want)| Target::of(&uri.parse().unwrap(), None).err() != *want).collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

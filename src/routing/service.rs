@@ -8,12 +8,7 @@ use http::{Request, Response, Uri};
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-use super::{
-    future::ResponseFuture,
-    layer::Mounted,
-    prefix::{Target, UriError},
-    table::Table,
-};
+use super::{future::ResponseFuture, handle::RoutingHandle, routes::Shared};
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
@@ -25,24 +20,15 @@ use super::{
 /// The selected service's own, boxed; [`UriError`](super::UriError) for a request that has no place to go;
 /// [`NoMount`] with [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
-    pub(super) routes: Arc<Routes<B, RB>>,
+    pub(super) shared: Arc<Shared<B, RB>>,
     pub(super) fallback: S,
 }
 
-/// A prefix as it was written, and what serves it.
-type Route<B, RB> = (Arc<str>, Mounted<B, RB>);
-
-pub(super) struct Routes<B, RB> {
-    pub(super) table: Arc<Table>,
-    pub(super) mounts: Vec<Route<B, RB>>,
-    pub(super) strict: bool,
-    pub(super) default_origin: Option<Uri>,
-}
-
-impl<B, RB> Routes<B, RB> {
-    fn find(&self, uri: &Uri) -> Result<Option<&Route<B, RB>>, UriError> {
-        let target = Target::of(uri, self.default_origin.as_ref())?;
-        Ok(self.table.find(&target).and_then(|mount| self.mounts.get(mount)))
+impl<S: Clone, B, RB> RoutingService<S, B, RB> {
+    /// What changes the mounts of this service and its clones, while they serve.
+    #[must_use]
+    pub fn handle(&self) -> RoutingHandle<S, B, RB> {
+        RoutingHandle { shared: Arc::clone(&self.shared), inner: self.fallback.clone() }
     }
 }
 
@@ -60,11 +46,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.routes.find(request.uri()) {
-            Ok(Some((prefix, service))) => {
-                ResponseFuture::mounted(Oneshot::new(service.clone(), request), Arc::clone(prefix))
-            }
-            Ok(None) if self.routes.strict => ResponseFuture::failed(NoMount::of(request.uri()).into()),
+        let routes = self.shared.routes();
+        match self.shared.find(&routes, request.uri()) {
+            Ok(Some(route)) => ResponseFuture::mounted(route.service.oneshot(request), Arc::clone(&route.prefix)),
+            Ok(None) if self.shared.settings.strict => ResponseFuture::failed(NoMount::of(request.uri()).into()),
             Ok(None) => ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request)),
             Err(error) => ResponseFuture::failed(error.into()),
         }
@@ -73,14 +58,13 @@ where
 
 impl<S: Clone, B, RB> Clone for RoutingService<S, B, RB> {
     fn clone(&self) -> Self {
-        Self { routes: Arc::clone(&self.routes), fallback: self.fallback.clone() }
+        Self { shared: Arc::clone(&self.shared), fallback: self.fallback.clone() }
     }
 }
 
 impl<S, B, RB> fmt::Debug for RoutingService<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefixes: Vec<_> = self.routes.mounts.iter().map(|(prefix, _)| prefix).collect();
-        f.debug_struct("RoutingService").field("mounts", &prefixes).finish_non_exhaustive()
+        f.debug_struct("RoutingService").field("mounts", &self.shared.prefixes()).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,105 @@
+//! The table with what is mounted in it; one for all clones of a service, and replaced as a whole.
+
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use http::Uri;
+
+use super::{
+    mounts::Mounted,
+    prefix::Prefix,
+    table::Table,
+    target::{Strictness, Target, UriError},
+};
+
+pub(super) struct Shared<B, RB> {
+    pub(super) settings: Settings,
+    routes: ArcSwap<Routes<B, RB>>,
+    /// Held from the reading of a table to its replacement, and never while somebody else's code runs.
+    updating: Mutex<()>,
+}
+
+/// What a layer's builder is told beside the mounts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settings {
+    /// No fallback.
+    pub(super) strict: bool,
+    pub(super) strictness: Strictness,
+    pub(super) default_origin: Option<Uri>,
+}
+
+pub(super) struct Routes<B, RB> {
+    table: Arc<Table>,
+    /// By their numbers in the table; `None` where one was unmounted.
+    mounts: Vec<Option<Route<B, RB>>>,
+}
+
+/// A prefix as it was written, and what serves it.
+pub(super) struct Route<B, RB> {
+    pub(super) prefix: Arc<str>,
+    pub(super) service: Mounted<B, RB>,
+}
+
+impl<B, RB> Clone for Route<B, RB> {
+    fn clone(&self) -> Self {
+        Self { prefix: Arc::clone(&self.prefix), service: Arc::clone(&self.service) }
+    }
+}
+
+impl<B, RB> Shared<B, RB> {
+    pub(super) fn new(table: Arc<Table>, mounts: impl Iterator<Item = Route<B, RB>>, settings: Settings) -> Self {
+        let routes = Routes { table, mounts: mounts.map(Some).collect() };
+        Self { settings, routes: ArcSwap::from_pointee(routes), updating: Mutex::new(()) }
+    }
+
+    /// The table of this moment. To hold it keeps no update waiting.
+    pub(super) fn routes(&self) -> impl Deref<Target = Arc<Routes<B, RB>>> {
+        self.routes.load()
+    }
+
+    /// The mount for a request.
+    #[inline(never)] // so that `benches/routing.rs` can tell it from the rest
+    pub(super) fn find<'r>(&self, routes: &'r Routes<B, RB>, uri: &Uri) -> Result<Option<&'r Route<B, RB>>, UriError> {
+        let target = Target::of(uri, self.settings.default_origin.as_ref())?;
+        self.settings.strictness.check(&target)?;
+        Ok(routes.table.find(&target).and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
+    }
+
+    /// Puts `changes` into effect, all at once; `None` unmounts.
+    pub(super) fn update(&self, changes: Vec<(Prefix, Option<Route<B, RB>>)>) {
+        let lock = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = self.routes.load_full();
+        let (mut table, mut mounts) = (Table::clone(&routes.table), routes.mounts.clone());
+        let mut free: Vec<_> = (0..mounts.len()).filter(|&number| mounts[number].is_none()).collect();
+        for (prefix, route) in changes {
+            let Some(route) = route else {
+                if let Some(number) = table.remove(&prefix) {
+                    mounts[number as usize] = None;
+                    free.push(number as usize);
+                }
+                continue;
+            };
+            let next = free.last().copied().unwrap_or(mounts.len());
+            let number = table.insert(&prefix, next as u32) as usize;
+            match mounts.get_mut(number) {
+                Some(place) => *place = Some(route),
+                None => mounts.push(Some(route)),
+            }
+            if free.last() == Some(&number) {
+                free.pop();
+            }
+        }
+        let replaced = self.routes.swap(Arc::new(Routes { table: Arc::new(table), mounts }));
+        drop(lock);
+        // Only now, with what was mounted in it: that is somebody else's code.
+        drop((routes, replaced));
+    }
+
+    /// The prefixes as they were written.
+    pub(super) fn prefixes(&self) -> Vec<Arc<str>> {
+        self.routes.load().mounts.iter().flatten().map(|route| Arc::clone(&route.prefix)).collect()
+    }
+}
