@@ -3,3 +3,6 @@
 #[cfg(feature = "cookie")]
 #[path = "advisories/cookie.rs"]
 mod cookie;
+#[cfg(feature = "routing")]
+#[path = "advisories/routing.rs"]
+mod routing;

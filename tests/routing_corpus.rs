@@ -13,7 +13,7 @@ mod oracle {
     use std::net::Ipv6Addr;
 
     #[derive(Clone, Debug, PartialEq)]
-    pub enum Host {
+    pub(crate) enum Host {
         Name(Vec<String>),
         V4([u8; 4]),
         V6(Ipv6Addr),
@@ -22,7 +22,7 @@ mod oracle {
     }
 
     #[derive(Clone, Copy, Debug, PartialEq)]
-    pub enum Fault {
+    pub(crate) enum Fault {
         Relative,
         Port,
         NumericHost,
@@ -148,7 +148,7 @@ mod oracle {
     const A_LABELS: [(&str, &str); 2] = [("bücher", "xn--bcher-kva"), ("faß", "xn--fa-hia")];
 
     /// The index of the mount that serves a request.
-    pub fn route(mounts: &[impl AsRef<str>], url: &str) -> Result<Option<usize>, Fault> {
+    pub(crate) fn route(mounts: &[impl AsRef<str>], url: &str) -> Result<Option<usize>, Fault> {
         let request = parts(url).ok_or(Fault::Relative)?;
         let default = default_port(&request.scheme);
         let port = match request.port.strip_prefix(':') {

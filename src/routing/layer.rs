@@ -133,8 +133,9 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// A request whose path has dot segments is a [`UriError::DotSegments`]. Default: it is routed by where they lead, and
     /// sent as it is.
     ///
-    /// For those who mount a path to keep others off it: a server may lead `/x/..;/admin` to `/admin`, which RFC 3986 does
-    /// not. `%2e` counts as a dot, and what stands behind a `;` not at all.
+    /// For those who mount a path to keep others off it: a server may lead `/x/..;/admin` and `/x/..%2Fadmin` to `/admin`,
+    /// which RFC 3986 does not. So `%2e` counts as a dot here, what stands behind a `;` not at all, and `%2F`, `%5C` and a
+    /// backslash end a segment.
     pub const fn reject_dot_segments(mut self) -> Self {
         self.settings.strictness.dot_segments = true;
         self

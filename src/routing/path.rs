@@ -91,9 +91,15 @@ fn without_dot_segments(path: &str) -> String {
     output
 }
 
-/// Whether some server would take a segment for `.` or `..`: `%2e` is a dot, and what stands behind a `;` is a parameter
-/// that Java's servers cut off first.
+/// Whether some server would take a segment for `.` or `..`: `%2e` is a dot, what [some read as a slash](has_hidden_slashes)
+/// ends a segment, and what stands behind a `;` is a parameter that Java's servers cut off first.
 pub(super) fn has_dot_segments(path: &str) -> bool {
+    let path = if has_hidden_slashes(path) {
+        let slashes = ["%2f", "%2F", "%5c", "%5C", "\\"];
+        Cow::Owned(slashes.iter().fold(path.to_owned(), |path, slash| path.replace(slash, "/")))
+    } else {
+        Cow::Borrowed(path)
+    };
     path.split('/').any(|segment| {
         let mut name = segment.split(';').next().unwrap_or_default();
         let mut dots = 0;
@@ -171,7 +177,10 @@ mod tests {
             ("/a%5cb", false, true),
             ("/a%252fb", false, false),
             ("/a%2", false, false),
-            ("/%2e%2e%2fadmin", false, true),
+            ("/%2e%2e%2fadmin", true, true),
+            ("/a/..%5c..", true, true),
+            ("/a/..%2fb%2e", true, true),
+            ("/a/b%2fc..", false, true),
         ];
         let wrong: Vec<_> = rows
             .iter()

@@ -15,6 +15,10 @@ use super::{future::ResponseFuture, handle::RoutingHandle, routes::Shared};
 /// It is always ready: a call selects a mount, clones it and waits until the clone is ready. Limits and load shedding
 /// therefore belong inside a mount, where they hold for its requests, not around this service.
 ///
+/// A service below whose type spells out `BoxError`, such as a `BoxCloneService<_, _, BoxError>`, makes rustc refuse an
+/// `async` block that calls this one and has to be `Send` ("implementation of `From` is not general enough"); tower's own
+/// `Timeout` and `Buffer` have the same. A box around the finished stack, `.boxed_clone()`, is the way out.
+///
 /// # Errors
 ///
 /// The selected service's own, boxed; [`UriError`](super::UriError) for a request that has no place to go;

@@ -1,0 +1,276 @@
+//! The rows that routing alone answers for.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::Full;
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt,
+    layer::{layer_fn, util::Identity},
+    service_fn,
+    util::BoxCloneSyncService,
+};
+use tower_http::follow_redirect::FollowRedirectLayer;
+use tower_outbound::routing::{Mount, NoMount, PrefixFault, RoutingLayer, UriError};
+
+fn get(uri: &str) -> Request<()> {
+    Request::get(uri).body(()).unwrap()
+}
+
+/// The mount that serves each URI, `F` for none of them, or the error; all that differ from what is wanted.
+async fn wrong(prefixes: &[&str], rows: &[(&str, &str)]) -> Vec<String> {
+    let below = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
+    let builder =
+        prefixes.iter().fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
+    let client = builder.build().unwrap().layer(below);
+    let mut wrong = Vec::new();
+    for (uri, want) in rows {
+        let got = match client.clone().oneshot(get(uri)).await {
+            Ok(response) => response.extensions().get::<Mount>().map_or("F".to_owned(), |mount| mount.0.to_string()),
+            Err(error) => format!("{:?}", error.downcast_ref::<UriError>()),
+        };
+        if got != *want {
+            wrong.push(format!("{uri}: {got}, not {want}"));
+        }
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn coraza_cve_2025_29914_spellings_of_a_path_are_routed_as_documented() {
+    let rows = [
+        ("https://h//admin", "F"),
+        ("https://h/a/../admin", "https://h/admin"),
+        ("https://h/%61dmin", "https://h/admin"),
+        ("https://h/apifoo", "F"),
+        ("https://h/api/../admin", "https://h/admin"),
+        ("https://h/api/..%2fadmin", "https://h/api"),
+        ("https://h/api/..;/admin", "https://h/api"),
+    ];
+    assert_eq!(wrong(&["https://h/api", "https://h/admin"], &rows).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn coraza_cve_2025_29914_what_a_server_could_read_as_another_path_can_be_refused() {
+    let below = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
+    let builder = || RoutingLayer::builder().mount("https://h/api", Identity::new());
+    let lax = builder().build().unwrap().layer(below);
+    let no_dots = builder().reject_dot_segments().build().unwrap().layer(below);
+    let no_slashes = builder().reject_encoded_slashes().strict().build().unwrap().layer(below);
+    let neither = builder().reject_dot_segments().reject_encoded_slashes().build().unwrap().layer(below);
+    use UriError::{DotSegments, EncodedSlash};
+    let rows = [
+        ("https://h/api/x", None, None),
+        ("https://h/api/x?../%2f", None, None),
+        ("https://h/api/..x/...", None, None),
+        ("https://h/api/../admin", Some(DotSegments), None),
+        ("https://h/api/%2E%2e/admin", Some(DotSegments), None),
+        ("https://h/api/./x", Some(DotSegments), None),
+        ("https://h/api/..;v=1/admin", Some(DotSegments), None),
+        ("https://h/api/x%2fadmin", None, Some(EncodedSlash)),
+        ("https://h/api/..%5cadmin", Some(DotSegments), Some(EncodedSlash)),
+        ("https://h/api/..%2f../admin", Some(DotSegments), Some(EncodedSlash)),
+    ];
+    let mut wrong = Vec::new();
+    for (uri, dots, slashes) in rows {
+        let clients = [(&lax, None), (&no_dots, dots), (&no_slashes, slashes), (&neither, dots.or(slashes))];
+        for (client, want) in clients {
+            let got = client.clone().oneshot(get(uri)).await.err().and_then(|error| error.downcast_ref().copied());
+            if got != want {
+                wrong.push(format!("{uri}: {got:?}, not {want:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn idna_rustsec_2024_0421_an_a_label_that_decodes_to_ascii_is_not_that_host() {
+    let rows = [
+        ("https://xn--example-.org/", "F"),
+        ("https://XN--EXAMPLE-.org/", "F"),
+        ("https://example.org/", "https://example.org"),
+    ];
+    assert_eq!(wrong(&["https://example.org"], &rows).await, [""; 0]);
+    for prefix in ["https://xn--example-.org", "https://*.xn--example-.org", "https://XN--example-.org"] {
+        let error = RoutingLayer::<(), (), ()>::builder().mount_service(prefix, nothing()).build().unwrap_err();
+        assert_eq!((error.prefix(), error.fault()), (prefix, PrefixFault::Idna));
+    }
+}
+
+fn nothing() -> BoxCloneSyncService<Request<()>, Response<()>, Infallible> {
+    BoxCloneSyncService::new(service_fn(|_: Request<()>| ready(Ok(Response::new(())))))
+}
+
+#[tokio::test]
+async fn requests_cve_2024_47081_and_tough_cookie_what_stands_before_an_at_sign_is_no_host() {
+    let rows = [
+        ("http://a.com:@evil.com/", "http://evil.com"),
+        ("http://a.com:80@evil.com/", "http://evil.com"),
+        ("http://a.com%5C@evil.com/", "http://evil.com"),
+        ("http://a.com%2F@evil.com/", "http://evil.com"),
+        ("http://evil.com@a.com/", "http://a.com"),
+        ("http://x.evil.com/@a.com", "F"),
+    ];
+    assert_eq!(wrong(&["http://a.com", "http://evil.com"], &rows).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn go_retryablehttp_cve_2024_6104_userinfo_and_query_are_in_no_error_and_no_debug() {
+    let client = RoutingLayer::builder()
+        .mount_service("https://h", nothing())
+        .default_origin("https://u:secret@h".parse().unwrap())
+        .strict()
+        .build()
+        .unwrap();
+    let mut texts = vec![format!("{client:?}")];
+    let client = client.layer(nothing());
+    texts.push(format!("{client:?} {:?}", client.handle()));
+    for uri in [
+        "https://u:secret@x/p?secret",
+        "https://u:secret@h:99999/?secret",
+        "https://u:secret@127.1/?secret",
+        "ftp://secret@x",
+        "secret@x",
+    ] {
+        let error = client.clone().oneshot(get(uri)).await.unwrap_err();
+        assert!(error.is::<NoMount>() || error.is::<UriError>(), "{error:?}");
+        texts.push(format!("{error} {error:?}"));
+    }
+    for prefix in
+        ["https://u:secret@h", "u:secret@h", "https://u:secret@h:x/", "https://h/?secret", "https:///u:secret@h"]
+    {
+        let builder = RoutingLayer::<(), (), ()>::builder().mount_service(prefix, nothing());
+        texts.push(format!("{builder:?}"));
+        let error = builder.build().unwrap_err();
+        texts.push(format!("{error} {error:?}"));
+        let error = client.handle().update(|mounts| {
+            let mounts = mounts.unmount(prefix);
+            texts.push(format!("{mounts:?}"));
+            mounts
+        });
+        texts.push(format!("{error:?}"));
+    }
+    let call = client.clone().call(get("https://u:secret@h/?secret"));
+    texts.push(format!("{call:?}"));
+    let told: Vec<_> = texts.iter().filter(|text| text.contains("secret")).collect();
+    assert!(told.is_empty(), "{told:#?}");
+}
+
+#[tokio::test]
+async fn tower_resilience_362_every_call_of_a_mounted_service_follows_its_own_readiness() {
+    /// Ready on the second poll, and for one call.
+    #[derive(Default)]
+    struct Strict(u8);
+    impl Clone for Strict {
+        fn clone(&self) -> Self {
+            Self::default()
+        }
+    }
+    impl Service<Request<()>> for Strict {
+        type Response = Response<()>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<()>, Infallible>>;
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.0 += 1;
+            cx.waker().wake_by_ref();
+            if self.0 < 2 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+        fn call(&mut self, _: Request<()>) -> Self::Future {
+            assert!(std::mem::take(&mut self.0) >= 2, "called without readiness");
+            ready(Ok(Response::new(())))
+        }
+    }
+    let layer = RoutingLayer::builder()
+        .mount("https://a", Identity::new())
+        .mount_service("https://b", Strict::default())
+        .build();
+    let mut client = layer.unwrap().layer(Strict::default());
+    for uri in ["https://a/", "https://b/", "https://c/", "https://a/", "https://b/", "https://c/"] {
+        client.call(get(uri)).await.unwrap();
+        client.clone().oneshot(get(uri)).await.unwrap();
+    }
+}
+
+/// `direct` is the same client without routing.
+#[tokio::test]
+async fn urllib3_ghsa_qccp_gfcp_xxvc_a_redirect_strips_the_same_by_every_way_in() {
+    type Log = Arc<Mutex<Vec<String>>>;
+    fn server(log: &Log) -> BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, BoxError> {
+        let log = Arc::clone(log);
+        BoxCloneSyncService::new(service_fn(move |request: Request<Full<Bytes>>| {
+            let secrets = [header::COOKIE, header::AUTHORIZATION, header::PROXY_AUTHORIZATION]
+                .map(|name| u8::from(request.headers().contains_key(name)));
+            log.lock().unwrap().push(format!("{} {secrets:?}", request.uri()));
+            let to = match request.uri().host() {
+                Some("a.example") => Some("https://b.example/1"),
+                _ if request.uri().path() == "/1" => Some("https://b.example/2"),
+                _ if request.uri().path() == "/2" => Some("http://a.example:8080/3"),
+                _ => None,
+            };
+            let to = to.filter(|_| request.uri().path() != "/3");
+            let response =
+                to.map_or_else(Response::builder, |to| Response::builder().status(302).header("location", to));
+            ready(response.body(Full::default()).map_err(BoxError::from))
+        }))
+    }
+    let log = Log::default();
+    let request = || {
+        Request::get("https://a.example/")
+            .header(header::COOKIE, "a=secret")
+            .header(header::AUTHORIZATION, "secret")
+            .header(header::PROXY_AUTHORIZATION, "secret")
+            .body(Full::default())
+            .unwrap()
+    };
+    let redirects = FollowRedirectLayer::new();
+    redirects.clone().layer(server(&log)).oneshot(request()).await.unwrap();
+    let direct = std::mem::take(&mut *log.lock().unwrap());
+    assert_eq!(
+        direct,
+        [
+            "https://a.example/ [1, 1, 1]",
+            "https://b.example/1 [0, 0, 0]",
+            "https://b.example/2 [0, 0, 0]",
+            "http://a.example:8080/3 [0, 0, 0]"
+        ]
+    );
+    let ways = [
+        ("a mounted layer", RoutingLayer::builder().mount("any://", Identity::new())),
+        ("a mounted service", RoutingLayer::builder().mount_service("any://", server(&log))),
+        ("the fallback", RoutingLayer::builder()),
+        ("one service each", RoutingLayer::builder().mount_service("https://a.example", server(&log))),
+    ];
+    for (way, builder) in ways {
+        let client =
+            ServiceBuilder::new().layer(redirects.clone()).layer(builder.build().unwrap()).service(server(&log));
+        client.oneshot(request()).await.unwrap();
+        assert_eq!(std::mem::take(&mut *log.lock().unwrap()), direct, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_what_is_mounted_propagates_and_the_table_goes_on_serving() {
+    let panics =
+        layer_fn(|_| service_fn(|_: Request<()>| -> Ready<Result<Response<()>, Infallible>> { panic!("mounted") }));
+    let client = RoutingLayer::builder().mount("https://bad", panics).build().unwrap().layer(nothing());
+    let error = tokio::spawn(client.clone().oneshot(get("https://bad/"))).await.unwrap_err();
+    assert!(error.is_panic());
+    client.clone().oneshot(get("https://good/")).await.unwrap();
+
+    // While the table changes too.
+    let handle = client.handle();
+    let layer = layer_fn(|_| -> BoxCloneSyncService<Request<()>, Response<()>, Infallible> { panic!("layer") });
+    let update = AssertUnwindSafe(|| handle.update(|mounts| mounts.unmount("https://bad").mount("https://new", layer)));
+    assert!(std::panic::catch_unwind(update).is_err());
+    assert_eq!(handle.prefixes(), ["https://bad".into()], "all of it or nothing");
+    handle.update(|mounts| mounts.unmount("https://bad")).unwrap();
+    client.oneshot(get("https://bad/")).await.unwrap();
+}
