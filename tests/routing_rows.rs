@@ -244,6 +244,49 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
     .await;
 }
 
+/// The module's table of equivalents, each with what httpx's pattern matches and does not.
+#[tokio::test]
+async fn httpx_patterns_have_equivalents() {
+    check(&[
+        ("all://", &["any://"], &[("http://x:1/", "any://"), ("wss://x/", "any://")]),
+        ("https://", &["https://"], &[("https://x:1/", "https://"), ("http://x/", "F")]),
+        (
+            "all://example.com",
+            &["any://example.com:*"],
+            &[
+                ("http://example.com/", "any://example.com:*"),
+                ("https://example.com:8443/", "any://example.com:*"),
+                ("https://www.example.com/", "F"),
+                ("https://example.com.evil.test/", "F"),
+            ],
+        ),
+        (
+            "all://localhost:8080",
+            &["any://localhost:8080"],
+            &[("https://localhost:8080/", "any://localhost:8080"), ("http://localhost/", "F")],
+        ),
+        (
+            "all://*.example.com",
+            &["any://*.example.com:*"],
+            &[
+                ("http://a.b.example.com:8080/", "any://*.example.com:*"),
+                ("http://example.com/", "F"),
+                ("http://notexample.com/", "F"),
+            ],
+        ),
+        (
+            "all://*example.com",
+            &["any://*.example.com:*", "any://example.com:*"],
+            &[
+                ("http://a.example.com:8080/", "any://*.example.com:*"),
+                ("http://example.com:8080/", "any://example.com:*"),
+                ("http://notexample.com/", "F"),
+            ],
+        ),
+    ])
+    .await;
+}
+
 #[tokio::test]
 async fn spellings_of_a_path_that_advisories_are_about_are_routed_as_documented() {
     check(&[(
@@ -573,4 +616,15 @@ fn the_service_and_its_future_are_send_whatever_the_response_body() {
     drop(is_send(service.clone().call(Request::get("https://h/").body(()).unwrap())));
     let text = format!("{service:?}");
     assert!(text.contains("https://h"), "{text}");
+}
+
+/// rustc cannot see that such a call is `Send`, whoever's the layer is, once the type below spells `BoxError` out.
+#[tokio::test]
+async fn a_finished_stack_in_a_box_can_be_called_in_a_spawned_task() {
+    type Below = tower::util::BoxCloneSyncService<Request<()>, Response<()>, BoxError>;
+    let below = Below::new(service_fn(|_: Request<()>| ready(Ok(Response::new(())))));
+    let client = RoutingLayer::builder().mount("https://h", Identity::new()).build().unwrap().layer(below);
+    let client = client.boxed_clone();
+    let call = async move { client.oneshot(Request::get("https://h/").body(()).unwrap()).await.map(drop) };
+    tokio::spawn(call).await.unwrap().unwrap();
 }

@@ -163,7 +163,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// [`PrefixError`] names the first prefix that is wrong, and the fault; a default origin without scheme and host too.
     pub fn build(self) -> Result<RoutingLayer<S, B, RB>, PrefixError> {
         if let Some(origin) = &self.settings.default_origin {
-            Target::of(origin, None).map_err(|error| {
+            Target::of(origin, None).and_then(|target| target.host_and_port()).map_err(|error| {
                 let fault = match error {
                     UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
                     UriError::Relative => PrefixFault::EmptyHost,

@@ -65,7 +65,7 @@ impl<B, RB> Shared<B, RB> {
     pub(super) fn find<'r>(&self, routes: &'r Routes<B, RB>, uri: &Uri) -> Result<Option<&'r Route<B, RB>>, UriError> {
         let target = Target::of(uri, self.settings.default_origin.as_ref())?;
         self.settings.strictness.check(&target)?;
-        Ok(routes.table.find(&target).and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
+        Ok(routes.table.find(&target)?.and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
     }
 
     /// Puts `changes` into effect, all at once; `None` unmounts.

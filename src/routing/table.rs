@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use ahash::RandomState;
 
 use super::{
-    host::Host,
+    host::{Host, lower},
     path::normalised,
     prefix::{Port, Prefix},
-    target::{self, Target},
+    target::{self, Target, UriError},
 };
 
 /// Which mount serves which requests; a mount is a number here.
@@ -118,26 +118,42 @@ impl Table {
 
     /// The most specific mount for a request.
     #[inline(always)] // into the one place that runs for every request
-    pub(super) fn find(&self, target: &Target<'_>) -> Option<u32> {
-        let wanted = Wanted {
-            port: target.port,
-            is_default_port: target.is_default_port,
+    pub(super) fn find(&self, target: &Target<'_>) -> Result<Option<u32>, UriError> {
+        let scheme = match target.scheme {
+            target::Scheme::Http => HTTP,
+            target::Scheme::Https => HTTPS,
             // One that no mount names is served by those for any.
-            scheme: match &target.scheme {
-                target::Scheme::Http => HTTP,
-                target::Scheme::Https => HTTPS,
-                target::Scheme::Other(other) => self.schemes.get(&**other).copied().unwrap_or(ANY),
-            },
+            target::Scheme::Other(other) => self.schemes.get(&*lower(other)).copied().unwrap_or(ANY),
         };
-        if let found @ Some(_) = self.exact.get(&*target.host).and_then(|paths| paths.find(target, wanted)) {
-            return found;
+        let wanted = Wanted { port: target.default_port, is_default_port: true, scheme };
+        // An authority that is a mount's host to the letter is a host without a port: there is nothing to take apart.
+        let Some(paths) = self.exact.get(target.authority) else { return self.find_spelt(target, wanted) };
+        match paths.find(target, wanted) {
+            None => Ok(self.find_around(target.authority, target, wanted)),
+            found => Ok(found),
         }
-        let under = if self.under.is_empty() { None } else { self.find_under(target, wanted) };
+    }
+
+    /// For a host that no mount spells as the request does, or that none has.
+    fn find_spelt(&self, target: &Target<'_>, mut wanted: Wanted) -> Result<Option<u32>, UriError> {
+        let (host, port) = target.host_and_port()?;
+        if let Some(port) = port {
+            let is_default_port = Some(port) == target.default_port;
+            wanted = Wanted { port: Some(port), is_default_port, ..wanted };
+        }
+        let exact = if host == target.authority { None } else { self.exact.get(&*host) };
+        let found = exact.and_then(|paths| paths.find(target, wanted));
+        Ok(found.or_else(|| self.find_around(&host, target, wanted)))
+    }
+
+    /// Where no exact host serves: wildcards, then those for every host.
+    fn find_around(&self, host: &str, target: &Target<'_>, wanted: Wanted) -> Option<u32> {
+        let under = if self.under.is_empty() { None } else { self.find_under(host, target, wanted) };
         under.or_else(|| self.any.find(target, wanted))
     }
 
-    fn find_under(&self, target: &Target<'_>, wanted: Wanted) -> Option<u32> {
-        let mut under = self.domains(&target.host).filter_map(|domain| self.under.get(domain));
+    fn find_under(&self, host: &str, target: &Target<'_>, wanted: Wanted) -> Option<u32> {
+        let mut under = self.domains(host).filter_map(|domain| self.under.get(domain));
         under.find_map(|paths| paths.find(target, wanted))
     }
 
