@@ -1,0 +1,107 @@
+//! kube: its `Client` over a stack with our layers, and its own retries.
+
+use http::{Response, Uri};
+use hyper_util::{client::legacy::Client as HyperClient, rt::TokioExecutor};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Config,
+    api::{ListParams, PostParams},
+    client::{Body, ClientBuilder, ConfigExt},
+};
+use serde_json::json;
+use tower::ServiceBuilder;
+use tower_outbound::{
+    CookieLayer, RetryLayer, RoutingLayer,
+    cookie::CookieJar,
+    retry::{Backoff, RetryPolicy},
+};
+use tower_outbound_ecosystem::{Seen, Server, busy_at_first, json as json_response};
+
+fn cluster(seen: &Seen) -> Response<http_body_util::Full<bytes::Bytes>> {
+    json_response(&match seen.method.as_str() {
+        "POST" => json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "made"}}),
+        _ => json!({
+            "apiVersion": "v1", "kind": "PodList", "metadata": {},
+            "items": [{"metadata": {"name": "one"}}, {"metadata": {"name": "two"}}],
+        }),
+    })
+}
+
+/// `Client::new` brings no retries of its own, so ours are the only ones.
+fn client(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Client {
+    let config = Config::new(server.origin("localhost").parse().unwrap());
+    let retries = RetryLayer::new(policy.backoff(Backoff::none())).replay_with(|body: &Body| body.try_clone());
+    let service = ServiceBuilder::new()
+        // kube's own requests have no host: this has to stand outside the mounts.
+        .layer(config.base_uri_layer())
+        .layer(RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap())
+        .layer(CookieLayer::new(jar.clone()))
+        .service(HyperClient::builder(TokioExecutor::new()).build_http());
+    Client::new(service, config.default_namespace)
+}
+
+fn pods(client: Client) -> Api<Pod> {
+    Api::default_namespaced(client)
+}
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+#[tokio::test]
+async fn a_list_survives_a_503_and_cookies_are_kept_across_calls() {
+    let server = Server::start(busy_at_first(cluster)).await;
+    let jar = CookieJar::new();
+    let pods = pods(client(&server, &jar, RetryPolicy::new()));
+    for _ in 0..2 {
+        let list = pods.list(&ListParams::default()).await.unwrap();
+        let names: Vec<_> = list.items.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect();
+        assert_eq!(names, ["one", "two"]);
+    }
+    assert_eq!(
+        server.lines(),
+        [format!("GET {PODS}"), format!("GET {PODS} busy=1"), format!("GET {PODS} busy=1; done=1")]
+    );
+    assert_eq!((jar.len(), server.connections()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_create_is_repeated_with_its_body_only_where_the_policy_says_so() {
+    for (policy, attempts) in [(RetryPolicy::new(), 1), (RetryPolicy::new().any_method(), 2)] {
+        let server = Server::start(busy_at_first(cluster)).await;
+        let pods = pods(client(&server, &CookieJar::new(), policy));
+        let pod = Pod::default();
+        assert_eq!(pods.create(&PostParams::default(), &pod).await.is_ok(), attempts == 2);
+        let seen = server.seen();
+        assert_eq!(seen.len(), attempts);
+        assert!(seen.iter().all(|seen| seen.body == seen.body && seen.body == serde_json::to_vec(&pod).unwrap()));
+    }
+}
+
+/// A layer with a default origin may stand outside kube's base URI as well; the request is sent on as it was.
+#[tokio::test]
+async fn relative_uris_are_routed_by_a_default_origin() {
+    let server = Server::start(busy_at_first(cluster)).await;
+    let origin: Uri = server.origin("localhost").parse().unwrap();
+    let config = Config::new(origin.clone());
+    let retries =
+        RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).replay_with(|body: &Body| body.try_clone());
+    let routes = RoutingLayer::builder().mount(server.origin("localhost"), retries).default_origin(origin).strict();
+    let service = ServiceBuilder::new()
+        .layer(routes.build().unwrap())
+        .layer(config.base_uri_layer())
+        .service(HyperClient::builder(TokioExecutor::new()).build_http());
+    let list = pods(Client::new(service, "default")).list(&ListParams::default()).await.unwrap();
+    assert_eq!((list.items.len(), server.lines().len()), (2, 2));
+}
+
+/// kube's `ClientBuilder` retries by itself (429, 503, 504; POST as well): `default_retry` turns that off.
+#[tokio::test]
+async fn kubes_own_retries_are_one_field_of_its_config() {
+    for (default_retry, attempts) in [(true, 2), (false, 1)] {
+        let server = Server::start(busy_at_first(cluster)).await;
+        let mut config = Config::new(server.origin("localhost").parse().unwrap());
+        config.default_retry = default_retry;
+        let client = ClientBuilder::try_from(config).unwrap().build();
+        assert_eq!(pods(client).list(&ListParams::default()).await.is_ok(), default_retry);
+        assert_eq!(server.lines().len(), attempts);
+    }
+}

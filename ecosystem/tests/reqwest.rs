@@ -1,0 +1,95 @@
+//! reqwest, as a tower service by tower-reqwest.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use reqwest::Body;
+use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
+use tower_http::follow_redirect::FollowRedirectLayer;
+use tower_outbound::{
+    CookieLayer, RetryLayer, RoutingLayer,
+    cookie::CookieJar,
+    retry::{Backoff, RetryHistory, RetryPolicy},
+    routing::Mount,
+};
+use tower_outbound_ecosystem::{Seen, Server, busy_at_first};
+use tower_reqwest::HttpClientLayer;
+
+type Session = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// What reqwest would do by itself is left to the layers: redirects, since each hop has cookies of its own, and retries.
+fn reqwest() -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .build()
+        .unwrap()
+}
+
+fn session(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Session {
+    // A body in memory can be sent again; a stream cannot.
+    let retries = RetryLayer::new(policy.backoff(Backoff::none()))
+        .replay_with(|body: &Body| body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into()));
+    let stack = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::new())
+        .layer(RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap())
+        .layer(CookieLayer::new(jar.clone()))
+        .layer(HttpClientLayer)
+        .service(reqwest());
+    Session::new(stack)
+}
+
+fn moved(seen: &Seen) -> Response<http_body_util::Full<Bytes>> {
+    let response = match seen.uri.path() {
+        "/old" => Response::builder().status(302).header("location", "/new"),
+        _ => Response::builder(),
+    };
+    response.body(seen.body.clone().into()).unwrap()
+}
+
+#[tokio::test]
+async fn a_call_survives_a_503_and_keeps_cookies_over_redirects_and_calls() {
+    let server = Server::start(busy_at_first(moved)).await;
+    let jar = CookieJar::new();
+    let session = session(&server, &jar, RetryPolicy::new());
+    let get = || Request::get(format!("{}/old", server.origin("localhost"))).body(Body::default()).unwrap();
+    let response = session.clone().oneshot(get()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.extensions().get(), Some(&Mount(server.origin("localhost").into())));
+    assert_eq!(response.extensions().get::<RetryHistory>().unwrap().attempts().len(), 2);
+    assert_eq!(server.lines(), ["GET /old", "GET /old busy=1", "GET /new busy=1; done=1", "GET /new busy=1; done=1"]);
+    assert_eq!((jar.len(), server.connections()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_put_is_repeated_with_its_body_and_a_stream_is_sent_once() {
+    let server = Server::start(busy_at_first(moved)).await;
+    let session = session(&server, &CookieJar::new(), RetryPolicy::new());
+    let put =
+        |path: &str, body: Body| Request::put(format!("{}{path}", server.origin("localhost"))).body(body).unwrap();
+    let response = session.clone().oneshot(put("/bytes", Body::from("text"))).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "text");
+    let stream = Body::wrap(http_body_util::Full::new(Bytes::from("stream")));
+    assert_eq!(session.oneshot(put("/stream", stream)).await.unwrap().status(), 503);
+    let bodies: Vec<_> = server.seen().into_iter().map(|seen| (seen.uri.path().to_owned(), seen.body)).collect();
+    let wanted = [("/bytes", "text"), ("/bytes", "text"), ("/stream", "stream")];
+    assert_eq!(bodies, wanted.map(|(path, body)| (path.to_owned(), Bytes::from(body))));
+}
+
+/// A complete reqwest client per prefix: other proxies, other TLS settings.
+#[tokio::test]
+async fn each_mount_may_be_a_client_of_its_own() {
+    let server = Server::start(|_, _| Response::new(http_body_util::Full::default())).await;
+    let named = |name: &'static str| reqwest::Client::builder().user_agent(name).build().unwrap();
+    let session = RoutingLayer::builder()
+        .mount_service(server.origin("localhost"), HttpClientLayer.layer(named("mounted")))
+        .build()
+        .unwrap()
+        .layer(HttpClientLayer.layer(named("fallback")));
+    for host in ["localhost", "127.0.0.1"] {
+        let request = Request::get(server.origin(host)).body(Body::default()).unwrap();
+        session.clone().oneshot(request).await.unwrap();
+    }
+    let agents: Vec<_> = server.seen().iter().map(|seen| seen.header["user-agent"].clone()).collect();
+    assert_eq!(agents, ["mounted", "fallback"]);
+}
