@@ -57,14 +57,14 @@ fn the_rules_of_a_jar_hold_for_a_store() {
     for (from, line, want, https, http) in rows {
         let store = Mutex::new(CookieStore::default());
         let cookies = set(&store, from, line);
-        let got = cookies.rejected().first().map(|cookie| cookie.reason());
+        let got = cookies.rejected().first().map(tower_outbound::cookie::RejectedCookie::reason);
         let headers = (sent(&store, H), sent(&store, "http://www.example.com/"));
         if got != *want || (headers.0.as_str(), headers.1.as_str()) != (*https, *http) {
             wrong.push(format!("{from} {:?}: {got:?} {headers:?}", String::from_utf8_lossy(line)));
         }
         // And a jar says the same.
         let jar = CookieJar::new();
-        let of_jar = set(&jar, from, line).rejected().first().map(|cookie| cookie.reason());
+        let of_jar = set(&jar, from, line).rejected().first().map(tower_outbound::cookie::RejectedCookie::reason);
         if of_jar != got && got != Some(Unstorable) {
             wrong.push(format!("{from} {:?}: a jar says {of_jar:?}", String::from_utf8_lossy(line)));
         }

@@ -303,7 +303,7 @@ async fn a_request_on_behalf_of_another_site_carries_no_lax_or_strict_cookies() 
         }));
         let response = client.clone().oneshot(request).await.unwrap();
         let rejected = response.extensions().get::<ResponseCookies>().unwrap().rejected();
-        let reason = rejected.first().map(|cookie| cookie.reason());
+        let reason = rejected.first().map(tower_outbound::cookie::RejectedCookie::reason);
         let stored = jar.remove("example.com", "/", "new").is_some();
         if response.body() != want || stored != *stores || reason != (!stores).then_some(Rejection::CrossSite) {
             wrong.push(format!("{fact}: {:?}, stored {stored}, {reason:?}", response.body()));
