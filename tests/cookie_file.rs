@@ -74,7 +74,7 @@ fn a_round_trip_keeps_every_flag_and_the_order() {
         ("https://www.example.com/", "dom=2; Domain=example.com; Secure; HttpOnly; Max-Age=86400; Path=/x"),
         ("https://www.example.com/", "nameless"),
         ("https://www.example.com/", "empty="),
-        ("https://www.example.com/", "tab=a\tb"),
+        ("https://www.example.com/", "spaces=a  b"),
         ("https://www.example.com/", "#HttpOnly_=odd; HttpOnly"),
         ("http://127.0.0.1:8080/", "local=1; Secure; Domain=127.0.0.1"),
         ("http://[::1]/", "six=1"),
@@ -304,8 +304,146 @@ fn the_file_is_for_its_owner_alone_and_a_link_is_followed() {
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(open(&target).jar().len(), 1);
+}
 
-    let dangling = directory.path().join("dangling.txt");
-    symlink(directory.path().join("gone.txt"), &dangling).unwrap();
-    assert!(open(&dangling).save().is_err());
+/// What a jar takes, each format reads back as it was, or leaves out; and nothing of it makes a file that cannot be read.
+#[test]
+fn whatever_a_jar_holds_its_files_are_read_again() {
+    let formats = [
+        Format::Netscape,
+        #[cfg(feature = "json")]
+        Format::Json,
+        #[cfg(feature = "cookie_store")]
+        Format::CookieStore,
+    ];
+    let bank = "https://bank.example/";
+    let long = format!("https://h.example/{}/x", "\u{e9}".repeat(400));
+    let rows: &[(&str, &[u8])] = &[
+        ("https://shop.example/app;v=1/start", b"id=1"),
+        ("https://shop.example/app,x:y@z/start", b"id=1"),
+        ("https://[fe80::1%25eth0]/", b"zone=1"),
+        ("https://[v1.x]/", b"future=1"),
+        ("https://[example.com]/", b"sid=evil"),
+        ("https://example.com[]/", b"sid=evil"),
+        ("https://[]example.com/", b"sid=evil"),
+        ("https://a,b.com/", b"comma=1"),
+        ("https://a;b.com/", b"semicolon=1"),
+        ("https://*.example/", b"star=1"),
+        ("https://a%2fb.example/", b"percent=1"),
+        ("http://[::1]:80/", b"ip6=1"),
+        ("http://10.0.0.1/", b"ip4=1"),
+        ("https://h.example/", b"tab=a\tb"),
+        ("https://h.example/", b"space=a b"),
+        ("https://h.example/", b"bytes=\xe9\xff"),
+        ("https://h.example/", b"path=1; Path=/a\xff\xff"),
+        ("https://h.example/", b"path=1; Path=/a\tb"),
+        ("https://h.example/", "nbsp=a\u{a0}".as_bytes()),
+        (&long, b"long=1"),
+        ("https://h.example/", b"nameless"),
+        ("https://h.example/", b"=a=b"),
+        ("https://h.example/", b"#hash=1"),
+        ("https://h.example/", b"#HttpOnly_x=1"),
+    ];
+    let mut wrong = Vec::new();
+    for format in formats {
+        for (from, line) in rows {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("jar");
+            let file = CookieFile::open(&path, format).unwrap();
+            file.jar().set(&bank.parse().unwrap(), "sid=42; Max-Age=3600").unwrap();
+            let Ok(uri) = from.parse() else { continue };
+            let _ = file.jar().set(&uri, line);
+            file.save().unwrap();
+            let fact = format!("{format:?} {from} {}", String::from_utf8_lossy(line));
+            match CookieFile::open(&path, format) {
+                Err(error) => wrong.push(format!("{fact}: {error}")),
+                Ok(again) => {
+                    let (before, after) = (kept(file.jar()), kept(again.jar()));
+                    // Json alone holds everything.
+                    let lost = after.len() < before.len() && format!("{format:?}") == "Json";
+                    if lost || !after.iter().all(|cookie| before.contains(cookie)) {
+                        wrong.push(format!("{fact}: {after:?}, not {before:?}"));
+                    }
+                    if again.jar().header(&"https://example.com/".parse().unwrap()).is_some() {
+                        wrong.push(format!("{fact}: it reached another host"));
+                    }
+                    if again.save().is_err() || file.save().is_err() {
+                        wrong.push(format!("{fact}: cannot be saved again"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_tab_in_a_value_keeps_others_from_no_cookie() {
+    let jar = CookieJar::new();
+    let uri = "https://h.example/".parse().unwrap();
+    jar.set(&uri, "a=x\ty; Max-Age=99").unwrap();
+    jar.set(&uri, "b=1; Max-Age=99").unwrap();
+    let text = written(&jar);
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+    assert!(lines.len() == 1 && lines[0].split('\t').count() == 7 && lines[0].ends_with("\tb\t1"), "{lines:?}");
+}
+
+#[test]
+fn a_domain_that_is_no_host_is_damage() {
+    for domain in ["[", "[]", "]", "[example.com]", "exa mple.com", "a/b", "a:80", "u@h", ".", "..", "\u{e9}.com"] {
+        let text = format!("# Netscape HTTP Cookie File\n{domain}\tFALSE\t/\tFALSE\t0\ta\t1\n");
+        assert!(matches!(read(&text), Err(ReadError::Line { line: 2, .. })), "{domain}");
+    }
+}
+
+#[test]
+fn a_logout_beats_a_longer_life_but_not_a_new_login() {
+    for (line, left) in [("sid=1; Max-Age=2000", 0), ("sid=2; Max-Age=2000", 1)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cookies.txt");
+        let first = open(&path);
+        set(&first, "sid=1; Max-Age=1000");
+        first.save().unwrap();
+        let second = open(&path);
+        set(&second, line);
+        second.save().unwrap();
+        set(&first, "sid=; Max-Age=0");
+        first.save().unwrap();
+        assert_eq!(open(&path).jar().len(), left, "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_was_taken_away_is_written_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let file = open(&path);
+    set(&file, "a=1; Max-Age=1000");
+    file.save().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file.save().unwrap();
+    assert_eq!(open(&path).jar().len(), 1);
+}
+
+#[test]
+fn overwriting_takes_what_others_saved_and_what_was_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let file = open(&path);
+    set(&file, "a=1; Max-Age=1000");
+    for old in ["damaged", "example.com\tFALSE\t/\tFALSE\t0\tb\t1\n"] {
+        std::fs::write(&path, old).unwrap();
+        file.overwrite().unwrap();
+        assert_eq!(open(&path).jar().to_map().into_keys().collect::<Vec<_>>(), ["a"]);
+        assert!(!file.save_if_changed().unwrap());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_points_nowhere_is_an_error_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("link");
+    std::os::unix::fs::symlink(directory.path().join("nowhere"), &path).unwrap();
+    assert!(CookieFile::open(&path, Format::Netscape).is_err());
 }

@@ -154,3 +154,26 @@ fn a_crowded_jar_is_read_by_many_threads_at_once() {
         }
     });
 }
+
+/// A jar whose cookies come and go under several threads counts them right, and so never takes itself for full.
+#[test]
+fn cookies_that_come_and_go_under_threads_are_counted() {
+    let jar = CookieJar::new();
+    std::thread::scope(|scope| {
+        for thread in 0..4_usize {
+            let jar = &jar;
+            scope.spawn(move || {
+                for round in 0..3_000 {
+                    let uri = format!("https://h{}.example/", (thread + round) % 4);
+                    set(jar, &uri, if round % 2 == 0 { "a=1" } else { "a=; Max-Age=0" }).unwrap();
+                    header(jar, &uri);
+                    if round % 50 == 0 {
+                        jar.clear();
+                    }
+                    assert!(jar.len() <= 8, "{}", jar.len());
+                }
+            });
+        }
+    });
+    assert_eq!(jar.len(), jar.iter().count());
+}

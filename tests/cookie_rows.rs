@@ -211,8 +211,11 @@ fn bytes_that_are_not_utf8_come_back_as_they_were() {
 #[test]
 fn a_relative_uri_has_no_cookies_and_no_panic() {
     let jar = CookieJar::new();
-    for uri in ["/relative", "example.com:443", "*"] {
+    jar.set(&"https://example.com/".parse().unwrap(), "b=1; Path=/").unwrap();
+    for uri in ["/relative", "example.com:443", "*", "example.com"] {
         let uri = uri.parse().unwrap();
+        // Not even the line that the host itself has sent before.
+        assert_eq!(jar.set(&uri, "b=1; Path=/"), Err(Rejection::NoHost));
         assert_eq!(jar.set(&uri, "a=1"), Err(Rejection::NoHost));
         assert_eq!((jar.header(&uri), jar.matching(&uri).len()), (None, 0));
     }

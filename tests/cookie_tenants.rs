@@ -163,6 +163,58 @@ fn a_callback_that_panics_leaves_the_jar_in_the_pool() {
     assert_eq!(jars.len(), 1);
 }
 
+/// By handshakes: `a` is evicted, asked for while its callback runs, and evicted again before the first callback returns.
+#[test]
+fn an_eviction_that_was_called_off_takes_no_later_jar_with_it() {
+    use std::sync::mpsc::channel;
+    let ((entered, enter), (go_on, wait)) = (channel::<u32>(), channel::<()>());
+    let (entered, wait) = (Mutex::new(entered), Mutex::new(wait));
+    let calls = AtomicU64::new(0);
+    let jars: JarPool<u32> = JarPool::keyed()
+        .max_jars(1)
+        .on_evict(move |key, _| {
+            if *key == 1 && calls.fetch_add(1, Ordering::SeqCst) == 0 {
+                entered.lock().unwrap().send(*key).unwrap();
+                wait.lock().unwrap().recv().unwrap();
+            }
+        })
+        .build();
+    let uri = "https://example.com/".parse().unwrap();
+    jars.get(1_u32).set(&uri, "v=1").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| jars.get(2_u32));
+        assert_eq!(enter.recv(), Ok(1));
+        let rescued = jars.get(1_u32);
+        rescued.set(&uri, "v=2").unwrap();
+        go_on.send(()).unwrap();
+    });
+    assert_eq!(jars.get(1_u32).header(&uri).unwrap(), "v=2");
+    assert_eq!(jars.len(), 1);
+}
+
+#[test]
+fn a_pool_of_files_brings_no_logout_back() {
+    use tower_outbound::cookie::{CookieFile, Format};
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().to_owned(), directory.path().to_owned());
+    let jars = JarPool::builder()
+        .max_jars(1)
+        .new_jar(move |key: &String| CookieFile::open(from.join(key), Format::Netscape).unwrap().jar().clone())
+        .on_evict(move |key: &String, jar| {
+            CookieFile::with_jar(to.join(key), Format::Netscape, jar.clone()).overwrite().unwrap();
+        })
+        .build();
+    let uri = "https://example.com/".parse().unwrap();
+    for (line, want) in
+        [("sid=1; Max-Age=1000", Some("sid=1")), ("sid=; Max-Age=0", None), ("x=2; Max-Age=9", Some("x=2"))]
+    {
+        jars.get("ann").set(&uri, line).unwrap();
+        jars.get("bob");
+        let header = jars.get("ann").header(&uri);
+        assert_eq!(header.as_ref().map(|value| value.to_str().unwrap()), want);
+    }
+}
+
 #[test]
 fn many_threads_share_a_pool_and_no_tenant_sees_another() {
     let jars: JarPool<usize> = JarPool::keyed().max_jars(8).build();

@@ -36,7 +36,6 @@ use super::{
 /// assert_eq!(again.jar().len(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct CookieFile {
     path: PathBuf,
     format: Format,
@@ -60,9 +59,14 @@ fn by_identity(cookies: impl IntoIterator<Item = Cookie>) -> Cookies {
     cookies.into_iter().map(|cookie| (Identity(cookie.data.clone()), cookie)).collect()
 }
 
-impl fmt::Debug for Base {
+impl fmt::Debug for CookieFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Base").field("jar", &self.jar.len()).finish_non_exhaustive()
+        let Self { path, format, jar, base: _ } = self;
+        f.debug_struct("CookieFile")
+            .field("path", path)
+            .field("format", format)
+            .field("jar", jar)
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,7 +108,7 @@ impl CookieFile {
     pub fn open_into(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Result<Self, FileError> {
         let path = path.into();
         let others = by_identity(jar.iter());
-        let cookies = read(&path, format, &jar)?;
+        let cookies = read(&path, format, &jar)?.unwrap_or_default();
         jar.extend(&cookies);
         // What the jar held before is as new to the file as what comes later.
         let changes = others.is_empty().then(|| jar.changes());
@@ -135,7 +139,9 @@ impl CookieFile {
     }
 
     /// Writes the jar's changes since the last save into the file, beside those of others; of two changes to one
-    /// cookie ours counts. The jar itself does not change. Waits while another process saves.
+    /// cookie ours counts, and a cookie that we have taken out goes, unless another has given it a new value meanwhile. A
+    /// file that is not there any more is written anew, with all of the jar. The jar itself does not change. Waits while
+    /// another process saves.
     ///
     /// # Errors
     ///
@@ -159,22 +165,67 @@ impl CookieFile {
         self.save_changes(&mut base).map(|()| true)
     }
 
+    /// Writes the jar as it is, whatever the file holds: nothing is merged, and what others have saved is gone, damaged
+    /// or not. For a file that no one else writes to. Atomic and locked, as [`save`](Self::save) is.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]; the file is then as it was.
+    pub fn overwrite(&self) -> Result<(), FileError> {
+        let mut base = self.base();
+        let (changes, ours) = self.ours();
+        self.write(&ours)?;
+        let file = Some(by_identity(ours.iter().cloned()));
+        *base = Base { changes, jar: by_identity(ours), file };
+        Ok(())
+    }
+
+    /// The jar's cookies, and its changes as of before: a change in between is one for the next time.
+    fn ours(&self) -> (Option<u64>, Vec<Cookie>) {
+        let changes = Some(self.jar.changes());
+        (changes, self.jar.iter().collect())
+    }
+
     fn base(&self) -> MutexGuard<'_, Base> {
         self.base.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn save_changes(&self, base: &mut Base) -> Result<(), FileError> {
-        let failed = |error| FileError::Write { path: self.path.clone(), source: error };
-        let target = resolve(&self.path).map_err(failed)?;
-        let _lock = lock(&target).map_err(failed)?;
+        let target = self.target()?;
+        let _lock = self.lock(&target)?;
         let theirs = read(&target, self.format, &self.jar)?;
-        // Before the cookies: a change in between is one for the next time.
-        let changes = Some(self.jar.changes());
-        let ours: Vec<_> = self.jar.iter().collect();
-        let merged = merge(self.format, base, &ours, theirs);
-        replace(&target, |sink| super::format::write(self.format, sink, &merged)).map_err(failed)?;
+        let (changes, ours) = self.ours();
+        if theirs.is_none() {
+            // It was taken away, not emptied: the jar is all there is.
+            base.file = None;
+        }
+        let merged = merge(self.format, base, &ours, theirs.unwrap_or_default());
+        self.replace(&target, &merged)?;
         *base = Base { changes, jar: by_identity(ours), file: Some(by_identity(merged)) };
         Ok(())
+    }
+
+    fn write(&self, cookies: &[Cookie]) -> Result<(), FileError> {
+        let target = self.target()?;
+        let _lock = self.lock(&target)?;
+        self.replace(&target, cookies)
+    }
+
+    fn target(&self) -> Result<PathBuf, FileError> {
+        resolve(&self.path).map_err(|error| self.failed(error))
+    }
+
+    fn lock(&self, target: &Path) -> Result<File, FileError> {
+        lock(target).map_err(|error| self.failed(io::Error::new(error.kind(), format!("cannot lock it: {error}"))))
+    }
+
+    fn replace(&self, target: &Path, cookies: &[Cookie]) -> Result<(), FileError> {
+        let write = |sink: &mut File| super::format::write(self.format, sink, cookies);
+        replace(target, write).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: io::Error) -> FileError {
+        FileError::Write { path: self.path.clone(), source }
     }
 }
 
@@ -183,9 +234,9 @@ fn merge(format: Format, base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> V
     let by_us = |identity: &Identity, cookie: &Cookie| {
         base.file.is_none() || base.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
     };
-    let by_them = |identity: &Identity, cookie: &Cookie| {
+    let renewed = |identity: &Identity, cookie: &Cookie| {
         let file = base.file.as_ref();
-        file.is_some_and(|file| file.get(identity).is_none_or(|old| format.tells_apart(old, cookie)))
+        file.is_some_and(|file| file.get(identity).is_none_or(|old| old.data.value() != cookie.data.value()))
     };
     let own = by_identity(ours.iter().cloned());
     let mut merged = Vec::new();
@@ -195,8 +246,8 @@ fn merge(format: Format, base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> V
         match own.get(&identity) {
             Some(own) if by_us(&identity, own) => merged.push(used_as(own.clone(), &cookie)),
             Some(own) => merged.push(used_as(cookie, own)),
-            // We have taken out what we once had, unless another has changed it since.
-            None if base.jar.contains_key(&identity) && !by_them(&identity, &cookie) => {}
+            // We have taken out what we once had, unless another has given it a new value since.
+            None if base.jar.contains_key(&identity) && !renewed(&identity, &cookie) => {}
             None => merged.push(cookie),
         }
         seen.insert(identity);
@@ -217,20 +268,23 @@ fn used_as(mut cookie: Cookie, other: &Cookie) -> Cookie {
     cookie
 }
 
-/// What the file holds that is alive and allowed; nothing where there is no file.
-fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Vec<Cookie>, FileError> {
+/// What the file holds that is alive and allowed; `None` where there is no file.
+fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Vec<Cookie>>, FileError> {
     let cookies = match fs::read(path) {
         Ok(text) => jar.read_allowed(&text, format),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        // A link that points nowhere is more likely a mistake than a jar to be.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+            return Ok(None);
+        }
         Err(error) => Err(ReadError::Io(error)),
     };
-    let mut cookies = cookies.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    let mut cookies = cookies.map_err(|source| FileError::Read { path: path.to_owned(), format, source })?;
     // Of a cookie that stands there twice the last one counts, as where it is read into a jar.
     let mut seen = HashSet::new();
     cookies.reverse();
     cookies.retain(|cookie| seen.insert(Identity(cookie.data.clone())));
     cookies.reverse();
-    Ok(cookies)
+    Ok(Some(cookies))
 }
 
 /// The file to replace: what a symbolic link points to, if it points to anything.
@@ -292,10 +346,13 @@ pub enum FileError {
     Read {
         /// The file.
         path: PathBuf,
+        /// What it was read as.
+        format: Format,
         /// What is wrong with it, and in which line.
         source: ReadError,
     },
-    /// It cannot be replaced; it is as it was.
+    /// It cannot be replaced; it is as it was. Only where the directory alone could not be synced the new file is there, but
+    /// may not survive a crash.
     #[non_exhaustive]
     Write {
         /// The file.
@@ -327,7 +384,9 @@ impl FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read { path, source } => write!(f, "cannot read cookies from {}: {source}", path.display()),
+            Self::Read { path, format, source } => {
+                write!(f, "cannot read cookies from {} as {}: {source}", path.display(), format.name())
+            }
             Self::Write { path, source } => write!(f, "cannot save cookies to {}: {source}", path.display()),
         }
     }

@@ -18,8 +18,8 @@ use super::{
     header::choose,
     jar::CookieJar,
     limits::CookieLimits,
-    origin::{Origin, domain_match, path_match, stands_alone, written_domain},
-    parse::{MAX_ATTRIBUTE, is_control},
+    origin::{Origin, canonical, domain_match, path_match, stands_alone},
+    parse::is_path,
     response::ResponseCookies,
     rules::{self, Admitted, Rejection},
     same_site::Reach,
@@ -178,9 +178,9 @@ impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
         let raw: &RawCookie<'_> = theirs.deref();
         let (name, value) = (raw.name().as_bytes(), raw.value().as_bytes());
         check_pair(name, value)?;
-        let domain = domain_of(theirs).and_then(written_domain).ok_or(InvalidCookie::Domain)?;
+        let domain = domain_of(theirs).and_then(canonical).ok_or(InvalidCookie::Domain)?;
         let path = String::from(&theirs.path);
-        if !path.starts_with('/') || path.len() > MAX_ATTRIBUTE || path.bytes().any(|b| is_control(b) || b == b';') {
+        if !is_path(&path) {
             return Err(InvalidCookie::Path);
         }
         let flags = Flags {

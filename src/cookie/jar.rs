@@ -300,8 +300,8 @@ impl CookieJar {
         self.shared.store.changes()
     }
 
-    /// Reads a file's cookies into this jar, under its rules, and says how many it took: those that have expired or
-    /// belong to a public suffix are left out.
+    /// Reads a file's cookies into this jar, under its rules, and says how many it read: those that have expired or belong
+    /// to a public suffix are left out, and not counted; of the others the jar's limits may evict some.
     ///
     /// # Errors
     ///
@@ -363,6 +363,10 @@ impl CookieJar {
         to_millis((self.shared.rules.clock)())
     }
 }
+
+// A panic in between leaves the jar whole: see `Shard`.
+impl std::panic::UnwindSafe for CookieJar {}
+impl std::panic::RefUnwindSafe for CookieJar {}
 
 impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,7 +14,9 @@ pub(super) struct Origin<'a> {
     pub(super) host: Cow<'a, str>,
     /// Neither decoded nor normalised.
     pub(super) path: &'a str,
-    /// https, wss, or a host that is this machine.
+    /// https or wss.
+    pub(super) is_tls: bool,
+    /// That, or a host that is this machine.
     pub(super) secure: bool,
     /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
     pub(super) rooted: bool,
@@ -36,8 +38,9 @@ impl<'a> Origin<'a> {
                 (host, spelt.ends_with('.'), guesses)
             }
         };
-        let secure = scheme == "https" || scheme.eq_ignore_ascii_case("wss") || is_loopback(&host);
-        Some(Self { host, path: uri.path(), secure, rooted, guesses })
+        let is_tls = scheme == "https" || scheme.eq_ignore_ascii_case("wss");
+        let secure = is_tls || is_loopback(&host);
+        Some(Self { host, path: uri.path(), is_tls, secure, rooted, guesses })
     }
 
     pub(super) fn default_path(&self) -> &'a str {
@@ -59,7 +62,7 @@ pub(super) struct Dots(u64);
 
 impl Dots {
     /// `None` for userinfo, a port, an address in brackets, capitals, an empty label, and more than 63 bytes: what needs
-    /// a closer look.
+    /// a closer look. `authority` is that of a [`Uri`], so it has no slash, `?` or `#`, and is ASCII.
     pub(super) fn of_plain_host(authority: &[u8]) -> Option<Self> {
         // Eight bytes at a time, by the high bit of each: no byte of ASCII has one.
         const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -69,9 +72,9 @@ impl Dots {
         const fn differs(word: u64, byte: u8) -> u64 {
             (word ^ each(byte)).wrapping_add(!HIGH)
         }
-        // From `@` to `[` there are these two and the capitals between them.
+        // From `@` to `]` there are userinfo, capitals, brackets and the backslash between them.
         const fn is_plain(word: u64) -> u64 {
-            let odd = word.wrapping_add(each(0x80 - b'@')) & !word.wrapping_add(each(0x80 - b'[' - 1));
+            let odd = word.wrapping_add(each(0x80 - b'@')) & !word.wrapping_add(each(0x80 - b']' - 1));
             differs(word, b':') & !odd & !word
         }
         // A bit for each byte.
@@ -136,12 +139,15 @@ pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     if host.len() > MAX_HOST {
         return None;
     }
-    if host.is_empty() || host.starts_with('.') || host.ends_with('.') || host.contains("..") {
+    if host.starts_with('.') || host.ends_with('.') || host.contains("..") || host.is_empty() {
         return None;
     }
     if let Some(address) = ipv6(host) {
         let text = format!("[{address}]");
         return Some(if text == host { Cow::Borrowed(host) } else { Cow::Owned(text) });
+    }
+    if !host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#\\:[]".contains(&byte)) {
+        return None;
     }
     Some(if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
@@ -153,8 +159,7 @@ pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
 /// The canonical form of a domain that a person wrote, a leading dot dropped; `None` for what names no host.
 pub(super) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
     let domain = canonical(domain.strip_prefix('.').unwrap_or(domain))?;
-    let is_name = domain.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#\\:[]*,;".contains(&byte));
-    (is_name || ipv6(&domain).is_some()).then_some(domain)
+    (!domain.contains(['*', ',', ';'])).then_some(domain)
 }
 
 /// Whether a canonical host has no parent domain that it could share cookies with.
@@ -228,6 +233,14 @@ mod tests {
             ("[::1]", Some("[::1]")),
             (".", None),
             ("", None),
+            ("a,b_c~d%2f.com", Some("a,b_c~d%2f.com")),
+            ("[example.com]", None),
+            ("[fe80::1%25eth0]", None),
+            ("[", None),
+            ("[]", None),
+            ("example.com[]", None),
+            ("a b", None),
+            ("a:1", None),
         ];
         let wrong: Vec<_> = rows.iter().filter(|(host, want)| canonical(host).as_deref() != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
@@ -347,7 +360,7 @@ mod tests {
         rows.extend([long.clone(), format!("{long}a"), format!("{long}aa"), format!("{long}."), format!("{long}.a")]);
         // Every byte in every place of a word, and around its edges.
         for place in 0..17 {
-            for byte in (0x21..0x7f).map(char::from) {
+            for byte in (0x21..0x7f).map(char::from).filter(|byte| !"/?#".contains(*byte)) {
                 rows.push(format!("{}{byte}{}", "x".repeat(place), "y".repeat(16 - place)));
                 rows.push(format!("{}.{byte}", "x".repeat(place)));
             }
@@ -355,7 +368,8 @@ mod tests {
         let wrong: Vec<_> = rows
             .iter()
             .filter(|text| {
-                let canonical = host(text) == **text && canonical(text).as_deref() == Some(text) && !text.contains('[');
+                let canonical =
+                    host(text) == **text && canonical(text).as_deref() == Some(text) && !text.starts_with('[');
                 let dots = text.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| 1_u64 << at).sum();
                 Dots::of_plain_host(text.as_bytes()) != (canonical && text.len() <= 63).then_some(Dots(dots))
             })

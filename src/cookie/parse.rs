@@ -7,6 +7,14 @@ pub(super) const MAX_PAIR: usize = 4096;
 /// Longest attribute value; a longer attribute is ignored (RFC 6265bis section 5.6).
 pub(super) const MAX_ATTRIBUTE: usize = 1024;
 
+/// Longest path of a cookie: an attribute's or a request's, each byte of which may have become U+FFFD.
+pub(super) const MAX_PATH: usize = 3 * MAX_ATTRIBUTE;
+
+/// What may stand in a file as the path of a cookie: all that a jar may hold. A request's path may have a semicolon.
+pub(super) fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.len() <= MAX_PATH && !path.bytes().any(is_control)
+}
+
 /// One `Set-Cookie` field value, split but not judged.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SetCookie<'a> {

@@ -1,6 +1,6 @@
 //! The caller's say on which cookies are stored and sent.
 
-use std::{error, fmt};
+use std::{collections::HashSet, error, fmt};
 
 use super::{
     cookie::Cookie,
@@ -32,7 +32,7 @@ use super::{
 pub trait CookiePolicy: Send + Sync {
     /// Whether a cookie that a response set is stored, in place of an older one too. Default: yes.
     ///
-    /// A cookie that is deleted, and one that is inserted or read from a file, is not asked about.
+    /// A cookie that is deleted, and one that is inserted, merged or read from a file, is not asked about.
     fn accept(&self, context: &CookieContext<'_>, cookie: &Cookie) -> bool {
         let _ = (context, cookie);
         true
@@ -64,8 +64,8 @@ pub trait CookiePolicy: Send + Sync {
 /// ```
 #[derive(Clone)]
 pub struct DomainPolicy {
-    allowed: Option<Vec<Box<str>>>,
-    blocked: Vec<Box<str>>,
+    allowed: Option<HashSet<Box<str>>>,
+    blocked: HashSet<Box<str>>,
 }
 
 impl DomainPolicy {
@@ -75,7 +75,7 @@ impl DomainPolicy {
     ///
     /// [`InvalidDomain`] for what names no host; an international name must be an A-label (`xn--...`).
     pub fn allow<D: AsRef<str>>(domains: impl IntoIterator<Item = D>) -> Result<Self, InvalidDomain> {
-        Ok(Self { allowed: Some(list(domains)?), blocked: Vec::new() })
+        Ok(Self { allowed: Some(list(domains)?), blocked: HashSet::new() })
     }
 
     /// Cookies for all domains but these.
@@ -99,12 +99,16 @@ impl DomainPolicy {
 
     fn covers(&self, context: &CookieContext<'_>) -> bool {
         let Some(host) = context.uri().host().and_then(canonical) else { return false };
-        let among = |domains: &[Box<str>]| domains.iter().any(|domain| domain_match(&host, domain));
-        self.allowed.as_deref().is_none_or(among) && !among(&self.blocked)
+        // The host, then each domain that it lies in.
+        let parents = || std::iter::successors(Some(&*host), |domain| domain.split_once('.').map(|(_, parent)| parent));
+        let among = |domains: &HashSet<Box<str>>| {
+            parents().any(|domain| domains.contains(domain) && domain_match(&host, domain))
+        };
+        self.allowed.as_ref().is_none_or(among) && !among(&self.blocked)
     }
 }
 
-fn list<D: AsRef<str>>(domains: impl IntoIterator<Item = D>) -> Result<Vec<Box<str>>, InvalidDomain> {
+fn list<D: AsRef<str>>(domains: impl IntoIterator<Item = D>) -> Result<HashSet<Box<str>>, InvalidDomain> {
     let domain = |domain: D| match written_domain(domain.as_ref()) {
         Some(domain) => Ok(domain.into_owned().into()),
         None => Err(InvalidDomain { domain: domain.as_ref().into() }),

@@ -21,6 +21,33 @@ use super::jar::CookieJar;
 /// What leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be saved; the pool is not locked
 /// meanwhile. Whoever asks for that key during the call is given the same jar, which then stays.
 ///
+/// A pool of files: with [`CookieFile::overwrite`](super::CookieFile::overwrite), since the pool alone knows a tenant's cookies;
+/// a merge with what the file held would bring back what the tenant has logged out of.
+///
+/// ```
+/// use tower_outbound::cookie::{CookieFile, CookieJar, Format, JarPool};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let (from, to) = (directory.path().to_owned(), directory.path().to_owned());
+/// let jars = JarPool::builder()
+///     .new_jar(move |tenant: &String| {
+///         CookieFile::open(from.join(tenant), Format::Netscape).map_or_else(|_| CookieJar::new(), |file| file.jar().clone())
+///     })
+///     .on_evict(move |tenant: &String, jar| {
+///         let file = CookieFile::with_jar(to.join(tenant), Format::Netscape, jar.clone());
+///         if let Err(error) = file.overwrite() {
+///             eprintln!("{error}");
+///         }
+///     })
+///     .build();
+/// jars.get("ann").set(&"https://example.com/".parse()?, "id=42; Max-Age=3600")?;
+/// jars.evict_all();
+/// assert_eq!(jars.get("ann").len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Keys that come from strangers make no file names as they are: escape them, or take only those you know.
+///
 /// Clones share the jars. The memory of a pool is at most that of its jars at their [limits](super::CookieLimits): give them
 /// smaller ones with [`new_jar`](JarPoolBuilder::new_jar) where keys come from strangers.
 ///
@@ -55,16 +82,22 @@ struct Jars<K> {
     by_key: HashMap<Arc<K>, Entry>,
     /// Oldest first; the numbers are unique.
     by_use: BTreeMap<u64, Arc<K>>,
+    /// Numbers uses and evictions.
     next: u64,
+    /// How many are being evicted.
+    leaving: usize,
 }
 
 struct Entry {
     jar: CookieJar,
     used: u64,
     at: Instant,
-    /// Its callback runs; it goes when that returns, unless it has been asked for.
-    is_leaving: bool,
+    /// The eviction whose callback runs; the jar goes when that one returns, unless it has been asked for.
+    leaving: Option<u64>,
 }
+
+/// A jar on its way out, and the number of the eviction.
+type Leaving<K> = (Arc<K>, CookieJar, u64);
 
 /// Builds a [`JarPool`].
 #[must_use]
@@ -112,7 +145,7 @@ impl<K> JarPoolBuilder<K> {
     /// The empty pool.
     #[must_use]
     pub fn build(self) -> JarPool<K> {
-        let jars = Jars { by_key: HashMap::new(), by_use: BTreeMap::new(), next: 0 };
+        let jars = Jars { by_key: HashMap::new(), by_use: BTreeMap::new(), next: 0, leaving: 0 };
         JarPool { shared: Arc::new(Shared { rules: self, jars: Mutex::new(jars) }) }
     }
 }
@@ -185,8 +218,7 @@ impl<K: Hash + Eq> JarPool<K> {
     /// Takes the jar of that key out, without the callback.
     pub fn remove(&self, key: &K) -> Option<CookieJar> {
         let mut jars = self.lock();
-        let entry = jars.by_key.remove(key)?;
-        jars.by_use.remove(&entry.used);
+        let entry = jars.take(key)?;
         Some(entry.jar)
     }
 
@@ -207,48 +239,62 @@ impl<K: Hash + Eq> JarPool<K> {
         self.send_off(leaving)
     }
 
-    fn send_off(&self, leaving: Vec<(Arc<K>, CookieJar)>) -> usize {
+    fn send_off(&self, leaving: Vec<Leaving<K>>) -> usize {
         let mut left = 0;
-        let mut guard = Leaving { pool: self, keys: leaving.iter().map(|(key, _)| Arc::clone(key)).collect() };
-        for (key, jar) in leaving {
+        let mut door = Door { pool: self, leaving };
+        while let Some((key, jar, eviction)) = door.leaving.last() {
             if let Some(on_evict) = &self.shared.rules.on_evict {
-                on_evict(&key, &jar);
+                on_evict(key, jar);
             }
-            left += usize::from(self.lock().finish(&key));
-            guard.keys.retain(|other| !Arc::ptr_eq(other, &key));
+            left += usize::from(self.lock().finish(key, *eviction));
+            door.leaving.pop();
         }
         left
     }
 }
 
-/// The jars whose callback has not returned: where it panics they stay in the pool, like any other.
-struct Leaving<'a, K: Hash + Eq> {
+/// The jars whose callback has not returned, the first one last: where it panics they stay in the pool, like any other.
+struct Door<'a, K: Hash + Eq> {
     pool: &'a JarPool<K>,
-    keys: Vec<Arc<K>>,
+    leaving: Vec<Leaving<K>>,
 }
 
-impl<K: Hash + Eq> Drop for Leaving<'_, K> {
+impl<K: Hash + Eq> Drop for Door<'_, K> {
     fn drop(&mut self) {
-        if !self.keys.is_empty() {
-            let mut jars = self.pool.lock();
-            for key in &self.keys {
-                if let Some(entry) = jars.by_key.get_mut(key) {
-                    entry.is_leaving = false;
-                }
-            }
+        for (key, _, eviction) in &self.leaving {
+            self.pool.lock().stay(key, Some(*eviction));
         }
     }
 }
 
 impl<K: Hash + Eq> Jars<K> {
     fn touch(&mut self, key: &K, now: Instant) -> Option<CookieJar> {
+        self.stay(key, None);
         let (next, entry) = (self.next, self.by_key.get_mut(key)?);
         self.next += 1;
         if let Some(key) = self.by_use.remove(&entry.used) {
             self.by_use.insert(next, key);
         }
-        (entry.used, entry.at, entry.is_leaving) = (next, now, false);
+        (entry.used, entry.at) = (next, now);
         Some(entry.jar.clone())
+    }
+
+    /// Calls an eviction off: that one, or whichever there is.
+    fn stay(&mut self, key: &K, eviction: Option<u64>) {
+        if let Some(entry) = self.by_key.get_mut(key)
+            && entry.leaving.is_some()
+            && (eviction.is_none() || entry.leaving == eviction)
+        {
+            entry.leaving = None;
+            self.leaving -= 1;
+        }
+    }
+
+    fn take(&mut self, key: &K) -> Option<Entry> {
+        let entry = self.by_key.remove(key)?;
+        self.by_use.remove(&entry.used);
+        self.leaving -= usize::from(entry.leaving.is_some());
+        Some(entry)
     }
 
     /// The jar that another has put in meanwhile, if so.
@@ -259,14 +305,14 @@ impl<K: Hash + Eq> Jars<K> {
         let (key, used) = (Arc::new(key), self.next);
         self.next += 1;
         self.by_use.insert(used, Arc::clone(&key));
-        self.by_key.insert(key, Entry { jar: jar.clone(), used, at: now, is_leaving: false });
+        self.by_key.insert(key, Entry { jar: jar.clone(), used, at: now, leaving: None });
         jar
     }
 
-    /// Marks what has been idle, then what there is too much of.
-    fn leaving(&mut self, now: Instant, idle: Duration, max_jars: usize) -> Vec<(Arc<K>, CookieJar)> {
+    /// Marks what has been idle, then what there is too much of; the first to go stands last.
+    fn leaving(&mut self, now: Instant, idle: Duration, max_jars: usize) -> Vec<Leaving<K>> {
         let mut leaving = Vec::new();
-        let mut staying = self.by_key.values().filter(|entry| !entry.is_leaving).count();
+        let mut staying = self.by_key.len() - self.leaving;
         // Those in use only where that does not suffice.
         for spares_held in [true, false] {
             for key in self.by_use.values() {
@@ -276,38 +322,41 @@ impl<K: Hash + Eq> Jars<K> {
                 if !is_idle && !is_over {
                     break;
                 }
-                if entry.is_leaving || (entry.jar.is_held() && (spares_held || !is_over)) {
+                if entry.leaving.is_some() || (entry.jar.is_held() && (spares_held || !is_over)) {
                     continue;
                 }
-                entry.is_leaving = true;
                 staying -= 1;
-                leaving.push((Arc::clone(key), entry.jar.clone()));
+                leaving.push(entry.mark(key, &mut self.next));
             }
             if staying <= max_jars {
                 break;
             }
         }
+        self.leaving += leaving.len();
+        leaving.reverse();
         leaving
     }
 
-    fn all(&mut self) -> Vec<(Arc<K>, CookieJar)> {
-        let mut leaving = Vec::new();
-        for (key, entry) in &mut self.by_key {
-            if !entry.is_leaving {
-                entry.is_leaving = true;
-                leaving.push((Arc::clone(key), entry.jar.clone()));
-            }
-        }
+    fn all(&mut self) -> Vec<Leaving<K>> {
+        let staying = self.by_key.iter_mut().filter(|(_, entry)| entry.leaving.is_none());
+        let leaving: Vec<_> = staying.map(|(key, entry)| entry.mark(key, &mut self.next)).collect();
+        self.leaving += leaving.len();
         leaving
     }
 
     /// Takes a jar out, unless it has been asked for since it was marked.
-    fn finish(&mut self, key: &K) -> bool {
-        let is_leaving = self.by_key.get(key).is_some_and(|entry| entry.is_leaving);
-        if is_leaving && let Some(entry) = self.by_key.remove(key) {
-            self.by_use.remove(&entry.used);
-        }
-        is_leaving
+    fn finish(&mut self, key: &K, eviction: u64) -> bool {
+        let is_leaving = self.by_key.get(key).is_some_and(|entry| entry.leaving == Some(eviction));
+        is_leaving && self.take(key).is_some()
+    }
+}
+
+impl Entry {
+    fn mark<K>(&mut self, key: &Arc<K>, next: &mut u64) -> Leaving<K> {
+        let eviction = *next;
+        *next += 1;
+        self.leaving = Some(eviction);
+        (Arc::clone(key), self.jar.clone(), eviction)
     }
 }
 

@@ -4,7 +4,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{cookie::Cookie, event, parse, rules::Rejection};
 
-/// Response extension: the cookies of this one response, present where it carried a `Set-Cookie`.
+/// Response extension: the cookies of this one response, present where it carried a `Set-Cookie` and its request had an
+/// absolute URI.
 ///
 /// requests: `response.cookies`.
 #[derive(Clone, Debug, Default)]

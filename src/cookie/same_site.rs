@@ -28,7 +28,7 @@ use super::{cookie::SameSite, origin::Origin, suffix::PublicSuffixes};
 pub struct SiteForCookies {
     /// `None`: the same as no other.
     host: Option<Box<str>>,
-    secure: bool,
+    is_tls: bool,
     top_level: bool,
 }
 
@@ -37,7 +37,7 @@ impl SiteForCookies {
     #[must_use]
     pub fn new(page: &Uri) -> Self {
         match Origin::of(page) {
-            Some(origin) => Self { secure: origin.secure, host: Some(origin.host.into()), top_level: false },
+            Some(origin) => Self { is_tls: origin.is_tls, host: Some(origin.host.into()), top_level: false },
             None => Self::opaque(),
         }
     }
@@ -45,7 +45,7 @@ impl SiteForCookies {
     /// The same site as no other, as the origin of a sandboxed page: the request is cross-site wherever it goes.
     #[must_use]
     pub const fn opaque() -> Self {
-        Self { host: None, secure: false, top_level: false }
+        Self { host: None, is_tls: false, top_level: false }
     }
 
     /// Whether the request stands for a person who follows a link, so that `Lax` cookies go along. Default: false.
@@ -58,7 +58,7 @@ impl SiteForCookies {
     pub(super) fn reach(&self, origin: &Origin<'_>, method: &Method, suffixes: &PublicSuffixes) -> Reach {
         let key = |host| suffixes.site(host).key;
         let same = self.host.as_deref().is_some_and(|host| key(host) == key(&origin.host));
-        match (same && self.secure == origin.secure, self.top_level) {
+        match (same && self.is_tls == origin.is_tls, self.top_level) {
             (true, _) => Reach::SameSite,
             (false, true) if method.is_safe() => Reach::SafeNavigation,
             (false, true) => Reach::UnsafeNavigation,
@@ -106,6 +106,8 @@ mod tests {
             ("https://shop.example/", "https://evil.example/", CrossSite),
             ("https://a.github.io/", "https://b.github.io/", CrossSite),
             ("https://10.0.0.1/", "https://10.0.0.2/", CrossSite),
+            ("http://localhost/", "http://localhost:3000/", SameSite),
+            ("http://localhost/", "https://localhost/", CrossSite),
             ("/relative", "https://shop.example/", CrossSite),
         ];
         let wrong: Vec<_> = rows

@@ -133,7 +133,7 @@ impl Store {
                 bucket.slots().iter().for_each(|slot| slot.touch(visit.now));
                 bucket.line().cloned().or_else(|| {
                     let line = line(bucket.slots().iter().map(|slot| &slot.data), survey.length)?;
-                    let used = self.bytes.load(Relaxed) + line.len();
+                    let used = self.bytes.load(Relaxed).saturating_add(line.len());
                     if used <= limits.bytes && bucket.keep_line(&line) {
                         self.bytes.fetch_add(line.len(), Relaxed);
                     }
@@ -238,7 +238,7 @@ impl Store {
         found: impl Fn(&Slot) -> T,
     ) -> Option<T> {
         let (host, dots) = plain_host(uri.authority()?.as_str())?;
-        let is_https = uri.scheme_str() == Some("https");
+        let is_https = uri.scheme_str()? == "https";
         for start in dots.guesses() {
             let key = &host.as_bytes()[start..];
             let hash = self.hash(key);
@@ -321,10 +321,10 @@ impl Store {
                         };
                         let slot = bucket.slot_mut(at);
                         let cookie = slot.cookie();
-                        drop(table);
                         if moved || action == StoreAction::Updated {
                             self.settle(tally);
                         }
+                        drop(table);
                         self.evict_total(cookie.order, now, limits);
                         return Ok((action, Some(cookie)));
                     }
@@ -337,8 +337,8 @@ impl Store {
             }
         };
         if !lives {
-            drop(table);
             self.settle(tally);
+            drop(table);
             return Ok((StoreAction::Expired, None));
         }
         let created = self.last_created.fetch_max(now, Relaxed).max(now);
@@ -347,8 +347,8 @@ impl Store {
         let slot = Slot::new(new.to_data(created), order, times, source);
         let cookie = slot.cookie();
         let fits = insert(place, site, slot, limits, now, &mut tally);
-        drop(table);
         self.settle(tally);
+        drop(table);
         if !fits {
             return Err(Rejection::NoRoom);
         }
@@ -385,8 +385,8 @@ impl Store {
                     if unless_newer && newer {
                         old.data.created = created;
                         bucket.insert(old, &mut tally);
-                        drop(table);
                         self.settle(tally);
+                        drop(table);
                         return;
                     }
                     data.created = created;
@@ -397,14 +397,14 @@ impl Store {
             }
         };
         if !lives {
-            drop(table);
             self.settle(tally);
+            drop(table);
             return;
         }
         let order = order.unwrap_or_else(|| self.next.fetch_add(1, Relaxed));
         insert(place, site, Slot::new(data, order, cookie.times, Source::default()), limits, now, &mut tally);
-        drop(table);
         self.settle(tally);
+        drop(table);
         self.evict_total(order, now, limits);
     }
 
@@ -458,7 +458,6 @@ impl Store {
                 entry.remove();
             }
         }
-        drop(table);
         if tally.len != 0 {
             self.settle(tally);
         }
@@ -485,7 +484,7 @@ impl Store {
         tally.len.unsigned_abs()
     }
 
-    /// Counts a change.
+    /// Counts a change, while the lock is held that it was made under: else what is counted out could not be in yet.
     fn settle(&self, tally: Tally) {
         self.len.fetch_add(tally.len.cast_unsigned(), Relaxed);
         self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
@@ -494,11 +493,11 @@ impl Store {
 
     /// Gives back what is there for speed alone.
     fn drop_lines(&self) {
-        let mut tally = Tally::default();
         for shard in &self.shards {
-            shard.write().iter_mut().for_each(|bucket| bucket.drop_line(&mut tally));
+            let (mut table, mut tally) = (shard.write(), Tally::default());
+            table.iter_mut().for_each(|bucket| bucket.drop_line(&mut tally));
+            self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
         }
-        self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
     }
 
     fn is_over(&self, limits: &CookieLimits) -> bool {
@@ -518,7 +517,7 @@ impl Store {
         if !self.is_over(limits) {
             return;
         }
-        let mut candidates: Vec<(u64, usize, bool, (Millis, u64))> = Vec::with_capacity(self.len());
+        let mut candidates: Vec<(u64, usize, bool, (Millis, u64))> = Vec::new();
         let (mut len, mut bytes) = (0, 0);
         for shard in &self.shards {
             for slot in shard.read().iter().flat_map(Bucket::slots) {

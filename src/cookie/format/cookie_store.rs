@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use serde_json::value::RawValue;
 
 use super::{
-    super::{cookie::Cookie, event},
+    super::{cookie::Cookie, data::NEVER, event},
     ReadError,
     json::wrong,
     line_of, text,
@@ -43,7 +43,12 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
     let mut sink = BufWriter::new(sink);
     let mut theirs = Vec::with_capacity(cookies.len());
     for cookie in cookies {
-        match cookie_store::Cookie::try_from(cookie) {
+        let mut cookie = cookie.clone();
+        // Its file knows whole seconds: one that has begun counts, so that no cookie that lives on is written as gone.
+        if cookie.times.expires != NEVER {
+            cookie.times.expires = cookie.times.expires.div_ceil(1000).saturating_mul(1000).min(NEVER - 1);
+        }
+        match cookie_store::Cookie::try_from(&cookie) {
             Ok(cookie) => theirs.push(cookie),
             Err(_) => event::left_out(&cookie.name()),
         }

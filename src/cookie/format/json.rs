@@ -11,8 +11,8 @@ use super::{
     super::{
         cookie::{Cookie, SameSite, Times, check_pair},
         data::{Data, Flags, Millis, NEVER},
-        origin::{stands_alone, written_domain},
-        parse::{MAX_ATTRIBUTE, is_control},
+        origin::{canonical, stands_alone},
+        parse::is_path,
     },
     ReadError, line_of, text,
 };
@@ -58,12 +58,12 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
     let name = bytes(field("name")).ok_or("`name` is neither text nor bytes")?;
     let value = bytes(field("value")).ok_or("`value` is neither text nor bytes")?;
     check_pair(&name, &value).map_err(|_| "`name` and `value` can be no cookie")?;
-    let domain = field("domain").and_then(Value::as_str).and_then(written_domain);
+    let domain = field("domain")
+        .and_then(Value::as_str)
+        .and_then(|domain| canonical(domain.strip_prefix('.').unwrap_or(domain)));
     let domain = domain.ok_or("`domain` is not that of a host")?;
-    let path = field("path").and_then(Value::as_str).filter(|path| {
-        path.starts_with('/') && path.len() <= MAX_ATTRIBUTE && !path.bytes().any(|b| is_control(b) || b == b';')
-    });
-    let path = path.ok_or("`path` is not that of a cookie")?;
+    let path =
+        field("path").and_then(Value::as_str).filter(|path| is_path(path)).ok_or("`path` is not that of a cookie")?;
     let flags = Flags {
         host_only: flag("host_only", "`host_only` is neither true nor false")? || stands_alone(&domain),
         secure: flag("secure", "`secure` is neither true nor false")?,

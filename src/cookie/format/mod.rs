@@ -23,7 +23,7 @@ pub enum Format {
     /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it. It keeps name, value,
     /// domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`) and the expiry in seconds, and does not
     /// know `SameSite`, `Partitioned` or times of creation: the order of lines stands for the last. A cookie with a
-    /// tab in its name or path cannot be written and is left out. A session cookie is written with the expiry 0, as curl
+    /// tab in its name, value or path cannot be written and is left out. Python refuses a file with a cookie that is not UTF-8. A session cookie is written with the expiry 0, as curl
     /// does, and read with 0 or none; Python's jar reads 0 with `ignore_expires=True` alone.
     Netscape,
     /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of creation, the times of
@@ -36,13 +36,25 @@ pub enum Format {
     #[cfg(feature = "json")]
     Json,
     /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or a cookie a line, as
-    /// older releases do. It keeps no times of creation or use, and the expiry in seconds. A cookie without a name or
-    /// with bytes that are not UTF-8 cannot be written and is left out.
+    /// older releases do. It keeps no times of creation or use, and the expiry in seconds. What its store
+    /// cannot hold is left out: a cookie without a name, with bytes that are not UTF-8, with Unicode white space at an end of
+    /// its value, or of a host that the `url` crate refuses.
     #[cfg(feature = "cookie_store")]
     CookieStore,
 }
 
 impl Format {
+    /// As an error names it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Netscape => "cookies.txt",
+            #[cfg(feature = "json")]
+            Self::Json => "a jar's JSON",
+            #[cfg(feature = "cookie_store")]
+            Self::CookieStore => "cookie_store's JSON",
+        }
+    }
+
     /// Whether two states of one cookie differ in what the format keeps, times of use apart.
     pub(super) fn tells_apart(self, a: &Cookie, b: &Cookie) -> bool {
         let flags = |cookie: &Cookie| match self {
@@ -58,9 +70,7 @@ impl Format {
         match self {
             #[cfg(feature = "json")]
             Self::Json => a == b,
-            Self::Netscape => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
-            #[cfg(feature = "cookie_store")]
-            Self::CookieStore => (a == NEVER) == (b == NEVER) && a / 1000 == b / 1000,
+            _ => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
         }
     }
 }

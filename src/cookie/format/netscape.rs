@@ -11,7 +11,7 @@ use super::{
         cookie::{Cookie, Times, check_pair},
         data::{Data, Flags, Millis, NEVER},
         origin::{canonical, stands_alone},
-        parse::{MAX_ATTRIBUTE, is_control},
+        parse::{is_control, is_path},
     },
     ReadError,
 };
@@ -48,10 +48,8 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Option<Cookie>, &
     let value = fields.next().unwrap_or_default();
 
     let text = |bytes| str::from_utf8(bytes).ok();
-    let domain = text(domain.strip_prefix(b".").unwrap_or(domain))
-        .filter(|domain| domain.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/'))
-        .and_then(host)
-        .ok_or("the domain is not that of a host")?;
+    let domain =
+        text(domain.strip_prefix(b".").unwrap_or(domain)).and_then(host).ok_or("the domain is not that of a host")?;
     let path = text(path)
         .filter(|path| path.starts_with('/') || path.is_empty())
         .ok_or("the path does not begin with a slash")?;
@@ -62,7 +60,7 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Option<Cookie>, &
     if name.is_empty() && value.is_empty() {
         return Err("it has neither name nor value");
     }
-    if check_pair(name, value).is_err() || path.len() > MAX_ATTRIBUTE {
+    if check_pair(name, value).is_err() || !is_path(path) {
         return Ok(None);
     }
     let flags = Flags {
@@ -127,7 +125,7 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
     sink.write_all(HEADER)?;
     for cookie in cookies {
         let data = &cookie.data;
-        if data.name().contains(&b'\t') || data.path().contains(['\t', '\n', '\r']) {
+        if data.pair().contains(&b'\t') || data.path().contains(['\t', '\n', '\r']) {
             continue;
         }
         if data.flags.http_only {
@@ -139,7 +137,8 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
         // curl's 0 for a session cookie; Python wants an empty field there, which curl's older releases misread. A second
         // begun counts whole, so that no cookie that lives on is written as gone.
         let expires = if cookie.times.expires == NEVER { 0 } else { cookie.times.expires.div_ceil(1000).max(1) };
-        let domain = data.domain().trim_matches(['[', ']']);
+        let domain = data.domain();
+        let domain = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(domain);
         write!(sink, "{dot}{domain}\t{subdomains}\t{}\t{secure}\t{expires}\t", data.path())?;
         sink.write_all(data.name())?;
         sink.write_all(b"\t")?;
