@@ -19,6 +19,7 @@ fn main() {
     let sites = if env::args().any(|arg| arg == "--bench") { 10_000 } else { 20 };
     memory(sites);
     allocations(sites);
+    flood(100 * sites);
 }
 
 fn memory(sites: usize) {
@@ -79,4 +80,23 @@ fn most<J: Jar>(sites: usize) -> Vec<Count> {
         ("Set-Cookie new, on a new site", None, most(&|site| set(sites + site, "new=1; Path=/"))),
         ("Set-Cookie that logs out", None, most(&|site| set(site, "new=; Path=/; Max-Age=0"))),
     ]
+}
+
+/// Cookies from one host, then from as many hosts, at the default limits.
+fn flood(cookies: usize) {
+    println!("\nMiB that a jar grows by at most, {cookies} cookies from one host, then from as many hosts\n");
+    println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "", "target");
+    let jar = CookieJar::new();
+    let evil: http::Uri = "https://www.evil.com/".parse().expect("a URI");
+    let bytes = measure(|| {
+        for nth in 0..cookies {
+            let _ = black_box(jar.set(&evil, format!("c{nth}=1")));
+        }
+        for site in 0..cookies {
+            let _ = black_box(jar.set(&uri_text(site).parse().expect("a URI"), "c=1"));
+        }
+    });
+    let mib = bytes.bytes_max as f64 / f64::from(1 << 20);
+    let verdict = if mib <= 32.0 { "" } else { "  MISSED" };
+    println!("{:44} {mib:>9.1} {:>13} {:>9}{verdict}", "the jar's growth", "", "<= 32");
 }
