@@ -1,0 +1,144 @@
+//! A jar file whose writer is killed at any moment is one that was saved, whole.
+//!
+//! `COOKIE_KILLS` says how often; 100 times where it says nothing.
+#![cfg(all(unix, feature = "cookie"))]
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tower_outbound::cookie::{CookieFile, Format};
+
+const CHILD: &str = "COOKIE_CRASH_FILE";
+const HOSTS: usize = 4;
+
+/// How many cookies the nth state has: some come and some go from one to the next.
+fn cookies_of(state: u64) -> usize {
+    170 + usize::try_from(state * 37 % 60).unwrap()
+}
+
+fn value_of(state: u64) -> String {
+    // Of another length each time, so that a file that is half one state and half another shows.
+    format!("{state}-{}", "x".repeat(usize::try_from(state * 29 % 83).unwrap()))
+}
+
+/// Brings the jar into its nth state.
+fn change(file: &CookieFile, state: u64) {
+    let value = value_of(state);
+    for nth in 0..cookies_of(state).max(230) {
+        let uri = format!("https://site{}.example/", nth % HOSTS).parse().unwrap();
+        let life = if nth >= cookies_of(state) { 0 } else { 86_400 };
+        file.jar().set(&uri, format!("c{nth}={value}; Max-Age={life}; Secure")).unwrap();
+    }
+}
+
+/// Which state the file is in; or what is wrong with it.
+fn state_of(path: &Path) -> Result<u64, String> {
+    let mode = fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode() & 0o7777;
+    if mode != 0o600 {
+        return Err(format!("its mode is {mode:o}"));
+    }
+    let file = CookieFile::open(path, Format::Netscape).map_err(|error| error.to_string())?;
+    let cookies: Vec<_> = file.jar().iter().collect();
+    let first = cookies.first().ok_or("it is empty")?.value().into_owned();
+    let state = first.split('-').next().unwrap().parse().map_err(|_| format!("a value of {first:?}"))?;
+    let of_another = cookies.iter().filter(|cookie| cookie.value() != value_of(state)).count();
+    if of_another > 0 || cookies.len() != cookies_of(state) {
+        return Err(format!("{} cookies, {of_another} of which are not of state {state}", cookies.len()));
+    }
+    Ok(state)
+}
+
+/// The other process: it saves one state after another and says which it has saved.
+#[test]
+fn the_child_saves_until_it_is_killed() {
+    let Some(path) = env::var_os(CHILD) else { return };
+    let started = Instant::now();
+    let path = Path::new(&path);
+    let mut state = state_of(path).unwrap();
+    let file = CookieFile::open(path, Format::Netscape).unwrap();
+    println!("\nsaved {state}");
+    // It would go on for ever if its parent were killed.
+    while started.elapsed() < Duration::from_secs(60) {
+        state += 1;
+        change(&file, state);
+        file.save().unwrap();
+        println!("saved {state}");
+    }
+}
+
+/// Kills the child when it is dropped, whatever became of its parent.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The last state that the child has said it saved before it was killed, `delay` after it began.
+fn last_saved(path: &Path, delay: Duration) -> u64 {
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "the_child_saves_until_it_is_killed", "--nocapture"])
+        .env(CHILD, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let mut states = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("saved ")?.parse().ok());
+    let first = states.next().expect("the child reads what is there");
+    // No time to wait for: it picks the moment of the kill.
+    thread::sleep(delay);
+    child.0.kill().unwrap();
+    states.last().unwrap_or(first)
+}
+
+#[test]
+fn a_killed_save_leaves_the_whole_old_file_or_the_whole_new_one() {
+    let kills = env::var("COOKIE_KILLS").map_or(100, |count| count.parse().expect("COOKIE_KILLS is a number"));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let file = CookieFile::open(&path, Format::Netscape).unwrap();
+    change(&file, 0);
+    file.save().unwrap();
+
+    let (mut wrong, mut random) = (Vec::new(), 1_u64);
+    for kill in 0..kills {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // A state takes some milliseconds to make and save.
+        let said = last_saved(&path, Duration::from_micros((random >> 33) % 50_000));
+        match state_of(&path) {
+            // It may have died between the save and the word of it.
+            Ok(state) if state == said || state == said + 1 => {}
+            outcome => wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}")),
+        }
+        if wrong.len() == 10 {
+            break;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    let litter: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(".cookies-"))
+        .collect();
+    println!("{kills} kills up to state {}, {} in the midst of a save", state_of(&path).unwrap(), litter.len());
+    // What a killed save leaves behind holds cookies too.
+    for entry in litter {
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o7777, 0o600, "{:?}", entry.file_name());
+    }
+    let last = CookieFile::open(&path, Format::Netscape).unwrap();
+    change(&last, 1_000_000);
+    last.save().unwrap();
+    assert_eq!(state_of(&path), Ok(1_000_000));
+}
