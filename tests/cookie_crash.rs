@@ -1,6 +1,6 @@
 //! A jar file whose writer is killed at any moment is one that was saved, whole.
 //!
-//! `COOKIE_KILLS` says how often; 100 times where it says nothing.
+//! `COOKIE_KILLS` says how often; 100 times for each format where it says nothing.
 #![cfg(all(unix, feature = "cookie"))]
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tower_outbound::cookie::{CookieFile, Format};
+use tower_outbound::cookie::{CookieFile, FileError, Format};
 
 const CHILD: &str = "COOKIE_CRASH_FILE";
 const HOSTS: usize = 4;
@@ -38,13 +38,23 @@ fn change(file: &CookieFile, state: u64) {
     }
 }
 
+/// By its name, so that the child knows it too.
+fn open(path: &Path) -> Result<CookieFile, FileError> {
+    let format = match path.extension().and_then(|extension| extension.to_str()) {
+        #[cfg(feature = "json")]
+        Some("json") => Format::Json,
+        _ => Format::Netscape,
+    };
+    CookieFile::open(path, format)
+}
+
 /// Which state the file is in; or what is wrong with it.
 fn state_of(path: &Path) -> Result<u64, String> {
     let mode = fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode() & 0o7777;
     if mode != 0o600 {
         return Err(format!("its mode is {mode:o}"));
     }
-    let file = CookieFile::open(path, Format::Netscape).map_err(|error| error.to_string())?;
+    let file = open(path).map_err(|error| error.to_string())?;
     let cookies: Vec<_> = file.jar().iter().collect();
     let first = cookies.first().ok_or("it is empty")?.value().into_owned();
     let state = first.split('-').next().unwrap().parse().map_err(|_| format!("a value of {first:?}"))?;
@@ -62,7 +72,7 @@ fn the_child_saves_until_it_is_killed() {
     let started = Instant::now();
     let path = Path::new(&path);
     let mut state = state_of(path).unwrap();
-    let file = CookieFile::open(path, Format::Netscape).unwrap();
+    let file = open(path).unwrap();
     println!("\nsaved {state}");
     // It would go on for ever if its parent were killed.
     while started.elapsed() < Duration::from_secs(60) {
@@ -103,11 +113,21 @@ fn last_saved(path: &Path, delay: Duration) -> u64 {
 }
 
 #[test]
-fn a_killed_save_leaves_the_whole_old_file_or_the_whole_new_one() {
+fn a_killed_save_leaves_the_whole_old_cookies_txt_or_the_whole_new_one() {
+    kill_savers_of("cookies.txt");
+}
+
+#[cfg(feature = "json")]
+#[test]
+fn a_killed_save_leaves_the_whole_old_json_or_the_whole_new_one() {
+    kill_savers_of("cookies.json");
+}
+
+fn kill_savers_of(name: &str) {
     let kills = env::var("COOKIE_KILLS").map_or(100, |count| count.parse().expect("COOKIE_KILLS is a number"));
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("cookies.txt");
-    let file = CookieFile::open(&path, Format::Netscape).unwrap();
+    let path = &directory.path().join(name);
+    let file = open(path).unwrap();
     change(&file, 0);
     file.save().unwrap();
 
@@ -115,8 +135,8 @@ fn a_killed_save_leaves_the_whole_old_file_or_the_whole_new_one() {
     for kill in 0..kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // A state takes some milliseconds to make and save.
-        let said = last_saved(&path, Duration::from_micros((random >> 33) % 50_000));
-        match state_of(&path) {
+        let said = last_saved(path, Duration::from_micros((random >> 33) % 50_000));
+        match state_of(path) {
             // It may have died between the save and the word of it.
             Ok(state) if state == said || state == said + 1 => {}
             outcome => wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}")),
@@ -132,13 +152,13 @@ fn a_killed_save_leaves_the_whole_old_file_or_the_whole_new_one() {
         .map(|entry| entry.unwrap())
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(".cookies-"))
         .collect();
-    println!("{kills} kills up to state {}, {} in the midst of a save", state_of(&path).unwrap(), litter.len());
+    println!("{name}: {kills} kills up to state {}, {} in the midst of a save", state_of(path).unwrap(), litter.len());
     // What a killed save leaves behind holds cookies too.
     for entry in litter {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o7777, 0o600, "{:?}", entry.file_name());
     }
-    let last = CookieFile::open(&path, Format::Netscape).unwrap();
+    let last = open(path).unwrap();
     change(&last, 1_000_000);
     last.save().unwrap();
-    assert_eq!(state_of(&path), Ok(1_000_000));
+    assert_eq!(state_of(path), Ok(1_000_000));
 }

@@ -1,7 +1,7 @@
 //! The jar against a plain, slow one, over many short stories that are told by seed.
 //!
 //! `COOKIE_SEQUENCES` says how many stories, `COOKIE_SEED` runs the one story of that seed and prints its steps.
-#![cfg(feature = "cookie")]
+#![cfg(all(feature = "cookie", feature = "json"))]
 
 use std::{
     cell::Cell,
@@ -15,7 +15,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Uri, header::SET_COOKIE};
-use tower_outbound::cookie::{CookieJar, CookieLimits, Rejection, StoreAction};
+use tower_outbound::cookie::{CookieJar, CookieLimits, Format, Rejection, StoreAction};
 
 const STEPS: usize = 30;
 
@@ -579,7 +579,8 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
         limits.header_cookies = 1 + random.below(3);
     }
     NOW.set(START);
-    let jar = CookieJar::builder().limits(limits).clock(clock).build();
+    let builder = CookieJar::builder().limits(limits).clock(clock);
+    let mut jar = builder.clone().build();
     let mut oracle = Oracle { cookies: Vec::new(), order: 0, limits };
     let tick = || NOW.set(NOW.get() + 1);
     let mut tell = |step: &dyn Fn() -> String| {
@@ -591,7 +592,7 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
 
     for _ in 0..STEPS {
         tick();
-        match random.below(16) {
+        match random.below(17) {
             0..9 => {
                 let host = random.pick(&own);
                 let place = if random.one_in(40) {
@@ -655,6 +656,13 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
                 if got != want {
                     return Err(format!("remove {domain} {path} {name:?}: {got:?} instead of {want:?}"));
                 }
+            }
+            15 => {
+                tell(&|| "the jar is written and read again".to_owned());
+                let (mut text, again) = (Vec::new(), builder.clone().build());
+                jar.write_to(&mut text, Format::Json).unwrap();
+                again.read_from(&*text, Format::Json).map_err(|error| error.to_string())?;
+                jar = again;
             }
             _ if random.one_in(2) => {
                 tell(&|| "clear_session_cookies".to_owned());
