@@ -251,7 +251,7 @@ impl CookieJar {
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
         let domain = canonical(domain.strip_prefix('.').unwrap_or(domain))?;
         let key = self.shared.rules.suffixes.site(&domain).key;
-        self.shared.store.remove(key, &domain, path, name.as_bytes())
+        self.shared.store.remove(key, &domain, path, name.as_bytes(), self.now())
     }
 
     /// Removes every cookie.

@@ -409,9 +409,11 @@ impl Store {
     }
 
     /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
-    pub(super) fn remove(&self, key: &str, domain: &str, path: &str, name: &[u8]) -> Option<Cookie> {
+    pub(super) fn remove(&self, key: &str, domain: &str, path: &str, name: &[u8], now: Millis) -> Option<Cookie> {
         let mut removed = None;
         self.change(key, |bucket, tally| {
+            // One that has expired unseen is not there.
+            bucket.retain(tally, |slot| slot.expires() > now);
             let at = |host_only| {
                 bucket.position(|slot| {
                     let data = &slot.data;
