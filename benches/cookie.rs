@@ -286,7 +286,7 @@ fn rate<J: Jar>(jar: &J, sites: usize, time: Duration) -> f64 {
             .map(|seed| {
                 let (uris, stop) = (&uris, &stop);
                 scope.spawn(move || {
-                    let (mut state, mut calls) = (seed * 0x9e37_79b9_7f4a_7c15, 0);
+                    let (mut state, mut calls) = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0);
                     while !stop.load(Relaxed) {
                         // xorshift: a thread's own, so that the threads share nothing but the jar.
                         state ^= state << 13;
