@@ -131,6 +131,12 @@ impl Slot {
     }
 }
 
+impl Line {
+    fn len(&self) -> usize {
+        self.value.len() + self.host.as_ref().map_or(0, |host| host.len())
+    }
+}
+
 /// Longest path first, then oldest.
 pub(super) fn rank(data: &Data, order: u64) -> (Reverse<usize>, Millis, u64) {
     (Reverse(data.path_len()), data.created, order)
@@ -143,10 +149,19 @@ pub(super) struct Bucket {
     key: u16,
     /// Every cookie is known to go to the same hosts and paths, as they do where a server has one host name.
     is_uniform: bool,
-    /// The header of a request that all of them go along with, kept from the last one. Boxed, since most sites that a
-    /// jar knows are not asked again.
-    line: OnceLock<Box<HeaderValue>>,
+    /// Kept from the last request. Boxed, since most sites that a jar knows are not asked again.
+    line: OnceLock<Box<Line>>,
 }
+
+/// The header of a request that all cookies of a bucket went along with.
+struct Line {
+    value: HeaderValue,
+    /// The request's host, which is thereby known to belong to the bucket's site; `None` where a cookie tells that.
+    host: Option<Box<[u8]>>,
+}
+
+/// Fewer cookies than these are joined faster than their header is worth in memory.
+const WORTH_KEEPING: usize = 3;
 
 /// What of a bucket goes along with a request.
 pub(super) struct Survey {
@@ -228,17 +243,30 @@ impl Bucket {
     }
 
     pub(super) fn line(&self) -> Option<&HeaderValue> {
-        self.line.get().map(Box::as_ref)
+        self.line.get().map(|line| &line.value)
     }
 
-    /// Keeps a header that all cookies go into; says whether it was the first.
-    pub(super) fn keep_line(&self, line: &HeaderValue) -> bool {
-        let mut is_first = false;
+    /// Whether it is known, without a look at the public suffixes, that a host belongs to this bucket's site.
+    pub(super) fn knows(&self, host: &[u8]) -> bool {
+        self.line.get().is_some_and(|line| line.host.as_deref() == Some(host)) || self.has(host)
+    }
+
+    fn has(&self, host: &[u8]) -> bool {
+        self.slots.iter().any(|slot| slot.data.domain_bytes() == host)
+    }
+
+    /// Keeps a header that all cookies went into; says how many bytes more there are.
+    pub(super) fn keep_line(&self, value: &HeaderValue, host: &[u8]) -> usize {
+        if self.slots.len() < WORTH_KEEPING {
+            return 0;
+        }
+        let mut more = 0;
         self.line.get_or_init(|| {
-            is_first = true;
-            Box::new(line.clone())
+            let line = Line { value: value.clone(), host: (!self.has(host)).then(|| host.into()) };
+            more = line.len();
+            Box::new(line)
         });
-        is_first
+        more
     }
 
     pub(super) fn drop_line(&mut self, tally: &mut Tally) {

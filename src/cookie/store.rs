@@ -102,7 +102,7 @@ impl Store {
             let hash = self.hash(key);
             let table = self.shard(hash).read();
             if let Some(bucket) = table.find(hash, |bucket| bucket.key() == key)
-                && bucket.slots().iter().any(|slot| slot.data.domain_bytes() == host)
+                && bucket.knows(host)
             {
                 return Some(look(bucket));
             }
@@ -133,9 +133,9 @@ impl Store {
                 bucket.slots().iter().for_each(|slot| slot.touch(visit.now));
                 bucket.line().cloned().or_else(|| {
                     let line = line(bucket.slots().iter().map(|slot| &slot.data), survey.length)?;
-                    let used = self.bytes.load(Relaxed).saturating_add(line.len());
-                    if used <= limits.bytes && bucket.keep_line(&line) {
-                        self.bytes.fetch_add(line.len(), Relaxed);
+                    if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
+                        let more = bucket.keep_line(&line, visit.origin.host.as_bytes());
+                        self.bytes.fetch_add(more, Relaxed);
                     }
                     Some(line)
                 })
