@@ -58,6 +58,6 @@ pub use self::{
     history::{AttemptRecord, RetryError, RetryHistory},
     layer::RetryLayer,
     policy::{Attempt, Decision, Drain, Limit, Outcome, OverMax, Policy, RetryPolicy, StopReason},
-    replay::{Replay, ReplayByTrait, ReplayWith, ReplayableBody},
+    replay::{Replay, ReplayBody, ReplayBodyLayer, ReplayBodyService, ReplayByTrait, ReplayWith, ReplayableBody},
     service::RetryService,
 };

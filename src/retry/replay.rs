@@ -1,17 +1,55 @@
 //! Bodies that can be sent again.
 
+mod body;
+mod capture;
+mod layer;
+
 use bytes::Buf;
 use http_body_util::{Either, Empty, Full};
+
+pub use self::{
+    body::ReplayBody,
+    layer::{ReplayBodyLayer, ReplayBodyService},
+};
 
 /// A request body that can be sent again from its first byte.
 ///
 /// `Clone` is never used for this: the clone of a stream can be a shared one, empty by then. Implement it for a body of
-/// your own, or give [`RetryLayer::replay_with`](super::RetryLayer::replay_with) a function for a foreign one.
+/// your own, or give [`RetryLayer::replay_with`](super::RetryLayer::replay_with) a function for a foreign one. For a
+/// streamed body there is [`ReplayBodyLayer`].
+///
+/// A streamed body without it is refused by the compiler, with a note that says all this:
+///
+/// ```compile_fail
+/// # use {bytes::Bytes, http::{Request, Response}, http_body_util::{Full, StreamBody}, tower::{BoxError, Layer, ServiceExt}};
+/// # use tower_outbound::retry::{ReplayBodyLayer, RetryLayer, RetryPolicy};
+/// # type Chunks = futures_util::stream::Empty<Result<http_body::Frame<Bytes>, BoxError>>;
+/// let server = tower::service_fn(|_: Request<StreamBody<Chunks>>| async {
+///     Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+/// });
+/// let client = RetryLayer::new(RetryPolicy::new()).layer(server);
+/// let _ = ServiceExt::oneshot(client, Request::new(StreamBody::new(futures_util::stream::empty())));
+/// ```
+///
+/// and compiles with it:
+///
+/// ```
+/// # use {bytes::Bytes, http::{Request, Response}, http_body_util::{Full, StreamBody}, tower::{BoxError, Layer, ServiceExt}};
+/// # use tower_outbound::retry::{ReplayBody, ReplayBodyLayer, RetryLayer, RetryPolicy};
+/// # type Chunks = futures_util::stream::Empty<Result<http_body::Frame<Bytes>, BoxError>>;
+/// let server = tower::service_fn(|_: Request<ReplayBody<StreamBody<Chunks>>>| async {
+///     Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+/// });
+/// let client = ReplayBodyLayer::new().layer(RetryLayer::new(RetryPolicy::new()).layer(server));
+/// let _ = ServiceExt::oneshot(client, Request::new(StreamBody::new(futures_util::stream::empty())));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent a second time, so `RetryLayer` cannot retry it",
     label = "this request body is not replayable",
-    note = "use `http_body_util::Full` or `Empty`, implement `tower_outbound::retry::ReplayableBody`, or say how to copy \
-            a foreign body: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
+    note = "for a streamed body put `tower_outbound::retry::ReplayBodyLayer` outside this layer; for bytes use \
+            `http_body_util::Full` or `Empty`",
+    note = "for a body of your own implement `tower_outbound::retry::ReplayableBody`; for a foreign one say how to copy \
+            it: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
 )]
 pub trait ReplayableBody: Sized {
     /// A body that sends the same bytes as this one was going to, or did; `None` if it cannot.
@@ -54,8 +92,10 @@ impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
 /// How a layer copies a request body of type `B` before it is sent. Each request takes a clone of it along.
 #[diagnostic::on_unimplemented(
     message = "`RetryLayer` does not know how to send a `{B}` a second time",
-    note = "use `http_body_util::Full` or `Empty`, implement `tower_outbound::retry::ReplayableBody`, or say how to copy \
-            a foreign body: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
+    note = "for a streamed body put `tower_outbound::retry::ReplayBodyLayer` outside this layer; for bytes use \
+            `http_body_util::Full` or `Empty`",
+    note = "for a body of your own implement `tower_outbound::retry::ReplayableBody`; for a foreign one say how to copy \
+            it: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
 )]
 pub trait Replay<B>: Clone {
     /// A copy that sends the same bytes; `None` if there can be none, and the request is then sent once.

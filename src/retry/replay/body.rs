@@ -1,0 +1,329 @@
+use std::{
+    error::Error,
+    fmt, mem,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use tower::BoxError;
+
+use super::{ReplayableBody, capture::Capture};
+
+/// A streamed body that can be sent again: it keeps what it has sent, up to a cap.
+///
+/// Its copies share one stream. What the stream has yielded is kept as it is sent, trailers too, and a copy begins with
+/// that before it goes on with the stream. Past the cap all of it is dropped, the stream goes on to its end, and there
+/// are no more copies. As long as nothing was sent there are copies at any size. Nothing is kept while there is no other
+/// copy that could send it.
+///
+/// One copy streams at a time. When another is made of a body that streams already, or begins to, the one before ends
+/// with an error, so that bytes of two attempts never mix.
+///
+/// Default: an empty body. See [`ReplayBodyLayer`](super::ReplayBodyLayer) for where to put it.
+///
+/// # Errors
+///
+/// The error of the stream, or of a copy whose place another has taken.
+pub struct ReplayBody<B> {
+    // `None` for an empty one.
+    shared: Option<Arc<Mutex<Shared<B>>>>,
+    // Grows from copy to copy; a copy that was made of this one makes this one newer too, since either may be sent next.
+    number: AtomicUsize,
+    // The next captured frame, not a flag: a copy that was polled a little and one that never was differ by it alone.
+    cursor: usize,
+    sent: u64,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Unpolled,
+    Streaming,
+    Done,
+}
+
+/// What the copies share.
+struct Shared<B> {
+    source: Source<B>,
+    capture: Capture,
+    // What the whole body was said to hold, before any of it was sent.
+    hint: SizeHint,
+    yielded: u64,
+    // The copy that may stream, and the task that waits for it.
+    streaming: Option<usize>,
+    waker: Option<Waker>,
+    // The newest copy that has streamed, and the newest there is.
+    newest_streamed: Option<usize>,
+    newest: usize,
+}
+
+enum Source<B> {
+    Live(Pin<Box<B>>),
+    Ended,
+    // It has failed, or panicked: there is no way back to its bytes.
+    Lost,
+}
+
+impl<B: Body> ReplayBody<B> {
+    /// Keeps up to `max_bytes` of `body` once it is sent.
+    #[must_use]
+    pub fn new(body: B, max_bytes: usize) -> Self {
+        let hint = body.size_hint();
+        let shared = Shared {
+            capture: Capture::new(max_bytes, hint.lower()),
+            source: Source::Live(Box::pin(body)),
+            hint,
+            yielded: 0,
+            streaming: None,
+            waker: None,
+            newest_streamed: None,
+            newest: 0,
+        };
+        Self::copy(Some(Arc::new(Mutex::new(shared))), 0)
+    }
+}
+
+impl<B> ReplayBody<B> {
+    const fn copy(shared: Option<Arc<Mutex<Shared<B>>>>, number: usize) -> Self {
+        Self { shared, number: AtomicUsize::new(number), cursor: 0, sent: 0, progress: Progress::Unpolled }
+    }
+}
+
+impl<B> Default for ReplayBody<B> {
+    fn default() -> Self {
+        Self::copy(None, 0)
+    }
+}
+
+/// A panic of the stream leaves nothing half done: it is lost before it is polled.
+fn lock<B>(shared: &Mutex<Shared<B>>) -> MutexGuard<'_, Shared<B>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B> Shared<B> {
+    const fn can_replay(&self) -> bool {
+        self.capture.is_whole() && !matches!(self.source, Source::Lost)
+    }
+
+    const fn next_number(&mut self) -> usize {
+        self.newest += 1;
+        self.newest
+    }
+
+    /// Lets a copy stream from its first byte on. `Err` where a newer one has, or where the beginning is gone.
+    fn begin(&mut self, number: usize) -> Result<Option<Waker>, BoxError> {
+        if self.newest_streamed.is_some_and(|newest| newest >= number) {
+            return Err(Refused::Superseded.into());
+        }
+        if !self.can_replay() {
+            return Err(Refused::Gone.into());
+        }
+        self.capture.seal();
+        self.newest_streamed = Some(number);
+        self.streaming = Some(number);
+        Ok(self.waker.take())
+    }
+}
+
+impl<B> Shared<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// The stream's next frame, captured unless `sole` says that no one could ask for it again.
+    fn next(&mut self, cx: &mut Context<'_>, sole: bool) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut source = match mem::replace(&mut self.source, Source::Lost) {
+            Source::Live(source) => source,
+            Source::Ended => {
+                self.source = Source::Ended;
+                return Poll::Ready(None);
+            }
+            Source::Lost => return Poll::Ready(Some(Err(Refused::Gone.into()))),
+        };
+        let Poll::Ready(frame) = source.as_mut().poll_frame(cx) else {
+            self.source = Source::Live(source);
+            if !sole && !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                self.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        };
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            None => {
+                self.source = Source::Ended;
+                return Poll::Ready(None);
+            }
+        };
+        self.source = Source::Live(source);
+        if sole {
+            self.capture.let_go();
+        }
+        let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+        if let Some(data) = frame.data_ref() {
+            self.yielded = self.yielded.saturating_add(data.len() as u64);
+            self.capture.push_data(data);
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.capture.push_trailers(trailers);
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl<B> Body for ReplayBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let Some(shared) = this.shared.as_ref().filter(|_| this.progress != Progress::Done) else {
+            return Poll::Ready(None);
+        };
+        // No one can make a second one meanwhile: this is the only one to make it of.
+        let sole = Arc::strong_count(shared) == 1;
+        let number = *this.number.get_mut();
+        let mut locked = lock(shared);
+        let mut superseded = None;
+        let frame = if this.progress == Progress::Unpolled {
+            locked.begin(number).map(|waker| superseded = waker)
+        } else if locked.streaming == Some(number) {
+            Ok(())
+        } else {
+            Err(Refused::Superseded.into())
+        };
+        let frame = match frame {
+            Err(error) => Poll::Ready(Some(Err(error))),
+            Ok(()) => {
+                this.progress = Progress::Streaming;
+                match locked.capture.frame(this.cursor) {
+                    Some(frame) => {
+                        this.cursor += 1;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    None => {
+                        let frame = locked.next(cx, sole);
+                        this.cursor = locked.capture.end();
+                        frame
+                    }
+                }
+            }
+        };
+        drop(locked);
+        // Not under the lock: a waker is someone else's code.
+        if let Some(waker) = superseded {
+            waker.wake();
+        }
+        match ready!(frame) {
+            Some(Ok(frame)) => {
+                this.sent = this.sent.saturating_add(frame.data_ref().map_or(0, |data| data.len() as u64));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            end => {
+                this.progress = Progress::Done;
+                Poll::Ready(end)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let Some(shared) = self.shared.as_ref().filter(|_| self.progress != Progress::Done) else { return true };
+        let locked = lock(shared);
+        let read = match self.progress {
+            Progress::Unpolled => locked.capture.is_empty() && locked.can_replay(),
+            _ => locked.streaming == Some(self.number.load(Relaxed)) && self.cursor >= locked.capture.end(),
+        };
+        read && match &locked.source {
+            Source::Live(source) => source.is_end_stream(),
+            Source::Ended => true,
+            Source::Lost => false,
+        }
+    }
+
+    /// Before the first byte the hint of the body that was wrapped, so that each attempt has its `Content-Length`.
+    fn size_hint(&self) -> SizeHint {
+        let Some(shared) = self.shared.as_ref().filter(|_| self.progress != Progress::Done) else {
+            return SizeHint::with_exact(0);
+        };
+        let locked = lock(shared);
+        if self.progress == Progress::Unpolled {
+            return locked.hint;
+        }
+        let captured = locked.yielded.saturating_sub(self.sent);
+        let rest = match &locked.source {
+            Source::Live(source) => source.size_hint(),
+            Source::Ended | Source::Lost => SizeHint::with_exact(0),
+        };
+        let mut hint = SizeHint::new();
+        let lower = rest.lower().saturating_add(captured);
+        hint.set_lower(lower);
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(captured)) {
+            hint.set_upper(upper.max(lower));
+        }
+        hint
+    }
+}
+
+impl<B> ReplayableBody for ReplayBody<B> {
+    fn try_replay(&self) -> Option<Self> {
+        let Some(shared) = &self.shared else { return Some(Self::default()) };
+        let mut locked = lock(shared);
+        if !locked.can_replay() {
+            return None;
+        }
+        let mine = Some(self.number.load(Relaxed));
+        let mut superseded = None;
+        if self.progress == Progress::Unpolled {
+            // A copy of what has not been sent, while another is being sent: that one's attempt is over.
+            locked.streaming = None;
+            superseded = locked.waker.take();
+            self.number.store(locked.next_number(), Relaxed);
+        } else if locked.streaming != mine {
+            locked.streaming = None;
+            superseded = locked.waker.take();
+        }
+        let copy = Self::copy(Some(Arc::clone(shared)), locked.next_number());
+        drop(locked);
+        if let Some(waker) = superseded {
+            waker.wake();
+        }
+        Some(copy)
+    }
+
+    fn can_replay(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| lock(shared).can_replay())
+    }
+}
+
+impl<B> fmt::Debug for ReplayBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayBody").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+/// Why a copy sends nothing.
+#[derive(Clone, Copy, Debug)]
+enum Refused {
+    Superseded,
+    Gone,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Superseded => "a later attempt sends this request body now",
+            Self::Gone => "the beginning of this request body is not there any more",
+        })
+    }
+}
+
+impl Error for Refused {}

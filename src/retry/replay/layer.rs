@@ -1,0 +1,97 @@
+use std::task::{Context, Poll};
+
+use http::Request;
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::ReplayBody;
+
+/// Lets streamed request bodies be sent again: `Request<B>` becomes `Request<ReplayBody<B>>`.
+///
+/// Stands outside [`RetryLayer`](crate::retry::RetryLayer), and outside the mounts too, since everything below it has
+/// the one body type.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body::Frame;
+/// use http_body_util::{BodyExt, Empty, StreamBody};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+/// use tower_outbound::retry::{Backoff, ReplayBody, ReplayBodyLayer, RetryLayer, RetryPolicy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let chunks = futures_util::stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from("up")))]);
+/// let client = ServiceBuilder::new()
+///     .layer(ReplayBodyLayer::new().max_bytes(1024 * 1024))
+///     .layer(RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())))
+///     .service(service_fn(|request: Request<ReplayBody<_>>| async move {
+///         assert_eq!(request.into_body().collect().await?.to_bytes(), "up");
+///         Ok::<_, BoxError>(Response::new(Empty::<Bytes>::new()))
+///     }));
+/// client.oneshot(Request::put("http://h.example/").body(StreamBody::new(chunks))?).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayBodyLayer {
+    max_bytes: usize,
+}
+
+impl ReplayBodyLayer {
+    /// Keeps 64 KiB of each body that is being sent.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { max_bytes: 64 * 1024 }
+    }
+
+    /// How many bytes of a body are kept while it is sent, its trailers counted.
+    ///
+    /// Default: 64 KiB. A body that turns out longer is sent once, unless nothing of it was sent when the attempt
+    /// failed. 0 keeps nothing.
+    #[must_use]
+    pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+}
+
+impl Default for ReplayBodyLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for ReplayBodyLayer {
+    type Service = ReplayBodyService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ReplayBodyService { inner, max_bytes: self.max_bytes }
+    }
+}
+
+/// The service of [`ReplayBodyLayer`]. Response, error and future are those of the service below.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayBodyService<S> {
+    inner: S,
+    max_bytes: usize,
+}
+
+impl<S, B> Service<Request<B>> for ReplayBodyService<S>
+where
+    S: Service<Request<ReplayBody<B>>>,
+    B: Body,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.inner.call(request.map(|body| ReplayBody::new(body, self.max_bytes)))
+    }
+}
