@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{Extensions, HeaderMap, Method, Request, Response, Uri, Version, response};
+use http::{HeaderMap, Response, response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
@@ -17,17 +17,18 @@ use tower_service::Service;
 
 use super::{
     drain::{Draining, again},
-    history::{AttemptRecord, RetryError, RetryHistory},
+    history::{AttemptRecord, Attempts, RetryError, RetryHistory},
     log::Log,
-    policy::{Attempt, Decision, Policy, StopReason},
+    policy::{self, Attempt, Decision, Policy, StopReason},
     replay::Replay,
+    spare::{self, Kept},
 };
 
 pin_project! {
     /// The response of a [`RetryService`](super::RetryService).
     pub struct ResponseFuture<S, P, R, B, RB>
     where
-        S: Service<Request<B>>,
+        S: Service<http::Request<B>>,
     {
         #[pin]
         state: State<S::Future>,
@@ -38,13 +39,10 @@ pin_project! {
         service: S,
         policy: P,
         replay: R,
-        // What another attempt starts from, or why there will be none.
-        spare: Result<Spare<B>, StopReason>,
-        number: u32,
+        kept: Kept<B>,
         began: Instant,
-        attempt_began: Instant,
         // Made at the first failure, so that a request without one carries a pointer and no more.
-        failed: Option<Box<Failed<RB>>>,
+        failed: Option<Box<Failed<B, RB>>>,
         log: Log,
     }
 }
@@ -66,60 +64,21 @@ pin_project! {
 }
 
 /// What the failed attempts leave behind.
-struct Failed<RB> {
-    attempts: Vec<AttemptRecord>,
+struct Failed<B, RB> {
+    attempts: Attempts,
+    // Of the attempt that runs or is waited for.
+    number: u32,
+    attempt_began: Instant,
+    // What the next attempt starts from, made while there is still an answer to return in its stead.
+    next: Option<(HeaderMap, B)>,
     draining: Option<Draining<RB>>,
-}
-
-/// A request as the caller made it: what layers below added to an attempt is not in the next.
-pub(super) struct Spare<B> {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
-    extensions: Extensions,
-    body: B,
-    // The body of the next attempt, once there is to be one.
-    next: Option<B>,
-}
-
-impl<B> Spare<B> {
-    /// `None` where the body cannot be sent again.
-    pub(super) fn of(request: &Request<B>, replay: &impl Replay<B>) -> Option<Self> {
-        Some(Self {
-            body: replay.replay(request.body())?,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: request.headers().clone(),
-            extensions: request.extensions().clone(),
-            next: None,
-        })
-    }
-
-    /// Makes the body of the next attempt, while a spare is kept for the one after it. `false` where there is none.
-    fn make_next(&mut self, replay: &impl Replay<B>) -> bool {
-        if self.next.is_none() {
-            self.next = replay.replay(&self.body);
-        }
-        self.next.is_some()
-    }
-
-    /// The next request; `None` where its body has not been made.
-    fn request(&mut self) -> Option<Request<B>> {
-        let mut request = Request::new(self.next.take()?);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.clone();
-        *request.extensions_mut() = self.extensions.clone();
-        Some(request)
-    }
+    // The last attempt's, should there be no time left for another after all.
+    error: Option<BoxError>,
 }
 
 impl<S, P, R, B, RB> ResponseFuture<S, P, R, B, RB>
 where
-    S: Service<Request<B>>,
+    S: Service<http::Request<B>>,
     P: Policy,
 {
     pub(super) fn new(
@@ -127,23 +86,12 @@ where
         service: S,
         policy: P,
         replay: R,
-        spare: Result<Spare<B>, StopReason>,
+        kept: Kept<B>,
+        began: Instant,
         log: Log,
     ) -> Self {
-        let began = Instant::now();
-        Self {
-            state: State::Attempt { response },
-            timer: time_limit(&policy, Duration::ZERO).map(sleep),
-            service,
-            policy,
-            replay,
-            spare,
-            number: 1,
-            began,
-            attempt_began: began,
-            failed: None,
-            log,
-        }
+        let timer = time_limit(&policy, Duration::ZERO).map(sleep);
+        Self { state: State::Attempt { response }, timer, service, policy, replay, kept, began, failed: None, log }
     }
 }
 
@@ -158,7 +106,7 @@ fn time_limit(policy: &impl Policy, elapsed: Duration) -> Option<Duration> {
 
 impl<S, P, R, B, RB> Future for ResponseFuture<S, P, R, B, RB>
 where
-    S: Service<Request<B>, Response = Response<RB>> + Clone,
+    S: Service<http::Request<B>, Response = Response<RB>> + Clone,
     S::Error: Into<BoxError>,
     P: Policy,
     R: Replay<B>,
@@ -167,6 +115,7 @@ where
     type Output = Result<Response<RB>, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _inside = self.log.enter();
         loop {
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
@@ -205,27 +154,40 @@ where
                     if let Some(draining) = this.failed.draining() {
                         ready!(draining.poll_handed_back(cx));
                     }
-                    *this.attempt_began = Instant::now();
-                    *this.number = this.number.saturating_add(1);
-                    let limit = time_limit(this.policy, this.attempt_began.duration_since(*this.began));
-                    this.timer.set(limit.map(sleep));
+                    let now = Instant::now();
+                    let elapsed = now.duration_since(*this.began);
+                    if this.policy.deadline().is_some_and(|deadline| elapsed >= deadline) {
+                        return Poll::Ready(Err(self.as_mut().out_of_time()));
+                    }
+                    if let Some(failed) = this.failed {
+                        failed.attempt_began = now;
+                        failed.number = failed.number.saturating_add(1);
+                    }
+                    this.timer.set(time_limit(this.policy, elapsed).map(sleep));
                     this.state.set(State::Ready);
                 }
                 StateProj::Ready => match this.service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => {
-                        // `after` has made the body before it chose to retry, so there is a request.
-                        let request = this.spare.as_mut().ok().and_then(Spare::request);
-                        let Some(request) = request else {
-                            return Poll::Ready(Err("the request body could not be replayed".into()));
+                        if this.policy.deadline().is_some_and(|deadline| this.began.elapsed() >= deadline) {
+                            return Poll::Ready(Err(self.as_mut().out_of_time()));
+                        }
+                        // `after` has made both before it chose to retry.
+                        let next = this.failed.as_mut().and_then(|failed| Some((failed.number, failed.next.take()?)));
+                        let (Ok(spare), Some((number, (headers, body)))) = (&*this.kept, next) else {
+                            return Poll::Ready(Err("the request could not be made again".into()));
                         };
+                        let mut request = spare.request(headers, body);
+                        if let Some(name) = this.policy.attempt_header() {
+                            request.headers_mut().insert(name.clone(), policy::attempt_value(number));
+                        }
                         let response = this.service.call(request);
                         this.state.set(State::Attempt { response });
                     }
                     Poll::Ready(Err(error)) => {
+                        let number = this.failed.as_ref().map_or(1, |failed| failed.number);
                         let decision = Decision::Return(StopReason::NotReady);
-                        this.log.decision(*this.number, decision, this.policy.retries_left());
-                        let end = self.as_mut().finish(Err(error.into()), StopReason::NotReady, None);
-                        return Poll::Ready(end);
+                        this.log.decision(number, decision, this.policy.retries_left());
+                        return Poll::Ready(Err(error.into()));
                     }
                     Poll::Pending => {
                         this.failed.drain(cx);
@@ -266,7 +228,7 @@ fn poll_timer(timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> Poll<()> 
 
 impl<S, P, R, B, RB> ResponseFuture<S, P, R, B, RB>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<http::Request<B>, Response = Response<RB>>,
     P: Policy,
     R: Replay<B>,
     RB: Body,
@@ -277,52 +239,65 @@ where
         outcome: Result<Response<RB>, BoxError>,
     ) -> Option<Result<Response<RB>, BoxError>> {
         let this = self.as_mut().project();
-        let now = Instant::now();
-        let elapsed = now.duration_since(*this.began);
         let outcome = outcome.map(Response::into_parts);
         let seen: Result<&response::Parts, &(dyn Error + 'static)> = match &outcome {
             Ok((head, _)) => Ok(head),
             Err(error) => Err(&**error),
         };
         let failure = this.policy.classify(seen);
+        if failure.is_none() && this.failed.is_none() && !this.log.listens() {
+            return Some(outcome.map(|(head, body)| Response::from_parts(head, body)));
+        }
+        let now = Instant::now();
+        let elapsed = now.duration_since(*this.began);
+        let (number, attempt_began) =
+            this.failed.as_ref().map_or((1, *this.began), |failed| (failed.number, failed.attempt_began));
         let mut record = AttemptRecord {
-            number: *this.number,
+            number,
             failure,
             status: seen.ok().map(|head| head.status),
-            elapsed: now.duration_since(*this.attempt_began),
+            elapsed: now.duration_since(attempt_began),
             delay: None,
         };
-        this.log.attempt(record.number, record.status, failure, record.elapsed);
+        this.log.attempt(&record);
 
-        let decision = match (failure, &*this.spare) {
-            (None, _) => Decision::Return(StopReason::Success),
-            (Some(_), Err(reason)) => Decision::Return(*reason),
-            (Some(failure), Ok(spare)) => this.policy.decide(&Attempt {
-                number: *this.number,
-                method: &spare.method,
-                headers: &spare.headers,
-                outcome: seen,
-                failure,
-                replayable: this.replay.can_replay(&spare.body),
-                elapsed,
-                now: SystemTime::now(),
-                random: fastrand::f64(),
-            }),
-        };
-        // The copy is made while there is still an answer to return in its stead.
-        let replay = &*this.replay;
-        let deadline = this.policy.deadline();
-        let decision = match decision {
-            Decision::Retry { after } if deadline.is_some_and(|deadline| elapsed.saturating_add(after) >= deadline) => {
-                Decision::Return(StopReason::Deadline)
+        let mut next = None;
+        let decision = match failure {
+            None => Decision::Return(StopReason::Success),
+            Some(failure) => {
+                let (method, headers) = spare::asked(this.kept);
+                let replayable = this.kept.as_ref().is_ok_and(|spare| this.replay.can_replay(spare.body()));
+                let attempt = Attempt {
+                    number,
+                    method,
+                    headers: &headers,
+                    outcome: seen,
+                    failure,
+                    replayable,
+                    elapsed,
+                    now: SystemTime::now(),
+                    random: fastrand::f64(),
+                };
+                match (this.policy.decide(&attempt), &*this.kept) {
+                    (Decision::Retry { .. } | Decision::Return(StopReason::Body), Err(once)) => {
+                        Decision::Return(once.reason)
+                    }
+                    (Decision::Retry { after }, _) if policy::too_late(elapsed, after, this.policy.deadline()) => {
+                        Decision::Return(StopReason::Deadline)
+                    }
+                    (Decision::Retry { after }, Ok(spare)) => match this.replay.replay(spare.body()) {
+                        Some(body) => {
+                            next = Some((headers, body));
+                            Decision::Retry { after }
+                        }
+                        None => Decision::Return(StopReason::Body),
+                    },
+                    (decision, _) => decision,
+                }
             }
-            Decision::Retry { .. } if !this.spare.as_mut().is_ok_and(|spare| spare.make_next(replay)) => {
-                Decision::Return(StopReason::Body)
-            }
-            decision => decision,
         };
         if failure.is_some() {
-            this.log.decision(record.number, decision, this.policy.retries_left());
+            this.log.decision(number, decision, this.policy.retries_left());
         }
         match decision {
             Decision::Return(reason) => match outcome {
@@ -332,9 +307,9 @@ where
                     if let Some(deadline) = this.policy.deadline() {
                         bounds.time = bounds.time.min(deadline.saturating_sub(elapsed));
                     }
-                    let draining = Draining::begin(&head, body, bounds, now);
                     let error = RetryError::new(history(this.failed.take(), reason, Some(record)), None);
-                    *this.failed = Some(Box::new(Failed { attempts: Vec::new(), draining }));
+                    let failed = this.failed.insert(Failed::new(number, attempt_began));
+                    failed.draining = Draining::begin(&head, body, bounds, now);
                     let mut state = this.state;
                     state.set(State::Raise { error: Some(error.into()) });
                     None
@@ -344,17 +319,18 @@ where
             },
             Decision::Retry { after } => {
                 record.delay = Some(after);
-                let draining =
-                    outcome.ok().and_then(|(head, body)| Draining::begin(&head, body, this.policy.drain(), now));
+                let failed = this.failed.get_or_insert_with(|| Failed::new(number, attempt_began));
+                failed.attempts.push(record);
+                failed.next = next;
+                (failed.draining, failed.error) = match outcome {
+                    Ok((head, body)) => (Draining::begin(&head, body, this.policy.drain(), now), None),
+                    Err(error) => (None, Some(error)),
+                };
                 // A delay that no clock can add is slept for in one part.
-                let bound = match (&draining, now.checked_add(after)) {
+                let bound = match (&failed.draining, now.checked_add(after)) {
                     (Some(_), Some(_)) => this.policy.drain().time.min(after),
                     _ => after,
                 };
-                let failed =
-                    this.failed.get_or_insert_with(|| Box::new(Failed { attempts: Vec::new(), draining: None }));
-                failed.attempts.push(record);
-                failed.draining = draining;
                 let (mut state, mut timer) = (this.state, this.timer);
                 timer.set((!after.is_zero()).then(|| sleep(bound)));
                 let until = if bound < after { now.checked_add(after) } else { None };
@@ -386,11 +362,33 @@ where
             Err(error) => Err(error),
         }
     }
+
+    /// The error of a request whose next attempt would begin after the deadline, though it was not to: the machine was
+    /// too busy, or the service below was not ready in time. The last response is drained by then.
+    fn out_of_time(self: Pin<&mut Self>) -> BoxError {
+        let this = self.project();
+        let mut failed = this.failed.take();
+        let mut source = None;
+        if let Some(failed) = &mut failed {
+            this.log.decision(failed.number, Decision::Return(StopReason::Deadline), this.policy.retries_left());
+            failed.attempts.end();
+            source = failed.error.take();
+        }
+        RetryError::new(history(failed, StopReason::Deadline, None), source).into()
+    }
 }
 
-fn history<RB>(failed: Option<Box<Failed<RB>>>, reason: StopReason, last: Option<AttemptRecord>) -> RetryHistory {
-    let attempts = failed.map_or_else(Vec::new, |failed| failed.attempts);
-    RetryHistory::new(attempts.into_iter().chain(last).collect(), reason)
+impl<B, RB> Failed<B, RB> {
+    fn new(number: u32, attempt_began: Instant) -> Box<Self> {
+        let attempts = Attempts::default();
+        Box::new(Self { attempts, number, attempt_began, next: None, draining: None, error: None })
+    }
+}
+
+fn history<B, RB>(failed: Option<Box<Failed<B, RB>>>, reason: StopReason, last: Option<AttemptRecord>) -> RetryHistory {
+    let mut attempts = failed.map_or_else(Attempts::default, |failed| failed.attempts);
+    attempts.extend(last);
+    RetryHistory::new(attempts, reason)
 }
 
 /// The drain, where there is one.
@@ -400,7 +398,7 @@ trait Leftover<RB> {
     fn drain(&mut self, cx: &mut Context<'_>);
 }
 
-impl<RB: Body> Leftover<RB> for Option<Box<Failed<RB>>> {
+impl<B, RB: Body> Leftover<RB> for Option<Box<Failed<B, RB>>> {
     fn draining(&mut self) -> Option<&mut Draining<RB>> {
         self.as_mut()?.draining.as_mut()
     }
@@ -414,9 +412,10 @@ impl<RB: Body> Leftover<RB> for Option<Box<Failed<RB>>> {
 
 impl<S, P, R, B, RB> fmt::Debug for ResponseFuture<S, P, R, B, RB>
 where
-    S: Service<Request<B>>,
+    S: Service<http::Request<B>>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").field("attempt", &self.number).finish_non_exhaustive()
+        let attempt = self.failed.as_ref().map_or(1, |failed| failed.number);
+        f.debug_struct("ResponseFuture").field("attempt", &attempt).finish_non_exhaustive()
     }
 }

@@ -23,6 +23,34 @@ pub struct AttemptRecord {
     pub delay: Option<Duration>,
 }
 
+/// So many attempts are kept of one request; of more, the first half and the last. A policy without a limit may go on
+/// for years.
+const MOST: usize = 1024;
+
+/// The attempts of one request so far.
+#[derive(Clone, Default)]
+pub(super) struct Attempts(Vec<AttemptRecord>);
+
+impl Attempts {
+    pub(super) fn push(&mut self, attempt: AttemptRecord) {
+        if self.0.len() == MOST {
+            self.0.remove(MOST / 2);
+        }
+        self.0.push(attempt);
+    }
+
+    pub(super) fn extend(&mut self, last: Option<AttemptRecord>) {
+        last.into_iter().for_each(|last| self.push(last));
+    }
+
+    /// No other attempt follows, though one was to.
+    pub(super) fn end(&mut self) {
+        if let Some(last) = self.0.last_mut() {
+            last.delay = None;
+        }
+    }
+}
+
 /// Response extension: every attempt that a request took. Present only after a failed attempt; in a [`RetryError`] too.
 ///
 /// `Display` is a small timeline, an attempt a line.
@@ -35,11 +63,11 @@ pub struct RetryHistory {
 }
 
 impl RetryHistory {
-    pub(super) fn new(attempts: Vec<AttemptRecord>, stop_reason: StopReason) -> Self {
-        Self { attempts: attempts.into(), stop_reason }
+    pub(super) fn new(attempts: Attempts, stop_reason: StopReason) -> Self {
+        Self { attempts: attempts.0.into(), stop_reason }
     }
 
-    /// Every attempt in order, the last one included.
+    /// Every attempt in order, the last one included. Of more than 1,024 the first 512 and the last 512.
     #[must_use]
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.attempts

@@ -1,4 +1,5 @@
-//! The events of this wing, under the feature `tracing`: one per attempt, and one per decision.
+//! The events of this wing, under the feature `tracing`: a span per request, in it one event per attempt, and one per
+//! decision.
 
 #[cfg(feature = "tracing")]
 pub(super) use with_tracing::Log;
@@ -7,34 +8,49 @@ pub(super) use without::Log;
 
 #[cfg(feature = "tracing")]
 mod with_tracing {
-    use std::{fmt, time::Duration};
+    use std::fmt;
 
-    use http::{Method, Request, StatusCode, Uri};
-    use tracing::Level;
+    use http::{Method, Request, Uri};
+    use tracing::{Level, Span, field::Empty, span::EnteredSpan};
 
-    use super::super::{classify::Failure, policy::Decision};
+    use super::super::{history::AttemptRecord, policy::Decision};
 
     const TARGET: &str = "tower_outbound::retry";
 
-    /// What the events name a request by; nothing unless someone listens.
-    pub(in super::super) struct Log(Option<(Method, Uri)>);
+    /// What the events name a request by, and its span; nothing unless someone listens.
+    pub(in super::super) struct Log(Option<Box<Listened>>);
+
+    struct Listened {
+        method: Method,
+        uri: Uri,
+        span: Span,
+    }
 
     impl Log {
         pub(in super::super) fn of<B>(request: &Request<B>) -> Self {
-            let listened = tracing::enabled!(target: TARGET, Level::DEBUG);
-            Self(listened.then(|| (request.method().clone(), request.uri().clone())))
+            if !tracing::enabled!(target: TARGET, Level::DEBUG) {
+                return Self(None);
+            }
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let span = tracing::debug_span!(target: TARGET, "request", %method, uri = %Bare(&uri), attempts = Empty);
+            Self(Some(Box::new(Listened { method, uri, span })))
         }
 
-        pub(in super::super) fn attempt(
-            &self,
-            number: u32,
-            status: Option<StatusCode>,
-            failure: Option<Failure>,
-            elapsed: Duration,
-        ) {
-            let Some((method, uri)) = &self.0 else { return };
-            let (uri, elapsed_ms) = (Bare(uri), elapsed.as_secs_f64() * 1000.0);
-            match (status, failure) {
+        pub(in super::super) const fn listens(&self) -> bool {
+            self.0.is_some()
+        }
+
+        /// What happens until the guard is dropped belongs to the request: the layers below say their own part in it.
+        pub(in super::super) fn enter(&self) -> Option<EnteredSpan> {
+            self.0.as_ref().map(|listened| listened.span.clone().entered())
+        }
+
+        pub(in super::super) fn attempt(&self, attempt: &AttemptRecord) {
+            let Some(listened) = &self.0 else { return };
+            let Listened { method, uri, span } = &**listened;
+            span.record("attempts", attempt.number);
+            let (number, uri, elapsed_ms) = (attempt.number, Bare(uri), attempt.elapsed.as_secs_f64() * 1000.0);
+            match (attempt.status, attempt.failure) {
                 (Some(status), _) => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, status = status.as_u16(), elapsed_ms, "attempt"
                 ),
@@ -49,8 +65,8 @@ mod with_tracing {
         }
 
         pub(in super::super) fn decision(&self, number: u32, decision: Decision, retries_left: Option<u32>) {
-            let Some((method, uri)) = &self.0 else { return };
-            let uri = Bare(uri);
+            let Some(listened) = &self.0 else { return };
+            let (method, uri) = (&listened.method, Bare(&listened.uri));
             match decision {
                 Decision::Retry { after } => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, decision = "retry",
@@ -103,20 +119,29 @@ mod with_tracing {
 
 #[cfg(not(feature = "tracing"))]
 mod without {
-    use std::time::Duration;
+    use http::Request;
 
-    use http::{Request, StatusCode};
-
-    use super::super::{classify::Failure, policy::Decision};
+    use super::super::{history::AttemptRecord, policy::Decision};
 
     pub(in super::super) struct Log;
+
+    /// Stands for a span.
+    pub(in super::super) struct Entered;
 
     impl Log {
         pub(in super::super) const fn of<B>(_request: &Request<B>) -> Self {
             Self
         }
 
-        pub(in super::super) const fn attempt(&self, _: u32, _: Option<StatusCode>, _: Option<Failure>, _: Duration) {}
+        pub(in super::super) const fn listens(&self) -> bool {
+            false
+        }
+
+        pub(in super::super) const fn enter(&self) -> Entered {
+            Entered
+        }
+
+        pub(in super::super) const fn attempt(&self, _: &AttemptRecord) {}
 
         pub(in super::super) const fn decision(&self, _: u32, _: Decision, _: Option<u32>) {}
     }

@@ -50,6 +50,7 @@ mod policy;
 mod replay;
 mod retry_after;
 mod service;
+mod spare;
 
 pub use self::{
     backoff::{Backoff, Jitter},

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, header, response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response};
 
 use super::{
     classify::{self, Failure},
@@ -50,7 +50,8 @@ pub trait Policy: Clone {
         self.clone()
     }
 
-    /// Whether a request could be retried at all. If not, nothing is kept of it for a second attempt.
+    /// Whether a request could be retried at all. If not, nothing is kept of it for a second attempt, and
+    /// [`decide`](Self::decide) is asked for a reason alone, with no header but an `Idempotency-Key`.
     ///
     /// Default: yes, but for CONNECT and upgrades, which hand the connection over.
     fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
@@ -87,6 +88,11 @@ pub trait Policy: Clone {
         false
     }
 
+    /// A request header that tells the server which attempt it sees, counted from 1. Default: none.
+    fn attempt_header(&self) -> Option<&HeaderName> {
+        None
+    }
+
     /// How many retries are left, for the log. Default: unknown.
     fn retries_left(&self) -> Option<u32> {
         None
@@ -103,7 +109,8 @@ pub struct Attempt<'a> {
     pub number: u32,
     /// The request's method.
     pub method: &'a Method,
-    /// The request's headers, as the caller set them.
+    /// The request's headers, as the caller set them. Of a request that is not [`replayable`](Self::replayable) from the
+    /// beginning its `Idempotency-Key` alone.
     pub headers: &'a HeaderMap,
     /// What it came to.
     pub outcome: Outcome<'a>,
@@ -283,8 +290,15 @@ impl Policy for RetryPolicy {
         Self { config: Arc::clone(&policy.config), used: Used::default() }
     }
 
+    /// Not if the limits already say so: of all retries, or of those that the method leaves.
     fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
-        self.config.total != Limit::Disabled && *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
+        let config = &*self.config;
+        let none = |limit: Limit| matches!(limit, Limit::Disabled | Limit::Times(0));
+        let some = !none(config.connect) || {
+            let classes = [config.read, config.status, config.other];
+            classes.into_iter().any(|limit| !none(limit)) && config.may_repeat(method, headers)
+        };
+        some && !none(config.total) && *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
     }
 
     fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
@@ -332,6 +346,10 @@ impl Policy for RetryPolicy {
         self.config.raise_on_status
     }
 
+    fn attempt_header(&self) -> Option<&HeaderName> {
+        self.config.attempt_header.as_ref()
+    }
+
     fn retries_left(&self) -> Option<u32> {
         match self.config.total {
             Limit::Times(most) => Some(most.saturating_sub(self.used.total)),
@@ -349,7 +367,7 @@ impl RetryPolicy {
         if attempt.failure == Failure::Never {
             return Err(StopReason::Never);
         }
-        if !never_sent && !self.config.allows(attempt.method) && !attempt.headers.contains_key(&IDEMPOTENCY_KEY) {
+        if !never_sent && !self.config.may_repeat(attempt.method, attempt.headers) {
             return Err(StopReason::Method);
         }
         self.count(attempt.failure)?;
@@ -357,9 +375,7 @@ impl RetryPolicy {
             return Err(StopReason::Body);
         }
         let delay = self.delay(attempt)?;
-        if let Some(deadline) = self.config.deadline
-            && attempt.elapsed.saturating_add(delay) >= deadline
-        {
+        if too_late(attempt.elapsed, delay, self.config.deadline) {
             return Err(StopReason::Deadline);
         }
         match &self.config.budget {
@@ -401,13 +417,29 @@ impl RetryPolicy {
         };
         // What is put on top makes no wait that would be refused of one that is not.
         let spread = config.backoff.spread(asked, attempt.random).min(config.retry_after_max);
-        let late = config.deadline.is_some_and(|deadline| attempt.elapsed.saturating_add(spread) >= deadline);
-        Ok(if late { asked } else { spread })
+        Ok(if too_late(attempt.elapsed, spread, config.deadline) { asked } else { spread })
     }
 }
 
 /// draft-ietf-httpapi-idempotency-key-header: the server sees to it that a repeat does nothing twice.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Tokio's timer is this coarse: a sleep may end so much later than it was to.
+const TIMER_STEP: Duration = Duration::from_millis(1);
+
+/// Whether an attempt that begins after `delay` would begin past the deadline.
+pub(super) fn too_late(elapsed: Duration, delay: Duration, deadline: Option<Duration>) -> bool {
+    let step = if delay.is_zero() { Duration::ZERO } else { TIMER_STEP };
+    deadline.is_some_and(|deadline| elapsed.saturating_add(delay).saturating_add(step) >= deadline)
+}
+
+/// The value of an attempt header.
+pub(super) fn attempt_value(number: u32) -> HeaderValue {
+    const FIRST: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    // The first ones without an allocation.
+    let first = usize::try_from(number).ok().and_then(|number| FIRST.get(number));
+    first.map_or_else(|| HeaderValue::from(number), |text| HeaderValue::from_static(text))
+}
 
 fn take(limit: Limit, used: &mut u32, reason: StopReason) -> Result<(), StopReason> {
     match limit {

@@ -5,14 +5,16 @@ use std::{
 
 use http::{Request, Response};
 use http_body::Body;
+use tokio::time::Instant;
 use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    future::{ResponseFuture, Spare},
+    future::ResponseFuture,
     log::Log,
-    policy::{Policy, RetryPolicy, StopReason},
+    policy::{self, Policy, RetryPolicy},
     replay::{Replay, ReplayByTrait},
+    spare,
 };
 
 /// The service of [`RetryLayer`](super::RetryLayer).
@@ -44,18 +46,21 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let began = Instant::now();
         let policy = self.policy.for_request(request.extensions());
         let log = Log::of(&request);
-        let spare = if policy.may_retry(request.method(), request.headers()) {
-            Spare::of(&request, &self.replay).ok_or(StopReason::Body)
-        } else {
-            Err(StopReason::Disabled)
-        };
+        let kept = spare::keep(&request, &policy, &self.replay);
+        if let Some(name) = policy.attempt_header() {
+            request.headers_mut().insert(name.clone(), policy::attempt_value(1));
+        }
         // The clone has not been asked whether it is ready; the one that has been takes the call.
         let clone = self.inner.clone();
         let mut service = mem::replace(&mut self.inner, clone);
-        let response = service.call(request);
-        ResponseFuture::new(response, service, policy, self.replay.clone(), spare, log)
+        let response = {
+            let _inside = log.enter();
+            service.call(request)
+        };
+        ResponseFuture::new(response, service, policy, self.replay.clone(), kept, began, log)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use tower::retry::budget::{Budget, TpsBudget};
 
-use super::{DEFAULT_FORCELIST, Outcome, RetryPolicy};
+use super::{DEFAULT_FORCELIST, IDEMPOTENCY_KEY, Outcome, RetryPolicy};
 use crate::retry::{backoff::Backoff, classify::Failure};
 
 /// How many retries there may be.
@@ -85,15 +85,14 @@ pub(super) struct Config {
     pub(super) deadline: Option<Duration>,
     pub(super) drain: Drain,
     pub(super) raise_on_status: bool,
+    pub(super) attempt_header: Option<HeaderName>,
     pub(super) classify: Option<Arc<Classify>>,
 }
 
 impl Config {
-    pub(super) fn allows(&self, method: &Method) -> bool {
-        match &self.methods {
-            Some(methods) => methods.contains(method),
-            None => true,
-        }
+    /// Whether a request may be sent again that the server may have processed.
+    pub(super) fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.contains(method)) || headers.contains_key(&IDEMPOTENCY_KEY)
     }
 }
 
@@ -117,6 +116,7 @@ impl Default for Config {
             deadline: None,
             drain: Drain::default(),
             raise_on_status: false,
+            attempt_header: None,
             classify: None,
         }
     }
@@ -127,6 +127,31 @@ impl RetryPolicy {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// urllib3's own defaults: 10 retries of the idempotent methods after errors, and after 413, 429 and 503 with a
+    /// `Retry-After`, clamped to 6 h; no delay otherwise; a status that stays is an error. No budget, as there is none in
+    /// urllib3.
+    ///
+    /// urllib3: `Retry()`.
+    #[must_use]
+    pub fn urllib3() -> Self {
+        Self::new()
+            .total(10)
+            .status_forcelist([])
+            .backoff(Backoff::urllib3(Duration::ZERO))
+            .retry_after_over_max(OverMax::Clamp)
+            .raise_on_status(true)
+            .no_budget()
+    }
+
+    /// No retries: each request is sent once, and what it came to passes through as it is. For a request extension, say,
+    /// or as a start for [`deadline`](Self::deadline) alone.
+    ///
+    /// urllib3: `Retry(False)`.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new().total(Limit::Disabled).no_budget()
     }
 
     fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -256,8 +281,12 @@ impl RetryPolicy {
         self.with(|config| config.attempt_timeout = Some(timeout))
     }
 
-    /// Longest time of the request with all its attempts and delays, until the response's head. Default: none. A delay
-    /// that would end after it is not begun, and it cuts short an attempt in flight.
+    /// Longest time of the request with all its attempts and delays, until the response's head, to tokio's millisecond.
+    ///
+    /// Default: none. A delay that would end after it is not begun: the caller gets what there is. It cuts short an
+    /// attempt in flight, and none begins after it: should a delay end late all the same, on a machine that is too busy,
+    /// the request ends with a [`RetryError`](crate::retry::RetryError). Zero leaves the first attempt the time to answer
+    /// at once.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         self.with(|config| config.deadline = Some(deadline))
@@ -277,6 +306,15 @@ impl RetryPolicy {
     #[must_use]
     pub fn raise_on_status(self, raise: bool) -> Self {
         self.with(|config| config.raise_on_status = raise)
+    }
+
+    /// A request header that tells the server which attempt it sees: 1, 2, 3 ... It takes the place of one that the
+    /// caller set.
+    ///
+    /// Default: none.
+    #[must_use]
+    pub fn attempt_header(self, name: HeaderName) -> Self {
+        self.with(|config| config.attempt_header = Some(name))
     }
 
     /// The caller's own word on what is a failure, in place of the forcelist and the classes of errors.
@@ -303,6 +341,7 @@ impl fmt::Debug for RetryPolicy {
             .field("attempt_timeout", &config.attempt_timeout)
             .field("deadline", &config.deadline)
             .field("raise_on_status", &config.raise_on_status)
+            .field("attempt_header", &config.attempt_header)
             .finish_non_exhaustive()
     }
 }
