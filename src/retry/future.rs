@@ -21,7 +21,7 @@ use super::{
     log::Log,
     policy::{self, Attempt, Decision, Policy, StopReason},
     replay::Replay,
-    spare::{self, Kept},
+    spare::Kept,
 };
 
 pin_project! {
@@ -81,27 +81,45 @@ where
     S: Service<http::Request<B>>,
     P: Policy,
 {
+    /// Sends the first attempt. The service is ready.
+    #[inline]
     pub(super) fn new(
-        response: S::Future,
-        service: S,
+        mut service: S,
+        request: http::Request<B>,
         policy: P,
         replay: R,
         kept: Kept<B>,
-        began: Instant,
         log: Log,
     ) -> Self {
-        let timer = time_limit(&policy, Duration::ZERO).map(sleep);
-        Self { state: State::Attempt { response }, timer, service, policy, replay, kept, began, failed: None, log }
+        let began = Instant::now();
+        let response = match log.span() {
+            None => service.call(request),
+            Some(span) => span.in_scope(|| service.call(request)),
+        };
+        let state = State::Attempt { response };
+        Self { state, timer: None, service, policy, replay, kept, began, failed: None, log }
     }
 }
 
-/// The time that an attempt may take which begins now.
-fn time_limit(policy: &impl Policy, elapsed: Duration) -> Option<Duration> {
-    let left = policy.deadline().map(|deadline| deadline.saturating_sub(elapsed));
-    match (policy.attempt_timeout(), left) {
+/// What is left of the time that an attempt may take.
+fn limit(policy: &impl Policy, began: Instant, attempt_began: Instant) -> Option<Duration> {
+    let left = |time: Option<Duration>, since: Instant| time.map(|time| time.saturating_sub(since.elapsed()));
+    match (left(policy.attempt_timeout(), attempt_began), left(policy.deadline(), began)) {
         (Some(timeout), Some(left)) => Some(timeout.min(left)),
         (timeout, left) => timeout.or(left),
     }
+}
+
+/// Pending for ever where there is no limit. The timer is made once something is waited for.
+fn poll_limit(
+    mut timer: Pin<&mut Option<Sleep>>,
+    limit: impl FnOnce() -> Option<Duration>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if timer.is_none() {
+        timer.set(limit().map(sleep));
+    }
+    poll_timer(timer, cx)
 }
 
 impl<S, P, R, B, RB> Future for ResponseFuture<S, P, R, B, RB>
@@ -114,17 +132,42 @@ where
 {
     type Output = Result<Response<RB>, BoxError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let _inside = self.log.enter();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.log.span() {
+            None => self.advance(cx),
+            Some(span) => span.in_scope(|| self.advance(cx)),
+        }
+    }
+}
+
+impl<S, P, R, B, RB> ResponseFuture<S, P, R, B, RB>
+where
+    S: Service<http::Request<B>, Response = Response<RB>> + Clone,
+    S::Error: Into<BoxError>,
+    P: Policy,
+    R: Replay<B>,
+    RB: Body,
+{
+    fn advance(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<RB>, BoxError>> {
         loop {
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
                 StateProj::Attempt { response } => {
                     let outcome = match response.poll(cx) {
+                        // By far the most go this way.
+                        Poll::Ready(Ok(response))
+                            if this.failed.is_none()
+                                && this.policy.is_success(response.status())
+                                && !this.log.listens() =>
+                        {
+                            return Poll::Ready(Ok(response));
+                        }
                         Poll::Ready(outcome) => outcome.map_err(Into::into),
                         Poll::Pending => {
                             this.failed.drain(cx);
-                            ready!(poll_timer(this.timer.as_mut(), cx));
+                            let attempt_began = this.failed.as_ref().map_or(*this.began, |failed| failed.attempt_began);
+                            let bound = || limit(this.policy, *this.began, attempt_began);
+                            ready!(poll_limit(this.timer.as_mut(), bound, cx));
                             Err(Elapsed::new().into())
                         }
                     };
@@ -163,7 +206,6 @@ where
                         failed.attempt_began = now;
                         failed.number = failed.number.saturating_add(1);
                     }
-                    this.timer.set(time_limit(this.policy, elapsed).map(sleep));
                     this.state.set(State::Ready);
                 }
                 StateProj::Ready => match this.service.poll_ready(cx) {
@@ -173,10 +215,10 @@ where
                         }
                         // `after` has made both before it chose to retry.
                         let next = this.failed.as_mut().and_then(|failed| Some((failed.number, failed.next.take()?)));
-                        let (Ok(spare), Some((number, (headers, body)))) = (&*this.kept, next) else {
+                        let Some((number, (headers, body))) = next else {
                             return Poll::Ready(Err("the request could not be made again".into()));
                         };
-                        let mut request = spare.request(headers, body);
+                        let mut request = this.kept.request(headers, body);
                         if let Some(name) = this.policy.attempt_header() {
                             request.headers_mut().insert(name.clone(), policy::attempt_value(number));
                         }
@@ -191,7 +233,9 @@ where
                     }
                     Poll::Pending => {
                         this.failed.drain(cx);
-                        ready!(poll_timer(this.timer.as_mut(), cx));
+                        let attempt_began = this.failed.as_ref().map_or(*this.began, |failed| failed.attempt_began);
+                        let bound = || limit(this.policy, *this.began, attempt_began);
+                        ready!(poll_limit(this.timer.as_mut(), bound, cx));
                         this.timer.set(None);
                         // What waits for a permit in it must not take one while the next attempt is slept for.
                         let fresh = this.service.clone();
@@ -265,27 +309,26 @@ where
         let decision = match failure {
             None => Decision::Return(StopReason::Success),
             Some(failure) => {
-                let (method, headers) = spare::asked(this.kept);
-                let replayable = this.kept.as_ref().is_ok_and(|spare| this.replay.can_replay(spare.body()));
+                let (headers, body) = (this.kept.headers(), this.kept.body());
                 let attempt = Attempt {
                     number,
-                    method,
+                    method: this.kept.method(),
                     headers: &headers,
                     outcome: seen,
                     failure,
-                    replayable,
+                    replayable: body.is_ok_and(|body| this.replay.can_replay(body)),
                     elapsed,
                     now: SystemTime::now(),
                     random: fastrand::f64(),
                 };
-                match (this.policy.decide(&attempt), &*this.kept) {
-                    (Decision::Retry { .. } | Decision::Return(StopReason::Body), Err(once)) => {
-                        Decision::Return(once.reason)
+                match (this.policy.decide(&attempt), body) {
+                    (Decision::Retry { .. } | Decision::Return(StopReason::Body), Err(reason)) => {
+                        Decision::Return(reason)
                     }
                     (Decision::Retry { after }, _) if policy::too_late(elapsed, after, this.policy.deadline()) => {
                         Decision::Return(StopReason::Deadline)
                     }
-                    (Decision::Retry { after }, Ok(spare)) => match this.replay.replay(spare.body()) {
+                    (Decision::Retry { after }, Ok(body)) => match this.replay.replay(body) {
                         Some(body) => {
                             next = Some((headers, body));
                             Decision::Retry { after }

@@ -28,7 +28,7 @@ pub struct AttemptRecord {
 const MOST: usize = 1024;
 
 /// The attempts of one request so far.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Attempts(Vec<AttemptRecord>);
 
 impl Attempts {

@@ -40,7 +40,7 @@ use super::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RetryLayer<P = RetryPolicy, R = ReplayByTrait> {
     policy: P,
     replay: R,
@@ -51,6 +51,13 @@ impl<P> RetryLayer<P> {
     #[must_use]
     pub const fn new(policy: P) -> Self {
         Self { policy, replay: ReplayByTrait }
+    }
+}
+
+/// For these types alone, so that `RetryLayer::default()` says by itself what it is.
+impl Default for RetryLayer {
+    fn default() -> Self {
+        Self::new(RetryPolicy::default())
     }
 }
 

@@ -11,7 +11,7 @@ mod with_tracing {
     use std::fmt;
 
     use http::{Method, Request, Uri};
-    use tracing::{Level, Span, field::Empty, span::EnteredSpan};
+    use tracing::{Level, Span, field::Empty};
 
     use super::super::{history::AttemptRecord, policy::Decision};
 
@@ -40,9 +40,10 @@ mod with_tracing {
             self.0.is_some()
         }
 
-        /// What happens until the guard is dropped belongs to the request: the layers below say their own part in it.
-        pub(in super::super) fn enter(&self) -> Option<EnteredSpan> {
-            self.0.as_ref().map(|listened| listened.span.clone().entered())
+        /// What happens in it belongs to the request: the layers below say their own part there.
+        #[inline]
+        pub(in super::super) fn span(&self) -> Option<Span> {
+            self.0.as_ref().map(|listened| listened.span.clone())
         }
 
         pub(in super::super) fn attempt(&self, attempt: &AttemptRecord) {
@@ -125,8 +126,14 @@ mod without {
 
     pub(in super::super) struct Log;
 
-    /// Stands for a span.
-    pub(in super::super) struct Entered;
+    /// There is none.
+    pub(in super::super) enum Span {}
+
+    impl Span {
+        pub(in super::super) fn in_scope<T>(&self, _: impl FnOnce() -> T) -> T {
+            match *self {}
+        }
+    }
 
     impl Log {
         pub(in super::super) const fn of<B>(_request: &Request<B>) -> Self {
@@ -137,8 +144,8 @@ mod without {
             false
         }
 
-        pub(in super::super) const fn enter(&self) -> Entered {
-            Entered
+        pub(in super::super) const fn span(&self) -> Option<Span> {
+            None
         }
 
         pub(in super::super) const fn attempt(&self, _: &AttemptRecord) {}

@@ -51,6 +51,7 @@ mod replay;
 mod retry_after;
 mod service;
 mod spare;
+mod tower;
 
 pub use self::{
     backoff::{Backoff, Jitter},
@@ -61,4 +62,5 @@ pub use self::{
     policy::{Attempt, Decision, Drain, Limit, Outcome, OverMax, Policy, RetryPolicy, StopReason},
     replay::{Replay, ReplayBody, ReplayBodyLayer, ReplayBodyService, ReplayByTrait, ReplayWith, ReplayableBody},
     service::RetryService,
+    tower::{BoxedErrors, RetryDelay},
 };

@@ -10,9 +10,11 @@ use std::{
 };
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response};
+use tokio::time::Instant;
 
 use super::{
     classify::{self, Failure},
+    history::Attempts,
     retry_after,
 };
 use config::Config;
@@ -58,7 +60,14 @@ pub trait Policy: Clone {
         *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
     }
 
-    /// The failure in an outcome; `None` for success. Called for every attempt.
+    /// Whether a response of this status is surely a success, so that [`classify`](Self::classify) need not be asked.
+    /// Default: false, always ask.
+    fn is_success(&self, _status: StatusCode) -> bool {
+        false
+    }
+
+    /// The failure in an outcome; `None` for success. Called for every attempt but the first if
+    /// [`is_success`](Self::is_success) has answered for it.
     ///
     /// Default: the class of an error; no response is a failure.
     fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
@@ -265,13 +274,21 @@ impl fmt::Display for StopReason {
 /// ```
 #[derive(Clone, Default)]
 pub struct RetryPolicy {
-    config: Arc<Config>,
-    used: Used,
+    pub(super) config: Arc<Config>,
+    // Made at the first failure: most requests use up nothing.
+    pub(super) used: Option<Box<Used>>,
+    // Of a request on tower's own runner: when it began, and what its override took the place of.
+    pub(super) began: Option<Instant>,
+    pub(super) overridden: Option<Arc<Config>>,
 }
 
 /// What one request has used up.
-#[derive(Clone, Copy, Debug, Default)]
-struct Used {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Used {
+    // On tower's own runner alone: the attempts, how many, and when the last one began, since the request did.
+    pub(super) attempts: Attempts,
+    pub(super) number: u32,
+    pub(super) attempt_began: Duration,
     total: u32,
     connect: u32,
     read: u32,
@@ -287,7 +304,7 @@ impl Policy for RetryPolicy {
         if let Some(budget) = &policy.config.budget {
             budget.deposit();
         }
-        Self { config: Arc::clone(&policy.config), used: Used::default() }
+        Self { config: Arc::clone(&policy.config), used: None, began: None, overridden: None }
     }
 
     /// Not if the limits already say so: of all retries, or of those that the method leaves.
@@ -298,7 +315,12 @@ impl Policy for RetryPolicy {
             let classes = [config.read, config.status, config.other];
             classes.into_iter().any(|limit| !none(limit)) && config.may_repeat(method, headers)
         };
-        some && !none(config.total) && *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
+        // Upgrades are looked for at a failure: most requests have none.
+        some && !none(config.total) && *method != Method::CONNECT
+    }
+
+    fn is_success(&self, status: StatusCode) -> bool {
+        self.config.is_success(status)
     }
 
     fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
@@ -307,11 +329,11 @@ impl Policy for RetryPolicy {
         }
         match outcome {
             Err(error) => Some(classify::error(error)),
-            Ok(head) if self.config.status_forcelist.contains(&head.status) => Some(Failure::Status(head.status)),
+            Ok(head) if self.config.lists(head.status) => Some(Failure::Status(head.status)),
             // A server that says when to come back wants to be asked again.
             Ok(head)
                 if self.config.respect_retry_after
-                    && matches!(head.status.as_u16(), 413 | 429 | 503)
+                    && asks_again(head.status)
                     && retry_after::asked(&head.headers, SystemTime::UNIX_EPOCH).is_some() =>
             {
                 Some(Failure::Status(head.status))
@@ -323,7 +345,7 @@ impl Policy for RetryPolicy {
     fn decide(&mut self, attempt: &Attempt<'_>) -> Decision {
         match self.judge(attempt) {
             Ok(after) => {
-                self.used.last_delay = after;
+                self.used.get_or_insert_default().last_delay = after;
                 Decision::Retry { after }
             }
             Err(reason) => Decision::Return(reason),
@@ -352,7 +374,7 @@ impl Policy for RetryPolicy {
 
     fn retries_left(&self) -> Option<u32> {
         match self.config.total {
-            Limit::Times(most) => Some(most.saturating_sub(self.used.total)),
+            Limit::Times(most) => Some(most.saturating_sub(self.used.as_ref().map_or(0, |used| used.total))),
             Limit::Disabled => Some(0),
             Limit::Unlimited => None,
         }
@@ -366,6 +388,10 @@ impl RetryPolicy {
         let never_sent = matches!(attempt.failure, Failure::Connect | Failure::Unsent);
         if attempt.failure == Failure::Never {
             return Err(StopReason::Never);
+        }
+        // These hand the connection over.
+        if *attempt.method == Method::CONNECT || attempt.headers.contains_key(header::UPGRADE) {
+            return Err(StopReason::Disabled);
         }
         if !never_sent && !self.config.may_repeat(attempt.method, attempt.headers) {
             return Err(StopReason::Method);
@@ -386,7 +412,7 @@ impl RetryPolicy {
 
     /// Takes one from the total and one from the class.
     fn count(&mut self, failure: Failure) -> Result<(), StopReason> {
-        let (config, used) = (&self.config, &mut self.used);
+        let (config, used) = (&self.config, &mut **self.used.get_or_insert_default());
         let (limit, used_of_class, reason) = match failure {
             Failure::Connect | Failure::Unsent => (config.connect, &mut used.connect, StopReason::Connect),
             Failure::Read | Failure::Timeout => (config.read, &mut used.read, StopReason::Read),
@@ -403,13 +429,14 @@ impl RetryPolicy {
 
     fn delay(&self, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
         let config = &self.config;
+        let (retry, last_delay) = self.used.as_ref().map_or((0, Duration::ZERO), |used| (used.total, used.last_delay));
         let asked = match attempt.outcome {
             Ok(head) if config.respect_retry_after => retry_after::asked(&head.headers, attempt.now),
             _ => None,
         };
         let asked = match asked {
             None | Some(Duration::ZERO) => {
-                return Ok(config.backoff.delay(self.used.total, self.used.last_delay, attempt.random));
+                return Ok(config.backoff.delay(retry, last_delay, attempt.random));
             }
             Some(asked) if asked <= config.retry_after_max => asked,
             Some(_) if config.over_max == OverMax::Clamp => config.retry_after_max,
@@ -419,6 +446,13 @@ impl RetryPolicy {
         let spread = config.backoff.spread(asked, attempt.random).min(config.retry_after_max);
         Ok(if too_late(attempt.elapsed, spread, config.deadline) { asked } else { spread })
     }
+}
+
+/// Whether a `Retry-After` makes a failure of a status that is not in the list.
+///
+/// urllib3: `RETRY_AFTER_STATUS_CODES`.
+fn asks_again(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 413 | 429 | 503)
 }
 
 /// draft-ietf-httpapi-idempotency-key-header: the server sees to it that a repeat does nothing twice.

@@ -5,7 +5,6 @@ use std::{
 
 use http::{Request, Response};
 use http_body::Body;
-use tokio::time::Instant;
 use tower::BoxError;
 use tower_service::Service;
 
@@ -14,7 +13,7 @@ use super::{
     log::Log,
     policy::{self, Policy, RetryPolicy},
     replay::{Replay, ReplayByTrait},
-    spare,
+    spare::Kept,
 };
 
 /// The service of [`RetryLayer`](super::RetryLayer).
@@ -47,20 +46,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let began = Instant::now();
         let policy = self.policy.for_request(request.extensions());
         let log = Log::of(&request);
-        let kept = spare::keep(&request, &policy, &self.replay);
+        let kept = Kept::of(&request, &policy, &self.replay);
         if let Some(name) = policy.attempt_header() {
             request.headers_mut().insert(name.clone(), policy::attempt_value(1));
         }
         // The clone has not been asked whether it is ready; the one that has been takes the call.
         let clone = self.inner.clone();
-        let mut service = mem::replace(&mut self.inner, clone);
-        let response = {
-            let _inside = log.enter();
-            service.call(request)
-        };
-        ResponseFuture::new(response, service, policy, self.replay.clone(), kept, began, log)
+        let service = mem::replace(&mut self.inner, clone);
+        ResponseFuture::new(service, request, policy, self.replay.clone(), kept, log)
     }
 }

@@ -10,135 +10,134 @@ use super::{
 };
 
 /// A request as the caller made it: what layers below added to an attempt is not in the next.
-pub(super) struct Spare<B> {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: Lines,
-    extensions: Extensions,
-    body: B,
-}
-
-/// What is kept of a request that is sent once: enough for the policy to name a failure's reason.
-pub(super) struct Once {
-    method: Method,
-    key: Option<HeaderValue>,
+///
+/// Of a request that is sent once it holds no more than the policy needs to name a failure's reason.
+pub(super) struct Kept<B> {
+    // A pointer, since a future is moved before it is polled. There is always one until the drop.
+    head: Option<Box<Head>>,
     // Why there is no second attempt, unless the policy has a reason of its own.
-    pub(super) reason: StopReason,
+    body: Result<B, StopReason>,
 }
 
-/// What is kept of a request.
-pub(super) type Kept<B> = Result<Spare<B>, Once>;
-
-/// Keeps of a request what its policy may need.
-pub(super) fn keep<B>(request: &Request<B>, policy: &impl Policy, replay: &impl Replay<B>) -> Kept<B> {
-    let reason = if policy.may_retry(request.method(), request.headers()) {
-        match replay.replay(request.body()) {
-            Some(body) => return Ok(Spare::of(request, body)),
-            None => StopReason::Body,
+impl<B> Kept<B> {
+    /// Keeps of a request what its policy may need.
+    pub(super) fn of(request: &Request<B>, policy: &impl Policy, replay: &impl Replay<B>) -> Self {
+        let body = if policy.may_retry(request.method(), request.headers()) {
+            replay.replay(request.body()).ok_or(StopReason::Body)
+        } else {
+            Err(StopReason::Disabled)
+        };
+        let mut head = at_hand();
+        head.method.clone_from(request.method());
+        if body.is_ok() {
+            head.uri = Some(request.uri().clone());
+            head.version = request.version();
+            head.extensions.clone_from(request.extensions());
+            head.lines.reserve(request.headers().len());
+            for (name, value) in request.headers() {
+                head.lines.push((name.clone(), value.clone()));
+            }
+        } else if let Some(key) = request.headers().get(&IDEMPOTENCY_KEY) {
+            head.lines.push((IDEMPOTENCY_KEY, key.clone()));
         }
-    } else {
-        StopReason::Disabled
-    };
-    let key = request.headers().get(&IDEMPOTENCY_KEY).cloned();
-    Err(Once { method: request.method().clone(), key, reason })
-}
-
-/// The method and the headers that the policy is asked about.
-pub(super) fn asked<B>(kept: &Kept<B>) -> (&Method, HeaderMap) {
-    match kept {
-        Ok(spare) => (&spare.method, spare.headers.to_map()),
-        Err(once) => (&once.method, once.key.iter().map(|key| (IDEMPOTENCY_KEY, key.clone())).collect()),
-    }
-}
-
-impl<B> Spare<B> {
-    fn of(request: &Request<B>, body: B) -> Self {
-        Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: Lines::of(request.headers()),
-            extensions: request.extensions().clone(),
-            body,
-        }
+        Self { head: Some(head), body }
     }
 
-    pub(super) const fn body(&self) -> &B {
-        &self.body
+    pub(super) fn method(&self) -> &Method {
+        self.head.as_ref().map_or(&Method::GET, |head| &head.method)
     }
 
-    /// The request again, with `headers`, which are a copy of its own, and a copy of its body.
-    pub(super) fn request(&self, headers: HeaderMap, body: B) -> Request<B> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = self.version;
-        *request.headers_mut() = headers;
-        *request.extensions_mut() = self.extensions.clone();
-        request
-    }
-}
-
-type Line = (HeaderName, HeaderValue);
-
-/// Most lists that a thread keeps for its next requests, and the longest of them in lines: 300 KB at most.
-const LISTS: usize = 128;
-const LONGEST: usize = 32;
-
-thread_local! {
-    static LISTS_AT_HAND: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Headers as a plain list, in memory that an earlier request of this thread has left: most requests need no second
-/// attempt, and a header map would be two allocations and a hash table for each.
-struct Lines(Vec<Line>);
-
-impl Lines {
-    fn of(headers: &HeaderMap) -> Self {
-        if headers.is_empty() {
-            return Self(Vec::new());
-        }
-        // A thread that ends has no lists any more, and needs none.
-        let at_hand = LISTS_AT_HAND.try_with(|lists| lists.borrow_mut().pop());
-        let mut lines = at_hand.ok().flatten().unwrap_or_default();
-        lines.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        Self(lines)
-    }
-
-    fn to_map(&self) -> HeaderMap {
+    /// The headers, or of a request that is sent once its `Idempotency-Key`.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let lines = self.head.as_ref().map_or(&[][..], |head| &head.lines);
         // Lines of one name share a place, and too large a capacity is a panic.
-        let mut headers = HeaderMap::with_capacity(self.0.len().min(LONGEST));
-        for (name, value) in &self.0 {
+        let mut headers = HeaderMap::with_capacity(lines.len().min(LONGEST));
+        for (name, value) in lines {
             headers.append(name, value.clone());
         }
         headers
     }
+
+    /// The body to make copies of, or why there will be none.
+    pub(super) fn body(&self) -> Result<&B, StopReason> {
+        self.body.as_ref().map_err(|reason| *reason)
+    }
+
+    /// The request again, with a copy of its [`headers`](Self::headers) and its body.
+    pub(super) fn request(&self, headers: HeaderMap, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.headers_mut() = headers;
+        if let Some(head) = &self.head {
+            *request.method_mut() = head.method.clone();
+            *request.uri_mut() = head.uri.clone().unwrap_or_default();
+            *request.version_mut() = head.version;
+            *request.extensions_mut() = head.extensions.clone();
+        }
+        request
+    }
 }
 
-impl Drop for Lines {
+impl<B> Drop for Kept<B> {
+    /// Leaves the memory to a later request of this thread, and no value in it.
     fn drop(&mut self) {
-        let mut lines = std::mem::take(&mut self.0);
-        if lines.capacity() == 0 || lines.capacity() > LONGEST {
-            return;
-        }
-        // No value outlives its request.
-        lines.clear();
-        let _ = LISTS_AT_HAND.try_with(|lists| {
-            let mut lists = lists.borrow_mut();
-            if lists.len() < LISTS {
-                lists.push(lines);
+        let Some(mut head) = self.head.take().filter(|head| head.lines.capacity() <= LONGEST) else { return };
+        head.lines.clear();
+        head.uri = None;
+        head.extensions = Extensions::new();
+        let _ = AT_HAND.try_with(|heads| {
+            let mut heads = heads.borrow_mut();
+            if heads.len() < HEADS {
+                heads.push(head);
             }
         });
     }
 }
 
+/// Headers as a plain list: most requests need no second attempt, and a header map would be two allocations and a hash
+/// table for each.
+#[derive(Default)]
+struct Head {
+    method: Method,
+    uri: Option<Uri>,
+    version: Version,
+    lines: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
+}
+
+/// Most heads that a thread keeps for its next requests, and the longest of them in lines: 320 KB at most.
+const HEADS: usize = 128;
+const LONGEST: usize = 32;
+
+thread_local! {
+    // Boxed, since it is the boxes that are used again.
+    #[allow(clippy::vec_box)]
+    static AT_HAND: RefCell<Vec<Box<Head>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A head in memory that an earlier request of this thread has left.
+fn at_hand() -> Box<Head> {
+    // A thread that ends has none any more, and needs none.
+    AT_HAND.try_with(|heads| heads.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::HeaderValue;
+
+    use super::{
+        super::{policy::RetryPolicy, replay::ReplayByTrait},
+        *,
+    };
+
+    fn kept(headers: &HeaderMap, policy: &RetryPolicy) -> Kept<http_body_util::Empty<&'static [u8]>> {
+        let mut request = Request::new(http_body_util::Empty::new());
+        *request.headers_mut() = headers.clone();
+        *request.uri_mut() = Uri::from_static("http://u:secret@h/p?q");
+        Kept::of(&request, policy, &ReplayByTrait)
+    }
 
     #[test]
-    fn a_list_gives_back_the_headers_it_was_made_of_in_their_order() {
+    fn a_request_is_made_again_of_the_headers_it_had_in_their_order() {
         let mut many = HeaderMap::new();
         for n in 0..40_000 {
             many.append("x-one", n.into());
@@ -156,21 +155,33 @@ mod tests {
         ];
         for headers in rows {
             for _ in 0..2 {
-                let lines = Lines::of(&headers);
-                let map = lines.to_map();
-                assert!(map == headers && map.iter().eq(headers.iter()));
+                let kept = kept(&headers, &RetryPolicy::new());
+                let request = kept.request(kept.headers(), http_body_util::Empty::new());
+                let map = request.headers();
+                assert!(*map == headers && map.iter().eq(headers.iter()));
                 assert!(map.values().zip(headers.values()).all(|(a, b)| a.is_sensitive() == b.is_sensitive()));
+                assert_eq!(request.uri(), "http://u:secret@h/p?q");
             }
         }
     }
 
     #[test]
+    fn of_a_request_that_is_sent_once_its_idempotency_key_is_kept() {
+        let headers = [("a", "secret"), ("idempotency-key", "1")]
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        let kept = kept(&headers.into_iter().collect(), &RetryPolicy::new().total(0));
+        assert_eq!(kept.body().unwrap_err(), StopReason::Disabled);
+        assert_eq!(kept.headers(), HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("1"))]));
+    }
+
+    #[test]
     fn what_a_thread_keeps_is_bounded_and_empty() {
         let headers: HeaderMap = [("a".parse().unwrap(), HeaderValue::from_static("secret"))].into_iter().collect();
-        drop((0..2 * LISTS).map(|_| Lines::of(&headers)).collect::<Vec<_>>());
-        LISTS_AT_HAND.with_borrow(|lists| {
-            assert_eq!(lists.len(), LISTS);
-            assert!(lists.iter().all(|list| list.is_empty() && list.capacity() <= LONGEST));
+        drop((0..2 * HEADS).map(|_| kept(&headers, &RetryPolicy::new())).collect::<Vec<_>>());
+        AT_HAND.with_borrow(|heads| {
+            assert_eq!(heads.len(), HEADS);
+            let empty = |head: &Head| head.lines.is_empty() && head.uri.is_none() && head.extensions.is_empty();
+            assert!(heads.iter().all(|head| empty(head) && head.lines.capacity() <= LONGEST));
         });
     }
 }

@@ -67,7 +67,7 @@ impl Default for Drain {
 type Classify = dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync;
 
 #[derive(Clone)]
-pub(super) struct Config {
+pub(in crate::retry) struct Config {
     pub(super) total: Limit,
     pub(super) connect: Limit,
     pub(super) read: Limit,
@@ -75,7 +75,9 @@ pub(super) struct Config {
     pub(super) other: Limit,
     /// `None` for any.
     methods: Option<Vec<Method>>,
-    pub(super) status_forcelist: Vec<StatusCode>,
+    status_forcelist: Vec<StatusCode>,
+    /// Whether the list has a status from 200 to 299.
+    lists_successes: bool,
     pub(super) backoff: Backoff,
     pub(super) respect_retry_after: bool,
     pub(super) retry_after_max: Duration,
@@ -85,11 +87,21 @@ pub(super) struct Config {
     pub(super) deadline: Option<Duration>,
     pub(super) drain: Drain,
     pub(super) raise_on_status: bool,
-    pub(super) attempt_header: Option<HeaderName>,
+    pub(in crate::retry) attempt_header: Option<HeaderName>,
     pub(super) classify: Option<Arc<Classify>>,
 }
 
 impl Config {
+    /// Whether a response of this status is a failure.
+    pub(super) fn lists(&self, status: StatusCode) -> bool {
+        self.status_forcelist.contains(&status)
+    }
+
+    /// Whether a response of this status is surely none. Most are, and it is asked of each.
+    pub(super) fn is_success(&self, status: StatusCode) -> bool {
+        status.is_success() && !self.lists_successes && self.classify.is_none()
+    }
+
     /// Whether a request may be sent again that the server may have processed.
     pub(super) fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
         self.methods.as_ref().is_none_or(|methods| methods.contains(method)) || headers.contains_key(&IDEMPOTENCY_KEY)
@@ -107,6 +119,7 @@ impl Default for Config {
             other: Limit::Unlimited,
             methods: Some(idempotent.into()),
             status_forcelist: DEFAULT_FORCELIST.into(),
+            lists_successes: false,
             backoff: Backoff::exponential(Duration::from_millis(100)),
             respect_retry_after: true,
             retry_after_max: Duration::from_secs(6 * 60 * 60),
@@ -226,7 +239,10 @@ impl RetryPolicy {
     /// urllib3: `status_forcelist`.
     #[must_use]
     pub fn status_forcelist(self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.with(|config| config.status_forcelist = statuses.into_iter().collect())
+        self.with(|config| {
+            config.status_forcelist = statuses.into_iter().collect();
+            config.lists_successes = config.status_forcelist.iter().any(StatusCode::is_success);
+        })
     }
 
     /// The delays. Default: `Backoff::exponential(100 ms)`, with its full jitter and maximum of 20 s.

@@ -1,0 +1,21 @@
+//! What a retry layer costs, beside tower's own in the same run.
+//!
+//! ```sh
+//! cargo bench --bench retry
+//! ```
+//!
+//! Instructions are counted by callgrind, which runs this program again, as the slope between two numbers of requests;
+//! allocations by an allocator that counts; connections by the server. Times are ratios within one run. Without
+//! `--bench`, as in `cargo test --benches`, each part runs once and prints nothing.
+
+#[path = "retry/cost.rs"]
+mod cost;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["instructions", case, requests] => cost::run(case, requests.parse().expect("a number")),
+        _ if arguments.iter().any(|argument| argument == "--bench") => cost::report(),
+        _ => cost::try_out(),
+    }
+}
