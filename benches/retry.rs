@@ -6,8 +6,10 @@
 //!
 //! Instructions are counted by callgrind, which runs this program again, as the slope between two numbers of requests;
 //! allocations by an allocator that counts; connections by the server. Times are ratios within one run. Without
-//! `--bench`, as in `cargo test --benches`, each part runs once and prints nothing.
+//! `--bench`, as in `cargo test --benches`, each part runs once.
 
+#[path = "retry/connections.rs"]
+mod connections;
 #[path = "retry/cost.rs"]
 mod cost;
 
@@ -15,7 +17,16 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["instructions", case, requests] => cost::run(case, requests.parse().expect("a number")),
-        _ if arguments.iter().any(|argument| argument == "--bench") => cost::report(),
-        _ => cost::try_out(),
+        ["connections", requests, rounds, "--bench"] => {
+            connections::report(requests.parse().expect("a number"), rounds.parse().expect("a number"));
+        }
+        _ if arguments.iter().any(|argument| argument == "--bench") => {
+            cost::report();
+            connections::report(100, 5);
+        }
+        _ => {
+            cost::try_out();
+            connections::report(1, 1);
+        }
     }
 }

@@ -1,0 +1,496 @@
+//! What goes wrong on real connections, over HTTP/1.1 and HTTP/2, plain and over TLS: its class, and what a retry of it
+//! makes the server receive.
+#![cfg(feature = "http2")]
+
+mod transport;
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+use tower::{BoxError, Layer, Service, ServiceExt};
+use tower_outbound::retry::{Backoff, Failure, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy};
+
+use transport::{Stream, Tls, Transport, serve};
+
+type Body = Full<Bytes>;
+
+/// What the server does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Answer,
+    /// Closes a connection as it is accepted, its handshake done.
+    CloseBefore,
+    /// Reads the request, then closes.
+    Close,
+    /// Reads the request, then resets the connection.
+    Reset,
+    /// Sends the head and half of the body, then resets.
+    ResetAfterHead,
+    /// Reads the request, then says that it has no more to say, and keeps reading.
+    HalfClose,
+    Garbage,
+    /// Reads the request, and nothing else.
+    Silence,
+    // Of HTTP/2 alone.
+    StreamReset(u8),
+    /// GOAWAY with this code, and the request's own stream as the last or not.
+    GoAway {
+        code: u8,
+        ours: bool,
+    },
+    /// GOAWAY that lets our stream end, which it does.
+    GoAwayAfterAnswer,
+}
+
+use Event::*;
+
+const REFUSED_STREAM: u8 = 7;
+const CANCEL: u8 = 8;
+const INTERNAL: u8 = 2;
+
+/// Plays its events, one a request, then answers. Counts the requests that it has read to their end.
+#[derive(Clone)]
+struct Server {
+    transport: Transport,
+    tls: Arc<Tls>,
+    events: Arc<Mutex<VecDeque<Event>>>,
+    received: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(transport: Transport, events: &[Event]) -> (Self, SocketAddr) {
+        let server = Self {
+            transport,
+            tls: Arc::new(Tls::new(transport)),
+            events: Arc::new(Mutex::new(events.iter().copied().collect())),
+            received: Arc::default(),
+            connections: Arc::default(),
+        };
+        let serving = server.clone();
+        let address = serve(move |stream, _| {
+            let server = serving.clone();
+            Box::pin(async move {
+                // The client's end of it may be sudden, as ours is.
+                let _ = server.connection(stream).await;
+            })
+        })
+        .await;
+        (server, address)
+    }
+
+    fn next_if(&self, wanted: impl Fn(Event) -> bool) -> Option<Event> {
+        let mut events = self.events.lock().unwrap();
+        if events.front().is_some_and(|event| wanted(*event)) { events.pop_front() } else { None }
+    }
+
+    async fn connection(&self, stream: TcpStream) -> io::Result<()> {
+        self.connections.fetch_add(1, Relaxed);
+        let resets = self.events.lock().unwrap().iter().any(|event| matches!(event, Reset | ResetAfterHead));
+        if resets {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        }
+        let mut stream = self.tls.accept(self.transport, stream).await?;
+        if self.next_if(|event| event == CloseBefore).is_some() {
+            return Ok(());
+        }
+        if self.transport.is_http2() { self.http2(&mut *stream).await } else { self.http1(&mut *stream).await }
+    }
+
+    fn event(&self) -> Event {
+        self.received.fetch_add(1, Relaxed);
+        self.next_if(|_| true).unwrap_or(Answer)
+    }
+
+    async fn http1(&self, stream: &mut dyn Stream) -> io::Result<()> {
+        let mut seen = Vec::new();
+        loop {
+            while !seen.ends_with(b"upload") {
+                let mut buffer = [0; 1024];
+                match stream.read(&mut buffer).await? {
+                    0 => return Ok(()),
+                    read => seen.extend_from_slice(&buffer[..read]),
+                }
+            }
+            seen.clear();
+            match self.event() {
+                Answer => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?,
+                ResetAfterHead => {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await?;
+                    return self.once_read(stream).await;
+                }
+                Garbage => stream.write_all(b"this is no HTTP\r\n\r\n").await?,
+                HalfClose => {
+                    stream.shutdown().await?;
+                    return until_end(stream).await;
+                }
+                Silence => return until_end(stream).await,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// A reset takes along what the client has not read yet, so it waits until the client has what it needs.
+    async fn once_read(&self, stream: &mut dyn Stream) -> io::Result<()> {
+        stream.flush().await?;
+        READ.notified().await;
+        Ok(())
+    }
+
+    async fn http2(&self, stream: &mut dyn Stream) -> io::Result<()> {
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?; // SETTINGS
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await?;
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await?;
+            let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+            stream.read_exact(&mut payload).await?;
+            // HEADERS or DATA that ends its stream.
+            if !(head[3] <= 1 && head[4] & 1 == 1) {
+                continue;
+            }
+            let id = [head[5], head[6], head[7], head[8]];
+            let frame = |kind: u8, flags: u8, id: [u8; 4], payload: &[u8]| {
+                [&[0, 0, payload.len() as u8, kind, flags][..], &id, payload].concat()
+            };
+            // `:status: 200` of the static table.
+            let (answer, begun) = (frame(1, 5, id, &[0x88]), frame(1, 4, id, &[0x88]));
+            let go_away = |last: [u8; 4], code: u8| frame(7, 0, [0; 4], &[&last[..], &[0, 0, 0, code]].concat());
+            match self.event() {
+                Answer => stream.write_all(&answer).await?,
+                ResetAfterHead => {
+                    stream.write_all(&begun).await?;
+                    return self.once_read(stream).await;
+                }
+                // A window of a size that there is not, on the connection.
+                Garbage => stream.write_all(&frame(8, 0, [0; 4], &[1, 2, 3])).await?,
+                HalfClose => {
+                    stream.shutdown().await?;
+                    return until_end(stream).await;
+                }
+                Silence => {}
+                StreamReset(code) => stream.write_all(&frame(3, 0, id, &[0, 0, 0, code])).await?,
+                GoAway { code, ours } => {
+                    stream.write_all(&go_away(if ours { id } else { [0; 4] }, code)).await?;
+                    if ours {
+                        return Ok(());
+                    }
+                }
+                GoAwayAfterAnswer => stream.write_all(&[go_away(id, 0), answer].concat()).await?,
+                _ => return Ok(()),
+            }
+            stream.flush().await?;
+        }
+    }
+}
+
+/// The client has the head that it was to have.
+static READ: Notify = Notify::const_new();
+
+async fn until_end(stream: &mut dyn Stream) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
+}
+
+fn policy() -> RetryPolicy {
+    RetryPolicy::new().no_budget().backoff(Backoff::none()).total(2)
+}
+
+fn request(method: &Method, transport: Transport, address: SocketAddr) -> Request<Body> {
+    Request::builder().method(method).uri(transport.uri(address)).body(Body::from("upload")).unwrap()
+}
+
+/// The class of the first failure, whether the request ended well, and the attempts that were made.
+fn told(outcome: &Result<http::Response<hyper::body::Incoming>, BoxError>) -> (Option<Failure>, bool, usize) {
+    match outcome {
+        Ok(response) => {
+            let attempts = response.extensions().get::<RetryHistory>().map_or(&[][..], RetryHistory::attempts);
+            (attempts.first().and_then(|first| first.failure), true, attempts.len().max(1))
+        }
+        Err(error) => match error.downcast_ref::<RetryError>() {
+            Some(error) => (error.history().attempts()[0].failure, false, error.history().attempts().len()),
+            None => (Policy::classify(&policy(), Err(&**error)), false, 1),
+        },
+    }
+}
+
+const HTTP1: [Transport; 2] = [Transport::Http1, Transport::Http1Tls];
+const HTTP2: [Transport; 2] = [Transport::Http2, Transport::Http2Tls];
+
+/// Once per event, and its answer to the next request: what a PUT and a POST come to.
+#[tokio::test]
+async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() {
+    use Failure::{Never, Read, Timeout, Unsent};
+    let all = [HTTP1, HTTP2].concat();
+    // The event, where, its class, and how many requests the server receives of a PUT and of a POST.
+    let rows: &[(Event, &[Transport], Option<Failure>, usize, usize)] = &[
+        (Answer, &all, None, 1, 1),
+        (Close, &all, Some(Read), 2, 1),
+        (Reset, &all, Some(Read), 2, 1),
+        (ResetAfterHead, &all, None, 1, 1),
+        (HalfClose, &all, Some(Read), 2, 1),
+        (Garbage, &all, Some(Never), 1, 1),
+        (Silence, &all, Some(Timeout), 2, 1),
+        (StreamReset(REFUSED_STREAM), &HTTP2, Some(Unsent), 2, 2),
+        (StreamReset(CANCEL), &HTTP2, Some(Read), 2, 1),
+        (StreamReset(INTERNAL), &HTTP2, Some(Read), 2, 1),
+        (GoAway { code: 0, ours: false }, &HTTP2, Some(Unsent), 2, 2),
+        (GoAway { code: INTERNAL, ours: false }, &HTTP2, Some(Unsent), 2, 2),
+        (GoAway { code: 0, ours: true }, &HTTP2, Some(Read), 2, 1),
+        (GoAway { code: INTERNAL, ours: true }, &HTTP2, Some(Read), 2, 1),
+        (GoAwayAfterAnswer, &HTTP2, None, 1, 1),
+    ];
+    let mut wrong = Vec::new();
+    for (event, transports, class, puts, posts) in rows {
+        for transport in *transports {
+            for (method, sends) in [(Method::PUT, *puts), (Method::POST, *posts)] {
+                let (server, address) = Server::start(*transport, &[*event]).await;
+                let policy =
+                    if *event == Silence { policy().attempt_timeout(Duration::from_millis(100)) } else { policy() };
+                let client = RetryLayer::new(policy).layer(server.tls.client(*transport));
+                let outcome = client.oneshot(request(&method, *transport, address)).await;
+                let (failure, well, attempts) = told(&outcome);
+                let received = server.received.load(Relaxed);
+                let wants_well = class.is_none() || sends == 2;
+                if (failure, well, attempts, received) != (*class, wants_well, sends, sends) {
+                    wrong.push(format!(
+                        "{event:?}, {transport:?}, {method}: {failure:?}, well {well}, {attempts} attempts, {received} \
+                         received; not {class:?}, well {wants_well}, {sends}: {outcome:?}"
+                    ));
+                }
+                if let Ok(response) = outcome {
+                    if *event == ResetAfterHead {
+                        READ.notify_one();
+                    }
+                    let body = response.into_body().collect().await;
+                    // A body that breaks is the caller's: it is never spliced to that of another attempt.
+                    if body.is_err() != (*event == ResetAfterHead) {
+                        wrong.push(format!("{event:?}, {transport:?}, {method}: its body {body:?}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// It cannot be told for sure whether a request reached a connection that was closed as it was opened.
+#[tokio::test]
+async fn a_connection_closed_before_the_request_costs_no_request_and_repeats_none() {
+    let mut wrong = Vec::new();
+    for transport in [HTTP1, HTTP2].concat() {
+        for method in [Method::PUT, Method::POST] {
+            let (server, address) = Server::start(transport, &[CloseBefore]).await;
+            let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
+            let outcome = client.oneshot(request(&method, transport, address)).await;
+            let (failure, well, _) = told(&outcome);
+            let received = server.received.load(Relaxed);
+            let fits = match failure {
+                Some(Failure::Unsent | Failure::Connect) => well && received == 1,
+                Some(Failure::Read) if method == Method::PUT => well && received == 1,
+                Some(Failure::Read) => !well && received == 0,
+                _ => false,
+            };
+            if !fits {
+                wrong.push(format!(
+                    "{transport:?}, {method}: {failure:?}, well {well}, received {received}: {outcome:?}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The server keeps the connection after its first answer, and closes it once the second request has come.
+#[tokio::test]
+async fn a_stale_pooled_connection_repeats_no_post() {
+    let mut wrong = Vec::new();
+    for transport in [HTTP1, HTTP2].concat() {
+        for event in [Close, Reset, HalfClose] {
+            for (method, receives) in [(Method::PUT, 3), (Method::POST, 2)] {
+                let (server, address) = Server::start(transport, &[Answer, event]).await;
+                let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
+                let first = client.clone().oneshot(request(&method, transport, address)).await.unwrap();
+                first.into_body().collect().await.unwrap();
+                let outcome = client.oneshot(request(&method, transport, address)).await;
+                let (failure, well, _) = told(&outcome);
+                let (received, connections) = (server.received.load(Relaxed), server.connections.load(Relaxed));
+                let wanted = (Some(Failure::Read), method == Method::PUT, receives, receives - 1);
+                if (failure, well, received, connections) != wanted {
+                    wrong.push(format!(
+                        "{event:?}, {transport:?}, {method}: {failure:?}, well {well}, {received} received over \
+                         {connections} connections, not {wanted:?}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Connects to nowhere first, then to the server.
+#[derive(Clone)]
+struct Refused {
+    first: SocketAddr,
+    then: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Service<Uri> for Refused {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let to = if self.asked.fetch_add(1, Relaxed) == 0 { self.first } else { self.then };
+        Box::pin(async move { TcpStream::connect(to).await.map(TokioIo::new) })
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_tried_again_for_any_method() {
+    for transport in [Transport::Http1, Transport::Http2] {
+        let (server, then) = Server::start(transport, &[]).await;
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let connector = Refused { first, then, asked: Arc::default() };
+        let http: Client<_, Body> =
+            Client::builder(TokioExecutor::new()).http2_only(transport.is_http2()).build(connector);
+        let outcome = RetryLayer::new(policy()).layer(http).oneshot(request(&Method::POST, transport, then)).await;
+        assert_eq!(told(&outcome), (Some(Failure::Connect), true, 2), "{transport:?}");
+        assert_eq!(server.received.load(Relaxed), 1, "{transport:?}");
+    }
+}
+
+/// The first handshake ends in an alert, an end or noise, the second well; and one that never will, as often as allowed.
+#[tokio::test]
+async fn a_failed_handshake_is_tried_again_for_any_method() {
+    let mut wrong = Vec::new();
+    for transport in [Transport::Http1Tls, Transport::Http2Tls] {
+        for (what, said) in [("an end", &b""[..]), ("noise", b"HTTP/1.1 400 Bad Request\r\n\r\n")] {
+            let (server, _) = Server::start(transport, &[]).await;
+            let serving = server.clone();
+            let address = serve(move |mut stream, number| {
+                let server = serving.clone();
+                Box::pin(async move {
+                    if number == 0 {
+                        // After the client's hello, lest an unread one turn the end into a reset.
+                        let mut hello = [0; 4096];
+                        assert!(stream.read(&mut hello).await.unwrap() > 0);
+                        stream.write_all(said).await.unwrap();
+                    } else {
+                        let _ = server.connection(stream).await;
+                    }
+                })
+            })
+            .await;
+            let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
+            let outcome = client.oneshot(request(&Method::POST, transport, address)).await;
+            let received = server.received.load(Relaxed);
+            if (told(&outcome), received) != ((Some(Failure::Connect), true, 2), 1) {
+                wrong.push(format!("{what}, {transport:?}: {:?}, received {received}: {outcome:?}", told(&outcome)));
+            }
+        }
+        let (server, address) = Server::start(transport, &[]).await;
+        let client = RetryLayer::new(policy()).layer(server.tls.wary_client(transport));
+        let outcome = client.oneshot(request(&Method::POST, transport, address)).await;
+        let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
+        if (told(&outcome), counts) != ((Some(Failure::Connect), false, 3), (0, 3)) {
+            wrong.push(format!("distrust, {transport:?}: {:?}, {counts:?}: {outcome:?}", told(&outcome)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A reset stream costs less than its bytes, and the connection lives on.
+#[tokio::test]
+async fn http2_responses_are_not_drained_and_keep_their_connection() {
+    use hyper::{body::Incoming, service::service_fn};
+    /// Never ends, and tells when it is given up.
+    struct Endless(Arc<Notify>);
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = BoxError;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+            Poll::Pending
+        }
+    }
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    for transport in HTTP2 {
+        let tls = Arc::new(Tls::new(transport));
+        let (connections, given_up) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (accepting, counted, notify) = (Arc::clone(&tls), Arc::clone(&connections), Arc::clone(&given_up));
+        let address = serve(move |stream, _| {
+            counted.fetch_add(1, Relaxed);
+            let (tls, notify) = (Arc::clone(&accepting), Arc::clone(&notify));
+            Box::pin(async move {
+                let stream = tls.accept(transport, stream).await.unwrap();
+                let requests = AtomicUsize::new(0);
+                let service = service_fn(|_: Request<Incoming>| {
+                    let status = if requests.fetch_add(1, Relaxed).is_multiple_of(2) { 503 } else { 200 };
+                    let body = if status == 503 {
+                        http_body_util::Either::Left(Endless(Arc::clone(&notify)))
+                    } else {
+                        http_body_util::Either::Right(Body::from("ok"))
+                    };
+                    async move { http::Response::builder().status(status).body(body) }
+                });
+                let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            })
+        })
+        .await;
+        // With a delay too: were it drained, the body would be held meanwhile.
+        let client = RetryLayer::new(policy().backoff(Backoff::constant(Duration::from_secs(3600))));
+        let client = client.layer(tls.client(transport));
+        let mut call = Box::pin(client.oneshot(request(&Method::PUT, transport, address)));
+        tokio::select! {
+            _ = &mut call => panic!("it waits an hour"),
+            () = given_up.notified() => {}
+        }
+        drop(call);
+        let client = RetryLayer::new(policy()).layer(tls.client(transport));
+        let before = connections.load(Relaxed);
+        for _ in 0..5 {
+            let response = client.clone().oneshot(request(&Method::PUT, transport, address)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        }
+        assert_eq!(connections.load(Relaxed) - before, 1, "{transport:?}");
+    }
+}
