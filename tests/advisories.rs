@@ -3,6 +3,9 @@
 #[cfg(feature = "cookie")]
 #[path = "advisories/cookie.rs"]
 mod cookie;
+#[cfg(feature = "retry")]
+#[path = "advisories/retry.rs"]
+mod retry;
 #[cfg(feature = "routing")]
 #[path = "advisories/routing.rs"]
 mod routing;

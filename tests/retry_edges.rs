@@ -439,3 +439,188 @@ async fn a_raised_response_is_read_no_longer_than_the_deadline() {
     assert!(error.is::<RetryError>());
     assert!(begin.elapsed() <= second + Duration::from_millis(2), "{:?}", begin.elapsed());
 }
+
+/// As it would be with all that was kept, for each class and method.
+#[tokio::test]
+async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset};
+    let key = |mut request: Request<Body>| {
+        request.headers_mut().insert("idempotency-key", "1".parse().unwrap());
+        request
+    };
+    let to = |method: Method| Request::builder().method(method).uri("http://h/").body(Body::default()).unwrap();
+    let upgrade = |mut request: Request<Body>| {
+        request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+        request
+    };
+    // Whether an error is a RetryError, and of which reason.
+    let rows: Vec<(&str, RetryPolicy, Request<Body>, io::ErrorKind, Option<StopReason>)> = vec![
+        ("total 0, GET", policy().total(0), to(Method::GET), ConnectionReset, Some(StopReason::Total)),
+        ("total 0, POST", policy().total(0), to(Method::POST), ConnectionReset, None),
+        ("total 0, POST, refused", policy().total(0), to(Method::POST), ConnectionRefused, Some(StopReason::Total)),
+        (
+            "total 0, POST with a key",
+            policy().total(0),
+            key(to(Method::POST)),
+            ConnectionReset,
+            Some(StopReason::Total),
+        ),
+        ("disabled", RetryPolicy::none(), to(Method::GET), ConnectionReset, None),
+        (
+            "connect 0, POST, refused",
+            policy().connect(0),
+            to(Method::POST),
+            ConnectionRefused,
+            Some(StopReason::Connect),
+        ),
+        ("connect 0, POST, read", policy().connect(0), to(Method::POST), ConnectionReset, None),
+        ("CONNECT", policy().any_method(), to(Method::CONNECT), ConnectionRefused, None),
+        ("an upgrade", policy().any_method(), upgrade(to(Method::GET)), ConnectionRefused, None),
+    ];
+    let mut wrong = Vec::new();
+    for (what, policy, request, kind, want) in rows {
+        let server = service_fn(|_: Request<Body>| ready(Err::<Response<Body>, _>(io::Error::from(kind))));
+        let error = RetryLayer::new(policy).layer(server).oneshot(request).await.unwrap_err();
+        let got = error.downcast_ref::<RetryError>().map(|error| error.history().stop_reason());
+        if got != want {
+            wrong.push(format!("{what}: {got:?}, not {want:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    let server = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(503))));
+    for (policy, method, reason) in [
+        (policy().total(0), Method::GET, StopReason::Total),
+        (policy().total(0), Method::POST, StopReason::Method),
+        (RetryPolicy::none(), Method::GET, StopReason::Disabled),
+        (policy().any_method(), Method::CONNECT, StopReason::Disabled),
+    ] {
+        let response = RetryLayer::new(policy).layer(server).oneshot(to(method)).await.unwrap();
+        assert_eq!(response.extensions().get::<RetryHistory>().unwrap().stop_reason(), reason);
+    }
+}
+
+/// The first 512 and the last 512, so that a request that goes on for years does not fill the memory.
+#[tokio::test]
+async fn a_history_is_bounded_and_has_the_first_and_the_last_attempts() {
+    let server = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(503))));
+    let response = RetryLayer::new(policy().total(2999)).layer(server).oneshot(get()).await.unwrap();
+    let history: &RetryHistory = response.extensions().get().unwrap();
+    let numbers: Vec<_> = history.attempts().iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, (1..=512).chain(2489..=3000).collect::<Vec<_>>());
+    assert_eq!(history.to_string().lines().count(), 1024);
+}
+
+/// The clock has jumped over the deadline while the backoff was slept, as it does on a machine that was suspended.
+#[tokio::test(start_paused = true)]
+async fn a_delay_that_ends_late_sends_nothing_after_the_deadline() {
+    let second = Duration::from_secs(1);
+    for broken in [false, true] {
+        let calls = AtomicUsize::new(0);
+        let server = service_fn(|_: Request<Body>| {
+            calls.fetch_add(1, Relaxed);
+            ready(if broken { Err(io::Error::from(io::ErrorKind::ConnectionReset)) } else { Ok(answer(503)) })
+        });
+        let policy = policy().backoff(Backoff::constant(second)).deadline(5 * second);
+        let mut call = tokio_test::task::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
+        assert!(call.poll().is_pending());
+        tokio::time::advance(10 * second).await;
+        // It lets the drained connection have its turn first.
+        let Some(Err(error)) = (0..3).find_map(|_| match call.poll() {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending => None,
+        }) else {
+            panic!("it goes on")
+        };
+        let error: &RetryError = error.downcast_ref().unwrap();
+        assert_eq!((error.history().stop_reason(), error.history().attempts().len()), (StopReason::Deadline, 1));
+        assert_eq!((calls.load(Relaxed), error.source().is_some()), (1, broken));
+        assert!(error.history().to_string().ends_with("; no time left before the deadline"), "{}", error.history());
+    }
+}
+
+/// An answer at once is taken, anything else is cut off.
+#[tokio::test(start_paused = true)]
+async fn times_of_zero_leave_the_first_attempt_the_time_to_answer_at_once() {
+    let zero = Duration::ZERO;
+    for policy in [policy().deadline(zero), policy().attempt_timeout(zero).total(2)] {
+        let at_once = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(200))));
+        let response = RetryLayer::new(policy.clone()).layer(at_once).oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+
+        let begin = tokio::time::Instant::now();
+        let never = service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, BoxError>>());
+        let error = RetryLayer::new(policy).layer(never).oneshot(get()).await.unwrap_err();
+        assert!(error.is::<RetryError>());
+        assert!(begin.elapsed() <= Duration::from_millis(5), "{:?}", begin.elapsed());
+    }
+}
+
+/// One span a request, with what the layers below say inside it.
+#[cfg(feature = "tracing")]
+#[test]
+fn a_request_has_a_span_with_its_attempts_and_all_that_happens_in_it() {
+    use std::{collections::BTreeMap, sync::Mutex};
+
+    use tracing_subscriber::{layer::SubscriberExt as _, registry::LookupSpan};
+
+    /// The fields of each span, and how many events came inside it.
+    #[derive(Clone, Default)]
+    struct Spans(Arc<Mutex<BTreeMap<u64, (String, usize)>>>);
+
+    struct Text<'a>(&'a mut String);
+
+    impl tracing::field::Visit for Text<'_> {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+            self.0.push_str(&format!("{field}={value:?} "));
+        }
+    }
+
+    impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Spans {
+        fn on_new_span(
+            &self,
+            span: &tracing::span::Attributes<'_>,
+            id: &tracing::span::Id,
+            _: tracing_subscriber::layer::Context<'_, S>,
+        ) {
+            if span.metadata().target() == "tower_outbound::retry" {
+                span.record(&mut Text(&mut self.0.lock().unwrap().entry(id.into_u64()).or_default().0));
+            }
+        }
+
+        fn on_record(
+            &self,
+            id: &tracing::span::Id,
+            values: &tracing::span::Record<'_>,
+            _: tracing_subscriber::layer::Context<'_, S>,
+        ) {
+            values.record(&mut Text(&mut self.0.lock().unwrap().entry(id.into_u64()).or_default().0));
+        }
+
+        fn on_event(&self, _: &tracing::Event<'_>, context: tracing_subscriber::layer::Context<'_, S>) {
+            let span = context.lookup_current().expect("every event is inside a span");
+            self.0.lock().unwrap().entry(span.id().into_u64()).or_default().1 += 1;
+        }
+    }
+
+    let spans = Spans::default();
+    let calls = AtomicUsize::new(0);
+    let server = service_fn(|_: Request<Body>| {
+        tracing::info!("called");
+        let status = if calls.fetch_add(1, Relaxed) < 2 { 503 } else { 200 };
+        async move {
+            tokio::task::yield_now().await;
+            tracing::info!("answered");
+            Ok::<_, BoxError>(answer(status))
+        }
+    });
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(spans.clone()), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(RetryLayer::new(policy()).layer(server).oneshot(get())).unwrap();
+    });
+    let spans = spans.0.lock().unwrap();
+    let [(fields, events)] = &spans.values().collect::<Vec<_>>()[..] else { panic!("not one span: {spans:?}") };
+    assert_eq!(fields, "method=GET uri=http://h.example/p attempts=1 attempts=2 attempts=3 ");
+    // Of each attempt one of its own and two of the server's, and two decisions.
+    assert_eq!(*events, 3 * 3 + 2);
+}

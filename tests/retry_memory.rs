@@ -149,7 +149,7 @@ where
     let request = Request::put("http://h.example/").body(Upload { left: length, piece }).unwrap();
     let peak = measure(|| {
         let mut call = pin!(client.call(request));
-        while let Poll::Pending = call.as_mut().poll(&mut cx) {}
+        while call.as_mut().poll(&mut cx).is_pending() {}
     })
     .bytes_max;
     assert_eq!(received.load(Relaxed) - before, length as u64);

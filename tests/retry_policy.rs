@@ -325,3 +325,58 @@ fn a_time_of_day_before_1970_or_far_ahead_makes_no_panic() {
         drop(format!("{:?}", plain().for_request(&http::Extensions::new()).decide(&attempt)));
     }
 }
+
+#[test]
+fn the_presets_are_urllib3s_defaults_and_none() {
+    let (get, post) = (Method::GET, Method::POST);
+    let urllib3 = RetryPolicy::urllib3;
+    let retry = |after| Some(Decision::Retry { after: Duration::from_secs(after) });
+    let rows = [
+        ("a bare 503", urllib3(), &get, 503, None, None),
+        ("Retry-After", urllib3(), &get, 503, Some("7"), retry(7)),
+        ("Retry-After of a POST", urllib3(), &post, 503, Some("7"), Some(Decision::Return(StopReason::Method))),
+        ("too long a Retry-After", urllib3(), &get, 429, Some("99999"), retry(21_600)),
+        ("none", RetryPolicy::none(), &get, 503, Some("7"), Some(Decision::Return(StopReason::Disabled))),
+        ("none, bare", RetryPolicy::none(), &get, 400, None, None),
+    ];
+    let mut wrong = Vec::new();
+    for (row, policy, method, status, retry_after, want) in rows {
+        let got = answer(&policy, method, &head(status, retry_after));
+        if got != want {
+            wrong.push(format!("{row}: {got:?}, not {want:?}"));
+        }
+    }
+    report(&wrong);
+    assert!(Policy::raise_on_status(&urllib3()) && !Policy::raise_on_status(&RetryPolicy::none()));
+    assert_eq!(play(&urllib3(), &get, &[Failure::Read; 11]), (10, Some(StopReason::Total)));
+    assert_eq!(play(&RetryPolicy::none(), &get, &[Failure::Connect]), (0, Some(StopReason::Disabled)));
+}
+
+/// Nothing is kept of a request that will not be sent again, whatever happens to it.
+#[test]
+fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
+    let (none, key) =
+        (HeaderMap::new(), HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]));
+    let (get, post, connect) = (Method::GET, Method::POST, Method::CONNECT);
+    let zero = || plain().read(0).status(0).other(0);
+    let rows: &[(&str, RetryPolicy, &Method, &HeaderMap, bool)] = &[
+        ("the default", RetryPolicy::new(), &get, &none, true),
+        ("a POST, which may be refused", RetryPolicy::new(), &post, &none, true),
+        ("total 0", plain().total(0), &get, &none, false),
+        ("disabled", plain().total(Limit::Disabled), &get, &none, false),
+        ("no total", plain().total(None), &get, &none, true),
+        ("CONNECT", plain().any_method(), &connect, &none, false),
+        ("a POST with nothing for its connections", plain().connect(0), &post, &none, false),
+        ("the same with a key", plain().connect(0), &post, &key, true),
+        ("a GET with nothing for its connections", plain().connect(Limit::Disabled), &get, &none, true),
+        ("nothing but connections", zero(), &get, &none, true),
+        ("nothing at all", zero().connect(0), &get, &none, false),
+    ];
+    let mut wrong = Vec::new();
+    for (row, policy, method, headers, may) in rows {
+        if policy.may_retry(method, headers) != *may {
+            wrong.push(format!("{row}: not {may}"));
+        }
+    }
+    report(&wrong);
+}

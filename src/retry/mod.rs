@@ -30,6 +30,15 @@
 //!
 //! A [`RetryPolicy`] as a request extension takes the layer's place.
 //!
+//! # Request bodies
+//!
+//! | body | how it is sent again |
+//! |---|---|
+//! | `Empty`, `Full<Bytes>`, `Either` of them | a reference count |
+//! | a stream | [`ReplayBodyLayer`] outside keeps what was sent, up to a cap; what was not polled yet is sent again at any size |
+//! | of your own | [`ReplayableBody`] |
+//! | foreign | [`RetryLayer::replay_with`] |
+//!
 //! # Connections
 //!
 //! A failed HTTP/1 response is [drained](Drain) beside the backoff and beside the next attempt, so that its connection
@@ -38,6 +47,11 @@
 //!
 //! The attempts need a tokio runtime with time where a delay, a time limit or
 //! [`raise_on_status`](RetryPolicy::raise_on_status) is set, and none otherwise.
+//!
+//! # Tower's own runner
+//!
+//! [`RetryPolicy`] is a [`tower::retry::Policy`](::tower::retry::Policy) as well; its docs say what only [`RetryLayer`]
+//! does.
 
 mod backoff;
 mod classify;

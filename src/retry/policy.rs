@@ -248,16 +248,27 @@ impl fmt::Display for StopReason {
 ///
 /// | urllib3 | here | default |
 /// |---|---|---|
+/// | `Retry()` | [`RetryPolicy::urllib3`] | the values of this table: [`RetryPolicy::new`] |
+/// | `Retry(False)`, `retries=False` | [`RetryPolicy::none`], [`Limit::Disabled`] | |
 /// | `total` | [`total`](Self::total) | 3 (urllib3: 10) |
-/// | `connect`, `read`, `status`, `other` | the same | no limit of their own |
-/// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods), [`any_method`](Self::any_method) | the idempotent ones |
+/// | `connect`, `read`, `status`, `other` | [`connect`](Self::connect), [`read`](Self::read), [`status`](Self::status), [`other`](Self::other) | no limit of their own |
+/// | an integer, `None`, `False` for those | [`Limit::Times`], [`Limit::Unlimited`], [`Limit::Disabled`] | |
+/// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods); `None`: [`any_method`](Self::any_method) | the idempotent ones |
 /// | `status_forcelist` | [`status_forcelist`](Self::status_forcelist) | 429, 502, 503, 504 (urllib3: none) |
-/// | `backoff_factor`, `backoff_max`, `backoff_jitter` | [`backoff`](Self::backoff) | 100 ms doubled up to 20 s, full jitter |
+/// | `backoff_factor` | [`backoff`](Self::backoff) with [`Backoff::urllib3`](super::Backoff::urllib3) | 100 ms doubled (urllib3: 0) |
+/// | `backoff_max` | [`Backoff::max`](super::Backoff::max) | 20 s (urllib3: 120 s) |
+/// | `backoff_jitter` | [`Jitter::Added`](super::Jitter::Added) | [`Jitter::Full`](super::Jitter::Full) (urllib3: none) |
 /// | `respect_retry_after_header` | [`respect_retry_after`](Self::respect_retry_after) | true |
 /// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 6 h |
+/// | clamps to that | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
 /// | `raise_on_status` | [`raise_on_status`](Self::raise_on_status) | false (urllib3: true) |
-/// | `redirect`, `raise_on_redirect` | `tower_http::follow_redirect`, outside | |
-/// | none | [`budget`](Self::budget), [`deadline`](Self::deadline), [`attempt_timeout`](Self::attempt_timeout) | 20 % and 10/s over 10 s; none; none |
+/// | `history` | [`RetryHistory`](super::RetryHistory) | |
+/// | `MaxRetryError` | [`RetryError`](super::RetryError) | |
+/// | `urlopen(retries=...)` | this type as request extension | |
+/// | `redirect`, `raise_on_redirect`, `remove_headers_on_redirect` | `tower_http::follow_redirect`, outside | |
+/// | none | [`budget`](Self::budget) | 20 % and 10/s over 10 s |
+/// | none | [`deadline`](Self::deadline), [`attempt_timeout`](Self::attempt_timeout) | none |
+/// | none | [`drain`](Self::drain), [`attempt_header`](Self::attempt_header), [`classify`](Self::classify) | 64 KiB in 100 ms; none; none |
 ///
 /// ```
 /// use std::time::Duration;

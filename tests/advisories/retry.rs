@@ -1,0 +1,499 @@
+//! The advisories and faults that concern retries.
+
+use std::{
+    error::Error,
+    future::{Future, pending, ready},
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::time::Instant;
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_outbound::retry::{
+    Backoff, Drain, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy, StopReason,
+};
+
+type Body = Full<Bytes>;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn policy() -> RetryPolicy {
+    RetryPolicy::new().no_budget().backoff(Backoff::none())
+}
+
+fn request(method: Method) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri("http://user:canary@h.example/path?token=canary")
+        .header("authorization", "Bearer canary")
+        .header("cookie", "sid=canary")
+        .body(Body::from("canary"))
+        .unwrap()
+}
+
+fn answer(status: u16) -> Response<Body> {
+    Response::builder().status(status).body(Body::from("answer")).unwrap()
+}
+
+/// A body that counts what is read of it, and does not end.
+struct Counted {
+    read: Arc<AtomicUsize>,
+    frame: Bytes,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.read.fetch_add(self.frame.len(), Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(self.frame.clone()))))
+    }
+}
+
+/// urllib3 GHSA-mf9v-mfxr-j63j: what was drained was decoded, and a small body became gigabytes.
+#[tokio::test]
+async fn draining_reads_raw_bytes_and_is_bounded_and_never_decompresses() {
+    // The beginning of a gzip file, over and over: raw, it is what is counted.
+    let frame = Bytes::from([&[0x1f, 0x8b, 8, 0][..], &[0; 1020]].concat());
+    for bytes in [0, 1024, 64 * 1024] {
+        let (read, calls) = (Arc::<AtomicUsize>::default(), AtomicUsize::new(0));
+        let server = service_fn(|_: Request<Body>| {
+            let status = if calls.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
+            let body = Counted { read: Arc::clone(&read), frame: frame.clone() };
+            ready(Response::builder().status(status).header("content-encoding", "gzip").body(body))
+        });
+        let policy = policy().drain(Drain { bytes, time: SECOND });
+        let response = RetryLayer::new(policy).layer(server).oneshot(request(Method::GET)).await.unwrap();
+        assert_eq!(response.headers()["content-encoding"], "gzip");
+        let read = read.load(Relaxed);
+        assert!(read <= bytes + frame.len(), "{read} bytes were read, of {bytes} allowed");
+    }
+}
+
+/// urllib3 2.6.3.
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_of_ten_years_does_not_park_the_client() {
+    for asked in ["315360000", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let server = service_fn(|_: Request<Body>| {
+            ready(Response::builder().status(503).header("retry-after", asked).body(Body::default()))
+        });
+        let begin = Instant::now();
+        let response = RetryLayer::new(policy()).layer(server).oneshot(request(Method::GET)).await.unwrap();
+        assert_eq!((response.status(), begin.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO), "{asked}");
+        let history: &RetryHistory = response.extensions().get().unwrap();
+        assert_eq!(history.stop_reason(), StopReason::RetryAfter);
+    }
+}
+
+/// undici #4970: a second attempt's bytes were put after the first one's.
+#[tokio::test]
+async fn a_failure_after_the_response_body_has_begun_is_the_callers_and_bodies_are_never_spliced() {
+    let calls = AtomicUsize::new(0);
+    let server = service_fn(|_: Request<Body>| {
+        calls.fetch_add(1, Relaxed);
+        let frames: [Result<Frame<Bytes>, io::Error>; 2] =
+            [Ok(Frame::data(Bytes::from("half"))), Err(io::ErrorKind::ConnectionReset.into())];
+        ready(Ok::<_, BoxError>(Response::new(StreamBody::new(futures_util::stream::iter(frames)))))
+    });
+    let response = RetryLayer::new(policy()).layer(server).oneshot(request(Method::GET)).await.unwrap();
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    assert_eq!(body.frame().await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(calls.load(Relaxed), 1);
+}
+
+/// undici #5610: the length of a HEAD's response was waited for, and never came.
+#[tokio::test]
+async fn head_with_content_length_retries_like_get() {
+    for method in [Method::GET, Method::HEAD] {
+        let calls = AtomicUsize::new(0);
+        let server = service_fn(|_: Request<Body>| {
+            let status = if calls.fetch_add(1, Relaxed) < 2 { 503 } else { 200 };
+            ready(Response::builder().status(status).header("content-length", "1000000").body(Body::default()))
+        });
+        let response = RetryLayer::new(policy()).layer(server).oneshot(request(method)).await.unwrap();
+        assert_eq!((response.status(), calls.load(Relaxed)), (StatusCode::OK, 3));
+    }
+}
+
+/// The same on a connection, where the length could make the client wait for bytes: nothing is opened anew either.
+#[tokio::test]
+async fn head_with_content_length_keeps_its_connection() {
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (opened, asked) = (Arc::clone(&connections), Arc::clone(&requests));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            opened.fetch_add(1, Relaxed);
+            let asked = Arc::clone(&asked);
+            tokio::spawn(async move {
+                let (mut seen, mut buffer) = (Vec::new(), [0; 1024]);
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    seen.extend_from_slice(&buffer[..read]);
+                    if seen.ends_with(b"\r\n\r\n") {
+                        seen.clear();
+                        let status = if asked.fetch_add(1, Relaxed) < 2 { "503 Busy" } else { "200 OK" };
+                        let head = format!("HTTP/1.1 {status}\r\ncontent-length: 1000000\r\n\r\n");
+                        stream.write_all(head.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let http: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
+    let head = Request::head(format!("http://{address}/")).body(Body::default()).unwrap();
+    let response = RetryLayer::new(policy()).layer(http).oneshot(head).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!((requests.load(Relaxed), connections.load(Relaxed)), (3, 1));
+}
+
+/// Everything that is written, as text.
+#[cfg(feature = "tracing")]
+mod written {
+    use std::{
+        fmt::{self, Write as _},
+        sync::{Arc, Mutex},
+    };
+
+    use tracing::{field, span};
+    use tracing_subscriber::{Layer, layer::Context};
+
+    #[derive(Clone, Default)]
+    pub(super) struct Written(pub(super) Arc<Mutex<String>>);
+
+    impl field::Visit for Written {
+        fn record_debug(&mut self, field: &field::Field, value: &dyn fmt::Debug) {
+            let _ = write!(self.0.lock().unwrap(), "{field}={value:?} ");
+        }
+    }
+
+    impl<S: tracing::Subscriber> Layer<S> for Written {
+        fn on_new_span(&self, span: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
+            span.record(&mut self.clone());
+        }
+
+        fn on_record(&self, _: &span::Id, values: &span::Record<'_>, _: Context<'_, S>) {
+            values.record(&mut self.clone());
+        }
+
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            event.record(&mut self.clone());
+        }
+    }
+}
+
+/// go-retryablehttp CVE-2024-6104: the URL of a failure was logged with its password.
+#[cfg(feature = "tracing")]
+#[test]
+fn a_secret_is_in_no_log_error_or_debug() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let written = written::Written::default();
+    let mut shown = Vec::new();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(written.clone()), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for (total, raise) in [(0, true), (2, true), (2, false)] {
+                for kind in [None, Some(io::ErrorKind::ConnectionReset), Some(io::ErrorKind::ConnectionRefused)] {
+                    let server = service_fn(|_: Request<Body>| {
+                        let response = Response::builder().status(503).header("set-cookie", "sid=canary");
+                        ready(kind.map_or_else(
+                            || Ok(response.body(Body::from("canary")).unwrap()),
+                            |kind| Err(io::Error::from(kind)),
+                        ))
+                    });
+                    let policy = policy().total(total).raise_on_status(raise);
+                    let layer = RetryLayer::new(policy.clone());
+                    let mut client = layer.layer(server);
+                    shown.push(format!("{layer:?} {policy:?}"));
+                    let call = client.ready().await.unwrap().call(request(Method::POST));
+                    shown.push(format!("{call:?}"));
+                    drop(call);
+                    match client.oneshot(request(Method::GET)).await {
+                        Ok(response) => {
+                            let history: &RetryHistory = response.extensions().get().unwrap();
+                            shown.push(format!("{history} {history:?} {history:#?}"));
+                        }
+                        Err(error) => {
+                            let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
+                            while let Some(error) = next {
+                                shown.push(format!("{error} {error:?} {error:#?}"));
+                                next = error.source();
+                            }
+                            let error: &RetryError = error.downcast_ref().unwrap();
+                            shown.push(error.history().to_string());
+                        }
+                    }
+                }
+            }
+        });
+    });
+    let body = ReplayBody::new(Body::from("canary"), 100);
+    shown.push(format!("{body:?} {body:#?}"));
+    let written = written.0.lock().unwrap();
+    assert!(written.contains("h.example/path"), "the events name the request");
+    for text in shown.iter().chain([&*written]) {
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
+
+/// requests CVE-2024-35195: `verify=False` for one request stayed for the ones after it.
+#[tokio::test]
+async fn an_override_for_one_request_is_gone_at_the_next() {
+    let calls = AtomicUsize::new(0);
+    let server = service_fn(|_: Request<Body>| {
+        calls.fetch_add(1, Relaxed);
+        ready(Ok::<_, BoxError>(answer(503)))
+    });
+    let mut client = RetryLayer::new(policy().total(1)).layer(server);
+    for (with, sends) in [(None, 2), (Some(5), 6), (None, 2), (Some(0), 1), (None, 2)] {
+        let mut call = request(Method::GET);
+        call.extensions_mut().extend(with.map(|total| policy().total(total)).map_or_else(
+            http::Extensions::new,
+            |own| {
+                let mut extensions = http::Extensions::new();
+                extensions.insert(own);
+                extensions
+            },
+        ));
+        let before = calls.load(Relaxed);
+        client.ready().await.unwrap().call(call).await.unwrap();
+        assert_eq!(calls.load(Relaxed) - before, sends, "with {with:?}");
+    }
+}
+
+#[cfg(all(feature = "cookie", feature = "routing"))]
+mod readiness {
+    use std::future::Ready;
+
+    use tower_outbound::{CookieLayer, RoutingLayer};
+
+    use super::*;
+
+    /// A client that panics on any call without readiness of its own, and is not ready at its first poll. Fails twice of
+    /// three times.
+    #[derive(Default)]
+    struct Strict {
+        ready: bool,
+        asked: bool,
+        calls: Arc<AtomicUsize>,
+    }
+
+    impl Clone for Strict {
+        /// A clone is not ready because its original is.
+        fn clone(&self) -> Self {
+            Self { ready: false, asked: false, calls: Arc::clone(&self.calls) }
+        }
+    }
+
+    impl Service<Request<Body>> for Strict {
+        type Response = Response<Body>;
+        type Error = BoxError;
+        type Future = Ready<Result<Response<Body>, BoxError>>;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            if !std::mem::replace(&mut self.asked, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.ready = true;
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            assert!(std::mem::take(&mut self.ready), "called without being ready");
+            self.asked = false;
+            ready(match self.calls.fetch_add(1, Relaxed) % 3 {
+                0 => Ok(answer(503)),
+                1 => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+                _ => Ok(answer(200)),
+            })
+        }
+    }
+
+    type Boxed = tower::util::BoxCloneService<Request<Body>, Response<Body>, BoxError>;
+
+    /// tower-resilience #362: a clone that nobody had asked was called.
+    #[tokio::test]
+    async fn every_call_of_the_inner_service_follows_its_own_readiness_under_every_layer_order() {
+        let layers: [(&str, fn(Boxed) -> Boxed); 6] = [
+            ("retry", |inner| Boxed::new(RetryLayer::new(policy()).layer(inner))),
+            ("cookie", |inner| Boxed::new(CookieLayer::default().layer(inner))),
+            ("routing", |inner| Boxed::new(RoutingLayer::builder().build().unwrap().layer(inner))),
+            ("limit", |inner| Boxed::new(tower::limit::ConcurrencyLimitLayer::new(1).layer(inner))),
+            ("buffer", |inner| Boxed::new(tower::buffer::BufferLayer::new(1).layer(inner))),
+            ("timeout", |inner| Boxed::new(tower::timeout::TimeoutLayer::new(60 * SECOND).layer(inner))),
+        ];
+        let mut orders = vec![Vec::new()];
+        for _ in 0..layers.len() {
+            let longer = |order: Vec<usize>| {
+                let next = (0..layers.len()).filter(|next| !order.contains(next));
+                next.map(|next| [&order[..], &[next]].concat()).collect::<Vec<_>>()
+            };
+            orders = orders.into_iter().flat_map(longer).collect();
+        }
+        assert_eq!(orders.len(), 720);
+        let mut wrong = Vec::new();
+        for order in orders {
+            let strict = Strict::default();
+            let mut client = Boxed::new(strict.clone());
+            for at in &order {
+                client = (layers[*at].1)(client);
+            }
+            for _ in 0..2 {
+                let mut plain = request(Method::GET);
+                *plain.uri_mut() = "http://h.example/".parse().unwrap();
+                let outcome = tokio::spawn(client.ready().await.unwrap().call(plain)).await;
+                if !outcome
+                    .as_ref()
+                    .is_ok_and(|outcome| outcome.as_ref().is_ok_and(|response| response.status() == 200))
+                {
+                    let names: Vec<_> = order.iter().map(|at| layers[*at].0).collect();
+                    wrong.push(format!("{names:?}, from the client out: {outcome:?}"));
+                }
+            }
+            assert_eq!(strict.calls.load(Relaxed), 6);
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// A stream that can be sent once fails in its second piece, or is longer than the cap.
+#[tokio::test]
+async fn a_body_that_streams_past_its_cap_is_sent_once_and_its_first_error_surfaces() {
+    for (pieces, fails) in [(3, false), (3, true)] {
+        let received = Mutex::new(Vec::new());
+        let server = service_fn(|request: Request<ReplayBody<_>>| {
+            let received = &received;
+            async move {
+                let bytes = request.into_body().collect().await?.to_bytes();
+                received.lock().unwrap().push(bytes.len());
+                Ok::<_, BoxError>(answer(503))
+            }
+        });
+        let client =
+            ServiceBuilder::new().layer(ReplayBodyLayer::new().max_bytes(1000)).layer(RetryLayer::new(policy()));
+        let frames = (0..pieces).map(move |piece| match fails && piece == 1 {
+            true => Err(io::Error::from(io::ErrorKind::InvalidData)),
+            false => Ok(Frame::data(Bytes::from(vec![b'x'; 900]))),
+        });
+        let upload = StreamBody::new(futures_util::stream::iter(frames));
+        let outcome = client.service(server).oneshot(Request::put("http://h/").body(upload).unwrap()).await;
+        match outcome {
+            Ok(response) => {
+                assert!(!fails);
+                let history: &RetryHistory = response.extensions().get().unwrap();
+                assert_eq!((history.stop_reason(), history.attempts().len()), (StopReason::Body, 1));
+                assert_eq!(*received.lock().unwrap(), [2700]);
+            }
+            Err(error) => {
+                assert!(fails);
+                let error: &io::Error = error.downcast_ref().expect("the stream's own error");
+                assert_eq!((error.kind(), received.lock().unwrap().len()), (io::ErrorKind::InvalidData, 0));
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_wait_for_an_error_body_that_is_sent_slowly() {
+    struct Slow(Pin<Box<tokio::time::Sleep>>);
+    impl http_body::Body for Slow {
+        type Data = Bytes;
+        type Error = BoxError;
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            std::task::ready!(self.0.as_mut().poll(cx));
+            self.0 = Box::pin(tokio::time::sleep(SECOND / 50));
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+    for (delay, drain) in [(Duration::ZERO, 100), (SECOND / 10, 100), (SECOND, 100), (SECOND, 5)] {
+        let calls = AtomicUsize::new(0);
+        let server = service_fn(|_: Request<Body>| {
+            let status = if calls.fetch_add(1, Relaxed) < 3 { 503 } else { 200 };
+            let body = Slow(Box::pin(tokio::time::sleep(SECOND / 50)));
+            ready(Ok::<_, BoxError>(Response::builder().status(status).body(body).unwrap()))
+        });
+        let begin = Instant::now();
+        let policy = policy()
+            .backoff(Backoff::constant(delay))
+            .drain(Drain { bytes: 1 << 20, time: Duration::from_millis(drain) });
+        RetryLayer::new(policy).layer(server).oneshot(request(Method::GET)).await.unwrap();
+        assert_eq!((calls.load(Relaxed), begin.elapsed()), (4, 3 * delay));
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_inner_service_propagates_and_the_budget_stays_as_it_was() {
+    #[derive(Clone, Default)]
+    struct Balance(Arc<AtomicUsize>);
+    impl tower::retry::budget::Budget for Balance {
+        fn deposit(&self) {
+            self.0.fetch_add(2, Relaxed);
+        }
+        fn withdraw(&self) -> bool {
+            self.0.fetch_update(Relaxed, Relaxed, |balance| balance.checked_sub(1)).is_ok()
+        }
+    }
+    let (budget, calls) = (Balance::default(), Arc::new(AtomicUsize::new(0)));
+    let server = service_fn(move |_: Request<Body>| {
+        let call = calls.fetch_add(1, Relaxed);
+        async move {
+            assert_ne!(call, 1, "as the test wants it");
+            Ok::<_, BoxError>(answer(503))
+        }
+    });
+    let client = RetryLayer::new(policy().total(None).budget(budget.clone())).layer(server);
+    let panicked = tokio::spawn(client.clone().oneshot(request(Method::GET))).await;
+    assert!(panicked.unwrap_err().is_panic());
+    // One deposit of two, one withdrawal; and the same client serves the next request.
+    assert_eq!(budget.0.load(Relaxed), 1);
+    let response = client.oneshot(request(Method::GET)).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let history: &RetryHistory = response.extensions().get().unwrap();
+    assert_eq!((history.stop_reason(), history.attempts().len(), budget.0.load(Relaxed)), (StopReason::Budget, 4, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_beyond_the_deadline_returns_the_response_now() {
+    let server =
+        service_fn(|_: Request<Body>| ready(Response::builder().status(503).header("retry-after", "60").body(())));
+    let server = server.map_response(|response| response.map(|()| Body::default()));
+    let begin = Instant::now();
+    let client = RetryLayer::new(policy().deadline(30 * SECOND)).layer(server);
+    let response = client.oneshot(request(Method::GET)).await.unwrap();
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!(response.extensions().get::<RetryHistory>().unwrap().stop_reason(), StopReason::Deadline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_dropped_at_any_await_gives_its_permit_back() {
+    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, BoxError>>());
+    let limited = tower::limit::ConcurrencyLimitLayer::new(1).layer(server);
+    let client = RetryLayer::new(policy().attempt_timeout(SECOND).backoff(Backoff::constant(SECOND))).layer(limited);
+    for polls in 0..12 {
+        let mut call = tokio_test::task::spawn(client.clone().oneshot(request(Method::GET)));
+        for _ in 0..polls {
+            if call.poll().is_ready() {
+                break;
+            }
+            tokio::time::advance(SECOND / 2).await;
+        }
+        drop(call);
+        let mut next = tokio_test::task::spawn(client.clone().ready_oneshot());
+        assert!(next.poll().is_ready(), "the permit is not back after {polls} polls");
+    }
+}
