@@ -390,6 +390,37 @@ async fn an_error_body_that_never_ends_is_let_go_while_the_backoff_is_slept() {
     assert_eq!(live.load(Relaxed), 0);
 }
 
+/// A body that stalls holds its connection: no longer than it may, though nothing wakes the attempt beside it.
+#[tokio::test(start_paused = true)]
+async fn an_error_body_that_stalls_is_let_go_beside_the_next_attempt() {
+    let milliseconds = Duration::from_millis;
+    for (delay, limit) in [(milliseconds(10), None), (milliseconds(10), Some(SECOND)), (Duration::ZERO, Some(SECOND))] {
+        let (live, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counted, calls) = (Arc::clone(&live), Arc::clone(&sent));
+        let server = service_fn(move |_: Request<Body>| {
+            let (first, live) = (calls.fetch_add(1, Relaxed) == 0, Arc::clone(&counted));
+            async move {
+                if !first {
+                    pending::<()>().await;
+                }
+                Ok::<_, BoxError>(Response::builder().status(503).body(Endless(Live::new(&live))).unwrap())
+            }
+        });
+        let mut policy = policy().backoff(Backoff::constant(delay));
+        if let Some(limit) = limit {
+            policy = policy.attempt_timeout(limit);
+        }
+        let call = tokio::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
+        let mut held = Vec::new();
+        for wait in [50, 45, 10, 50] {
+            tokio::time::sleep(milliseconds(wait)).await;
+            held.push((sent.load(Relaxed), live.load(Relaxed)));
+        }
+        assert_eq!(held, [(2, 1), (2, 1), (2, 0), (2, 0)], "after {delay:?}, within {limit:?}");
+        call.abort();
+    }
+}
+
 /// The attempt that timed out while it waited for a permit must not be given it in its sleep.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_sleeps_holds_no_place_in_the_queue_of_the_service_below() {

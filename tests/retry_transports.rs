@@ -51,7 +51,10 @@ enum Event {
     ResetAfterHead,
     /// Reads the request, then says that it has no more to say, and keeps reading.
     HalfClose,
+    /// What is no response.
     Garbage,
+    /// What is no HTTP/2, outside any stream.
+    GarbageBeside,
     /// Reads the request, and nothing else.
     Silence,
     // Of HTTP/2 alone.
@@ -186,8 +189,10 @@ impl Server {
                     stream.write_all(&begun).await?;
                     return self.once_read(stream).await;
                 }
-                // A window of a size that there is not, on the connection.
-                Garbage => stream.write_all(&frame(8, 0, [0; 4], &[1, 2, 3])).await?,
+                // A header that HTTP/2 forbids.
+                Garbage => stream.write_all(&frame(1, 5, id, b"\x88\x00\x0aconnection\x01x")).await?,
+                // A window of a size that there is not.
+                GarbageBeside => stream.write_all(&frame(8, 0, [0; 4], &[1, 2, 3])).await?,
                 HalfClose => {
                     stream.shutdown().await?;
                     return until_end(stream).await;
@@ -255,6 +260,7 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
         (ResetAfterHead, &all, None, 1, 1),
         (HalfClose, &all, Some(Read), 2, 1),
         (Garbage, &all, Some(Never), 1, 1),
+        (GarbageBeside, &HTTP2, Some(Read), 2, 1),
         (Silence, &all, Some(Timeout), 2, 1),
         (StreamReset(REFUSED_STREAM), &HTTP2, Some(Unsent), 2, 2),
         (StreamReset(CANCEL), &HTTP2, Some(Read), 2, 1),

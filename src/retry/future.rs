@@ -72,8 +72,9 @@ struct Failed<B, RB> {
     // What the next attempt starts from, made while there is still an answer to return in its stead.
     next: Option<(HeaderMap, B)>,
     draining: Option<Draining<RB>>,
-    // The last attempt's, should there be no time left for another after all.
+    // The last attempt's, should there be no time left before the deadline for another after all.
     error: Option<BoxError>,
+    slept: bool,
 }
 
 impl<S, P, R, B, RB> ResponseFuture<S, P, R, B, RB>
@@ -110,16 +111,32 @@ fn limit(policy: &impl Policy, began: Instant, attempt_began: Instant) -> Option
     }
 }
 
-/// Pending for ever where there is no limit. The timer is made once something is waited for.
-fn poll_limit(
+/// Ready once the attempt has had its time. Drains beside it, and lets go of what is drained once that has had its own.
+///
+/// The timer is made once something is waited for. A drain alone makes none unless the request has slept before: there
+/// may be no driver for it, and the drain ends with the attempt.
+fn poll_limit<B, RB: Body>(
     mut timer: Pin<&mut Option<Sleep>>,
-    limit: impl FnOnce() -> Option<Duration>,
+    failed: &mut Option<Box<Failed<B, RB>>>,
+    policy: &impl Policy,
+    began: Instant,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    if timer.is_none() {
-        timer.set(limit().map(sleep));
+    let attempt_began = failed.as_ref().map_or(began, |failed| failed.attempt_began);
+    loop {
+        failed.drain(cx);
+        if timer.is_none() {
+            let limit = limit(policy, began, attempt_began);
+            let slept = failed.as_ref().is_some_and(|failed| failed.slept);
+            let drained = failed.draining().filter(|_| slept || limit.is_some()).and_then(|drain| drain.time_left());
+            timer.set(limit.into_iter().chain(drained).min().map(sleep));
+        }
+        ready!(poll_timer(timer.as_mut(), cx));
+        timer.set(None);
+        if limit(policy, began, attempt_began).is_some_and(|left| left.is_zero()) {
+            return Poll::Ready(());
+        }
     }
-    poll_timer(timer, cx)
 }
 
 impl<S, P, R, B, RB> Future for ResponseFuture<S, P, R, B, RB>
@@ -164,10 +181,7 @@ where
                         }
                         Poll::Ready(outcome) => outcome.map_err(Into::into),
                         Poll::Pending => {
-                            this.failed.drain(cx);
-                            let attempt_began = this.failed.as_ref().map_or(*this.began, |failed| failed.attempt_began);
-                            let bound = || limit(this.policy, *this.began, attempt_began);
-                            ready!(poll_limit(this.timer.as_mut(), bound, cx));
+                            ready!(poll_limit(this.timer.as_mut(), this.failed, this.policy, *this.began, cx));
                             Err(Elapsed::new().into())
                         }
                     };
@@ -220,7 +234,7 @@ where
                         };
                         let mut request = this.kept.request(headers, body);
                         if let Some(name) = this.policy.attempt_header() {
-                            request.headers_mut().insert(name.clone(), policy::attempt_value(number));
+                            policy::number_attempt(request.headers_mut(), name, number);
                         }
                         let response = this.service.call(request);
                         this.state.set(State::Attempt { response });
@@ -232,11 +246,7 @@ where
                         return Poll::Ready(Err(error.into()));
                     }
                     Poll::Pending => {
-                        this.failed.drain(cx);
-                        let attempt_began = this.failed.as_ref().map_or(*this.began, |failed| failed.attempt_began);
-                        let bound = || limit(this.policy, *this.began, attempt_began);
-                        ready!(poll_limit(this.timer.as_mut(), bound, cx));
-                        this.timer.set(None);
+                        ready!(poll_limit(this.timer.as_mut(), this.failed, this.policy, *this.began, cx));
                         // What waits for a permit in it must not take one while the next attempt is slept for.
                         let fresh = this.service.clone();
                         *this.service = fresh;
@@ -367,8 +377,9 @@ where
                 failed.next = next;
                 (failed.draining, failed.error) = match outcome {
                     Ok((head, body)) => (Draining::begin(&head, body, this.policy.drain(), now), None),
-                    Err(error) => (None, Some(error)),
+                    Err(error) => (None, this.policy.deadline().and(Some(error))),
                 };
+                failed.slept |= !after.is_zero();
                 // A delay that no clock can add is slept for in one part.
                 let bound = match (&failed.draining, now.checked_add(after)) {
                     (Some(_), Some(_)) => this.policy.drain().time.min(after),
@@ -424,7 +435,7 @@ where
 impl<B, RB> Failed<B, RB> {
     fn new(number: u32, attempt_began: Instant) -> Box<Self> {
         let attempts = Attempts::default();
-        Box::new(Self { attempts, number, attempt_began, next: None, draining: None, error: None })
+        Box::new(Self { attempts, number, attempt_began, next: None, draining: None, error: None, slept: false })
     }
 }
 

@@ -478,12 +478,14 @@ pub(super) fn too_late(elapsed: Duration, delay: Duration, deadline: Option<Dura
     deadline.is_some_and(|deadline| elapsed.saturating_add(delay).saturating_add(step) >= deadline)
 }
 
-/// The value of an attempt header.
-pub(super) fn attempt_value(number: u32) -> HeaderValue {
+/// Says in a request's headers which attempt it is.
+pub(super) fn number_attempt(headers: &mut HeaderMap, name: &HeaderName, number: u32) {
     const FIRST: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
     // The first ones without an allocation.
     let first = usize::try_from(number).ok().and_then(|number| FIRST.get(number));
-    first.map_or_else(|| HeaderValue::from(number), |text| HeaderValue::from_static(text))
+    let value = first.map_or_else(|| HeaderValue::from(number), |text| HeaderValue::from_static(text));
+    // Only headers that are full, with more names than any server reads, refuse another.
+    let _ = headers.try_insert(name.clone(), value);
 }
 
 fn take(limit: Limit, used: &mut u32, reason: StopReason) -> Result<(), StopReason> {

@@ -50,7 +50,7 @@ where
         let log = Log::of(&request);
         let kept = Kept::of(&request, &policy, &self.replay);
         if let Some(name) = policy.attempt_header() {
-            request.headers_mut().insert(name.clone(), policy::attempt_value(1));
+            policy::number_attempt(request.headers_mut(), name, 1);
         }
         // The clone has not been asked whether it is ready; the one that has been takes the call.
         let clone = self.inner.clone();

@@ -33,7 +33,8 @@ impl<B> Kept<B> {
             head.uri = Some(request.uri().clone());
             head.version = request.version();
             head.extensions.clone_from(request.extensions());
-            head.lines.reserve(request.headers().len());
+            // Exactly, so that a list of most requests' length stays one to keep.
+            head.lines.reserve_exact(request.headers().len());
             for (name, value) in request.headers() {
                 head.lines.push((name.clone(), value.clone()));
             }

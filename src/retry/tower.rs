@@ -197,8 +197,7 @@ impl RetryPolicy {
                 used.attempt_began = elapsed.saturating_add(after);
                 used.attempts.push(record);
                 if let Some(name) = &self.config.attempt_header {
-                    let value = policy::attempt_value(used.number.saturating_add(1));
-                    request.headers_mut().insert(name.clone(), value);
+                    policy::number_attempt(request.headers_mut(), name, used.number.saturating_add(1));
                 }
                 Ok(RetryDelay::new(after))
             }

@@ -410,21 +410,22 @@ async fn a_body_that_streams_past_its_cap_is_sent_once_and_its_first_error_surfa
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_does_not_wait_for_an_error_body_that_is_sent_slowly() {
-    struct Slow(Pin<Box<tokio::time::Sleep>>);
+    struct Slow(Pin<Box<tokio::time::Sleep>>, Arc<AtomicUsize>);
     impl http_body::Body for Slow {
         type Data = Bytes;
         type Error = BoxError;
         fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
             std::task::ready!(self.0.as_mut().poll(cx));
             self.0 = Box::pin(tokio::time::sleep(SECOND / 50));
+            self.1.fetch_add(1, Relaxed);
             Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
         }
     }
     for (delay, drain) in [(Duration::ZERO, 100), (SECOND / 10, 100), (SECOND, 100), (SECOND, 5)] {
-        let calls = AtomicUsize::new(0);
+        let (calls, read) = (AtomicUsize::new(0), Arc::<AtomicUsize>::default());
         let server = service_fn(|_: Request<Body>| {
             let status = if calls.fetch_add(1, Relaxed) < 3 { 503 } else { 200 };
-            let body = Slow(Box::pin(tokio::time::sleep(SECOND / 50)));
+            let body = Slow(Box::pin(tokio::time::sleep(SECOND / 50)), Arc::clone(&read));
             ready(Ok::<_, BoxError>(Response::builder().status(status).body(body).unwrap()))
         });
         let begin = Instant::now();
@@ -433,6 +434,9 @@ async fn a_retry_does_not_wait_for_an_error_body_that_is_sent_slowly() {
             .drain(Drain { bytes: 1 << 20, time: Duration::from_millis(drain) });
         RetryLayer::new(policy).layer(server).oneshot(request(Method::GET)).await.unwrap();
         assert_eq!((calls.load(Relaxed), begin.elapsed()), (4, 3 * delay));
+        // A byte in 20 ms, and no more of them than the time that there is.
+        let most = 3 * (Duration::from_millis(drain).min(delay).as_millis() / 20) as usize;
+        assert!(read.load(Relaxed) <= most, "{} bytes in {delay:?}, {drain} ms", read.load(Relaxed));
     }
 }
 
