@@ -539,6 +539,41 @@ async fn a_delay_that_ends_late_sends_nothing_after_the_deadline() {
     }
 }
 
+/// Readiness that comes late too; and of a service that gets ready too late, none is asked for.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_gets_ready_late_is_not_called_after_the_deadline() {
+    /// Ready at once the first time, then at the second time of asking.
+    #[derive(Clone, Default)]
+    struct Late {
+        asked: Arc<AtomicUsize>,
+        calls: Arc<AtomicUsize>,
+    }
+    impl Service<Request<Body>> for Late {
+        type Response = Response<Body>;
+        type Error = BoxError;
+        type Future = Ready<Result<Response<Body>, BoxError>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            if self.asked.fetch_add(1, Relaxed) == 1 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            self.calls.fetch_add(1, Relaxed);
+            ready(Err(io::Error::from(io::ErrorKind::ConnectionRefused).into()))
+        }
+    }
+    let second = Duration::from_secs(1);
+    for (delay, asked) in [(Duration::ZERO, 3), (second, 1)] {
+        let service = Late::default();
+        let policy = policy().backoff(Backoff::constant(delay)).deadline(5 * second);
+        let mut call = tokio_test::task::spawn(RetryLayer::new(policy).layer(service.clone()).oneshot(get()));
+        while call.poll().is_pending() && call.is_woken() {}
+        tokio::time::advance(10 * second).await;
+        let Poll::Ready(Err(error)) = call.poll() else { panic!("it goes on") };
+        let error: &RetryError = error.downcast_ref().unwrap();
+        assert_eq!(error.history().stop_reason(), StopReason::Deadline);
+        assert_eq!((service.calls.load(Relaxed), service.asked.load(Relaxed)), (1, asked), "after {delay:?}");
+    }
+}
+
 /// An answer at once is taken, anything else is cut off.
 #[tokio::test(start_paused = true)]
 async fn times_of_zero_leave_the_first_attempt_the_time_to_answer_at_once() {

@@ -131,6 +131,21 @@ async fn a_success_carries_no_history() {
 }
 
 #[tokio::test]
+async fn a_success_is_a_failure_where_the_caller_says_so() {
+    let rows = [
+        ("listed", policy().status_forcelist([StatusCode::OK]), 4),
+        ("classified", policy().classify(|outcome| outcome.is_ok().then_some(Failure::Other)), 4),
+        ("neither", policy().status_forcelist([StatusCode::NOT_FOUND]), 1),
+        ("by Retry-After alone", policy().status_forcelist([]), 1),
+    ];
+    for (what, policy, sends) in rows {
+        let server = Server::new([]);
+        client(policy, &server).oneshot(get()).await.unwrap();
+        assert_eq!(server.sent(), sends, "{what}");
+    }
+}
+
+#[tokio::test]
 async fn row_25_the_last_response_is_returned_with_the_history_of_every_attempt() {
     let server = Server::new([Ok(503); 9]);
     let response = client(policy().total(4), &server).oneshot(get()).await.unwrap();
@@ -388,6 +403,41 @@ async fn an_error_body_that_never_ends_is_let_go_while_the_backoff_is_slept() {
     tokio::time::advance(Duration::from_millis(101)).await;
     assert!(call.poll().is_pending());
     assert_eq!(live.load(Relaxed), 0);
+}
+
+/// A body that tells a task of its end, as a connection's is told, which then has its connection to give back.
+struct Ends(Arc<tokio::sync::Notify>);
+
+impl http_body::Body for Ends {
+    type Data = Bytes;
+    type Error = BoxError;
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        self.0.notify_one();
+        Poll::Ready(None)
+    }
+}
+
+#[tokio::test]
+async fn a_drained_connection_has_its_turn_before_the_next_attempt() {
+    let (end, back) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicUsize::new(1)));
+    let (ends, gives) = (Arc::clone(&end), Arc::clone(&back));
+    tokio::spawn(async move {
+        loop {
+            ends.notified().await;
+            gives.fetch_add(1, Relaxed);
+        }
+    });
+    // Its task waits by now.
+    tokio::task::yield_now().await;
+    let at_hand = Arc::clone(&back);
+    let server = service_fn(move |_: Request<Body>| {
+        assert_eq!(at_hand.swap(0, Relaxed), 1, "the connection is not back");
+        ready(Ok::<_, BoxError>(Response::builder().status(503).body(Ends(Arc::clone(&end))).unwrap()))
+    });
+    tokio::spawn(RetryLayer::new(policy()).layer(server).oneshot(get())).await.unwrap().unwrap();
 }
 
 /// A body that stalls holds its connection: no longer than it may, though nothing wakes the attempt beside it.

@@ -31,7 +31,7 @@ use tokio::{
     sync::Notify,
 };
 use tower::{BoxError, Layer, Service, ServiceExt};
-use tower_outbound::retry::{Backoff, Failure, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy};
+use tower_outbound::retry::{Backoff, Drain, Failure, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy};
 
 use transport::{Stream, Tls, Transport, serve};
 
@@ -482,12 +482,14 @@ async fn http2_responses_are_not_drained_and_keep_their_connection() {
         })
         .await;
         // With a delay too: were it drained, the body would be held meanwhile.
-        let client = RetryLayer::new(policy().backoff(Backoff::constant(Duration::from_secs(3600))));
+        let forever = Drain { bytes: usize::MAX, time: Duration::MAX };
+        let client = RetryLayer::new(policy().drain(forever).backoff(Backoff::constant(Duration::from_secs(3600))));
         let client = client.layer(tls.client(transport));
         let mut call = Box::pin(client.oneshot(request(&Method::PUT, transport, address)));
         tokio::select! {
             _ = &mut call => panic!("it waits an hour"),
             () = given_up.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("{transport:?}: it is drained"),
         }
         drop(call);
         let client = RetryLayer::new(policy()).layer(tls.client(transport));

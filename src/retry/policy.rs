@@ -469,8 +469,8 @@ fn asks_again(status: StatusCode) -> bool {
 /// draft-ietf-httpapi-idempotency-key-header: the server sees to it that a repeat does nothing twice.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Tokio's timer is this coarse: a sleep may end so much later than it was to.
-const TIMER_STEP: Duration = Duration::from_millis(1);
+/// Tokio's timer is this coarse: it rounds up to a millisecond, and waits for it in whole milliseconds.
+const TIMER_STEP: Duration = Duration::from_millis(2);
 
 /// Whether an attempt that begins after `delay` would begin past the deadline.
 pub(super) fn too_late(elapsed: Duration, delay: Duration, deadline: Option<Duration>) -> bool {

@@ -297,7 +297,7 @@ impl RetryPolicy {
         self.with(|config| config.attempt_timeout = Some(timeout))
     }
 
-    /// Longest time of the request with all its attempts and delays, until the response's head, to tokio's millisecond.
+    /// Longest time of the request with all its attempts and delays, until the response's head, to the two milliseconds of tokio's timer.
     ///
     /// Default: none. A delay that would end after it is not begun: the caller gets what there is. It cuts short an
     /// attempt in flight, and none begins after it: should a delay end late all the same, on a machine that is too busy,
