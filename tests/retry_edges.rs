@@ -21,7 +21,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Attempt, Backoff, Decision, Drain, Failure, Limit, Policy, Replay, RetryError, RetryHistory, RetryLayer,
+    Attempt, Backoff, Decision, Drain, Failure, Limit, OverMax, Policy, Replay, RetryError, RetryHistory, RetryLayer,
     RetryPolicy, RetryService, StopReason,
 };
 
@@ -571,6 +571,58 @@ async fn a_service_that_gets_ready_late_is_not_called_after_the_deadline() {
         let error: &RetryError = error.downcast_ref().unwrap();
         assert_eq!(error.history().stop_reason(), StopReason::Deadline);
         assert_eq!((service.calls.load(Relaxed), service.asked.load(Relaxed)), (1, asked), "after {delay:?}");
+    }
+}
+
+/// A delay of ages is slept for, and holds no body meanwhile; a limit of all there are retries too.
+#[tokio::test(start_paused = true)]
+async fn delays_of_years_are_slept_for_and_hold_no_connection() {
+    struct Held(Arc<AtomicUsize>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Relaxed);
+        }
+    }
+    impl http_body::Body for Held {
+        type Data = Bytes;
+        type Error = BoxError;
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Pending
+        }
+    }
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    let rows = [
+        ("Retry-After, u64", policy().retry_after_max(Duration::MAX), "99999999999999999999999"),
+        ("Retry-After, a date", policy().retry_after_max(Duration::MAX), "Fri, 31 Dec 9999 23:59:59 GMT"),
+        (
+            "clamped to ages",
+            policy().retry_after_max(1000 * year).retry_after_over_max(OverMax::Clamp),
+            "99999999999999",
+        ),
+        ("a constant", policy().backoff(Backoff::constant(Duration::MAX)), "no"),
+        ("with limits of ages", policy().backoff(Backoff::constant(year)).deadline(Duration::MAX), "no"),
+        (
+            "with a drain of ages",
+            policy().backoff(Backoff::constant(Duration::MAX)).drain(Drain { bytes: 9, time: year }),
+            "no",
+        ),
+    ];
+    for (what, policy, asked) in rows {
+        let held = Arc::new(AtomicUsize::new(0));
+        let bodies = Arc::clone(&held);
+        let server = service_fn(move |_: Request<Body>| {
+            bodies.fetch_add(1, Relaxed);
+            let response = Response::builder().status(503).header("retry-after", asked);
+            ready(Ok::<_, BoxError>(response.body(Held(Arc::clone(&bodies))).unwrap()))
+        });
+        let drains = Policy::drain(&policy).time == year;
+        let policy = policy.total(u32::MAX).read(u32::MAX);
+        let call = tokio::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
+        for (wait, holds) in [(1, 1), (200, usize::from(drains))] {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            assert_eq!((held.load(Relaxed), call.is_finished()), (holds, false), "{what}, after {wait} ms");
+        }
+        call.abort();
     }
 }
 

@@ -380,3 +380,47 @@ fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
     }
     report(&wrong);
 }
+
+/// Whatever a server puts there, a decision comes of it, and no wait that the policy would refuse.
+#[test]
+fn a_retry_after_of_any_bytes_leads_to_a_decision() {
+    let seeds: [&[u8]; 6] = [
+        b"120",
+        b"Sun, 06 Nov 1994 08:49:37 GMT",
+        b"Sunday, 06-Nov-94 08:49:37 GMT",
+        b"Sun Nov  6 08:49:37 1994",
+        b"-1",
+        b"",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    let most = Duration::from_secs(3600);
+    let policy = RetryPolicy::new().no_budget().retry_after_max(most).total(None);
+    let mut retried = 0;
+    for _ in 0..200_000 {
+        let mut bytes = seeds[random.usize(..seeds.len())].to_vec();
+        for _ in 0..random.usize(..4) {
+            let at = random.usize(..=bytes.len());
+            match random.u8(..3) {
+                0 => bytes.insert(at, random.u8(..)),
+                1 if at < bytes.len() => drop(bytes.remove(at)),
+                _ if at < bytes.len() => bytes[at] = random.u8(..),
+                _ => bytes.extend_from_slice(seeds[random.usize(..seeds.len())]),
+            }
+        }
+        let Ok(value) = http::HeaderValue::from_bytes(&bytes) else { continue };
+        let mut response = head(503, None);
+        response.headers.insert(RETRY_AFTER, value);
+        let headers = HeaderMap::new();
+        let mut attempt = Attempt::new(&Method::GET, &headers, Ok(&response), Failure::Status(response.status));
+        attempt.now = UNIX_EPOCH + Duration::from_secs(random.u64(..1 << 36));
+        attempt.random = random.f64();
+        match policy.clone().for_request(&http::Extensions::new()).decide(&attempt) {
+            Decision::Retry { after } => {
+                assert!(after <= most, "{after:?} of {:?}", String::from_utf8_lossy(&bytes));
+                retried += 1;
+            }
+            decision => assert_eq!(decision, Decision::Return(StopReason::RetryAfter)),
+        }
+    }
+    assert!(retried > 10_000, "{retried}");
+}

@@ -102,6 +102,9 @@ where
     }
 }
 
+/// Longer delays mean the same, which is longer than a process lives: any clock can add it.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// What is left of the time that an attempt may take.
 fn limit(policy: &impl Policy, began: Instant, attempt_began: Instant) -> Option<Duration> {
     let left = |time: Option<Duration>, since: Instant| time.map(|time| time.saturating_sub(since.elapsed()));
@@ -380,14 +383,11 @@ where
                     Err(error) => (None, this.policy.deadline().and(Some(error))),
                 };
                 failed.slept |= !after.is_zero();
-                // A delay that no clock can add is slept for in one part.
-                let bound = match (&failed.draining, now.checked_add(after)) {
-                    (Some(_), Some(_)) => this.policy.drain().time.min(after),
-                    _ => after,
-                };
+                let after = after.min(LONGEST);
+                let bound = failed.draining.as_ref().map_or(after, |_| this.policy.drain().time.min(after));
                 let (mut state, mut timer) = (this.state, this.timer);
                 timer.set((!after.is_zero()).then(|| sleep(bound)));
-                let until = if bound < after { now.checked_add(after) } else { None };
+                let until = (bound < after).then(|| now + after);
                 state.set(State::Backoff { until, yielded: false });
                 None
             }
