@@ -22,7 +22,7 @@ fn main() {
         }
         _ if arguments.iter().any(|argument| argument == "--bench") => {
             cost::report();
-            connections::report(100, 5);
+            connections::report(100, 15);
         }
         _ => {
             cost::try_out();

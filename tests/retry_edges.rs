@@ -143,6 +143,31 @@ async fn a_drain_without_a_time_limit_is_a_drain() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Of a length that it knows: its end is known with its last byte.
+#[tokio::test]
+async fn a_body_that_knows_its_end_is_not_asked_for_it() {
+    struct Known(Arc<AtomicUsize>, bool);
+    impl http_body::Body for Known {
+        type Data = Bytes;
+        type Error = BoxError;
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0.fetch_add(1, Relaxed);
+            let more = std::mem::take(&mut self.1);
+            Poll::Ready(more.then(|| Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+        fn is_end_stream(&self) -> bool {
+            !self.1
+        }
+    }
+    let (polled, calls) = (Arc::<AtomicUsize>::default(), AtomicUsize::new(0));
+    let server = service_fn(|_: Request<Body>| {
+        let status = if calls.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
+        ready(Ok::<_, BoxError>(Response::builder().status(status).body(Known(Arc::clone(&polled), true)).unwrap()))
+    });
+    RetryLayer::new(policy()).layer(server).oneshot(get()).await.unwrap();
+    assert_eq!(polled.load(Relaxed), 1);
+}
+
 #[test]
 fn an_attempt_shows_no_header_value() {
     let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, "Bearer secret".parse().unwrap())]);

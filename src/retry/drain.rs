@@ -60,7 +60,8 @@ impl<RB: Body> Draining<RB> {
                     // frame would keep the task for ever.
                     let read = frame.data_ref().map_or(0, Buf::remaining).max(1);
                     match self.bytes_left.checked_sub(read) {
-                        Some(left) if Instant::now() < self.until => self.bytes_left = left,
+                        // One that knows its length knows its end with its last byte: no need to be told.
+                        Some(left) if !body.is_end_stream() && Instant::now() < self.until => self.bytes_left = left,
                         _ => self.body = None,
                     }
                 }
