@@ -214,14 +214,10 @@ impl Bucket {
 
     /// The cookies that a request may carry, some of which may have expired.
     fn allowed<'a>(&'a self, visit: &'a Visit<'_>) -> impl Iterator<Item = &'a Slot> {
-        // One look at the first tells for all.
-        let (one, each) = (self.is_uniform, !self.is_uniform);
-        let slots = if one && !self.slots.first().is_some_and(|slot| slot.is_in_scope(visit)) {
-            &[][..]
-        } else {
-            &self.slots[..]
-        };
-        slots.iter().filter(move |slot| slot.is_allowed(visit) && (!each || slot.is_in_scope(visit)))
+        // Where they are alike one look at the first tells for all.
+        let all = self.is_uniform.then(|| self.slots.first().is_some_and(|slot| slot.is_in_scope(visit)));
+        let is_in_scope = move |slot: &Slot| all.unwrap_or_else(|| slot.is_in_scope(visit));
+        self.slots.iter().filter(move |slot| slot.is_allowed(visit) && is_in_scope(slot))
     }
 
     /// The live cookies that go along with a request (RFC 6265bis section 5.8.3).

@@ -519,42 +519,50 @@ impl Store {
         if !self.is_over(limits) {
             return;
         }
-        let mut candidates: Vec<(u64, usize, bool, (Millis, u64))> = Vec::new();
+        let mut candidates = Vec::new();
         let (mut len, mut bytes) = (0, 0);
         for shard in &self.shards {
             for slot in shard.read().iter().flat_map(Bucket::slots) {
                 len += 1;
                 bytes += slot.data.text_len();
                 if slot.order != newest {
-                    candidates.push((slot.order, slot.data.text_len(), slot.was_sent(), slot.last_used()));
+                    let worth = (slot.was_sent(), slot.last_used());
+                    candidates.push(Candidate { order: slot.order, bytes: slot.data.text_len(), worth });
                 }
             }
         }
-        candidates.sort_unstable_by_key(|(order, ..)| *order);
+        candidates.sort_unstable_by_key(|candidate| candidate.order);
         let (mut older, mut text) = (0, 0);
-        for (_, length, ..) in &candidates {
-            text += length;
+        for candidate in &candidates {
+            text += candidate.bytes;
             if older >= limits.total / 2 || text > limits.bytes / 2 {
                 break;
             }
             older += 1;
         }
         let (spared, newer) = candidates.split_at_mut(older);
-        let worth = |(_, _, was_sent, last_used): &(u64, usize, bool, (Millis, u64))| (*was_sent, *last_used);
-        spared.sort_unstable_by_key(worth);
-        newer.sort_unstable_by_key(worth);
+        spared.sort_unstable_by_key(|candidate| candidate.worth);
+        newer.sort_unstable_by_key(|candidate| candidate.worth);
         let (most, room) = (limits.total - limits.total / 16, limits.bytes - limits.bytes / 16);
         let mut doomed = HashSet::new();
-        for (order, length, ..) in newer.iter().chain(spared.iter()) {
+        for candidate in newer.iter().chain(spared.iter()) {
             if len <= most && bytes <= room {
                 break;
             }
             len -= 1;
-            bytes -= length;
-            doomed.insert(*order);
+            bytes -= candidate.bytes;
+            doomed.insert(candidate.order);
         }
         self.retain(|slot| !doomed.contains(&slot.order));
     }
+}
+
+/// A cookie that may be evicted from a full jar.
+struct Candidate {
+    order: u64,
+    bytes: usize,
+    /// Whether it was ever sent, and when it was last used.
+    worth: (bool, (Millis, u64)),
 }
 
 /// Puts a new cookie in its place; `false` where its site has no room for it.
