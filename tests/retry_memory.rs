@@ -185,3 +185,59 @@ fn a_streamed_upload_holds_no_more_than_its_cap_beside_what_is_sent() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Reads requests to their last chunk and answers each with 200; how many bytes it has read.
+fn discarding() -> (std::net::SocketAddr, std::sync::Arc<AtomicU64>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, received) = (listener.local_addr().unwrap(), std::sync::Arc::<AtomicU64>::default());
+    let counted = std::sync::Arc::clone(&received);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let counted = std::sync::Arc::clone(&counted);
+            std::thread::spawn(move || {
+                let (mut buffer, mut end) = (vec![0; 256 * 1024], Vec::new());
+                while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    counted.fetch_add(read as u64, Relaxed);
+                    end.extend_from_slice(&buffer[read.saturating_sub(7)..read]);
+                    end.drain(..end.len().saturating_sub(7));
+                    if end.ends_with(b"\r\n0\r\n\r\n") {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (address, received)
+}
+
+/// The same over a connection, with all that the client holds by itself.
+#[test]
+fn an_upload_over_a_connection_holds_no_more_than_its_cap_beside_what_the_client_holds() {
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    use tower::ServiceExt;
+    const CAP: usize = 64 * 1024;
+    const LENGTH: usize = 100 << 20;
+    let (address, received) = discarding();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let upload = || {
+        let body = Upload { left: LENGTH, piece: 64 * 1024 };
+        Request::put(format!("http://{address}/")).body(body).unwrap()
+    };
+    let bare: Client<_, Upload> = Client::builder(TokioExecutor::new()).build_http();
+    let http: Client<_, tower_outbound::retry::ReplayBody<Upload>> = Client::builder(TokioExecutor::new()).build_http();
+    let client =
+        ReplayBodyLayer::new().max_bytes(CAP).layer(RetryLayer::new(RetryPolicy::new().no_budget()).layer(http));
+    let (mut alone, mut ours) = (0, 0);
+    // The first of each fills what later ones use again.
+    for _ in 0..2 {
+        let (bare, client) = (bare.clone(), client.clone());
+        let peak = measure(|| assert_eq!(runtime.block_on(bare.oneshot(upload())).unwrap().status(), 200)).bytes_max;
+        alone = peak;
+        let peak = measure(|| assert_eq!(runtime.block_on(client.oneshot(upload())).unwrap().status(), 200)).bytes_max;
+        ours = peak;
+    }
+    println!("100 MiB over a connection: {ours} bytes at most, {alone} without the layers");
+    assert!(received.load(Relaxed) > 4 * LENGTH as u64);
+    assert!(ours <= alone + (CAP + 64 * 1024) as u64, "{ours} bytes at most, {alone} without the layers");
+}

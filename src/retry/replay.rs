@@ -20,7 +20,7 @@ pub use self::{
 ///
 /// A streamed body without it is refused by the compiler, with a note that says all this:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// # use {bytes::Bytes, http::{Request, Response}, http_body_util::{Full, StreamBody}, tower::{BoxError, Layer, ServiceExt}};
 /// # use tower_outbound::retry::{ReplayBodyLayer, RetryLayer, RetryPolicy};
 /// # type Chunks = futures_util::stream::Empty<Result<http_body::Frame<Bytes>, BoxError>>;
