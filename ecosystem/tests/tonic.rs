@@ -1,0 +1,204 @@
+//! tonic: its health service's generated client, unary and streaming, over a stack with our layers.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::net::TcpListener;
+use tonic::{Code, body::Body as TonicBody, codegen::Service, transport::Endpoint};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_check_response::ServingStatus as Serving, health_client::HealthClient},
+};
+use tower::{BoxError, ServiceBuilder, ServiceExt, filter::AsyncFilterLayer, service_fn, util::BoxCloneSyncService};
+use tower_outbound::{
+    CookieLayer, RetryLayer, RoutingLayer,
+    cookie::CookieJar,
+    retry::{Backoff, Failure, RetryPolicy},
+};
+
+type Log = Arc<Mutex<Vec<String>>>;
+type Stack = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, BoxError>;
+
+/// gRPC's UNAVAILABLE before any message: a response of headers alone.
+fn unavailable() -> Response<TonicBody> {
+    let mut response = Response::new(TonicBody::empty());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert("grpc-status", HeaderValue::from(Code::Unavailable as i32));
+    response
+}
+
+/// And after a message, in the trailers.
+fn broken_off() -> Response<TonicBody> {
+    let message = Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from(Code::Unavailable as i32));
+    let frames = [Ok::<_, Infallible>(Frame::data(message)), Ok(Frame::trailers(trailers))];
+    let mut response = Response::new(TonicBody::new(StreamBody::new(tokio_stream::iter(frames))));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// The first answers are `first`; then tonic's health server's own. All set a cookie.
+async fn server(first: impl Fn(usize) -> Option<Response<TonicBody>> + Send + Sync + 'static) -> (SocketAddr, Log) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", ServingStatus::Serving).await;
+    let seen = Log::default();
+    let (first, seen_by_service) = (Arc::new(first), Arc::clone(&seen));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (mut health, first, seen) = (health.clone(), Arc::clone(&first), Arc::clone(&seen_by_service));
+        async move {
+            let cookies = request.headers().get("cookie").map_or("none", |line| line.to_str().unwrap()).to_owned();
+            let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let count = {
+                let mut seen = seen.lock().unwrap();
+                seen.push(format!("{method} {cookies}"));
+                seen.len() - 1
+            };
+            let mut response = match first(count) {
+                Some(response) => response,
+                None => health.call(request).await?,
+            };
+            response.headers_mut().insert(header::SET_COOKIE, HeaderValue::from_static("sticky=1"));
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        // Dropped with the server; until then it keeps the status alive.
+        let _reporter = reporter;
+        while let Ok((socket, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(async move {
+                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+            });
+        }
+    });
+    (address, seen)
+}
+
+/// What carries the calls.
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    /// tonic's own, which connects and reconnects, and tries nothing twice.
+    Channel,
+    Hyper,
+}
+
+const BOTH: [Transport; 2] = [Transport::Channel, Transport::Hyper];
+
+/// The layers around a transport. A message that is sent again has to be at hand, so the body is gathered first: right for
+/// requests of one message, which a health check and a watch both have.
+fn stack(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stack {
+    let gather = AsyncFilterLayer::new(|request: Request<TonicBody>| async {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok::<_, BoxError>(Request::from_parts(parts, Full::new(body)))
+    });
+    let origin = format!("http://localhost:{}", address.port());
+    let bottom: BoxCloneSyncService<Request<Full<Bytes>>, Response<TonicBody>, BoxError> = match transport {
+        Transport::Channel => {
+            let channel = Endpoint::from_shared(origin.clone()).unwrap().connect_lazy();
+            let to_tonic = |request: Request<Full<Bytes>>| request.map(TonicBody::new);
+            BoxCloneSyncService::new(channel.map_request(to_tonic).map_err(BoxError::from))
+        }
+        Transport::Hyper => {
+            let hyper = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+            let to_tonic = |response: Response<Incoming>| response.map(TonicBody::new);
+            BoxCloneSyncService::new(hyper.map_response(to_tonic).map_err(BoxError::from))
+        }
+    };
+    let stack = ServiceBuilder::new()
+        .layer(gather)
+        .layer(RoutingLayer::builder().mount(origin, RetryLayer::new(policy)).strict().build().unwrap())
+        .layer(CookieLayer::new(CookieJar::new()))
+        .service(bottom);
+    Stack::new(stack)
+}
+
+/// gRPC knows POST alone, and UNAVAILABLE comes with status 200.
+fn retries() -> RetryPolicy {
+    RetryPolicy::new().any_method().backoff(Backoff::none()).classify(|result| {
+        let parts = result.ok()?;
+        let is_unavailable = parts.headers.get("grpc-status").is_some_and(|code| code == "14");
+        is_unavailable.then_some(Failure::Other)
+    })
+}
+
+fn client(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> HealthClient<Stack> {
+    let origin = format!("http://localhost:{}", address.port()).parse().unwrap();
+    // Without an origin a generated client's requests have a path alone.
+    HealthClient::with_origin(stack(transport, address, policy), origin)
+}
+
+#[tokio::test]
+async fn a_unary_call_survives_unavailable_and_cookies_are_kept_across_calls() {
+    for transport in BOTH {
+        let (address, seen) = server(|count| (count < 2).then(unavailable)).await;
+        let mut client = client(transport, address, retries());
+        for _ in 0..2 {
+            let response = client.check(HealthCheckRequest::default()).await.unwrap();
+            assert_eq!(response.into_inner().status(), Serving::Serving);
+        }
+        let wanted = ["Check none", "Check sticky=1", "Check sticky=1", "Check sticky=1"];
+        assert_eq!(*seen.lock().unwrap(), wanted, "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_classifier_unavailable_is_an_answer_like_any_other() {
+    for transport in BOTH {
+        let (address, seen) = server(|count| (count < 2).then(unavailable)).await;
+        let mut client = client(transport, address, RetryPolicy::new().any_method());
+        let error = client.check(HealthCheckRequest::default()).await.unwrap_err();
+        assert_eq!((error.code(), seen.lock().unwrap().len()), (Code::Unavailable, 1), "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_streaming_call_survives_unavailable_before_its_first_message() {
+    for transport in BOTH {
+        let (address, seen) = server(|count| (count < 2).then(unavailable)).await;
+        let mut client = client(transport, address, retries());
+        let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        assert_eq!(stream.message().await.unwrap().unwrap().status(), Serving::Serving);
+        assert_eq!(*seen.lock().unwrap(), ["Watch none", "Watch sticky=1", "Watch sticky=1"], "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_after_a_message_is_the_callers() {
+    for transport in BOTH {
+        let (address, seen) = server(|_| Some(broken_off())).await;
+        let mut client = client(transport, address, retries());
+        let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        assert_eq!(stream.message().await.unwrap().unwrap().status(), Serving::Serving);
+        assert_eq!(stream.message().await.unwrap_err().code(), Code::Unavailable);
+        assert_eq!(*seen.lock().unwrap(), ["Watch none"], "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_host_has_no_mount_and_is_not_asked() {
+    for transport in BOTH {
+        let (address, seen) = server(|_| None).await;
+        let origin = format!("http://127.0.0.1:{}", address.port()).parse().unwrap();
+        let mut client = HealthClient::with_origin(stack(transport, address, retries()), origin);
+        let error = client.check(HealthCheckRequest::default()).await.unwrap_err();
+        assert!(error.message().contains("no mount for http://127.0.0.1"), "{error:?}");
+        assert!(seen.lock().unwrap().is_empty(), "{transport:?}");
+    }
+}
