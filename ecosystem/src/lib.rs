@@ -183,3 +183,8 @@ pub fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
     let body = Full::from(value.to_string());
     Response::builder().header("content-type", "application/json").body(body).expect("a response")
 }
+
+/// The page's snippets, as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct InYourClient;
