@@ -57,8 +57,8 @@ pub struct RoutingLayer<S, B, RB> {
 
 impl<S, B, RB> RoutingLayer<S, B, RB> {
     /// Starts a table without mounts.
-    pub fn builder() -> RoutingLayerBuilder<S, B, RB> {
-        RoutingLayerBuilder { mounts: Mounts::new(), settings: Settings::default() }
+    pub const fn builder() -> RoutingLayerBuilder<S, B, RB> {
+        RoutingLayerBuilder { mounts: Mounts::new(), settings: Settings::new() }
     }
 }
 

@@ -201,7 +201,10 @@ fn without_secrets(text: &str) -> String {
     // The second is the full-width one, which IDNA makes the first of; and the small form.
     const AT: [char; 3] = ['@', '\u{ff20}', '\u{fe6b}'];
     let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let rest = format!("{}{path}", authority.replace("%40", "@"));
+    let rest = rest.as_str();
+    let authority = &rest[..rest.len() - path.len()];
     // An `@` further on was meant to end a password, unless what is before it reads as a host with or without a port.
     let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "0"));
     let is_host =
@@ -281,6 +284,7 @@ mod tests {
             "https:///u:secret@h",
             "https://u:/secret@h",
             "https://u:secret\u{ff20}h",
+            "https://u:secret%40h",
             "https://u:secret@h@i",
         ] {
             assert!(!PrefixError::new(text, Scheme).to_string().contains("secret"), "{text}");

@@ -23,7 +23,7 @@ pub(super) struct Shared<B, RB> {
 }
 
 /// What a layer's builder is told beside the mounts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// No fallback.
     pub(super) strict: bool,
@@ -41,6 +41,13 @@ pub(super) struct Routes<B, RB> {
 pub(super) struct Route<B, RB> {
     pub(super) prefix: Arc<str>,
     pub(super) service: Mounted<B, RB>,
+}
+
+impl Settings {
+    pub(super) const fn new() -> Self {
+        let strictness = Strictness { dot_segments: false, encoded_slashes: false };
+        Self { strict: false, strictness, default_origin: None }
+    }
 }
 
 impl<B, RB> Clone for Route<B, RB> {

@@ -62,7 +62,7 @@ impl fmt::Display for UriError {
 impl error::Error for UriError {}
 
 /// Paths that a layer refuses, beyond what cannot be routed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Strictness {
     pub(super) dot_segments: bool,
     pub(super) encoded_slashes: bool,
