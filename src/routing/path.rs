@@ -7,12 +7,34 @@ use std::borrow::Cow;
 ///
 /// Borrows where there is nothing to do.
 pub(super) fn normalised(path: &str) -> Cow<'_, str> {
+    if is_normal(path.as_bytes()) {
+        return Cow::Borrowed(path);
+    }
     let path = if is_escaped(path.as_bytes()) { Cow::Borrowed(path) } else { Cow::Owned(escape(path)) };
     if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
         Cow::Owned(without_dot_segments(&path))
     } else {
         path
     }
+}
+
+/// Whether there is surely nothing to do, as for most paths: no escapes, and no segment that begins with a dot.
+fn is_normal(path: &[u8]) -> bool {
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0;
+        while byte < plain.len() {
+            plain[byte] = is_path_byte(byte as u8);
+            byte += 1;
+        }
+        plain
+    };
+    let mut before = 0;
+    path.iter().all(|&byte| {
+        let begins_with_dot = before == b'/' && byte == b'.';
+        before = byte;
+        PLAIN[usize::from(byte)] && !begins_with_dot
+    })
 }
 
 fn is_escaped(path: &[u8]) -> bool {

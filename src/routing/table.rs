@@ -207,7 +207,8 @@ impl Deeper {
         let path = normalised(path);
         let path = path.strip_suffix('/').unwrap_or(&path);
         // Up to the deepest segment that any mount has.
-        let end = path.match_indices('/').nth(self.depth).map_or(path.len(), |(at, _)| at);
+        let mut slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
+        let end = slashes.nth(self.depth).map_or(path.len(), |(at, _)| at);
         let mut path = &path[..end];
         while !path.is_empty() {
             if let found @ Some(_) = self.mounts.get(path).and_then(|rules| rules.find(wanted)) {
