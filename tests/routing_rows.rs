@@ -23,7 +23,7 @@ use tower::{
     load_shed::{LoadShedLayer, error::Overloaded},
     service_fn,
 };
-use tower_outbound::routing::{Mount, NoMount, RoutingLayer, RoutingService, UriError};
+use tower_outbound::routing::{Mount, NoMount, PrefixFault, RoutingLayer, RoutingService, UriError};
 
 /// Answers with the URI it was sent, and holds every call to its own readiness.
 #[derive(Debug, Default)]
@@ -391,6 +391,22 @@ async fn a_relative_uri_is_routed_by_the_default_origin_and_sent_as_it_is() {
     }
     // It names a host, and not that one.
     assert_eq!(send(&service, "h:8443").await.unwrap_err().downcast_ref(), Some(&UriError::Relative));
+}
+
+#[test]
+fn a_default_origin_that_is_none_is_a_build_error_and_tells_no_secret() {
+    let rows = [
+        ("/rel", PrefixFault::Scheme),
+        ("h:443", PrefixFault::Scheme),
+        ("https://u:secret@h:99999", PrefixFault::Port),
+        ("https://u:secret@127.1/?secret", PrefixFault::NumericHost),
+    ];
+    for (origin, fault) in rows {
+        let layer = RoutingLayer::<Echo, (), Uri>::builder().default_origin(origin.parse().unwrap()).build();
+        let error = layer.unwrap_err();
+        assert_eq!(error.fault(), fault, "{origin}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    }
 }
 
 #[test]

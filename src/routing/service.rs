@@ -16,8 +16,8 @@ use super::{future::ResponseFuture, handle::RoutingHandle, routes::Shared};
 /// therefore belong inside a mount, where they hold for its requests, not around this service.
 ///
 /// A service below whose type spells out `BoxError`, such as a `BoxCloneService<_, _, BoxError>`, makes rustc refuse an
-/// `async` block that calls this one and has to be `Send` ("implementation of `From` is not general enough"); tower's own
-/// `Timeout` and `Buffer` have the same. A box around the finished stack, `.boxed_clone()`, is the way out.
+/// `async` block that calls this one and has to be `Send` ("implementation of `From` is not general enough"), as it does
+/// around tower's `Timeout`. A box around the finished stack, `.boxed_clone()`, is the way out.
 ///
 /// # Errors
 ///
