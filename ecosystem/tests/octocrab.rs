@@ -69,7 +69,10 @@ async fn octocrabs_own_retries_are_one_setting_of_its_builder() {
         let octocrab =
             Octocrab::builder().base_uri(server.origin("localhost")).unwrap().add_retry_config(config).build().unwrap();
         let user: Result<Value, _> = octocrab.get("/user", None::<&()>).await;
-        assert_eq!(user.is_ok(), attempts == 2, "{user:?}");
-        assert_eq!(server.lines().len(), attempts);
+        let made: Result<Value, _> = octocrab.post("/user/repos", Some(&json!({"name": "new"}))).await;
+        assert_eq!((user.is_ok(), made.is_ok()), (attempts == 2, attempts == 2), "{user:?} {made:?}");
+        let lines = server.lines();
+        let count = |line| lines.iter().filter(|other| *other == line).count();
+        assert_eq!((count("GET /user"), count("POST /user/repos")), (attempts, attempts), "{lines:?}");
     }
 }
