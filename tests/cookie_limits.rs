@@ -89,6 +89,14 @@ fn limits_of_zero_and_cookies_that_never_fit_are_refused_and_clear_nothing() {
     set(&jar, "https://small.example/", "a=1").unwrap();
     assert_eq!(set(&jar, "https://big.example/", format!("b={}", "x".repeat(2000))), Err(Rejection::NoRoom));
     assert_eq!(jar.len(), 1);
+    // At every length around the limit it is either refused or fits, and then pushes out no more than it must.
+    for length in 900..1100 {
+        let jar = CookieJar::builder().limits(limits).build();
+        let stored = set(&jar, "https://big.example/", format!("b={}", "x".repeat(length))).is_ok();
+        set(&jar, "https://a.example/", "a=1").unwrap();
+        set(&jar, "https://b.example/", "b=1").unwrap();
+        assert_eq!(jar.len(), if stored && length <= 954 { 3 } else { 2 }, "{length} {stored}");
+    }
     let none = CookieLimits { header_bytes: 0, ..CookieLimits::default() };
     let jar = CookieJar::builder().limits(none).build();
     set(&jar, "https://h.example/", "a=1").unwrap();

@@ -11,8 +11,8 @@ use std::{
 use http::HeaderValue;
 
 use super::{
-    cookie::{Cookie, Times},
-    data::{Data, Flags, Millis, NEVER},
+    cookie::Cookie,
+    data::{Data, Flags, Millis, NEVER, Times},
     origin::{Origin, domain_match, path_match},
     rules::Admitted,
     same_site::Reach,

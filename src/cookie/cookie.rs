@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    data::{Data, Flags, Millis, NEVER},
+    data::{Data, Flags, Millis, NEVER, SameSite, Times},
     origin::{stands_alone, written_domain},
     parse::{MAX_PAIR, is_control, trim},
-    rules,
+    rules::{self, Admitted},
 };
 
 pub(super) fn to_millis(time: SystemTime) -> Millis {
@@ -22,29 +22,6 @@ pub(super) fn to_millis(time: SystemTime) -> Millis {
 
 pub(super) fn to_time(millis: Millis) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
-}
-
-/// The `SameSite` attribute of a cookie (RFC 6265bis section 4.1.2.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SameSite {
-    /// Only requests made on behalf of the cookie's own site.
-    Strict,
-    /// Those, and top-level navigations from elsewhere.
-    Lax,
-    /// Every request; such a cookie must be `Secure`.
-    None,
-}
-
-impl SameSite {
-    /// As files write it.
-    #[cfg(feature = "json")]
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Strict => "strict",
-            Self::Lax => "lax",
-            Self::None => "none",
-        }
-    }
 }
 
 /// A cookie as a jar holds it: a snapshot, cheap to clone.
@@ -67,16 +44,6 @@ pub struct Cookie {
     pub(super) times: Times,
     /// Its place among the jar's cookies of the same millisecond.
     pub(super) order: u64,
-}
-
-/// The times of a cookie that change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Times {
-    pub(super) expires: Millis,
-    /// When it was last set.
-    pub(super) updated: Millis,
-    /// When it was last sent; 0 for never.
-    pub(super) sent: Millis,
 }
 
 impl Cookie {
@@ -170,6 +137,13 @@ impl Cookie {
     #[must_use]
     pub fn last_access(&self) -> SystemTime {
         to_time(self.times.updated.max(self.times.sent))
+    }
+}
+
+impl Cookie {
+    /// What `rules` admitted, as it would be stored: for a policy to look at.
+    pub(super) fn admitted(new: &Admitted<'_>, now: Millis) -> Self {
+        Self { data: new.to_data(now), times: Times { expires: new.expires, updated: now, sent: 0 }, order: 0 }
     }
 }
 

@@ -1,13 +1,44 @@
-//! What makes up a cookie besides its use: its text in one allocation, its flags, when it was made.
+//! What makes up a cookie: its text in one allocation, its flags, its times.
 
 use std::sync::Arc;
-
-use super::cookie::SameSite;
 
 /// Milliseconds since 1970, as the wing counts time; a clock before 1970 reads 0.
 pub(super) type Millis = u64;
 /// The expiry of a cookie that has none.
 pub(super) const NEVER: Millis = Millis::MAX;
+
+/// The `SameSite` attribute of a cookie (RFC 6265bis section 4.1.2.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SameSite {
+    /// Only requests made on behalf of the cookie's own site.
+    Strict,
+    /// Those, and top-level navigations from elsewhere.
+    Lax,
+    /// Every request; such a cookie must be `Secure`.
+    None,
+}
+
+impl SameSite {
+    /// As files write it.
+    #[cfg(feature = "json")]
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Lax => "lax",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The times of a cookie that change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    pub(super) expires: Millis,
+    /// When it was last set.
+    pub(super) updated: Millis,
+    /// When it was last sent; 0 for never.
+    pub(super) sent: Millis,
+}
 
 /// Name, value, domain, path and flags. A clone shares the text.
 #[derive(Clone)]
@@ -40,7 +71,7 @@ impl Data {
         let equals: &[u8] = if name.is_empty() { b"" } else { b"=" };
         let parts = [SEPARATOR, name, equals, value, domain.as_bytes(), path.as_bytes()];
         // One allocation: it is made at its full length, then filled.
-        let mut text: Arc<[u8]> = std::iter::repeat_n(0, parts.iter().map(|part| part.len()).sum()).collect();
+        let mut text: Arc<[u8]> = std::iter::repeat_n(0, Self::length(name, value, domain, path)).collect();
         if let Some(mut rest) = Arc::get_mut(&mut text) {
             for part in parts {
                 let (here, after) = rest.split_at_mut(part.len());
@@ -52,6 +83,11 @@ impl Data {
         let pair = name + equals.len() + value.len();
         let short = |end: usize| u16::try_from(end).unwrap_or(u16::MAX);
         Self { text, name: short(name), pair: short(pair), domain: short(pair + domain.len()), flags, created }
+    }
+
+    /// How long the text is that these make.
+    pub(super) fn length(name: &[u8], value: &[u8], domain: &str, path: &str) -> usize {
+        SEPARATOR.len() + name.len() + usize::from(!name.is_empty()) + value.len() + domain.len() + path.len()
     }
 
     pub(super) fn name(&self) -> &[u8] {

@@ -9,11 +9,7 @@ use std::{
 use http::{Method, Response, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
-use super::{
-    jar::CookieJar,
-    same_site::SiteForCookies,
-    storage::{CookieContext, CookieStorage},
-};
+use super::{context::CookieContext, jar::CookieJar, same_site::SiteForCookies, storage::CookieStorage};
 
 pin_project! {
     /// The response of a [`CookieService`](super::CookieService).

@@ -13,8 +13,9 @@ use url::Url;
 
 use super::{
     bucket::Visit,
-    cookie::{Cookie, InvalidCookie, SameSite, Times, check_pair, to_millis, to_time},
-    data::{Data, Flags, Millis, NEVER},
+    context::CookieContext,
+    cookie::{Cookie, InvalidCookie, check_pair, to_millis, to_time},
+    data::{Data, Flags, Millis, NEVER, SameSite, Times},
     header::choose,
     jar::CookieJar,
     limits::CookieLimits,
@@ -23,7 +24,7 @@ use super::{
     response::ResponseCookies,
     rules::{self, Admitted, Rejection},
     same_site::Reach,
-    storage::{CookieContext, CookieStorage},
+    storage::CookieStorage,
     suffix::PublicSuffixes,
 };
 
@@ -119,7 +120,7 @@ fn set(store: &mut CookieStore, visit: &Visit<'_>, new: &Admitted<'_>) -> Result
     if !visit.origin.secure && store.iter_unexpired().any(|old| shields(old, new)) {
         return Err(Rejection::ShadowsSecure);
     }
-    let cookie = new.to_cookie(visit.now);
+    let cookie = Cookie::admitted(new, visit.now);
     let name = str::from_utf8(new.name).map_err(|_| Rejection::Unstorable)?;
     if new.expires <= visit.now {
         store.remove(&new.domain, &new.path, name);

@@ -12,14 +12,14 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 use super::{
     bucket::{Slot, Visit},
     builder::{CookieJarBuilder, Rules},
-    cookie::{Cookie, Times, to_millis},
-    data::Millis,
+    context::CookieContext,
+    cookie::{Cookie, to_millis},
+    data::{Millis, Times},
     format::{self, Format, ReadError},
     origin::{Origin, canonical},
     response::ResponseCookies,
     rules::{self, Rejection},
     same_site::Reach,
-    storage::CookieContext,
     store::{Store, StoreAction},
 };
 
@@ -143,7 +143,7 @@ impl CookieJar {
         let new = rules::admit(visit.origin, line, suffixes, visit.reach, visit.now)?;
         if let Some(policy) = policy
             && new.expires > visit.now
-            && !policy.accept(context, &new.to_cookie(visit.now))
+            && !policy.accept(context, &Cookie::admitted(&new, visit.now))
         {
             return Err(Rejection::Policy);
         }

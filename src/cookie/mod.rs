@@ -118,6 +118,7 @@
 
 mod bucket;
 mod builder;
+mod context;
 mod control;
 // The value stands in a file of its own name.
 #[allow(clippy::module_inception)]
@@ -147,8 +148,10 @@ mod suffix;
 
 pub use self::{
     builder::CookieJarBuilder,
+    context::CookieContext,
     control::{CookieControl, UserCookies},
-    cookie::{Cookie, CookieBuilder, InvalidCookie, SameSite},
+    cookie::{Cookie, CookieBuilder, InvalidCookie},
+    data::SameSite,
     file::{CookieFile, FileError},
     format::{Format, ReadError},
     future::ResponseFuture,
@@ -162,7 +165,7 @@ pub use self::{
     rules::Rejection,
     same_site::SiteForCookies,
     service::CookieService,
-    storage::{CookieContext, CookieStorage, PerRequest},
+    storage::{CookieStorage, PerRequest},
     store::StoreAction,
     suffix::PublicSuffixes,
 };

@@ -1,6 +1,6 @@
 //! `Set-Cookie` and cookie-date, as RFC 6265bis section 5 reads them: bytes in, slices of the same bytes out.
 
-use super::cookie::SameSite;
+use super::data::SameSite;
 
 /// Longest name and value together (RFC 6265bis section 5.6, step 5).
 pub(super) const MAX_PAIR: usize = 4096;

@@ -3,9 +3,9 @@
 use std::{collections::HashSet, error, fmt};
 
 use super::{
+    context::CookieContext,
     cookie::Cookie,
     origin::{canonical, domain_match, written_domain},
-    storage::CookieContext,
 };
 
 /// The caller's say on each cookie, after the rules have had theirs: a policy refuses, it never overrules.

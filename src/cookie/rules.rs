@@ -3,8 +3,7 @@
 use std::{error, fmt};
 
 use super::{
-    cookie::{Cookie, SameSite, Times},
-    data::{Data, Flags, Millis, NEVER},
+    data::{Data, Flags, Millis, NEVER, SameSite},
     origin::{Origin, canonical, domain_match, stands_alone},
     parse::{self, SetCookie, Unparsable},
     same_site::Reach,
@@ -121,17 +120,13 @@ pub(super) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
+    /// That of its [`Data`].
     pub(super) fn text_len(&self) -> usize {
-        self.name.len() + usize::from(!self.name.is_empty()) + self.value.len() + self.domain.len() + self.path.len()
+        Data::length(self.name, self.value, &self.domain, &self.path)
     }
 
     pub(super) fn to_data(&self, created: Millis) -> Data {
         Data::new(self.name, self.value, &self.domain, &self.path, self.flags, created)
-    }
-
-    /// As it would be stored, for a policy to look at.
-    pub(super) fn to_cookie(&self, now: Millis) -> Cookie {
-        Cookie { data: self.to_data(now), times: Times { expires: self.expires, updated: now, sent: 0 }, order: 0 }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::{Method, Uri};
 
-use super::{cookie::SameSite, origin::Origin, suffix::PublicSuffixes};
+use super::{data::SameSite, origin::Origin, suffix::PublicSuffixes};
 
 /// Request extension: the site on whose behalf a request is made, so that `SameSite` counts.
 ///

@@ -8,11 +8,12 @@ use http::{Request, Response, Uri, header::COOKIE};
 use tower_service::Service;
 
 use super::{
+    context::CookieContext,
     control::{CookieControl, UserCookies},
     future::{Exchange, ResponseFuture},
     header,
     jar::CookieJar,
-    storage::{CookieContext, CookieStorage},
+    storage::CookieStorage,
 };
 
 /// The service of [`CookieLayer`](super::CookieLayer).

@@ -1,10 +1,8 @@
 //! What the layer needs of a jar.
 
-use std::fmt;
+use http::{HeaderMap, HeaderValue};
 
-use http::{HeaderMap, HeaderValue, Method, Uri};
-
-use super::{jar::CookieJar, response::ResponseCookies, same_site::SiteForCookies};
+use super::{context::CookieContext, jar::CookieJar, response::ResponseCookies};
 
 /// A place to keep cookies that [`CookieLayer`](super::CookieLayer) can work with.
 ///
@@ -52,86 +50,17 @@ impl PerRequest {
 
 impl CookieStorage for PerRequest {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
-        context.jar?.header_for(context)
+        context.jar()?.header_for(context)
     }
 
     fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        match context.jar {
+        match context.jar() {
             Some(jar) => jar.store_for(context, headers),
             None => self.inspect_response(context, headers),
         }
     }
 
     fn inspect_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        context.jar.map_or_else(CookieJar::new, CookieJar::sibling).store_for(context, headers)
-    }
-}
-
-/// The request that a [`CookieStorage`] is asked about.
-#[derive(Clone, Copy)]
-pub struct CookieContext<'a> {
-    uri: &'a Uri,
-    method: &'a Method,
-    site: Option<&'a SiteForCookies>,
-    jar: Option<&'a CookieJar>,
-    reserved: usize,
-}
-
-impl<'a> CookieContext<'a> {
-    /// A request of that method to an absolute URI.
-    #[must_use]
-    pub const fn new(uri: &'a Uri, method: &'a Method) -> Self {
-        Self { uri, method, site: None, jar: None, reserved: 0 }
-    }
-
-    /// Made on behalf of that site. Default: none, and the request is same-site.
-    #[must_use]
-    pub const fn on_behalf_of(mut self, site: Option<&'a SiteForCookies>) -> Self {
-        self.site = site;
-        self
-    }
-
-    pub(super) const fn with_jar(mut self, jar: Option<&'a CookieJar>) -> Self {
-        self.jar = jar;
-        self
-    }
-
-    pub(super) const fn beside(mut self, reserved: usize) -> Self {
-        self.reserved = reserved;
-        self
-    }
-
-    /// The URI whose host, path and scheme decide. It is absolute.
-    #[must_use]
-    pub const fn uri(&self) -> &'a Uri {
-        self.uri
-    }
-
-    /// The request's method.
-    #[must_use]
-    pub const fn method(&self) -> &'a Method {
-        self.method
-    }
-
-    /// The site on whose behalf the request is made, if its extensions say so.
-    #[must_use]
-    pub const fn site(&self) -> Option<&'a SiteForCookies> {
-        self.site
-    }
-
-    /// How many bytes of the `Cookie` header the caller's own pairs take.
-    #[must_use]
-    pub const fn reserved(&self) -> usize {
-        self.reserved
-    }
-}
-
-// A URI may hold a password.
-impl fmt::Debug for CookieContext<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CookieContext")
-            .field("host", &self.uri.host())
-            .field("method", &self.method)
-            .finish_non_exhaustive()
+        context.jar().map_or_else(CookieJar::new, CookieJar::sibling).store_for(context, headers)
     }
 }

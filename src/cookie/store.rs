@@ -13,8 +13,8 @@ use http::{HeaderValue, Uri};
 
 use super::{
     bucket::{Bucket, Slot, Source, Tally, Visit, is_session},
-    cookie::{Cookie, Times},
-    data::{Millis, NEVER, SEPARATOR},
+    cookie::Cookie,
+    data::{Millis, NEVER, SEPARATOR, Times},
     header::{choose, line},
     limits::CookieLimits,
     origin::{default_path, plain_host},

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     super::{
-        cookie::{Cookie, SameSite, Times, check_pair},
-        data::{Data, Flags, Millis, NEVER},
+        cookie::{Cookie, check_pair},
+        data::{Data, Flags, Millis, NEVER, SameSite, Times},
         origin::{canonical, stands_alone},
         parse::is_path,
     },

@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     super::{
-        cookie::{Cookie, Times, check_pair},
-        data::{Data, Flags, Millis, NEVER},
+        cookie::{Cookie, check_pair},
+        data::{Data, Flags, Millis, NEVER, Times},
         origin::{canonical, stands_alone},
         parse::{is_control, is_path},
     },
