@@ -63,6 +63,34 @@ async fn a_list_survives_a_503_and_cookies_are_kept_across_calls() {
     assert_eq!((jar.len(), server.connections()), (2, 1));
 }
 
+/// Two clusters behind one stack: each host has its mount, and the jar keeps their cookies apart.
+#[tokio::test]
+async fn each_cluster_has_the_mount_of_its_host() {
+    let (patient, hasty) = (Server::start(busy_at_first(cluster)).await, Server::start(busy_at_first(cluster)).await);
+    let retries = |policy: RetryPolicy| {
+        RetryLayer::new(policy.backoff(Backoff::none())).replay_with(|body: &Body| body.try_clone())
+    };
+    let jar = CookieJar::new();
+    let routes = RoutingLayer::builder()
+        .mount(patient.origin("localhost"), retries(RetryPolicy::new()))
+        .mount(hasty.origin("127.0.0.1"), retries(RetryPolicy::none()))
+        .strict();
+    let stack = ServiceBuilder::new()
+        .layer(routes.build().unwrap())
+        .layer(CookieLayer::new(jar.clone()))
+        .service(HyperClient::builder(TokioExecutor::new()).build_http());
+    let pods_of = |origin: String| {
+        let base_uri = Config::new(origin.parse().unwrap()).base_uri_layer();
+        pods(Client::new(ServiceBuilder::new().layer(base_uri).service(stack.clone()), "default"))
+    };
+    assert!(pods_of(patient.origin("localhost")).list(&ListParams::default()).await.is_ok());
+    assert!(pods_of(hasty.origin("127.0.0.1")).list(&ListParams::default()).await.is_err());
+    assert!(pods_of(hasty.origin("127.0.0.1")).list(&ListParams::default()).await.is_ok());
+    assert_eq!(patient.lines(), [format!("GET {PODS}"), format!("GET {PODS} busy=1")]);
+    assert_eq!(hasty.lines(), [format!("GET {PODS}"), format!("GET {PODS} busy=1")]);
+    assert_eq!(jar.len(), 4);
+}
+
 #[tokio::test]
 async fn a_create_is_repeated_with_its_body_only_where_the_policy_says_so() {
     for (policy, attempts) in [(RetryPolicy::new(), 1), (RetryPolicy::new().any_method(), 2)] {

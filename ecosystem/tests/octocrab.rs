@@ -49,6 +49,35 @@ async fn a_call_survives_a_503_and_cookies_are_kept_across_calls() {
     assert_eq!((jar.len(), server.connections()), (2, 1));
 }
 
+/// The public site and an enterprise's: one stack, a mount for each host.
+#[tokio::test]
+async fn each_site_has_the_mount_of_its_host() {
+    let (patient, hasty) = (Server::start(busy_at_first(api)).await, Server::start(busy_at_first(api)).await);
+    let retries = |policy: RetryPolicy| {
+        let replay = |body: &OctoBody| body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty));
+        RetryLayer::new(policy.backoff(Backoff::none())).replay_with(replay)
+    };
+    let jar = CookieJar::new();
+    let site = |origin: String| {
+        let routes = RoutingLayer::builder()
+            .mount(patient.origin("localhost"), retries(RetryPolicy::new()))
+            .mount(hasty.origin("127.0.0.1"), retries(RetryPolicy::none()))
+            .strict();
+        OctocrabBuilder::new_empty()
+            .with_service(Client::builder(TokioExecutor::new()).build_http::<OctoBody>())
+            .with_layer(&CookieLayer::new(jar.clone()))
+            .with_layer(&routes.build().unwrap())
+            .with_layer(&BaseUriLayer::new(origin.parse().unwrap()))
+            .with_auth(AuthState::None)
+            .build()
+            .unwrap()
+    };
+    let (public, own) = (site(patient.origin("localhost")), site(hasty.origin("127.0.0.1")));
+    assert!(public.get::<Value, _, _>("/user", None::<&()>).await.is_ok());
+    assert!(own.get::<Value, _, _>("/user", None::<&()>).await.is_err());
+    assert_eq!((patient.lines().len(), hasty.lines().len(), jar.len()), (2, 1, 3));
+}
+
 #[tokio::test]
 async fn a_post_is_repeated_with_its_body_only_where_the_policy_says_so() {
     for (policy, attempts) in [(RetryPolicy::new(), 1), (RetryPolicy::new().any_method(), 2)] {
