@@ -8,7 +8,11 @@
 /// let jar = CookieJar::builder().limits(CookieLimits { per_domain: 50, ..CookieLimits::default() }).build();
 /// # let _ = jar;
 /// ```
+///
+/// With the feature `serde` it is a table with a number for each of its fields: one that is absent has its default, and an
+/// unknown one is an error that names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(default, deny_unknown_fields))]
 pub struct CookieLimits {
     /// Most cookies of one registrable domain, its subdomains included. Default: 180. Past it go expired cookies, then
     /// those that are not `Secure`, then the rest, of each the least recently used first.

@@ -1,5 +1,8 @@
 //! How long to wait before the next attempt. Takes a random number, makes none.
 
+#[cfg(feature = "serde")]
+mod serde;
+
 use std::time::Duration;
 
 /// How the delays between attempts grow, and how they are spread.
@@ -13,7 +16,19 @@ use std::time::Duration;
 /// // 50 ms, 100 ms, 200 ms ... up to 2 s, each drawn from the upper half.
 /// let _ = Backoff::exponential(Duration::from_millis(50)).max(Duration::from_secs(2)).jitter(Jitter::Equal);
 /// ```
+///
+/// With the feature `serde` it is a table: a duration for one of `constant`, `exponential` and `urllib3`, and, where it is
+/// not as that one has it, `max` and `jitter`.
+///
+/// ```toml
+/// backoff = { exponential = "50ms", max = "2s", jitter = "equal" }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(::serde::Deserialize, ::serde::Serialize),
+    serde(try_from = "serde::Fields", into = "serde::Fields")
+)]
 pub struct Backoff {
     shape: Shape,
     unit: Duration,
@@ -33,7 +48,10 @@ enum Shape {
 /// How a delay is spread at random, so that many clients that failed together do not come back together.
 ///
 /// Any jitter but [`None`](Self::None) also adds up to a tenth (at most 10 s) to a server's `Retry-After`.
+///
+/// With the feature `serde`: `"none"`, `"full"`, `"equal"`, `"decorrelated"` or `{ added = "5s" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(::serde::Deserialize, ::serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Jitter {
     /// The delay as it is.
@@ -45,7 +63,7 @@ pub enum Jitter {
     /// The delay, and anything up to this; the maximum holds for the sum.
     ///
     /// urllib3: `backoff_jitter`.
-    Added(Duration),
+    Added(#[cfg_attr(feature = "serde", serde(with = "super::duration"))] Duration),
     /// Anything from the first delay to three times the last one.
     Decorrelated,
 }

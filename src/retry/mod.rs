@@ -48,6 +48,10 @@
 //! The attempts need a tokio runtime with time where a delay, a time limit or
 //! [`raise_on_status`](RetryPolicy::raise_on_status) is set, and none otherwise.
 //!
+//! # Configuration
+//!
+//! With the feature `serde` a [`RetryPolicy`] is read from a table; its docs say how.
+//!
 //! # Tower's own runner
 //!
 //! [`RetryPolicy`] is a [`tower::retry::Policy`](::tower::retry::Policy) as well; its docs say what only [`RetryLayer`]
@@ -56,6 +60,8 @@
 mod backoff;
 mod classify;
 mod drain;
+#[cfg(feature = "serde")]
+mod duration;
 mod future;
 mod history;
 mod layer;

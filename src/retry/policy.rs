@@ -1,6 +1,8 @@
 //! `Policy` and `RetryPolicy`: whether there is another attempt, and when. No clock, no socket, no future.
 
 mod config;
+#[cfg(feature = "serde")]
+mod serde;
 
 use std::{
     error::Error,
@@ -283,6 +285,25 @@ impl fmt::Display for StopReason {
 ///     .deadline(Duration::from_secs(30));
 /// # let _ = policy;
 /// ```
+///
+/// With the feature `serde` it is read from a table whose keys are the setters above, each with its default. Durations are
+/// text with their unit, statuses are numbers. An unknown key is an error that names it.
+///
+/// ```toml
+/// total = 5                                   # the limits: a number, "unlimited" or "disabled"
+/// allowed_methods = ["GET", "HEAD"]           # or "any"
+/// status_forcelist = [500, 503]
+/// backoff = { urllib3 = "100ms", max = "5s" } # or exponential, constant; jitter = "full"
+/// budget = { percent = 20, per_second = 10, window = "10s" } # or "none"
+/// attempt_timeout = "500ms"
+/// deadline = "1m 30s"
+/// retry_after_max = "1h"
+/// retry_after_over_max = "clamp"              # or "give_up"
+/// drain = { bytes = 65536, time = "100ms" }
+/// attempt_header = "x-attempt"
+/// ```
+///
+/// It is not written: budgets and [`classify`](Self::classify) may be code.
 #[derive(Clone, Default)]
 pub struct RetryPolicy {
     pub(super) config: Arc<Config>,

@@ -11,6 +11,8 @@ use crate::retry::{backoff::Backoff, classify::Failure};
 /// How many retries there may be.
 ///
 /// `From<u32>` is [`Times`](Self::Times); `From<Option<u32>>` turns `None` into [`Unlimited`](Self::Unlimited).
+///
+/// With the feature `serde`: a number, `"unlimited"` or `"disabled"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// As many. After 0 the first failure is the last, and it counts as a limit used up.
@@ -40,7 +42,10 @@ impl From<Option<u32>> for Limit {
 }
 
 /// What becomes of a `Retry-After` past [`RetryPolicy::retry_after_max`].
+///
+/// With the feature `serde`: `"give_up"` or `"clamp"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum OverMax {
     /// The response is returned at once.
     #[default]
@@ -50,11 +55,15 @@ pub enum OverMax {
 }
 
 /// How much of a failed HTTP/1 response is read so that its connection can be used again. Nothing waits for it.
+///
+/// With the feature `serde` it is a table of `bytes` and `time`, each with its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(default, deny_unknown_fields))]
 pub struct Drain {
     /// Most bytes. Default: 64 KiB. 0 drops each failed response, and its connection.
     pub bytes: usize,
     /// Longest time. Default: 100 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::retry::duration"))]
     pub time: Duration,
 }
 
@@ -63,6 +72,11 @@ impl Default for Drain {
         Self { bytes: 64 * 1024, time: Duration::from_millis(100) }
     }
 }
+
+/// The default budget: retries for this part of the requests within the window, and this many a second besides.
+pub(super) const BUDGET_PERCENT: f32 = 20.0;
+pub(super) const BUDGET_PER_SECOND: u32 = 10;
+pub(super) const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 
 type Classify = dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync;
 
@@ -124,7 +138,7 @@ impl Default for Config {
             respect_retry_after: true,
             retry_after_max: Duration::from_secs(6 * 60 * 60),
             over_max: OverMax::GiveUp,
-            budget: Some(Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2))),
+            budget: Some(Arc::new(TpsBudget::new(BUDGET_WINDOW, BUDGET_PER_SECOND, BUDGET_PERCENT / 100.0))),
             attempt_timeout: None,
             deadline: None,
             drain: Drain::default(),

@@ -1,0 +1,292 @@
+//! A policy and its limits as configuration values.
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use http::{HeaderName, Method, StatusCode};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{
+        Error, MapAccess, SeqAccess, Unexpected, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
+use tower::retry::budget::TpsBudget;
+
+use super::{
+    Limit, RetryPolicy,
+    config::{BUDGET_PER_SECOND, BUDGET_PERCENT, BUDGET_WINDOW},
+};
+use crate::retry::duration::{self, Text};
+
+impl Serialize for Limit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Times(times) => serializer.serialize_u32(*times),
+            Self::Unlimited => serializer.serialize_str("unlimited"),
+            Self::Disabled => serializer.serialize_str("disabled"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrWord;
+
+        impl Visitor<'_> for NumberOrWord {
+            type Value = Limit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of retries, \"unlimited\" or \"disabled\"")
+            }
+
+            fn visit_u64<E: Error>(self, times: u64) -> Result<Limit, E> {
+                let times = u32::try_from(times);
+                times.map(Limit::Times).map_err(|_| E::custom("more retries than 4294967295; write \"unlimited\""))
+            }
+
+            fn visit_i64<E: Error>(self, times: i64) -> Result<Limit, E> {
+                let unsigned = u64::try_from(times);
+                unsigned.map_err(|_| E::invalid_value(Unexpected::Signed(times), &self)).and_then(|t| self.visit_u64(t))
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Limit, E> {
+                match word {
+                    "unlimited" => Ok(Limit::Unlimited),
+                    "disabled" => Ok(Limit::Disabled),
+                    _ => Err(E::invalid_value(Unexpected::Str(word), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(NumberOrWord)
+    }
+}
+
+impl<'de> Deserialize<'de> for RetryPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Table;
+
+        impl<'de> Visitor<'de> for Table {
+            type Value = RetryPolicy;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a retry policy, a table such as { total = 3 }")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<RetryPolicy, A::Error> {
+                let mut policy = RetryPolicy::new();
+                let mut seen = Vec::new();
+                while let Some(key) = table.next_key()? {
+                    if seen.contains(&key) {
+                        return Err(A::Error::custom(format_args!("duplicate field `{key:?}`")));
+                    }
+                    policy = set(policy, &key, &mut table)?;
+                    seen.push(key);
+                }
+                Ok(policy)
+            }
+        }
+
+        deserializer.deserialize_map(Table)
+    }
+}
+
+/// Spelt as in a file, for errors to name them so.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(field_identifier)]
+enum Key {
+    total,
+    connect,
+    read,
+    status,
+    other,
+    allowed_methods,
+    status_forcelist,
+    backoff,
+    respect_retry_after,
+    retry_after_max,
+    retry_after_over_max,
+    budget,
+    attempt_timeout,
+    deadline,
+    drain,
+    raise_on_status,
+    attempt_header,
+}
+
+/// The policy with the value of that key.
+fn set<'de, A: MapAccess<'de>>(policy: RetryPolicy, key: &Key, table: &mut A) -> Result<RetryPolicy, A::Error> {
+    Ok(match key {
+        Key::total => policy.total(table.next_value::<Limit>()?),
+        Key::connect => policy.connect(table.next_value::<Limit>()?),
+        Key::read => policy.read(table.next_value::<Limit>()?),
+        Key::status => policy.status(table.next_value::<Limit>()?),
+        Key::other => policy.other(table.next_value::<Limit>()?),
+        Key::allowed_methods => match table.next_value::<OrWord<Methods>>()?.0 {
+            Some(Methods(methods)) => policy.allowed_methods(methods.into_iter().map(|Name(method)| method)),
+            None => policy.any_method(),
+        },
+        Key::status_forcelist => {
+            let statuses: Vec<Status> = table.next_value()?;
+            policy.status_forcelist(statuses.into_iter().map(|Status(status)| status))
+        }
+        Key::backoff => policy.backoff(table.next_value()?),
+        Key::respect_retry_after => policy.respect_retry_after(table.next_value()?),
+        Key::retry_after_max => policy.retry_after_max(table.next_value::<Text>()?.0),
+        Key::retry_after_over_max => policy.retry_after_over_max(table.next_value()?),
+        Key::budget => match table.next_value::<OrWord<Budget>>()?.0 {
+            Some(Budget(budget)) => policy.budget(budget),
+            None => policy.no_budget(),
+        },
+        Key::attempt_timeout => policy.attempt_timeout(table.next_value::<Text>()?.0),
+        Key::deadline => policy.deadline(table.next_value::<Text>()?.0),
+        Key::drain => policy.drain(table.next_value()?),
+        Key::raise_on_status => policy.raise_on_status(table.next_value()?),
+        Key::attempt_header => policy.attempt_header(table.next_value::<Header>()?.0),
+    })
+}
+
+/// A value, or the word for there being none.
+struct OrWord<V>(Option<V>);
+
+trait HasWord {
+    const WORD: &'static str;
+    const EXPECTED: &'static str;
+}
+
+impl<'de, V: Deserialize<'de> + HasWord> Deserialize<'de> for OrWord<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueOrWord<V>(PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de> + HasWord> Visitor<'de> for ValueOrWord<V> {
+            type Value = Option<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(V::EXPECTED)
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Option<V>, E> {
+                if word == V::WORD { Ok(None) } else { Err(E::invalid_value(Unexpected::Str(word), &self)) }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Option<V>, A::Error> {
+                V::deserialize(SeqAccessDeserializer::new(list)).map(Some)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Option<V>, A::Error> {
+                V::deserialize(MapAccessDeserializer::new(table)).map(Some)
+            }
+        }
+
+        deserializer.deserialize_any(ValueOrWord(PhantomData)).map(Self)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Methods(Vec<Name>);
+
+impl HasWord for Methods {
+    const WORD: &'static str = "any";
+    const EXPECTED: &'static str = "a list of methods, or \"any\"";
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Name(Method);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        const COMMON: [Method; 9] = [
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::PATCH,
+            Method::OPTIONS,
+            Method::TRACE,
+            Method::CONNECT,
+        ];
+        // Methods are compared with case: `get` would never be one that is sent.
+        if let Some(meant) =
+            COMMON.iter().find(|method| **method != *text && text.eq_ignore_ascii_case(method.as_str()))
+        {
+            return Err(format!("{text:?} is not a method: write \"{meant}\""));
+        }
+        Method::from_bytes(text.as_bytes())
+            .map(Self)
+            .map_err(|_| format!("{text:?} is not a method; write one as \"GET\""))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "u64")]
+struct Status(StatusCode);
+
+impl TryFrom<u64> for Status {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, String> {
+        let status = u16::try_from(number).ok().and_then(|number| StatusCode::from_u16(number).ok());
+        status.map(Self).ok_or_else(|| format!("{number} is not a status; write a number from 100 to 999"))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Header(HeaderName);
+
+impl TryFrom<String> for Header {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-attempt\""))
+    }
+}
+
+/// What [`TpsBudget`] is made of, within its bounds.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct BudgetFields {
+    percent: f32,
+    per_second: u32,
+    #[serde(with = "duration")]
+    window: Duration,
+}
+
+impl Default for BudgetFields {
+    fn default() -> Self {
+        Self { percent: BUDGET_PERCENT, per_second: BUDGET_PER_SECOND, window: BUDGET_WINDOW }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "BudgetFields")]
+struct Budget(TpsBudget);
+
+impl HasWord for Budget {
+    const WORD: &'static str = "none";
+    const EXPECTED: &'static str = "a table of `percent`, `per_second` and `window`, or \"none\"";
+}
+
+impl TryFrom<BudgetFields> for Budget {
+    type Error = &'static str;
+
+    // The bounds are tower's, which panics past them.
+    fn try_from(fields: BudgetFields) -> Result<Self, Self::Error> {
+        if !(0.0..=100_000.0).contains(&fields.percent) {
+            return Err("`percent` of a budget must lie between 0 and 100000");
+        }
+        if fields.per_second >= i32::MAX as u32 {
+            return Err("`per_second` of a budget must be less than 2147483647");
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&fields.window) {
+            return Err("`window` of a budget must lie between \"1s\" and \"1m\"");
+        }
+        Ok(Self(TpsBudget::new(fields.window, fields.per_second, fields.percent / 100.0)))
+    }
+}
