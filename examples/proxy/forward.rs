@@ -1,0 +1,123 @@
+//! One request of a client: whose it is, where it goes, and what is kept from either side.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderMap, HeaderName, Method, StatusCode, Uri,
+    header::{CONNECTION, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+};
+use tower::{BoxError, Layer, ServiceExt};
+use tower_outbound::{
+    cookie::CookieJar,
+    retry::ReplayBodyLayer,
+    routing::{NoMount, UriError},
+};
+
+use crate::{Proxy, table::Table, upstream::Failed};
+
+pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
+    // CONNECT wants a tunnel, and TRACE would show the client the cookies that went along.
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return refuse(StatusCode::NOT_IMPLEMENTED, "this proxy knows neither CONNECT nor TRACE");
+    }
+    let Some(uri) = asked(&request) else {
+        proxy.metrics.unrouted.add();
+        return refuse(StatusCode::BAD_REQUEST, "a request needs one host and a path");
+    };
+    let table = proxy.table();
+    let jar = tenant(request.headers(), &table).map(|tenant| proxy.jars.get(tenant));
+    let outbound = ReplayBodyLayer::new().layer(proxy.routes.clone());
+    match outbound.oneshot(prepared(request, uri, jar, &table.tenant_header)).await {
+        Ok(answer) => {
+            let (mut head, body) = answer.into_parts();
+            remove_hop_by_hop(&mut head.headers);
+            head.headers.remove(SET_COOKIE);
+            head.headers.remove(SET_COOKIE2);
+            let mut response = Response::new(Body::new(body));
+            *response.status_mut() = head.status;
+            *response.headers_mut() = head.headers;
+            response
+        }
+        Err(error) => {
+            if !error.is::<Failed>() {
+                proxy.metrics.unrouted.add();
+            }
+            refuse(status(&error), &error.to_string())
+        }
+    }
+}
+
+/// What a client asks for, as the mounts' prefixes have it.
+fn asked(request: &Request) -> Option<Uri> {
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => only(request.headers(), &HOST)?,
+    };
+    let target = request.uri().path_and_query().filter(|target| target.as_str().starts_with('/'))?;
+    Uri::builder().scheme("http").authority(host).path_and_query(target.clone()).build().ok()
+}
+
+/// Whose request it is: the tenant's that the header names, and no one's if it is not exactly one that the table knows.
+fn tenant<'a>(headers: &HeaderMap, table: &'a Table) -> Option<&'a str> {
+    table.tenants.get(only(headers, &table.tenant_header)?).map(String::as_str)
+}
+
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok();
+    value.filter(|_| values.next().is_none())
+}
+
+/// The request to the upstream. Nothing of the client's own cookies, of its hop or of its key goes there.
+fn prepared(request: Request, uri: Uri, jar: Option<CookieJar>, tenant_header: &HeaderName) -> Request {
+    let (mut head, body) = request.into_parts();
+    remove_hop_by_hop(&mut head.headers);
+    for name in [&HOST, &COOKIE, &COOKIE2, &EXPECT, tenant_header] {
+        head.headers.remove(name);
+    }
+    let mut outbound = Request::new(body);
+    *outbound.method_mut() = head.method;
+    *outbound.uri_mut() = uri;
+    *outbound.headers_mut() = head.headers;
+    if let Some(jar) = jar {
+        outbound.extensions_mut().insert(jar);
+    }
+    outbound
+}
+
+const COOKIE2: HeaderName = HeaderName::from_static("cookie2");
+const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// RFC 9110 section 7.6.1: these are between two neighbours, and so is what `Connection` names.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let lists = headers.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
+    let named: Vec<HeaderName> =
+        lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    let always = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+    for name in named.into_iter().chain(always) {
+        headers.remove(name);
+    }
+}
+
+fn status(error: &BoxError) -> StatusCode {
+    if error.is::<NoMount>() {
+        StatusCode::NOT_FOUND
+    } else if error.is::<UriError>() {
+        StatusCode::BAD_REQUEST
+    } else if error.downcast_ref().is_some_and(Failed::is_late) {
+        StatusCode::GATEWAY_TIMEOUT
+    } else {
+        StatusCode::BAD_GATEWAY
+    }
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, format!("{}: {why}\n", status.as_u16())).into_response()
+}

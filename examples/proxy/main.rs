@@ -1,0 +1,165 @@
+//! A reverse proxy with a jar per tenant, and retries per upstream.
+//!
+//! ```sh
+//! cargo run --example proxy --features serde -- examples/proxy/table.toml
+//! ```
+//!
+//! - A client says in a header which tenant it is (put the proxy behind what has checked that). Upstreams' cookies stay in
+//!   the tenant's jar, in memory: none reaches a client, or another tenant. A client's own cookies go nowhere. A tenant that
+//!   is away for an hour comes back without cookies.
+//! - Mounts say which upstream serves which host and path, how often it is asked again and for how long.
+//! - `kill -HUP` reads the table again while requests are in flight; a table with a fault leaves the old one. Mounts that
+//!   are written as before keep their budgets, and tenants their jars.
+//! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace` seconds.
+//! - `/metrics`, on an address of its own, counts requests, attempts and what budgets refused, per mount.
+//!
+//! Rooms: `table` reads the file, `upstream` is the stack of layers, `forward` is a request's way through.
+
+mod forward;
+mod metrics;
+mod signals;
+mod table;
+mod upstream;
+
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use axum::{Router, routing::get};
+use clap::Parser;
+use http::header::CONTENT_TYPE;
+use tokio::{net::TcpListener, sync::watch, time};
+use tower::BoxError;
+use tower_outbound::cookie::{CookieJar, JarPool};
+
+use metrics::Metrics;
+use signals::{Event, Signals};
+use table::Table;
+use upstream::Routes;
+
+/// A reverse proxy with a jar per tenant, and retries per upstream.
+#[derive(Parser)]
+struct Args {
+    /// The table file; examples/proxy/table.toml shows what it may say.
+    table: PathBuf,
+    /// Where clients come.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where /metrics is.
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    metrics: SocketAddr,
+    /// How many seconds requests in flight have once the proxy is told to end.
+    #[arg(long, default_value_t = 30)]
+    grace: u64,
+}
+
+struct Proxy {
+    routes: Routes,
+    jars: JarPool,
+    table: Arc<RwLock<Arc<Table>>>,
+    metrics: Metrics,
+}
+
+impl Proxy {
+    fn new() -> Result<Self, BoxError> {
+        let table = Arc::new(RwLock::new(Arc::new(Table::empty())));
+        let of_jars = Arc::clone(&table);
+        let new_jar = move |_: &String| CookieJar::builder().limits(current(&of_jars).cookies).build();
+        // The table bounds how many there are.
+        let jars = JarPool::builder().max_jars(usize::MAX).new_jar(new_jar).build();
+        Ok(Self { routes: upstream::routes()?, jars, table, metrics: Metrics::default() })
+    }
+
+    fn table(&self) -> Arc<Table> {
+        current(&self.table)
+    }
+
+    /// Puts the file's table in the place of the one there is; or, if anything is wrong with it, leaves that.
+    fn load(&self, path: &Path) -> Result<(), BoxError> {
+        let named = |fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| named(&error))?;
+        let new = Table::parse(&text).map_err(|fault| named(&fault))?;
+        let old = self.table();
+        upstream::change(&self.routes.handle(), &old, &new, &self.metrics)?;
+        let new = Arc::new(new);
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        for tenant in old.tenants.difference(&new.tenants) {
+            self.jars.remove(tenant);
+        }
+        Ok(())
+    }
+
+    fn reload(&self, path: &Path) {
+        match self.load(path) {
+            Ok(()) => {
+                self.metrics.reloaded.add();
+                say(&format!("reloaded {}", path.display()));
+            }
+            Err(error) => {
+                self.metrics.kept.add();
+                say(&format!("{error}; the old table stays"));
+            }
+        }
+    }
+}
+
+fn current(table: &RwLock<Arc<Table>>) -> Arc<Table> {
+    Arc::clone(&table.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A line for whoever runs the proxy; that no one reads it ends nothing.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "proxy: {line}");
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), BoxError> {
+    // Before anyone learns that there is something to signal.
+    let mut signals = Signals::new()?;
+    let proxy = Arc::new(Proxy::new()?);
+    proxy.load(&args.table)?;
+    let public = listen(args.listen).await?;
+    let private = listen(args.metrics).await?;
+    say(&format!("clients on {}, metrics on {}", public.local_addr()?, private.local_addr()?));
+
+    let (end, _) = watch::channel(false);
+    let ended = |mut end: watch::Receiver<bool>| async move {
+        let _ = end.wait_for(|end| *end).await;
+    };
+    let forwarding = Router::new().fallback(forward::forward).with_state(Arc::clone(&proxy));
+    let counted = Arc::clone(&proxy);
+    let page = move || std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4")], counted.metrics.page()));
+    let forwarding = axum::serve(public, forwarding).with_graceful_shutdown(ended(end.subscribe()));
+    let counting =
+        axum::serve(private, Router::new().route("/metrics", get(page))).with_graceful_shutdown(ended(end.subscribe()));
+    let servers = tokio::spawn(async { tokio::try_join!(forwarding, counting) });
+
+    while let Event::Reload = signals.next().await {
+        proxy.reload(&args.table);
+    }
+    say("no more requests are taken");
+    end.send_replace(true);
+    let ended = time::timeout(Duration::from_secs(args.grace), servers).await;
+    ended.map_err(|_| format!("requests were still in flight after {} s", args.grace))???;
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, BoxError> {
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}").into())
+}

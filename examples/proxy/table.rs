@@ -1,0 +1,163 @@
+//! The table file: who the tenants are, and which upstream serves what.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+};
+
+use http::{HeaderName, Uri, uri};
+use serde::Deserialize;
+use toml::Spanned;
+use tower_outbound::{cookie::CookieLimits, retry::RetryPolicy, routing::MountPrefix};
+
+/// A table file that was read and found right.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) tenant_header: HeaderName,
+    pub(crate) tenants: BTreeSet<String>,
+    pub(crate) cookies: CookieLimits,
+    pub(crate) mounts: BTreeMap<MountPrefix, Mount>,
+}
+
+/// Where requests of one prefix go.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    pub(crate) upstream: Upstream,
+    pub(crate) retry: RetryPolicy,
+    /// As it stands in the file, to tell whether it has changed.
+    written: Option<toml::Value>,
+}
+
+impl Mount {
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+/// What is wrong with a file, and where.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    line: usize,
+    message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+impl Table {
+    /// No tenant, no mount.
+    pub(crate) fn empty() -> Self {
+        Self {
+            tenant_header: x_tenant().0,
+            tenants: BTreeSet::new(),
+            cookies: CookieLimits::default(),
+            mounts: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+        let fault = |span: Range<usize>, message: String| {
+            let line = 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count();
+            Fault { line, message }
+        };
+        let syntax = |error: &toml::de::Error| fault(error.span().unwrap_or_default(), error.message().to_owned());
+        let file: File = toml::from_str(text).map_err(|error| syntax(&error))?;
+        // Once more, without the types: a policy cannot be compared with another.
+        let written: toml::Table = toml::from_str(text).map_err(|error| syntax(&error))?;
+        let mut written = written.get("mount").and_then(toml::Value::as_array).into_iter().flatten().cloned();
+
+        let mut mounts = BTreeMap::new();
+        for entry in file.mount {
+            let span = entry.prefix.span();
+            let prefix = entry.prefix.into_inner();
+            if prefix.as_str().get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) {
+                return Err(fault(span, format!("{prefix}: clients speak no TLS to this proxy; write http://")));
+            }
+            let mount = Mount { upstream: entry.upstream, retry: entry.retry, written: written.next() };
+            if mounts.insert(prefix.clone(), mount).is_some() {
+                return Err(fault(span, format!("{prefix}: it is mounted already; take one out")));
+            }
+        }
+        Ok(Self { tenant_header: file.tenant_header.0, tenants: file.tenants, cookies: file.cookies, mounts })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default = "x_tenant")]
+    tenant_header: Header,
+    #[serde(default)]
+    tenants: BTreeSet<String>,
+    #[serde(default)]
+    cookies: CookieLimits,
+    #[serde(default)]
+    mount: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    prefix: Spanned<MountPrefix>,
+    upstream: Upstream,
+    #[serde(default)]
+    retry: RetryPolicy,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Header(HeaderName);
+
+fn x_tenant() -> Header {
+    Header(HeaderName::from_static("x-tenant"))
+}
+
+impl TryFrom<String> for Header {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-tenant\""))
+    }
+}
+
+/// Scheme and authority of an upstream; paths go there as they come.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Upstream(uri::Authority);
+
+impl Upstream {
+    /// That request there.
+    pub(crate) fn uri(&self, request: &Uri) -> Uri {
+        let mut parts = request.clone().into_parts();
+        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.authority = Some(self.0.clone());
+        Uri::from_parts(parts).unwrap_or_else(|_| request.clone())
+    }
+
+    /// A `Location` of this upstream's own, as its clients have to ask for it.
+    pub(crate) fn public(&self, location: &Uri) -> Option<String> {
+        let is_own = location.scheme_str() == Some("http")
+            && location.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(self.0.as_str()));
+        is_own.then(|| location.path_and_query().map_or("/", |target| target.as_str()).to_owned())
+    }
+}
+
+impl TryFrom<String> for Upstream {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let wrong = "an upstream is written as \"http://host:port\", without a path, a query or a user";
+        let parts = text.parse::<Uri>().map_err(|_| wrong)?.into_parts();
+        let is_bare = parts.path_and_query.is_none_or(|target| target == "/");
+        match parts.authority {
+            Some(host) if parts.scheme == Some(uri::Scheme::HTTP) && is_bare && !host.as_str().contains('@') => {
+                Ok(Self(host))
+            }
+            _ => Err(wrong),
+        }
+    }
+}
