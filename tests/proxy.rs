@@ -341,9 +341,13 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
     deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let down = deaf.local_addr().unwrap();
     let late = serve(Router::new().fallback(std::future::pending::<()>)).await;
+    let upstream = serve(Router::new().fallback(|| std::future::ready(StatusCode::BAD_GATEWAY))).await;
     let table = [
         mount("/down", down, &format!("total = 2, {AT_ONCE}")),
         mount("/late", late, &format!("total = 1, {AT_ONCE}, attempt_timeout = \"20ms\"")),
+        mount("/down/soon", down, "backoff = { constant = \"1h\" }, deadline = \"20s\""),
+        mount("/late/soon", late, "deadline = \"20ms\""),
+        mount("/raised", upstream, &format!("total = 1, {AT_ONCE}, raise_on_status = true")),
     ];
     let proxy = Proxy::start(&table.concat()).await;
     let rows = [
@@ -360,6 +364,27 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
             504,
             "504: the upstream of http://127.0.0.1:*/late did not answer: gave up after 2 attempts: no retries left in \
              total (last: timeout): ",
+        ),
+        (
+            "GET",
+            "/down/soon",
+            502,
+            "502: the upstream of http://127.0.0.1:*/down/soon did not answer: gave up after 1 attempt: no time left before \
+             the deadline (last: connect error): Connection refused",
+        ),
+        (
+            "GET",
+            "/late/soon",
+            504,
+            "504: the upstream of http://127.0.0.1:*/late/soon did not answer: gave up after 1 attempt: no time left before \
+             the deadline (last: timeout)",
+        ),
+        (
+            "GET",
+            "/raised",
+            502,
+            "502: the upstream of http://127.0.0.1:*/raised did not answer: gave up after 2 attempts: no retries left \
+             in total (last: status 502)\n",
         ),
         ("POST", "/late", 504, "504: the upstream of http://127.0.0.1:*/late did not answer: "),
         ("GET", "/else", 404, "404: no mount for http://127.0.0.1:"),
@@ -463,6 +488,7 @@ async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_tha
     // So it does with a table that is wrong.
     let said = proxy.reload(&table(b, budget(100)).replace("http://127.0.0.1:*/busy", "http://u:p@127.1/")).await;
     assert!(said.contains("table.toml: line 7: ") && said.ends_with("; the old table stays"), "{said}");
+    assert!(!said.contains("u:p"), "{said}");
     over.store(true, Relaxed);
     drop(results);
     while let Some((status, body)) = seen.recv().await {

@@ -117,10 +117,7 @@ impl Failed {
     /// Whether it had its time, and did not.
     pub(crate) fn is_late(&self) -> bool {
         match self.error.downcast_ref().map(RetryError::history) {
-            Some(history) => {
-                let last = history.attempts().last().and_then(|attempt| attempt.failure);
-                last == Some(Failure::Timeout) || history.stop_reason() == StopReason::Deadline
-            }
+            Some(history) => history.attempts().last().is_some_and(|last| last.failure == Some(Failure::Timeout)),
             None => self.error.is::<Elapsed>(),
         }
     }
