@@ -16,8 +16,7 @@
 //!   hyper client            pool, TLS             hyper-util
 //! ```
 //!
-//! - Redirects stand outside cookies: each hop stores and sends its own. The other way round loses a 302's cookies and
-//!   files the next host's under the first.
+//! - Redirects stand outside cookies: each hop stores and sends its own. The other way round loses a 302's cookies.
 //! - Retries stand outside cookies: an attempt sends what the one before it received.
 //! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is complete in itself;
 //!   give it the same jar with `CookieLayer::new(jar.clone())`.
@@ -27,6 +26,7 @@
 //! | `cookie` | yes | [`cookie`]: a browser's jar, its layer, its file |
 //! | `json` | with `cookie_store` | a jar's own file, which keeps everything |
 //! | `cookie_store` | yes | the `cookie_store` crate's store as the layer's storage, conversions, and its files |
+//! | `follow-redirect` | yes | [`cookie`]: whose a response's cookies are where tower-http's redirects stand inside |
 //! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
 //! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
 //! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |

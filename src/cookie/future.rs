@@ -33,7 +33,11 @@ pub(super) struct Exchange<J> {
 
 impl<J> Exchange<J> {
     pub(super) const fn context(&self) -> CookieContext<'_> {
-        CookieContext::new(&self.uri, &self.method).on_behalf_of(self.site.as_ref()).with_jar(self.jar.as_ref())
+        self.context_of(&self.uri)
+    }
+
+    const fn context_of<'a>(&'a self, uri: &'a Uri) -> CookieContext<'a> {
+        CookieContext::new(uri, &self.method).on_behalf_of(self.site.as_ref()).with_jar(self.jar.as_ref())
     }
 }
 
@@ -56,7 +60,8 @@ where
         if let Some(exchange) = this.exchange.take()
             && response.headers().contains_key(SET_COOKIE)
         {
-            let (context, headers) = (exchange.context(), response.headers());
+            let uri = answered_by(response.extensions()).unwrap_or(&exchange.uri);
+            let (context, headers) = (exchange.context_of(uri), response.headers());
             let cookies = if exchange.store {
                 exchange.storage.store_response(&context, headers)
             } else {
@@ -66,6 +71,18 @@ where
         }
         Poll::Ready(Ok(response))
     }
+}
+
+/// Who answered, where redirects that stand inside this layer tell it: the cookies are theirs, not the first host's.
+#[cfg(feature = "follow-redirect")]
+fn answered_by(extensions: &http::Extensions) -> Option<&Uri> {
+    let tower_http::follow_redirect::RequestUri(uri) = extensions.get()?;
+    uri.host().is_some().then_some(uri)
+}
+
+#[cfg(not(feature = "follow-redirect"))]
+const fn answered_by(_extensions: &http::Extensions) -> Option<&Uri> {
+    None
 }
 
 impl<F, J> fmt::Debug for ResponseFuture<F, J> {

@@ -10,7 +10,10 @@ use super::{control::UserCookies, jar::CookieJar, service::CookieService, storag
 /// The URI decides whose cookies they are, never a `Host` header. A request without an absolute URI has no cookies,
 /// unless [`default_origin`](Self::default_origin) says where it goes.
 ///
-/// Stands inside whatever sends a request again: redirects and retries each then send what the answer before set.
+/// Stands inside whatever sends a request again: redirects and retries each then send what the answer before set. Outside
+/// of redirects it loses what the hops in between set; whose the last answer's cookies are it knows from tower-http's
+/// `FollowRedirect` 0.7 (feature `follow-redirect`, on by default). Other redirects must stand outside: a client that follows
+/// redirects by itself has its hops' cookies filed under the first host.
 ///
 /// ```
 /// use http::{Request, Response};
