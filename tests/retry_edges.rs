@@ -8,7 +8,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -601,5 +601,104 @@ async fn times_of_zero_leave_the_first_attempt_the_time_to_answer_at_once() {
         let error = RetryLayer::new(policy).layer(never).oneshot(get()).await.unwrap_err();
         assert!(error.is::<RetryError>());
         assert!(begin.elapsed() <= Duration::from_millis(5), "{:?}", begin.elapsed());
+    }
+}
+
+/// Refuses the first call, and is then not ready before it is told.
+#[derive(Clone)]
+struct Slow {
+    calls: Arc<AtomicUsize>,
+    ready_at: Option<tokio::time::Instant>,
+    timer: Arc<Mutex<Option<std::pin::Pin<Box<tokio::time::Sleep>>>>>,
+}
+
+impl Service<Request<Full<Bytes>>> for Slow {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Response<Full<Bytes>>, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.calls.load(Relaxed) == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let Some(at) = self.ready_at else { return Poll::Pending };
+        let mut timer = self.timer.lock().unwrap();
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        timer.as_mut().poll(cx).map(Ok)
+    }
+
+    fn call(&mut self, _request: Request<Full<Bytes>>) -> Self::Future {
+        std::future::ready(match self.calls.fetch_add(1, Relaxed) {
+            0 => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()),
+            _ => Ok(Response::new(Full::default())),
+        })
+    }
+}
+
+/// No attempt runs while the service gets ready, so its time limit does not count and a POST, which was never sent, goes on.
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_readiness_is_bounded_by_the_deadline_alone() {
+    let policy = || RetryPolicy::new().attempt_timeout(Duration::from_millis(100)).backoff(Backoff::none()).no_budget();
+    // When it is ready, the deadline, and whether a second call is made.
+    let rows = [
+        (Some(5_000), None, true),
+        (Some(500), Some(1_000), true),
+        (Some(5_000), Some(1_000), false),
+        (None, Some(1_000), false),
+    ];
+    let mut wrong = Vec::new();
+    for method in [Method::GET, Method::POST] {
+        for (ready, deadline, answers) in rows {
+            let now = tokio::time::Instant::now();
+            let ready_at = ready.map(|millis| now + Duration::from_millis(millis));
+            let service = Slow { calls: Arc::default(), ready_at, timer: Arc::default() };
+            let calls = Arc::clone(&service.calls);
+            let policy = deadline.map_or_else(policy, |millis| policy().deadline(Duration::from_millis(millis)));
+            let request = Request::builder().method(&method).uri("http://h/").body(Full::default()).unwrap();
+            let end = RetryLayer::new(policy).layer(service).oneshot(request).await;
+            let made = calls.load(Relaxed);
+            let fits = match &end {
+                Ok(response) => {
+                    answers && made == 2 && response.extensions().get::<RetryHistory>().unwrap().attempts().len() == 2
+                }
+                Err(error) => error.downcast_ref::<RetryError>().is_some_and(|error| {
+                    !answers && made == 1 && error.history().stop_reason() == StopReason::Deadline
+                }),
+            };
+            if !fits {
+                wrong.push(format!("{method} ready {ready:?} deadline {deadline:?}: {made} calls, {end:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A body that always has more holds its task for one turn at a time, however much may be read of it.
+#[tokio::test(start_paused = true)]
+async fn a_body_without_an_end_lets_others_have_their_turn() {
+    struct Endless;
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = BoxError;
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+            Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(&[0; 1000])))))
+        }
+    }
+    let service = tower::service_fn(|_: Request<Full<Bytes>>| async {
+        Ok::<_, BoxError>(Response::builder().status(503).body(Endless).unwrap())
+    });
+    let drain = Drain { bytes: usize::MAX, time: Duration::MAX };
+    let client = RetryLayer::new(RetryPolicy::new().no_budget().drain(drain)).layer(service);
+    let request = Request::get("http://h/").body(Full::default()).unwrap();
+    // Paused time moves once every task waits, which this one never does: the turns are counted instead.
+    let mut call = tokio_test::task::spawn(client.oneshot(request));
+    for _ in 0..100 {
+        if call.poll().is_ready() {
+            return;
+        }
+        assert!(call.is_woken());
     }
 }

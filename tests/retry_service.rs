@@ -471,7 +471,7 @@ async fn an_error_body_that_stalls_is_let_go_beside_the_next_attempt() {
     }
 }
 
-/// The attempt that timed out while it waited for a permit must not be given it in its sleep.
+/// An attempt waits for its permit for as long as it takes, and gives it back before the next sleep.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_sleeps_holds_no_place_in_the_queue_of_the_service_below() {
     let server = service_fn(|request: Request<Body>| async move {
@@ -486,7 +486,7 @@ async fn a_request_that_sleeps_holds_no_place_in_the_queue_of_the_service_below(
     let policy = policy().attempt_timeout(SECOND / 100).backoff(Backoff::constant(20 * SECOND));
     let mut sleeper = tokio_test::task::spawn(RetryLayer::new(policy).layer(limited.clone()).oneshot(to("/a")));
     assert!(sleeper.poll().is_pending());
-    // The second attempt begins while another request has the one permit, and times out waiting for it.
+    // The second attempt is due while another request has the one permit.
     tokio::time::advance(20 * SECOND - SECOND / 1000).await;
     let mut holder = tokio_test::task::spawn(limited.clone().oneshot(to("/b")));
     assert!(holder.poll().is_pending());
@@ -496,6 +496,9 @@ async fn a_request_that_sleeps_holds_no_place_in_the_queue_of_the_service_below(
     }
     tokio::time::advance(SECOND / 10).await;
     assert!(holder.poll().is_ready());
+    drop(holder);
+    assert!(sleeper.is_woken());
+    assert!(sleeper.poll().is_pending(), "it was answered with 503 again, and sleeps");
     let response = tokio::time::timeout(SECOND, limited.oneshot(to("/c"))).await;
     assert_eq!(response.expect("the permit is free").unwrap().status(), 200);
 }

@@ -16,6 +16,9 @@ use super::policy::Drain;
 /// At zero delay: so many polls in a row without news, and the next attempt is sent all the same.
 const PATIENCE: u8 = 3;
 
+/// So many frames in one poll.
+const TURN: u8 = 128;
+
 /// Longer times mean the same.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -43,10 +46,16 @@ impl<RB: Body> Draining<RB> {
         })
     }
 
-    /// Reads what there is by now. `true` where something came.
+    /// Reads what there is by now, or a good part of it. `true` where something came.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut came = false;
+        let (mut came, mut turn) = (false, TURN);
         while let Some(body) = &mut self.body {
+            if turn == 0 {
+                // There may be more, but others want their turn too.
+                cx.waker().wake_by_ref();
+                return came;
+            }
+            turn -= 1;
             let Poll::Ready(frame) = body.as_mut().poll_frame(cx) else {
                 if Instant::now() >= self.until {
                     self.body = None;

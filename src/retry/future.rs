@@ -56,7 +56,7 @@ pin_project! {
         // a service that fails at once does not keep the task.
         // In two parts where the drain's time is up before the delay is.
         Backoff { until: Option<Instant>, yielded: bool },
-        // Polls the readiness of the service below, within the time limit of the attempt.
+        // Polls the readiness of the service below, within the deadline.
         Ready,
         // Polls what is left of the last response, which an error takes the place of, within the bounds of the drain.
         Raise { error: Option<BoxError> },
@@ -105,16 +105,21 @@ where
 /// Longer delays mean the same, which is longer than a process lives: any clock can add it.
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// What is left of the time that an attempt may take.
-fn limit(policy: &impl Policy, began: Instant, attempt_began: Instant) -> Option<Duration> {
+/// What is left of the time that an attempt may take; without one, of the whole request's.
+fn limit(policy: &impl Policy, began: Instant, attempt_began: Option<Instant>) -> Option<Duration> {
     let left = |time: Option<Duration>, since: Instant| time.map(|time| time.saturating_sub(since.elapsed()));
-    match (left(policy.attempt_timeout(), attempt_began), left(policy.deadline(), began)) {
+    let attempt = attempt_began.and_then(|attempt_began| left(policy.attempt_timeout(), attempt_began));
+    match (attempt, left(policy.deadline(), began)) {
         (Some(timeout), Some(left)) => Some(timeout.min(left)),
         (timeout, left) => timeout.or(left),
     }
 }
 
-/// Ready once the attempt has had its time. Drains beside it, and lets go of what is drained once that has had its own.
+fn is_past_deadline(policy: &impl Policy, began: Instant) -> bool {
+    policy.deadline().is_some_and(|deadline| began.elapsed() >= deadline)
+}
+
+/// Ready once the attempt, or what comes before it, has had its time. Drains beside it, and lets go of what is drained once that has had its own.
 ///
 /// The timer is made once something is waited for. A drain alone makes none unless the request has slept before: there
 /// may be no driver for it, and the drain ends with the attempt.
@@ -123,9 +128,9 @@ fn poll_limit<B, RB: Body>(
     failed: &mut Option<Box<Failed<B, RB>>>,
     policy: &impl Policy,
     began: Instant,
+    attempt_began: Option<Instant>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    let attempt_began = failed.as_ref().map_or(began, |failed| failed.attempt_began);
     loop {
         failed.drain(cx);
         if timer.is_none() {
@@ -184,7 +189,10 @@ where
                         }
                         Poll::Ready(outcome) => outcome.map_err(Into::into),
                         Poll::Pending => {
-                            ready!(poll_limit(this.timer.as_mut(), this.failed, this.policy, *this.began, cx));
+                            let began = *this.began;
+                            let attempt_began = this.failed.as_ref().map_or(began, |failed| failed.attempt_began);
+                            let timer = this.timer.as_mut();
+                            ready!(poll_limit(timer, this.failed, this.policy, began, Some(attempt_began), cx));
                             Err(Elapsed::new().into())
                         }
                     };
@@ -214,21 +222,23 @@ where
                     if let Some(draining) = this.failed.draining() {
                         ready!(draining.poll_handed_back(cx));
                     }
-                    let now = Instant::now();
-                    let elapsed = now.duration_since(*this.began);
-                    if this.policy.deadline().is_some_and(|deadline| elapsed >= deadline) {
+                    if is_past_deadline(this.policy, *this.began) {
                         return Poll::Ready(Err(self.as_mut().out_of_time()));
                     }
                     if let Some(failed) = this.failed {
-                        failed.attempt_began = now;
                         failed.number = failed.number.saturating_add(1);
                     }
                     this.state.set(State::Ready);
                 }
                 StateProj::Ready => match this.service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => {
-                        if this.policy.deadline().is_some_and(|deadline| this.began.elapsed() >= deadline) {
+                        if is_past_deadline(this.policy, *this.began) {
                             return Poll::Ready(Err(self.as_mut().out_of_time()));
+                        }
+                        // That of the wait for readiness, which knew the deadline alone.
+                        this.timer.set(None);
+                        if let Some(failed) = this.failed {
+                            failed.attempt_began = Instant::now();
                         }
                         // `after` has made both before it chose to retry.
                         let next = this.failed.as_mut().and_then(|failed| Some((failed.number, failed.next.take()?)));
@@ -249,13 +259,9 @@ where
                         return Poll::Ready(Err(error.into()));
                     }
                     Poll::Pending => {
-                        ready!(poll_limit(this.timer.as_mut(), this.failed, this.policy, *this.began, cx));
-                        // What waits for a permit in it must not take one while the next attempt is slept for.
-                        let fresh = this.service.clone();
-                        *this.service = fresh;
-                        if let Some(end) = self.as_mut().after(Err(Elapsed::new().into())) {
-                            return Poll::Ready(end);
-                        }
+                        // Nothing is sent yet, so no attempt runs: the deadline alone bounds the wait.
+                        ready!(poll_limit(this.timer.as_mut(), this.failed, this.policy, *this.began, None, cx));
+                        return Poll::Ready(Err(self.as_mut().out_of_time()));
                     }
                 },
                 StateProj::Raise { error } => {

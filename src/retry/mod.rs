@@ -28,7 +28,8 @@
 //!
 //! # One request only
 //!
-//! A [`RetryPolicy`] as a request extension takes the layer's place.
+//! A [`RetryPolicy`] as a request extension takes the place of the layer's, where that is a `RetryPolicy` too; of nested
+//! layers each takes it.
 //!
 //! # Request bodies
 //!

@@ -211,7 +211,7 @@ pub enum StopReason {
     Deadline,
     /// The budget has no retry left.
     Budget,
-    /// The service below failed while it was getting ready.
+    /// The service below failed while it was getting ready: its error ends the request as it is, so this is in the log alone.
     NotReady,
 }
 

@@ -304,18 +304,21 @@ impl RetryPolicy {
         self.with(|config| config.budget = None)
     }
 
-    /// Longest time of one attempt, until its response's head. Default: none. What takes longer is
-    /// [`Failure::Timeout`].
+    /// Longest time of one attempt, from the call to its response's head. Default: none. What takes longer is
+    /// [`Failure::Timeout`]. While the service below gets ready no attempt runs: the [`deadline`](Self::deadline) alone
+    /// bounds that.
     #[must_use]
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
         self.with(|config| config.attempt_timeout = Some(timeout))
     }
 
-    /// Longest time of the request with all its attempts and delays, until the response's head, to the two milliseconds of tokio's timer.
+    /// Longest time of the request with all its attempts and delays, until the response's head, to the two milliseconds
+    /// of tokio's timer.
     ///
     /// Default: none. A delay that would end after it is not begun: the caller gets what there is. It cuts short an
-    /// attempt in flight, and none begins after it: should a delay end late all the same, on a machine that is too busy,
-    /// the request ends with a [`RetryError`](crate::retry::RetryError). Zero leaves the first attempt the time to answer
+    /// attempt in flight, or a wait for readiness before one, and none begins after it, should a delay end late on a machine
+    /// that is too busy: the request then ends with a [`RetryError`](crate::retry::RetryError), or, where the policy would not
+    /// have retried it anyway, with [`tower::timeout::error::Elapsed`]. Zero leaves the first attempt the time to answer
     /// at once.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
@@ -347,9 +350,22 @@ impl RetryPolicy {
         self.with(|config| config.attempt_header = Some(name))
     }
 
-    /// The caller's own word on what is a failure, in place of the forcelist and the classes of errors.
+    /// The caller's own word on what is a failure, in place of the forcelist, the classes of errors and the statuses that
+    /// count with a `Retry-After`.
     ///
-    /// Default: none.
+    /// Default: none. To add to what another policy says, ask that one:
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_outbound::retry::{Failure, Policy, RetryPolicy};
+    ///
+    /// let usual = RetryPolicy::new();
+    /// let policy = RetryPolicy::new().classify(move |outcome| match outcome {
+    ///     Ok(head) if head.status == StatusCode::NOT_FOUND => Some(Failure::Status(head.status)),
+    ///     outcome => Policy::classify(&usual, outcome),
+    /// });
+    /// # let _ = policy;
+    /// ```
     #[must_use]
     pub fn classify(self, classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static) -> Self {
         self.with(|config| config.classify = Some(Arc::new(classify)))
