@@ -431,12 +431,43 @@ async fn a_redirect_to_the_upstream_itself_leads_back_to_the_proxy() {
     let rows = [
         (format!("http://{upstream}/next?q=1"), "/next?q=1"),
         (format!("http://{upstream}"), "/"),
+        (format!("http://{upstream}/next#part"), "/next#part"),
+        (format!("http://{upstream}?q=1"), "/?q=1"),
+        (format!("http://{upstream}//evil.example/x"), "/.//evil.example/x"),
         ("/next".to_owned(), "/next"),
         ("https://else.example/".to_owned(), "https://else.example/"),
     ];
     for (location, want) in rows {
         let answer = proxy.send("GET", "/", &[("x-location", location.as_bytes())], "").await;
         assert_eq!(answer.headers["location"], want);
+    }
+}
+
+#[tokio::test]
+async fn a_length_beside_a_transfer_coding_counts_for_nothing_and_no_protocol_is_switched_unasked() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let rows = [
+        ("200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 200, "abc"),
+        ("101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 502, "502: "),
+    ];
+    for (answer, status, body) in rows {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(socket.read_u8().await.unwrap());
+                }
+                socket.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+                // Until the proxy has had enough of it.
+                let _ = socket.read_u8().await;
+            }
+        });
+        let proxy = Proxy::start(&mount("", upstream, "")).await;
+        let got = proxy.send("GET", "/", &[], "").await;
+        assert_eq!((got.status.as_u16(), got.headers.contains_key("content-length") && status == 200), (status, false));
+        assert!(got.body.starts_with(body), "{:?}", got.body);
     }
 }
 
@@ -679,6 +710,17 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
         (mount.replace("http://u:1", "http://u:1/x"), "line 3: an upstream is written as \"http://host:port\""),
         (mount.replace("http://u:1", "http://me@u:1"), "line 3: an upstream is written as"),
         (mount.replace("http://u:1", "u:1"), "line 3: an upstream is written as"),
+        (mount.replace("http://u:1", "http://u:99999"), "line 3: an upstream is written as"),
+        (mount.replace("http://u:1", "http://u:80000#x"), "line 3: an upstream is written as"),
+        (mount.replace("http://u:1", "http://u:abc"), "line 3: an upstream is written as"),
+        (mount.replace("http://u:1", "http://u:0"), "line 3: an upstream is written as"),
+        (mount.replace("http://u:1", "http://u:"), "line 3: an upstream is written as"),
+        (mount.replace("http://u:1", "http://:1"), "line 3: an upstream is written as"),
+        (mount.replace("http://u:1", "http://127.1:1"), "line 3: an upstream is written as"),
+        (mount.replace("http://u:1", "http://*.u:1"), "line 3: an upstream is written as"),
+        ("tenants = [\"ann\", \"\"]".to_owned(), "line 1: \"\" can be no tenant"),
+        ("tenants = [\"\u{e9}\"]".to_owned(), "line 1: \"\u{e9}\" can be no tenant"),
+        ("tenant_header = \"Host\"".to_owned(), "line 1: \"Host\" means something else already"),
         (mount.replace("http://u:1\"", "http://u:1"), "line 3: "),
     ];
     let wrong: Vec<_> = rows

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderName, Method, StatusCode, Uri,
-    header::{CONNECTION, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 use tower::{BoxError, Layer, ServiceExt};
 use tower_outbound::{
@@ -35,6 +35,13 @@ pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -
     match outbound.oneshot(prepared(request, uri, jar, &table.tenant_header)).await {
         Ok(answer) => {
             let (mut head, body) = answer.into_parts();
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                return refuse(StatusCode::BAD_GATEWAY, "the upstream switched protocols unasked");
+            }
+            // RFC 9112 section 6.3: beside a transfer coding a length counts for nothing.
+            if head.headers.contains_key(TRANSFER_ENCODING) {
+                head.headers.remove(CONTENT_LENGTH);
+            }
             remove_hop_by_hop(&mut head.headers);
             head.headers.remove(SET_COOKIE);
             head.headers.remove(SET_COOKIE2);
@@ -58,6 +65,9 @@ fn asked(request: &Request) -> Option<Uri> {
         Some(authority) => authority.as_str(),
         None => only(request.headers(), &HOST)?,
     };
+    if host.contains('@') {
+        return None;
+    }
     let target = request.uri().path_and_query().filter(|target| target.as_str().starts_with('/'))?;
     Uri::builder().scheme("http").authority(host).path_and_query(target.clone()).build().ok()
 }

@@ -66,6 +66,9 @@ struct Proxy {
     metrics: Metrics,
 }
 
+/// Of a table file, in bytes.
+const LARGEST: u64 = 1 << 20;
+
 impl Proxy {
     fn new() -> Result<Self, BoxError> {
         let table = Arc::new(RwLock::new(Arc::new(Table::empty())));
@@ -83,6 +86,11 @@ impl Proxy {
     /// Puts the file's table in the place of the one there is; or, if anything is wrong with it, leaves that.
     fn load(&self, path: &Path) -> Result<(), BoxError> {
         let named = |fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
+        let file = fs::metadata(path).map_err(|error| named(&error))?;
+        // Anything else might keep the one who reads it waiting, and signals with it.
+        if !file.is_file() || file.len() > LARGEST {
+            return Err(named(&"a table is a regular file of at most 1 MiB").into());
+        }
         let text = fs::read_to_string(path).map_err(|error| named(&error))?;
         let new = Table::parse(&text).map_err(|fault| named(&fault))?;
         let old = self.table();

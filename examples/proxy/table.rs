@@ -6,7 +6,11 @@ use std::{
     ops::Range,
 };
 
-use http::{HeaderName, Uri, uri};
+use http::{
+    HeaderName, Uri,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING},
+    uri,
+};
 use serde::Deserialize;
 use toml::Spanned;
 use tower_outbound::{cookie::CookieLimits, retry::RetryPolicy, routing::MountPrefix};
@@ -82,7 +86,8 @@ impl Table {
                 return Err(fault(span, format!("{prefix}: it is mounted already; take one out")));
             }
         }
-        Ok(Self { tenant_header: file.tenant_header.0, tenants: file.tenants, cookies: file.cookies, mounts })
+        let tenants = file.tenants.into_iter().map(|Tenant(name)| name).collect();
+        Ok(Self { tenant_header: file.tenant_header.0, tenants, cookies: file.cookies, mounts })
     }
 }
 
@@ -92,7 +97,7 @@ struct File {
     #[serde(default = "x_tenant")]
     tenant_header: Header,
     #[serde(default)]
-    tenants: BTreeSet<String>,
+    tenants: BTreeSet<Tenant>,
     #[serde(default)]
     cookies: CookieLimits,
     #[serde(default)]
@@ -120,7 +125,28 @@ impl TryFrom<String> for Header {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-tenant\""))
+        let name = text.parse::<HeaderName>();
+        let name = name.map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-tenant\""))?;
+        if [HOST, COOKIE, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
+            return Err(format!("{text:?} means something else already; name a header of your own"));
+        }
+        Ok(Self(name))
+    }
+}
+
+/// A value that a header can have, so that a request can name it.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(try_from = "String")]
+struct Tenant(String);
+
+impl TryFrom<String> for Tenant {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let can_be_sent = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        can_be_sent
+            .then(|| Self(text.clone()))
+            .ok_or_else(|| format!("{text:?} can be no tenant: a name is visible ASCII without spaces"))
     }
 }
 
@@ -142,7 +168,13 @@ impl Upstream {
     pub(crate) fn public(&self, location: &Uri) -> Option<String> {
         let is_own = location.scheme_str() == Some("http")
             && location.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(self.0.as_str()));
-        is_own.then(|| location.path_and_query().map_or("/", |target| target.as_str()).to_owned())
+        let target = location.path_and_query().map_or("/", |target| target.as_str());
+        is_own.then(|| match target.as_bytes() {
+            // Two slashes at the start would be another host, and browsers read a backslash as one.
+            [b'/', b'/' | b'\\', ..] => format!("/.{target}"),
+            [b'/', ..] => target.to_owned(),
+            _ => format!("/{target}"),
+        })
     }
 }
 
@@ -152,9 +184,17 @@ impl TryFrom<String> for Upstream {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let wrong = "an upstream is written as \"http://host:port\", without a path, a query or a user";
         let parts = text.parse::<Uri>().map_err(|_| wrong)?.into_parts();
-        let is_bare = parts.path_and_query.is_none_or(|target| target == "/");
+        // What may be a mount's prefix names a host and a port that there can be, but for its wildcards.
+        let is_bare = parts.path_and_query.is_none_or(|target| target == "/")
+            && text.parse::<MountPrefix>().is_ok()
+            && !text.contains('*');
         match parts.authority {
-            Some(host) if parts.scheme == Some(uri::Scheme::HTTP) && is_bare && !host.as_str().contains('@') => {
+            Some(host)
+                if is_bare
+                    && parts.scheme == Some(uri::Scheme::HTTP)
+                    && !host.as_str().ends_with(':')
+                    && host.port_u16() != Some(0) =>
+            {
                 Ok(Self(host))
             }
             _ => Err(wrong),

@@ -95,8 +95,12 @@ fn refused_by_budget(result: &Result<Answer, BoxError>) -> bool {
 
 /// Redirects to the upstream itself lead back to the proxy.
 fn public(mut answer: Answer, upstream: &Upstream) -> Answer {
-    let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok()?.parse().ok());
-    if let Some(value) = location.and_then(|uri| upstream.public(&uri)?.parse().ok()) {
+    let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    let public = location.and_then(|location| {
+        let (uri, fragment) = location.find('#').map_or((location, ""), |at| location.split_at(at));
+        Some(upstream.public(&uri.parse().ok()?)? + fragment)
+    });
+    if let Some(value) = public.and_then(|public| public.parse().ok()) {
         answer.headers_mut().insert(LOCATION, value);
     }
     answer

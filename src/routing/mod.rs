@@ -11,8 +11,8 @@
 //! | `any://example.com` | every scheme, each on its default port |
 //! | `https://`, `any://` | every host and port |
 //!
-//! Scheme and host are compared without case, and a trailing dot of a host, a trailing slash of a path, and userinfo make
-//! no difference. Hosts beyond ASCII are compared by their A-labels (`https://bücher.example` serves
+//! Scheme and host are compared without case, and a trailing dot of a host, a trailing slash of a path, and the userinfo of
+//! a request make no difference. Hosts beyond ASCII are compared by their A-labels (`https://bücher.example` serves
 //! `xn--bcher-kva.example`), IPv6 addresses by their value. The path is compared with case, after dot segments and needless
 //! escapes are taken out (`/x/../admin` and `/%61dmin` are `/admin`; `//admin` and `/a%2Fb` are not `/admin` and `/a/b`);
 //! it is sent as it was given. Who mounts a path to keep others off it may want
