@@ -443,6 +443,26 @@ async fn a_redirect_to_the_upstream_itself_leads_back_to_the_proxy() {
     }
 }
 
+/// RFC 9110 section 4.2.4: whoever stands before the at sign is no host.
+#[tokio::test]
+async fn a_host_with_userinfo_is_refused() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let upstream = serve(Router::new().fallback(|| std::future::ready("reached"))).await;
+    let proxy = Proxy::start(&mount("", upstream, "")).await;
+    let mut wrong = Vec::new();
+    for (host, status) in [("127.0.0.1", "200"), ("else.example@127.0.0.1", "400"), ("u:p@127.0.0.1", "400")] {
+        let mut socket = tokio::net::TcpStream::connect(proxy.public).await.unwrap();
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        if !answer.starts_with(&format!("HTTP/1.1 {status}")) {
+            wrong.push(format!("{host}: {answer}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[tokio::test]
 async fn a_length_beside_a_transfer_coding_counts_for_nothing_and_no_protocol_is_switched_unasked() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -565,6 +585,15 @@ async fn a_table_with_a_fault_keeps_the_old_one_and_says_which_line() {
     fs::remove_file(proxy.directory.path().join("table.toml")).unwrap();
     proxy.signal("HUP").await;
     assert!(proxy.line().await.ends_with("; the old table stays"));
+    assert_eq!(proxy.get("/").await.status, StatusCode::OK);
+    // Read, this would be a table of nothing; others like it would never end.
+    std::os::unix::fs::symlink("/dev/null", proxy.directory.path().join("table.toml")).unwrap();
+    proxy.signal("HUP").await;
+    let said = proxy.line().await;
+    assert!(said.contains("a table is a regular file") && said.ends_with("; the old table stays"), "{said}");
+    let too_long = format!("{good}#{}", "x".repeat(1 << 20));
+    let said = proxy.reload(&too_long).await;
+    assert!(said.contains("at most 1 MiB") && said.ends_with("; the old table stays"), "{said}");
     assert_eq!(proxy.get("/").await.status, StatusCode::OK);
 
     // One that is well again; a tenant that was out of it for a while comes back without cookies.
