@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -408,6 +409,87 @@ async fn the_first_error_of_a_stream_comes_through_and_is_not_tried_again() {
     let error = client.oneshot(Request::put("http://h.example/").body(upload).unwrap()).await.unwrap_err();
     assert_eq!(error.downcast_ref::<io::Error>().map(io::Error::kind), Some(io::ErrorKind::InvalidData));
     assert_eq!(calls.load(Relaxed), 1);
+}
+
+/// What the server does with an attempt: it reads so many frames, or all, and then answers, or not.
+type Reads = (usize, Option<u16>);
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last() {
+    const ALL: usize = usize::MAX;
+    let stalled = || [data("up"), data("load")].into_iter().chain(vec![Step::Pending; 100]).collect::<Vec<_>>();
+    let whole = || vec![data("up"), data("load")];
+    // The client's stream, what the server does (the last for all that follow), and how many attempts it sees.
+    let rows: [(&str, Vec<Step>, Vec<Reads>, usize); 8] = [
+        ("a client that stalls", stalled(), vec![(ALL, None)], 1),
+        ("a server that is late", whole(), vec![(ALL, None)], 4),
+        ("a server that reads nothing", stalled(), vec![(0, None)], 4),
+        ("a server that reads a frame", stalled(), vec![(1, None)], 4),
+        // What is kept of the first attempt comes to the next as one frame.
+        ("a server that reads what has come, and no further", stalled(), vec![(2, None), (1, None)], 4),
+        ("a client that stalls the second attempt", stalled(), vec![(2, None), (ALL, None)], 2),
+        ("an early answer, then a server that reads nothing", stalled(), vec![(3, Some(503)), (0, None)], 4),
+        ("an early answer, then a server that reads what is kept", stalled(), vec![(3, Some(503)), (1, None)], 4),
+    ];
+    let mut wrong = Vec::new();
+    for (name, steps, script, expected) in rows {
+        for towers_runner in [false, true] {
+            let calls = AtomicUsize::new(0);
+            let server = service_fn(|request: Request<ReplayBody<Source>>| {
+                let call = calls.fetch_add(1, Relaxed);
+                let (frames, status) = script[call.min(script.len() - 1)];
+                async move {
+                    let mut body = request.into_body();
+                    for _ in 0..frames {
+                        // A server that answers early has polled in vain before.
+                        let polled = futures_util::future::poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+                            Poll::Pending if status.is_some() => Poll::Ready(None),
+                            polled => polled,
+                        });
+                        let Some(frame) = polled.await else { break };
+                        frame?;
+                    }
+                    match status {
+                        Some(status) => Ok::<_, BoxError>(answer(status)),
+                        None => std::future::pending().await,
+                    }
+                }
+            });
+            let time = Duration::from_secs(1);
+            let budget = Counting::default();
+            let policy = RetryPolicy::new().backoff(Backoff::none()).total(3).budget(budget.clone());
+            let request = Request::put("http://h.example/").body(source(steps.clone(), SizeHint::new())).unwrap();
+            let replayed = ServiceBuilder::new().layer(ReplayBodyLayer::new());
+            let result = if towers_runner {
+                let retry = tower::retry::RetryLayer::new(policy.boxed_errors());
+                replayed.layer(retry).timeout(time).service(server).oneshot(request).await
+            } else {
+                replayed.layer(RetryLayer::new(policy.attempt_timeout(time))).service(server).oneshot(request).await
+            };
+            let (calls, withdrawn) = (calls.load(Relaxed), budget.0.load(Relaxed));
+            let error = result.unwrap_err();
+            let is_its_own = error.is::<tower::timeout::error::Elapsed>();
+            if (calls, withdrawn) != (expected, expected - 1) || (expected < 4 && !is_its_own) {
+                wrong.push(format!(
+                    "{name}, tower's runner {towers_runner}: {calls} calls, {withdrawn} withdrawn, {error:?}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Counts what is withdrawn, and has enough.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl tower::retry::budget::Budget for Counting {
+    fn deposit(&self) {}
+
+    fn withdraw(&self) -> bool {
+        self.0.fetch_add(1, Relaxed);
+        true
+    }
 }
 
 /// Whatever the stream, so that a client's own bounds hold.

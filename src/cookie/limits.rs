@@ -12,7 +12,11 @@
 /// With the feature `serde` it is a table with a number for each of its fields: one that is absent has its default, and an
 /// unknown one is an error that names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize, serde::Serialize),
+    serde(default, deny_unknown_fields, expecting = "cookie limits, a table such as { total = 1000 }")
+)]
 pub struct CookieLimits {
     /// Most cookies of one registrable domain, its subdomains included. Default: 180. Past it go expired cookies, then
     /// those that are not `Secure`, then the rest, of each the least recently used first.

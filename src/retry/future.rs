@@ -16,6 +16,7 @@ use tower::{BoxError, timeout::error::Elapsed};
 use tower_service::Service;
 
 use super::{
+    classify::Failure,
     drain::{Draining, again},
     history::{AttemptRecord, Attempts, RetryError, RetryHistory},
     log::Log,
@@ -335,7 +336,10 @@ where
                     headers: &headers,
                     outcome: seen,
                     failure,
-                    replayable: body.is_ok_and(|body| this.replay.can_replay(body)),
+                    replayable: body.is_ok_and(|body| {
+                        let starved = failure == Failure::Timeout && this.replay.is_starved(body);
+                        !starved && this.replay.can_replay(body)
+                    }),
                     elapsed,
                     now: SystemTime::now(),
                     random: fastrand::f64(),

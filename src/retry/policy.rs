@@ -127,7 +127,8 @@ pub struct Attempt<'a> {
     pub outcome: Outcome<'a>,
     /// What [`Policy::classify`] made of it.
     pub failure: Failure,
-    /// Whether the body can be sent again.
+    /// Whether the body can be sent again, to any use: not where its own source was what the attempt waited for until its
+    /// time was up.
     pub replayable: bool,
     /// Time since the request began.
     pub elapsed: Duration,
@@ -203,7 +204,7 @@ pub enum StopReason {
     Status,
     /// The retries for other errors are used up.
     Other,
-    /// The body cannot be sent again.
+    /// The body cannot be sent again, or its own source was what an attempt waited for until its time was up.
     Body,
     /// The server asks to wait longer than the policy accepts.
     RetryAfter,
@@ -235,7 +236,7 @@ impl fmt::Display for StopReason {
             Self::Read => "no retries left for read errors",
             Self::Status => "no retries left for statuses",
             Self::Other => "no retries left for other errors",
-            Self::Body => "the body cannot be sent again",
+            Self::Body => "the body cannot be sent again, or was itself what was waited for",
             Self::RetryAfter => "the server asks to wait too long",
             Self::Deadline => "no time left before the deadline",
             Self::Budget => "no retries left in the budget",
@@ -295,7 +296,7 @@ impl fmt::Display for StopReason {
 /// status_forcelist = [500, 503]
 /// backoff = { urllib3 = "100ms", max = "5s" } # or exponential, constant; jitter = "full"
 /// budget = { percent = 20, per_second = 10, window = "10s" } # or "none"
-/// attempt_timeout = "500ms"
+/// attempt_timeout = "500ms"                   # no limit: without the key
 /// deadline = "1m 30s"
 /// retry_after_max = "1h"
 /// retry_after_over_max = "clamp"              # or "give_up"

@@ -59,6 +59,12 @@ pub trait ReplayableBody: Sized {
     fn can_replay(&self) -> bool {
         true
     }
+
+    /// Whether the attempt that sends this body, or a copy of it, waits for the body's own source. One that ran out of time
+    /// so is not retried: the next would wait for the same. Default: false, the bytes are at hand.
+    fn is_starved(&self) -> bool {
+        false
+    }
 }
 
 impl<D> ReplayableBody for Empty<D> {
@@ -87,6 +93,13 @@ impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
             Self::Right(body) => body.can_replay(),
         }
     }
+
+    fn is_starved(&self) -> bool {
+        match self {
+            Self::Left(body) => body.is_starved(),
+            Self::Right(body) => body.is_starved(),
+        }
+    }
 }
 
 /// How a layer copies a request body of type `B` before it is sent. Each request takes a clone of it along.
@@ -105,6 +118,12 @@ pub trait Replay<B>: Clone {
     fn can_replay(&self, _body: &B) -> bool {
         true
     }
+
+    /// Whether the attempt that sends a copy of this body waits for the body's own source, as
+    /// [`ReplayableBody::is_starved`] has it. Default: false.
+    fn is_starved(&self, _body: &B) -> bool {
+        false
+    }
 }
 
 /// The way of [`RetryLayer::new`](super::RetryLayer::new): as [`ReplayableBody`] says.
@@ -118,6 +137,10 @@ impl<B: ReplayableBody> Replay<B> for ReplayByTrait {
 
     fn can_replay(&self, body: &B) -> bool {
         body.can_replay()
+    }
+
+    fn is_starved(&self, body: &B) -> bool {
+        body.is_starved()
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
 use super::{
+    classify::Failure,
     drain::again,
     history::{AttemptRecord, RetryHistory},
     policy::{self, Attempt, Decision, Policy, RetryPolicy, StopReason},
@@ -184,7 +185,10 @@ impl RetryPolicy {
                 headers: request.headers(),
                 outcome,
                 failure,
-                replayable: request.body().can_replay(),
+                replayable: {
+                    let starved = failure == Failure::Timeout && request.body().is_starved();
+                    !starved && request.body().can_replay()
+                },
                 elapsed,
                 now: SystemTime::now(),
                 random: fastrand::f64(),

@@ -8,7 +8,7 @@ use super::{Backoff, Jitter, Shape};
 use crate::retry::duration::Text;
 
 #[derive(Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a backoff, a table such as { exponential = \"100ms\" }")]
 pub(super) struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
     constant: Option<Text>,

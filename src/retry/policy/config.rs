@@ -58,7 +58,11 @@ pub enum OverMax {
 ///
 /// With the feature `serde` it is a table of `bytes` and `time`, each with its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize, serde::Serialize),
+    serde(default, deny_unknown_fields, expecting = "a drain, a table such as { bytes = 1024 }")
+)]
 pub struct Drain {
     /// Most bytes. Default: 64 KiB. 0 drops each failed response, and its connection.
     pub bytes: usize,
@@ -305,8 +309,8 @@ impl RetryPolicy {
     }
 
     /// Longest time of one attempt, from the call to its response's head. Default: none. What takes longer is
-    /// [`Failure::Timeout`]. While the service below gets ready no attempt runs: the [`deadline`](Self::deadline) alone
-    /// bounds that.
+    /// [`Failure::Timeout`], and not retried where a [`ReplayBody`](crate::retry::ReplayBody)'s own stream was what it
+    /// waited for. While the service below gets ready no attempt runs: the [`deadline`](Self::deadline) alone bounds that.
     #[must_use]
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
         self.with(|config| config.attempt_timeout = Some(timeout))

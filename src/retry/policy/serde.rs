@@ -139,12 +139,29 @@ fn set<'de, A: MapAccess<'de>>(policy: RetryPolicy, key: &Key, table: &mut A) ->
             Some(Budget(budget)) => policy.budget(budget),
             None => policy.no_budget(),
         },
-        Key::attempt_timeout => policy.attempt_timeout(table.next_value::<Text>()?.0),
-        Key::deadline => policy.deadline(table.next_value::<Text>()?.0),
+        Key::attempt_timeout => policy.attempt_timeout(table.next_value::<Time>()?.0),
+        Key::deadline => policy.deadline(table.next_value::<Time>()?.0),
         Key::drain => policy.drain(table.next_value()?),
         Key::raise_on_status => policy.raise_on_status(table.next_value()?),
         Key::attempt_header => policy.attempt_header(table.next_value::<Header>()?.0),
     })
+}
+
+/// A limit of time. Zero is refused: other programs mean none by it, and here no request would succeed in it.
+#[derive(Deserialize)]
+#[serde(try_from = "Text")]
+struct Time(Duration);
+
+impl TryFrom<Text> for Time {
+    type Error = &'static str;
+
+    fn try_from(Text(time): Text) -> Result<Self, Self::Error> {
+        if time.is_zero() {
+            Err("no request succeeds in no time; for no limit leave this key out")
+        } else {
+            Ok(Self(time))
+        }
+    }
 }
 
 /// A value, or the word for there being none.
@@ -250,7 +267,7 @@ impl TryFrom<String> for Header {
 
 /// What [`TpsBudget`] is made of, within its bounds.
 #[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a budget, a table such as { percent = 20 }")]
 struct BudgetFields {
     percent: f32,
     per_second: u32,

@@ -25,6 +25,9 @@ use super::{ReplayableBody, capture::Capture};
 /// One copy streams at a time. When another is made of a body that streams already, or begins to, the one before ends
 /// with an error, so that bytes of two attempts never mix.
 ///
+/// An attempt that runs out of time while the stream has nothing to send is not retried: the server was not what it waited
+/// for, and the next attempt would wait for the same.
+///
 /// Default: an empty body. See [`ReplayBodyLayer`](super::ReplayBodyLayer) for where to put it.
 ///
 /// # Errors
@@ -55,6 +58,8 @@ struct Shared<B> {
     // What the whole body was said to hold, before any of it was sent.
     hint: SizeHint,
     yielded: u64,
+    // Whether the source had nothing when it was last asked.
+    starved: bool,
     // The copy that may stream, and the task that waits for it.
     streaming: Option<usize>,
     waker: Option<Waker>,
@@ -80,6 +85,7 @@ impl<B: Body> ReplayBody<B> {
             source: Source::Live(Box::pin(body)),
             hint,
             yielded: 0,
+            starved: false,
             streaming: None,
             waker: None,
             newest_streamed: None,
@@ -111,6 +117,11 @@ impl<B> Shared<B> {
         self.capture.is_whole() && !matches!(self.source, Source::Lost)
     }
 
+    /// Not where the one that streams has not asked for more yet, or where no one streams.
+    const fn is_starved(&self) -> bool {
+        self.starved && self.streaming.is_some()
+    }
+
     const fn next_number(&mut self) -> usize {
         self.newest += 1;
         self.newest
@@ -127,6 +138,8 @@ impl<B> Shared<B> {
         self.capture.seal();
         self.newest_streamed = Some(number);
         self.streaming = Some(number);
+        self.starved = false;
+
         Ok(self.waker.take())
     }
 }
@@ -146,7 +159,9 @@ where
             }
             Source::Lost => return Poll::Ready(Some(Err(Refused::Gone.into()))),
         };
-        let Poll::Ready(frame) = source.as_mut().poll_frame(cx) else {
+        let polled = source.as_mut().poll_frame(cx);
+        self.starved = polled.is_pending();
+        let Poll::Ready(frame) = polled else {
             self.source = Source::Live(source);
             if !sole && !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 self.waker = Some(cx.waker().clone());
@@ -301,6 +316,10 @@ impl<B> ReplayableBody for ReplayBody<B> {
 
     fn can_replay(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| lock(shared).can_replay())
+    }
+
+    fn is_starved(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| lock(shared).is_starved())
     }
 }
 
