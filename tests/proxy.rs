@@ -41,6 +41,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
+use tower_outbound::retry::Policy;
 
 // The program.
 
@@ -404,27 +405,111 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
 
     // Bytes that the client above does not send.
     let rows = [
-        ("GET /down HTTP/1.0\r\n\r\n", "needs one host and a path"),
-        ("OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", "needs one host and a path"),
-        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n", "needs one host and a path"),
-        ("GET / HTTP/1.1\r\nHost: 127.1\r\nConnection: close\r\n\r\n", "four decimal octets"),
-        ("CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", "neither CONNECT"),
+        ("GET /down HTTP/1.0\r\n\r\n", "400: a request needs one host and a path"),
+        ("OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n", "400: a request needs one host and a path"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n", "400: a request needs one host and a path"),
+        ("GET / HTTP/1.1\r\nHost: 127.1\r\n", "400: cannot route to a host that is a number"),
+        ("CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n", "501: this proxy knows neither CONNECT"),
+        ("GET https://127.0.0.1/down HTTP/1.1\r\nHost: 127.0.0.1\r\n", "421: clients speak http"),
+        (
+            "PUT /down HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: gzip, chunked\r\n",
+            "501: this proxy knows no transfer coding but chunked",
+        ),
     ];
+    let mut wrong = Vec::new();
     for (head, want) in rows {
-        let mut socket = TcpStream::connect(proxy.public).await.unwrap();
-        socket.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
-        let refused = answer.contains("\r\n\r\n400: ") || answer.contains("\r\n\r\n501: ");
-        assert!(refused && answer.contains(want), "{head}{answer}");
+        let answer = exchange(&proxy, &format!("{head}Connection: close\r\n\r\n")).await;
+        if !answer.split_once("\r\n\r\n").is_some_and(|(_, body)| body.starts_with(want)) {
+            wrong.push(format!("{head}{answer}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What comes back for these bytes, until the proxy closes the connection.
+async fn exchange(proxy: &Proxy, sent: &str) -> String {
+    let mut socket = TcpStream::connect(proxy.public).await.unwrap();
+    socket.write_all(sent.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("an end").unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_for_this_proxy_alone_goes_no_further() {
+    let upstream = serve(Router::new().fallback(|request: Request| async move {
+        let target = request.uri().to_string();
+        let said = echo(request).await;
+        (said.status(), [("proxy-authenticate", "Basic")], [("x-target", target)], said.into_body())
+    }))
+    .await;
+    let proxy = Proxy::start(&mount("", upstream, "")).await;
+    let head =
+        "GET http://127.0.0.1?q=1 HTTP/1.1\r\nHost: else.example\r\nProxy-Authorization: Basic eA==\r\nTE: x\r\n";
+    let answer = exchange(&proxy, &format!("{head}Connection: close\r\n\r\n")).await;
+    assert!(answer.contains("x-target: /?q=1\r\n") && answer.ends_with("headers []"), "{answer}");
+    assert!(!answer.contains("proxy-authenticate"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_or_breaks_off_is_told_so_and_its_request_sent_once() {
+    let upstream = serve(Router::new().fallback(|request: Request| async move {
+        match request.into_body().collect().await {
+            Ok(body) => body.to_bytes().len().to_string(),
+            Err(error) => error.to_string(),
+        }
+    }))
+    .await;
+    let table = [
+        mount("/attempt", upstream, &format!("{AT_ONCE}, attempt_timeout = \"500ms\"")),
+        mount("/request", upstream, &format!("{AT_ONCE}, deadline = \"500ms\"")),
+    ];
+    let proxy = Proxy::start(&table.concat()).await;
+    let late = "408: the rest of the request did not come in time\n";
+    let broken = "400: the body of the request broke off, or was not one\n";
+    let rows = [
+        ("/attempt", "Content-Length: 10\r\n\r\n", late),
+        ("/attempt", "Content-Length: 10\r\n\r\nabc", late),
+        ("/request", "Content-Length: 10\r\n\r\nabc", late),
+        ("/attempt", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", late),
+        ("/attempt", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno size\r\n", broken),
+        ("/attempt", "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "3"),
+    ];
+    let mut wrong = Vec::new();
+    let mut sent = [0, 0];
+    for (path, rest, want) in rows {
+        let answer = exchange(&proxy, &format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{rest}")).await;
+        if answer.split_once("\r\n\r\n").is_none_or(|(_, body)| body != want) {
+            wrong.push(format!("{path} {rest}: {answer}"));
+        }
+        sent[usize::from(path == "/request")] += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (path, sent) in ["/attempt", "/request"].into_iter().zip(sent) {
+        assert_eq!(proxy.counts(path).await, [sent, sent, 0], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_end_the_head_of_a_request_is_not_waited_for() {
+    let upstream = serve(Router::new().fallback(echo)).await;
+    let mut proxy = Proxy::start_with(&mount("", upstream, ""), &["--head", "1"]).await;
+    // Ends with the connection.
+    exchange(&proxy, "GET / HTTP/1.1\r\nHo").await;
+    let mut socket = TcpStream::connect(proxy.public).await.unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
+    // By now the proxy has read that, or has it to read.
+    proxy.get("/").await;
+    proxy.signal("TERM").await;
+    assert_eq!(proxy.line().await, "proxy: no more requests are taken");
+    assert_eq!(proxy.ended().await, (vec![], Some(0)));
 }
 
 #[tokio::test]
 async fn a_redirect_to_the_upstream_itself_leads_back_to_the_proxy() {
     let router = Router::new().fallback(|request: Request| async move {
         let location = request.headers()["x-location"].clone();
-        (StatusCode::FOUND, [("location", location)])
+        (StatusCode::FOUND, [("location", location.clone()), ("content-location", location)])
     });
     let upstream = serve(router).await;
     let proxy = Proxy::start(&mount("", upstream, "")).await;
@@ -434,12 +519,24 @@ async fn a_redirect_to_the_upstream_itself_leads_back_to_the_proxy() {
         (format!("http://{upstream}/next#part"), "/next#part"),
         (format!("http://{upstream}?q=1"), "/?q=1"),
         (format!("http://{upstream}//evil.example/x"), "/.//evil.example/x"),
+        (format!("//{upstream}/next"), "/next"),
         ("/next".to_owned(), "/next"),
+        ("//else.example/next".to_owned(), "//else.example/next"),
         ("https://else.example/".to_owned(), "https://else.example/"),
     ];
     for (location, want) in rows {
         let answer = proxy.send("GET", "/", &[("x-location", location.as_bytes())], "").await;
-        assert_eq!(answer.headers["location"], want);
+        assert_eq!(
+            (&answer.headers["location"], &answer.headers["content-location"]),
+            (&want.parse().unwrap(), &want.parse().unwrap())
+        );
+    }
+    for (upstream, location) in [("http://up", "http://UP:80/x"), ("http://up:80", "http://up/x")] {
+        let text = format!("[[mount]]\nprefix = \"http://h\"\nupstream = \"{upstream}\"");
+        let table = table::Table::parse(text.as_bytes()).unwrap();
+        let (_, mount) = table.mounts.first_key_value().unwrap();
+        assert_eq!(mount.upstream.public(location).as_deref(), Some("/x"), "{upstream}");
+        assert_eq!(mount.upstream.public("http://up:81/x"), None, "{upstream}");
     }
 }
 
@@ -716,10 +813,10 @@ proxy_reloads_total{result=\"kept\"} 0
 
 #[test]
 fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
-    let table = table::Table::parse(include_str!("../examples/proxy/table.toml")).unwrap();
+    let table = table::Table::parse(include_bytes!("../examples/proxy/table.toml")).unwrap();
     assert_eq!((table.tenants.len(), table.mounts.len(), table.cookies.per_domain), (2, 2, 50));
     assert_eq!(table.tenant_header, "x-tenant");
-    let empty = table::Table::parse("").unwrap();
+    let empty = table::Table::parse(b"").unwrap();
     assert_eq!(format!("{empty:?}"), format!("{:?}", table::Table::empty()));
 
     let mount = "[[mount]]\nprefix = \"http://h\"\nupstream = \"http://u:1\"\n";
@@ -733,6 +830,7 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
             "line 6: HTTP://H:80: it is mounted already",
         ),
         (format!("{mount}retry = {{ deadline = 5 }}"), "line 4: invalid type: integer `5`, expected a duration"),
+        (format!("{mount}retry = {{ deadline = \"0s\" }}"), "line 4: no request succeeds in no time"),
         (format!("{mount}[mount.retry]\nbudget = {{ percent = -1 }}"), "line 5: `percent` of a budget"),
         (format!("{mount}upstreams = 1"), "line 4: unknown field `upstreams`"),
         (mount.replace("upstream = \"http://u:1\"\n", ""), "line 1: missing field `upstream`"),
@@ -754,8 +852,16 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
     ];
     let wrong: Vec<_> = rows
         .iter()
-        .map(|(text, want)| (table::Table::parse(text).map_err(|fault| fault.to_string()), want))
+        .map(|(text, want)| (table::Table::parse(text.as_bytes()).map_err(|fault| fault.to_string()), want))
         .filter(|(got, want)| !got.as_ref().is_err_and(|got| got.starts_with(*want)))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let latin = table::Table::parse(b"# one\n# caf\xe9\n").map_err(|fault| fault.to_string());
+    assert_eq!(latin.unwrap_err(), "line 2: this is no text; save it as UTF-8");
+    let (own, default) = (format!("{mount}retry = {{ deadline = \"5m\" }}"), format!("{mount}retry = {{ total = 1 }}"));
+    for (text, seconds) in [(own, 300), (default, 60), (mount.to_owned(), 60)] {
+        let table = table::Table::parse(text.as_bytes()).unwrap();
+        let (_, mount) = table.mounts.first_key_value().unwrap();
+        assert_eq!(Policy::deadline(&mount.retry), Some(Duration::from_secs(seconds)), "{text}");
+    }
 }

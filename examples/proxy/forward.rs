@@ -9,7 +9,11 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderName, Method, StatusCode, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
+        TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
+    uri::Scheme,
 };
 use tower::{BoxError, Layer, ServiceExt};
 use tower_outbound::{
@@ -18,12 +22,24 @@ use tower_outbound::{
     routing::{NoMount, UriError},
 };
 
-use crate::{Proxy, table::Table, upstream::Failed};
+use crate::{
+    Proxy,
+    table::Table,
+    upload::{Client, Upload},
+    upstream::Failed,
+};
 
 pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     // CONNECT wants a tunnel, and TRACE would show the client the cookies that went along.
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return refuse(StatusCode::NOT_IMPLEMENTED, "this proxy knows neither CONNECT nor TRACE");
+    }
+    if is_coded(request.headers()) {
+        return refuse(StatusCode::NOT_IMPLEMENTED, "this proxy knows no transfer coding but chunked");
+    }
+    // RFC 9110 section 7.4.
+    if request.uri().scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
+        return refuse(StatusCode::MISDIRECTED_REQUEST, "clients speak http to this proxy, and no TLS");
     }
     let Some(uri) = asked(&request) else {
         proxy.metrics.unrouted.add();
@@ -32,9 +48,16 @@ pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -
     let table = proxy.table();
     let jar = tenant(request.headers(), &table).map(|tenant| proxy.jars.get(tenant));
     let outbound = ReplayBodyLayer::new().layer(proxy.routes.clone());
-    match outbound.oneshot(prepared(request, uri, jar, &table.tenant_header)).await {
+    let (request, client) = prepared(request, uri, jar, &table.tenant_header);
+    match outbound.oneshot(request).await {
         Ok(answer) => {
             let (mut head, body) = answer.into_parts();
+            if is_coded(&head.headers) {
+                return refuse(
+                    StatusCode::BAD_GATEWAY,
+                    "the upstream answered in a transfer coding that is not chunked",
+                );
+            }
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return refuse(StatusCode::BAD_GATEWAY, "the upstream switched protocols unasked");
             }
@@ -54,7 +77,7 @@ pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -
             if !error.is::<Failed>() {
                 proxy.metrics.unrouted.add();
             }
-            refuse(status(&error), &error.to_string())
+            failed(&error, &client)
         }
     }
 }
@@ -68,8 +91,13 @@ fn asked(request: &Request) -> Option<Uri> {
     if host.contains('@') {
         return None;
     }
-    let target = request.uri().path_and_query().filter(|target| target.as_str().starts_with('/'))?;
-    Uri::builder().scheme("http").authority(host).path_and_query(target.clone()).build().ok()
+    let target = match request.uri().path_and_query()?.as_str() {
+        target if target.starts_with('/') => target.to_owned(),
+        // `GET http://host?query`: the path is empty.
+        query if query.starts_with('?') => format!("/{query}"),
+        _ => return None,
+    };
+    Uri::builder().scheme(Scheme::HTTP).authority(host).path_and_query(target).build().ok()
 }
 
 /// Whose request it is: the tenant's that the header names, and no one's if it is not exactly one that the table knows.
@@ -84,20 +112,26 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// The request to the upstream. Nothing of the client's own cookies, of its hop or of its key goes there.
-fn prepared(request: Request, uri: Uri, jar: Option<CookieJar>, tenant_header: &HeaderName) -> Request {
+fn prepared(
+    request: Request,
+    uri: Uri,
+    jar: Option<CookieJar>,
+    tenant_header: &HeaderName,
+) -> (Request<Upload>, Client) {
     let (mut head, body) = request.into_parts();
     remove_hop_by_hop(&mut head.headers);
     for name in [&HOST, &COOKIE, &COOKIE2, &EXPECT, tenant_header] {
         head.headers.remove(name);
     }
-    let mut outbound = Request::new(body);
+    let (upload, client) = Upload::new(body);
+    let mut outbound = Request::new(upload);
     *outbound.method_mut() = head.method;
     *outbound.uri_mut() = uri;
     *outbound.headers_mut() = head.headers;
     if let Some(jar) = jar {
         outbound.extensions_mut().insert(jar);
     }
-    outbound
+    (outbound, client)
 }
 
 const COOKIE2: HeaderName = HeaderName::from_static("cookie2");
@@ -110,22 +144,47 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let lists = headers.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
     let named: Vec<HeaderName> =
         lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    let always = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+    let always = [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        PROXY_CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
     for name in named.into_iter().chain(always) {
         headers.remove(name);
     }
 }
 
-fn status(error: &BoxError) -> StatusCode {
-    if error.is::<NoMount>() {
+/// Whether a body has a transfer coding beside `chunked`, which is all that hyper takes off, and puts on.
+fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.next().is_some_and(|first| !first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+}
+
+fn failed(error: &BoxError, client: &Client) -> Response {
+    let is_late = error.downcast_ref().is_some_and(Failed::is_late);
+    if client.broke_off() {
+        return refuse(StatusCode::BAD_REQUEST, "the body of the request broke off, or was not one");
+    }
+    if is_late && client.stalls() {
+        return refuse(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
+    }
+    let status = if error.is::<NoMount>() {
         StatusCode::NOT_FOUND
     } else if error.is::<UriError>() {
         StatusCode::BAD_REQUEST
-    } else if error.downcast_ref().is_some_and(Failed::is_late) {
+    } else if is_late {
         StatusCode::GATEWAY_TIMEOUT
     } else {
         StatusCode::BAD_GATEWAY
-    }
+    };
+    refuse(status, &error.to_string())
 }
 
 fn refuse(status: StatusCode, why: &str) -> Response {

@@ -13,12 +13,14 @@
 //! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace` seconds.
 //! - `/metrics`, on an address of its own, counts requests, attempts and what budgets refused, per mount.
 //!
-//! Rooms: `table` reads the file, `upstream` is the stack of layers, `forward` is a request's way through.
+//! Rooms: `table` reads the file, `upstream` is the stack of layers, `forward` is a request's way through, `upload` its
+//! body's.
 
 mod forward;
 mod metrics;
 mod signals;
 mod table;
+mod upload;
 mod upstream;
 
 use std::{
@@ -31,9 +33,15 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
+use axum::{Router, routing::get, serve::Listener};
 use clap::Parser;
 use http::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
 use tokio::{net::TcpListener, sync::watch, time};
 use tower::BoxError;
 use tower_outbound::cookie::{CookieJar, JarPool};
@@ -54,6 +62,9 @@ struct Args {
     /// Where /metrics is.
     #[arg(long, default_value = "127.0.0.1:9090")]
     metrics: SocketAddr,
+    /// How many seconds a client has for the head of a request.
+    #[arg(long, default_value_t = 10)]
+    head: u64,
     /// How many seconds requests in flight have once the proxy is told to end.
     #[arg(long, default_value_t = 30)]
     grace: u64,
@@ -91,8 +102,8 @@ impl Proxy {
         if !file.is_file() || file.len() > LARGEST {
             return Err(named(&"a table is a regular file of at most 1 MiB").into());
         }
-        let text = fs::read_to_string(path).map_err(|error| named(&error))?;
-        let new = Table::parse(&text).map_err(|fault| named(&fault))?;
+        let file = fs::read(path).map_err(|error| named(&error))?;
+        let new = Table::parse(&file).map_err(|fault| named(&fault))?;
         let old = self.table();
         upstream::change(&self.routes.handle(), &old, &new, &self.metrics)?;
         let new = Arc::new(new);
@@ -146,26 +157,43 @@ async fn run(args: Args) -> Result<(), BoxError> {
     let private = listen(args.metrics).await?;
     say(&format!("clients on {}, metrics on {}", public.local_addr()?, private.local_addr()?));
 
-    let (end, _) = watch::channel(false);
-    let ended = |mut end: watch::Receiver<bool>| async move {
-        let _ = end.wait_for(|end| *end).await;
-    };
+    let (end, ended) = watch::channel(());
     let forwarding = Router::new().fallback(forward::forward).with_state(Arc::clone(&proxy));
     let counted = Arc::clone(&proxy);
     let page = move || std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4")], counted.metrics.page()));
-    let forwarding = axum::serve(public, forwarding).with_graceful_shutdown(ended(end.subscribe()));
-    let counting =
-        axum::serve(private, Router::new().route("/metrics", get(page))).with_graceful_shutdown(ended(end.subscribe()));
-    let servers = tokio::spawn(async { tokio::try_join!(forwarding, counting) });
+    let counting = Router::new().route("/metrics", get(page));
+    let head = Duration::from_secs(args.head);
+    let forwarding = serve(public, forwarding, head, ended.clone());
+    let counting = serve(private, counting, head, ended);
+    let servers = tokio::spawn(async { tokio::join!(forwarding, counting) });
 
     while let Event::Reload = signals.next().await {
         proxy.reload(&args.table);
     }
     say("no more requests are taken");
-    end.send_replace(true);
+    drop(end);
     let ended = time::timeout(Duration::from_secs(args.grace), servers).await;
-    ended.map_err(|_| format!("requests were still in flight after {} s", args.grace))???;
+    ended.map_err(|_| format!("requests were still in flight after {} s", args.grace))??;
     Ok(())
+}
+
+/// Until the other side of `ended` is gone, and the last connection is closed. A connection on which the head of a request
+/// takes longer than `head` is closed, one without a request too.
+async fn serve(mut listener: TcpListener, router: Router, head: Duration, mut ended: watch::Receiver<()>) {
+    let connections = GracefulShutdown::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(head);
+    loop {
+        let (stream, _) = tokio::select! {
+            accepted = Listener::accept(&mut listener) => accepted,
+            _ = ended.changed() => break,
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        tokio::spawn(connections.watch(connection));
+    }
+    // Whoever comes now is told so by the system.
+    drop(listener);
+    connections.shutdown().await;
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, BoxError> {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Range,
+    time::Duration,
 };
 
 use http::{
@@ -13,7 +14,14 @@ use http::{
 };
 use serde::Deserialize;
 use toml::Spanned;
-use tower_outbound::{cookie::CookieLimits, retry::RetryPolicy, routing::MountPrefix};
+use tower_outbound::{
+    cookie::CookieLimits,
+    retry::{Policy, RetryPolicy},
+    routing::MountPrefix,
+};
+
+/// Of a mount that has none: no request of a stranger lasts for ever.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A table file that was read and found right.
 #[derive(Debug)]
@@ -63,11 +71,13 @@ impl Table {
         }
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(file: &[u8]) -> Result<Self, Fault> {
         let fault = |span: Range<usize>, message: String| {
-            let line = 1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count();
+            let line = 1 + file.iter().take(span.start).filter(|&&byte| byte == b'\n').count();
             Fault { line, message }
         };
+        let text = str::from_utf8(file)
+            .map_err(|error| fault(error.valid_up_to()..file.len(), "this is no text; save it as UTF-8".to_owned()))?;
         let syntax = |error: &toml::de::Error| fault(error.span().unwrap_or_default(), error.message().to_owned());
         let file: File = toml::from_str(text).map_err(|error| syntax(&error))?;
         // Once more, without the types: a policy cannot be compared with another.
@@ -81,7 +91,11 @@ impl Table {
             if prefix.as_str().get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) {
                 return Err(fault(span, format!("{prefix}: clients speak no TLS to this proxy; write http://")));
             }
-            let mount = Mount { upstream: entry.upstream, retry: entry.retry, written: written.next() };
+            let mut retry = entry.retry;
+            if Policy::deadline(&retry).is_none() {
+                retry = retry.deadline(DEADLINE);
+            }
+            let mount = Mount { upstream: entry.upstream, retry, written: written.next() };
             if mounts.insert(prefix.clone(), mount).is_some() {
                 return Err(fault(span, format!("{prefix}: it is mounted already; take one out")));
             }
@@ -164,16 +178,19 @@ impl Upstream {
         Uri::from_parts(parts).unwrap_or_else(|_| request.clone())
     }
 
-    /// A `Location` of this upstream's own, as its clients have to ask for it.
-    pub(crate) fn public(&self, location: &Uri) -> Option<String> {
-        let is_own = location.scheme_str() == Some("http")
-            && location.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(self.0.as_str()));
-        let target = location.path_and_query().map_or("/", |target| target.as_str());
+    /// A location that this upstream gives as its own, as clients have to ask for it.
+    pub(crate) fn public(&self, location: &str) -> Option<String> {
+        let (place, fragment) = location.find('#').map_or((location, ""), |at| location.split_at(at));
+        let place: Uri = if place.starts_with("//") { format!("http:{place}").parse() } else { place.parse() }.ok()?;
+        let host =
+            |authority: &uri::Authority| (authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(80));
+        let is_own = place.scheme_str() == Some("http") && host(place.authority()?) == host(&self.0);
+        let target = place.path_and_query().map_or("/", |target| target.as_str());
         is_own.then(|| match target.as_bytes() {
             // Two slashes at the start would be another host, and browsers read a backslash as one.
-            [b'/', b'/' | b'\\', ..] => format!("/.{target}"),
-            [b'/', ..] => target.to_owned(),
-            _ => format!("/{target}"),
+            [b'/', b'/' | b'\\', ..] => format!("/.{target}{fragment}"),
+            [b'/', ..] => format!("{target}{fragment}"),
+            _ => format!("/{target}{fragment}"),
         })
     }
 }

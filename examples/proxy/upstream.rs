@@ -2,8 +2,10 @@
 
 use std::{error::Error, fmt, io, sync::Arc};
 
-use axum::body::Body;
-use http::{Request, Response, header::LOCATION};
+use http::{
+    Request, Response,
+    header::{CONTENT_LOCATION, LOCATION},
+};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{self, Client},
@@ -19,10 +21,11 @@ use tower_outbound::{
 use crate::{
     metrics::{Counters, Metrics},
     table::{Mount, Table, Upstream},
+    upload::Upload,
 };
 
 /// A client's body, kept while it is sent, so that it can be sent again.
-pub(crate) type Sent = ReplayBody<Body>;
+pub(crate) type Sent = ReplayBody<Upload>;
 type Answer = Response<Incoming>;
 type Shared = BoxCloneSyncService<Request<Sent>, Answer, legacy::Error>;
 pub(crate) type Routes = RoutingService<Shared, Sent, Incoming>;
@@ -93,15 +96,13 @@ fn refused_by_budget(result: &Result<Answer, BoxError>) -> bool {
     history.is_some_and(|history| history.stop_reason() == StopReason::Budget)
 }
 
-/// Redirects to the upstream itself lead back to the proxy.
+/// What the upstream calls by its own name is found at the proxy.
 fn public(mut answer: Answer, upstream: &Upstream) -> Answer {
-    let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-    let public = location.and_then(|location| {
-        let (uri, fragment) = location.find('#').map_or((location, ""), |at| location.split_at(at));
-        Some(upstream.public(&uri.parse().ok()?)? + fragment)
-    });
-    if let Some(value) = public.and_then(|public| public.parse().ok()) {
-        answer.headers_mut().insert(LOCATION, value);
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let location = answer.headers().get(&name).and_then(|location| location.to_str().ok());
+        if let Some(value) = location.and_then(|location| upstream.public(location)?.parse().ok()) {
+            answer.headers_mut().insert(name, value);
+        }
     }
     answer
 }
