@@ -77,7 +77,7 @@ where
 #[cfg(feature = "follow-redirect")]
 fn answered_by(extensions: &http::Extensions) -> Option<&Uri> {
     let tower_http::follow_redirect::RequestUri(uri) = extensions.get()?;
-    uri.host().is_some().then_some(uri)
+    uri.authority().is_some().then_some(uri)
 }
 
 #[cfg(not(feature = "follow-redirect"))]

@@ -29,8 +29,8 @@ impl<'a> Origin<'a> {
     pub(super) fn of(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let authority = uri.authority()?.as_str();
-        let (host, rooted, guesses) = match Dots::of_plain_host(authority.as_bytes()) {
-            Some(dots) => (Cow::Borrowed(authority), false, dots.guesses()),
+        let (host, rooted, guesses) = match plain_host(authority) {
+            Some((host, dots)) => (Cow::Borrowed(host), false, dots.guesses()),
             None => {
                 let spelt = host(authority);
                 let host = canonical(spelt)?;
@@ -110,7 +110,8 @@ pub(super) fn plain_host(authority: &str) -> Option<(&str, Dots)> {
     match Dots::of_plain_host(authority.as_bytes()) {
         Some(dots) => Some((authority, dots)),
         None => {
-            let host = host(authority);
+            // Userinfo and brackets stay in it, and are not plain.
+            let host = authority.trim_end_matches(|last: char| last.is_ascii_digit()).strip_suffix(':')?;
             Some((host, Dots::of_plain_host(host.as_bytes())?))
         }
     }

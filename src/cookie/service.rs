@@ -99,7 +99,7 @@ impl<S, J: CookieStorage> CookieService<S, J> {
 impl<S, J> CookieService<S, J> {
     /// The URI that the cookies go by; `None` where it names no host.
     fn absolute(&self, uri: &Uri) -> Option<Uri> {
-        if uri.host().is_some() {
+        if uri.authority().is_some() {
             return Some(uri.clone());
         }
         let mut parts = self.default_origin.clone()?.into_parts();
