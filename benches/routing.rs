@@ -9,6 +9,7 @@
 //! | instructions, by number of mounts | 10 | 100 | 1,000 | 10,000 | 100,000 |
 //! |---|---|---|---|---|---|
 //! | look-up by host, the mount served | 238 | 239 | 238 | 239 | 239 |
+//! | by host and port | | 634 | | 633 | |
 //! | by host and path | 790 | 792 | 790 | 791 | 792 |
 //! | by wildcard | 1,109 | 1,103 | 1,109 | 1,109 | 1,113 |
 //! | none served | 351 | 353 | 356 | 351 | 356 |
@@ -191,7 +192,7 @@ fn each(requests: Vec<Uri>, step: impl Fn(&Uri) + 'static) -> Box<dyn Fn()> {
     })
 }
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     Scenario { name: "bare", make: |mounts| each(requests_to_hosts(mounts), |uri| call(&Bare, uri)) },
     Scenario {
         name: "box",
@@ -213,6 +214,14 @@ const SCENARIOS: [Scenario; 10] = [
         make: |mounts| {
             let service = routed(hosts(mounts));
             each(requests_to_hosts(mounts), move |uri| call(&service, uri))
+        },
+    },
+    Scenario {
+        name: "port",
+        make: |mounts| {
+            let service = routed(hosts(mounts).map(|prefix| prefix + ":8443"));
+            let uris = spread(mounts).map(|number| uri(&format!("https://{}:8443/v1/items?page=2", host(number))));
+            each(uris.collect(), move |uri| call(&service, uri))
         },
     },
     Scenario {
@@ -314,7 +323,7 @@ fn tables() {
     println!("\nover that, by number of mounts:\n");
     println!("| | 10 | 100 | 1,000 | 10,000 | 100,000 | allocations |\n|---|---|---|---|---|---|---|");
     let over_bare = |figure: u64| bare.map_or(figure, |bare| figure.saturating_sub(bare));
-    for name in ["box", "pass", "mounted", "fallback", "wildcard", "host", "path"] {
+    for name in ["box", "pass", "mounted", "fallback", "wildcard", "host", "port", "path"] {
         let cells: Vec<_> =
             MOUNTS.iter().map(|&mounts| shown(instructions(&[], name, mounts).map(over_bare))).collect();
         let allocated = allocations(name, 100) - bare_allocations;
@@ -322,7 +331,7 @@ fn tables() {
     }
     println!("\nthe look-up alone, and a scan:\n");
     println!("| | 10 | 100 | 1,000 | 10,000 | 100,000 |\n|---|---|---|---|---|---|");
-    for name in ["fallback", "wildcard", "host", "path"] {
+    for name in ["fallback", "wildcard", "host", "port", "path"] {
         let options = ["--toggle-collect=*routing::routes::Shared*find*"];
         let cells: Vec<_> = MOUNTS.iter().map(|&mounts| shown(instructions(&options, name, mounts))).collect();
         println!("| {name} | {} |", cells.join(" | "));

@@ -126,11 +126,10 @@ fn plain(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = if is_plain(authority.as_bytes()) {
         (authority, None)
     } else {
-        let (host, port) = authority.rsplit_once(':').filter(|(host, _)| is_plain(host.as_bytes()))?;
-        if !port.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        (host, Some(port.parse().ok()?))
+        // From the end: a search would cost more than all the rest.
+        let digits = authority.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let (host, port) = authority.split_at(authority.len() - digits);
+        (host.strip_suffix(':').filter(|host| is_plain(host.as_bytes()))?, Some(port.parse().ok()?))
     };
     match host.as_bytes().last()? {
         // A number as last label, or the root's dot, is looked at more closely.
