@@ -411,25 +411,37 @@ async fn the_first_error_of_a_stream_comes_through_and_is_not_tried_again() {
     assert_eq!(calls.load(Relaxed), 1);
 }
 
-/// What the server does with an attempt: it reads so many frames, or all, and then answers, or not.
-type Reads = (usize, Option<u16>);
+/// What the server does with an attempt: it reads so many frames, or all, and then this.
+type Reads = (usize, Then);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    Answer(u16),
+    Hang,
+    /// Lets go of the body first.
+    DropAndHang,
+    TimedOut,
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last() {
+    use Then::*;
     const ALL: usize = usize::MAX;
     let stalled = || [data("up"), data("load")].into_iter().chain(vec![Step::Pending; 100]).collect::<Vec<_>>();
     let whole = || vec![data("up"), data("load")];
     // The client's stream, what the server does (the last for all that follow), and how many attempts it sees.
-    let rows: [(&str, Vec<Step>, Vec<Reads>, usize); 8] = [
-        ("a client that stalls", stalled(), vec![(ALL, None)], 1),
-        ("a server that is late", whole(), vec![(ALL, None)], 4),
-        ("a server that reads nothing", stalled(), vec![(0, None)], 4),
-        ("a server that reads a frame", stalled(), vec![(1, None)], 4),
+    let rows: [(&str, Vec<Step>, Vec<Reads>, usize); 10] = [
+        ("a client that stalls", stalled(), vec![(ALL, Hang)], 1),
+        ("a server that is late", whole(), vec![(ALL, Hang)], 4),
+        ("a server that reads nothing", stalled(), vec![(0, Hang)], 4),
+        ("a server that reads a frame", stalled(), vec![(1, Hang)], 4),
         // What is kept of the first attempt comes to the next as one frame.
-        ("a server that reads what has come, and no further", stalled(), vec![(2, None), (1, None)], 4),
-        ("a client that stalls the second attempt", stalled(), vec![(2, None), (ALL, None)], 2),
-        ("an early answer, then a server that reads nothing", stalled(), vec![(3, Some(503)), (0, None)], 4),
-        ("an early answer, then a server that reads what is kept", stalled(), vec![(3, Some(503)), (1, None)], 4),
+        ("a server that reads what has come, and no further", stalled(), vec![(2, Hang), (1, Hang)], 4),
+        ("a client that stalls the second attempt", stalled(), vec![(2, Hang), (ALL, Hang)], 2),
+        ("an early answer, then a server that reads nothing", stalled(), vec![(3, Answer(503)), (0, Hang)], 4),
+        ("an early answer, then a server that reads what is kept", stalled(), vec![(3, Answer(503)), (1, Hang)], 4),
+        ("a server that has lost interest in the body", stalled(), vec![(3, DropAndHang)], 4),
+        ("a connection that the system gives up", stalled(), vec![(3, TimedOut)], 4),
     ];
     let mut wrong = Vec::new();
     for (name, steps, script, expected) in rows {
@@ -437,21 +449,25 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
             let calls = AtomicUsize::new(0);
             let server = service_fn(|request: Request<ReplayBody<Source>>| {
                 let call = calls.fetch_add(1, Relaxed);
-                let (frames, status) = script[call.min(script.len() - 1)];
+                let (frames, then) = script[call.min(script.len() - 1)];
                 async move {
                     let mut body = request.into_body();
                     for _ in 0..frames {
-                        // A server that answers early has polled in vain before.
+                        // A server that goes on without the body has polled in vain before.
                         let polled = futures_util::future::poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-                            Poll::Pending if status.is_some() => Poll::Ready(None),
+                            Poll::Pending if then != Hang => Poll::Ready(None),
                             polled => polled,
                         });
                         let Some(frame) = polled.await else { break };
                         frame?;
                     }
-                    match status {
-                        Some(status) => Ok::<_, BoxError>(answer(status)),
-                        None => std::future::pending().await,
+                    if then == DropAndHang {
+                        drop(body);
+                    }
+                    match then {
+                        Answer(status) => Ok::<_, BoxError>(answer(status)),
+                        TimedOut => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                        Hang | DropAndHang => std::future::pending().await,
                     }
                 }
             });

@@ -241,6 +241,7 @@ fn what_is_wrong_is_named_with_its_line_and_what_to_write() {
         ("budget = false", "or \"none\""),
         ("drain = { bytes = 1, seconds = 1 }", "unknown field `seconds`"),
         ("attempt_header = \"x attempt\"", "is not the name of a header"),
+        ("attempt_header = \"Content-Length\"", "says how a request is framed or routed"),
         ("respect_retry_after = 1", "expected a boolean"),
     ];
     let wrong: Vec<_> = rows

@@ -1,6 +1,6 @@
 //! Error chain -> `Failure`.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, iter};
 
 use http::StatusCode;
 
@@ -45,20 +45,24 @@ const MOST: usize = 32;
 
 /// The class of an error, from the outermost cause that says anything: inner ones know less of what was sent.
 pub(super) fn error(error: &(dyn Error + 'static)) -> Failure {
-    let mut next = Some(error);
-    for _ in 0..MOST {
-        let Some(error) = next else { break };
-        if let Some(failure) = link(error) {
-            return failure;
-        }
+    causes(error).find_map(link).unwrap_or(Failure::Other)
+}
+
+/// Whether it is a clock on this side that ended an attempt, ours or one below, and not the network.
+pub(super) fn is_elapsed(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|error| error.is::<tower::timeout::error::Elapsed>())
+}
+
+/// An error, and what it was caused by.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| -> Option<&'a (dyn Error + 'static)> {
         // An `io::Error` names its own cause's cause as its source, and skips its cause.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = match wrapped {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
             None => error.source(),
-        };
-    }
-    Failure::Other
+        }
+    })
+    .take(MOST)
 }
 
 /// Whether hyper-util's client says that the request is one it cannot send: a relative URI, a scheme it does not know.

@@ -16,7 +16,7 @@ use tower::{BoxError, timeout::error::Elapsed};
 use tower_service::Service;
 
 use super::{
-    classify::Failure,
+    classify,
     drain::{Draining, again},
     history::{AttemptRecord, Attempts, RetryError, RetryHistory},
     log::Log,
@@ -337,7 +337,7 @@ where
                     outcome: seen,
                     failure,
                     replayable: body.is_ok_and(|body| {
-                        let starved = failure == Failure::Timeout && this.replay.is_starved(body);
+                        let starved = seen.is_err_and(classify::is_elapsed) && this.replay.is_starved(body);
                         !starved && this.replay.can_replay(body)
                     }),
                     elapsed,

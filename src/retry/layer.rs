@@ -65,7 +65,9 @@ impl<P, R> RetryLayer<P, R> {
     /// How a body that is not [`ReplayableBody`](super::ReplayableBody) is copied before it is sent; after `None` the
     /// request is sent once.
     ///
-    /// The copy must send every byte again: the `Clone` of a stream often does not.
+    /// The copy must send every byte again: the `Clone` of a stream often does not. A function cannot tell that a body's own
+    /// source is what an attempt waits for, as [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does: such
+    /// attempts are retried when their time is up.
     #[must_use]
     pub fn replay_with<F>(self, replay: F) -> RetryLayer<P, ReplayWith<F>> {
         RetryLayer { policy: self.policy, replay: ReplayWith(replay) }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
 use super::{
-    classify::Failure,
+    classify,
     drain::again,
     history::{AttemptRecord, RetryHistory},
     policy::{self, Attempt, Decision, Policy, RetryPolicy, StopReason},
@@ -186,7 +186,7 @@ impl RetryPolicy {
                 outcome,
                 failure,
                 replayable: {
-                    let starved = failure == Failure::Timeout && request.body().is_starved();
+                    let starved = outcome.is_err_and(classify::is_elapsed) && request.body().is_starved();
                     !starved && request.body().can_replay()
                 },
                 elapsed,

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{
+    HeaderMap, HeaderName, Method, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+};
 use tower::retry::budget::{Budget, TpsBudget};
 
 use super::{DEFAULT_FORCELIST, IDEMPOTENCY_KEY, Outcome, RetryPolicy};
@@ -349,9 +352,21 @@ impl RetryPolicy {
     /// caller set.
     ///
     /// Default: none.
+    ///
+    /// # Panics
+    ///
+    /// If the name is one by which a request is framed or routed, `content-length` say: a number in it would cut a body off.
     #[must_use]
     pub fn attempt_header(self, name: HeaderName) -> Self {
+        assert!(!Self::frames(&name), "{name} says how a request is framed or routed, and cannot number attempts");
         self.with(|config| config.attempt_header = Some(name))
+    }
+
+    /// Whether a header is no one's to set but the client's.
+    pub(super) fn frames(name: &HeaderName) -> bool {
+        const FRAMING: [HeaderName; 8] =
+            [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+        FRAMING.contains(name)
     }
 
     /// The caller's own word on what is a failure, in place of the forcelist, the classes of errors and the statuses that

@@ -261,7 +261,12 @@ impl TryFrom<String> for Header {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-attempt\""))
+        let name = text.parse();
+        let name = name.map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-attempt\""))?;
+        if RetryPolicy::frames(&name) {
+            return Err(format!("{text:?} says how a request is framed or routed; write one as \"x-attempt\""));
+        }
+        Ok(Self(name))
     }
 }
 

@@ -101,6 +101,18 @@ impl<B> ReplayBody<B> {
     }
 }
 
+impl<B> Drop for ReplayBody<B> {
+    /// A copy that is gone waits for nothing.
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.progress == Progress::Streaming) {
+            let mut locked = lock(shared);
+            if locked.streaming == Some(*self.number.get_mut()) {
+                locked.starved = false;
+            }
+        }
+    }
+}
+
 impl<B> Default for ReplayBody<B> {
     fn default() -> Self {
         Self::copy(None, 0)
