@@ -1,6 +1,6 @@
 //! One request of a client: whose it is, where it goes, and what is kept from either side.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -8,10 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{
-    HeaderMap, HeaderName, Method, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{
         CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
-        TRAILER, TRANSFER_ENCODING, UPGRADE,
+        TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
     },
     uri::Scheme,
 };
@@ -48,7 +48,11 @@ pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -
     let table = proxy.table();
     let jar = tenant(request.headers(), &table).map(|tenant| proxy.jars.get(tenant));
     let outbound = ReplayBodyLayer::new().layer(proxy.routes.clone());
-    let (request, client) = prepared(request, uri, jar, &table.tenant_header);
+    if request.headers().get_all(VIA).iter().any(|via| names(via, &proxy.name)) {
+        return refuse(StatusCode::LOOP_DETECTED, "this request has been here before");
+    }
+    let (mut request, client) = prepared(request, uri, jar, &table.tenant_header, proxy.idle);
+    request.headers_mut().append(VIA, proxy.via.clone());
     match outbound.oneshot(request).await {
         Ok(answer) => {
             let (mut head, body) = answer.into_parts();
@@ -65,6 +69,7 @@ pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -
             if head.headers.contains_key(TRANSFER_ENCODING) {
                 head.headers.remove(CONTENT_LENGTH);
             }
+            one_length(&mut head.headers);
             remove_hop_by_hop(&mut head.headers);
             head.headers.remove(SET_COOKIE);
             head.headers.remove(SET_COOKIE2);
@@ -117,17 +122,19 @@ fn prepared(
     uri: Uri,
     jar: Option<CookieJar>,
     tenant_header: &HeaderName,
+    idle: Duration,
 ) -> (Request<Upload>, Client) {
     let (mut head, body) = request.into_parts();
     remove_hop_by_hop(&mut head.headers);
-    for name in [&HOST, &COOKIE, &COOKIE2, &EXPECT, tenant_header] {
+    for name in [&HOST, &COOKIE, &COOKIE2, &SET_COOKIE, &SET_COOKIE2, &EXPECT, tenant_header] {
         head.headers.remove(name);
     }
-    let (upload, client) = Upload::new(body);
+    let (upload, client) = Upload::new(body, idle);
     let mut outbound = Request::new(upload);
     *outbound.method_mut() = head.method;
     *outbound.uri_mut() = uri;
     *outbound.headers_mut() = head.headers;
+    outbound.extensions_mut().insert(client.clone());
     if let Some(jar) = jar {
         outbound.extensions_mut().insert(jar);
     }
@@ -141,9 +148,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// RFC 9110 section 7.6.1: these are between two neighbours, and so is what `Connection` names.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let lists = headers.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
-    let named: Vec<HeaderName> =
-        lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    let names = headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    let named: Vec<HeaderName> = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
     let always = [
         CONNECTION,
         KEEP_ALIVE,
@@ -160,6 +166,20 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// RFC 9110 section 8.6: a length that is said more than once goes on as one; hyper has seen that they agree.
+fn one_length(headers: &mut HeaderMap) {
+    let length =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.split(',').next()?.trim().parse().ok());
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length);
+    }
+}
+
+/// Whether a `Via` names that proxy among those that it lists.
+fn names(via: &HeaderValue, name: &str) -> bool {
+    via.to_str().is_ok_and(|via| via.split([',', ' ']).any(|word| word == name))
+}
+
 /// Whether a body has a transfer coding beside `chunked`, which is all that hyper takes off, and puts on.
 fn is_coded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -169,11 +189,14 @@ fn is_coded(headers: &HeaderMap) -> bool {
 
 fn failed(error: &BoxError, client: &Client) -> Response {
     let is_late = error.downcast_ref().is_some_and(Failed::is_late);
+    // RFC 9112 section 9.6: nothing that comes on this connection now is a request.
     if client.broke_off() {
-        return refuse(StatusCode::BAD_REQUEST, "the body of the request broke off, or was not one");
+        let broken = refuse(StatusCode::BAD_REQUEST, "the body of the request broke off, or was not one");
+        return ([(CONNECTION, "close")], broken).into_response();
     }
-    if is_late && client.stalls() {
-        return refuse(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
+    if client.is_too_late() || is_late && client.stalls() {
+        let late = refuse(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
+        return ([(CONNECTION, "close")], late).into_response();
     }
     let status = if error.is::<NoMount>() {
         StatusCode::NOT_FOUND

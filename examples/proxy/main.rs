@@ -10,7 +10,9 @@
 //! - Mounts say which upstream serves which host and path, how often it is asked again and for how long.
 //! - `kill -HUP` reads the table again while requests are in flight; a table with a fault leaves the old one. Mounts that
 //!   are written as before keep their budgets, and tenants their jars.
-//! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace` seconds.
+//! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace` seconds, or when told again.
+//! - A client that stalls has `--head` seconds for the head of a request, and `--idle` for anything more of its body, or of
+//!   an answer. `Via` names this proxy: a request that comes back is refused.
 //! - `/metrics`, on an address of its own, counts requests, attempts and what budgets refused, per mount.
 //!
 //! Rooms: `table` reads the file, `upstream` is the stack of layers, `forward` is a request's way through, `upload` its
@@ -25,6 +27,7 @@ mod upstream;
 
 use std::{
     fs,
+    hash::{BuildHasher, Hasher, RandomState},
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -35,7 +38,7 @@ use std::{
 
 use axum::{Router, routing::get, serve::Listener};
 use clap::Parser;
-use http::header::CONTENT_TYPE;
+use http::{HeaderValue, header::CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -43,6 +46,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::watch, time};
+use tokio_io_timeout::TimeoutStream;
 use tower::BoxError;
 use tower_outbound::cookie::{CookieJar, JarPool};
 
@@ -63,10 +67,13 @@ struct Args {
     #[arg(long, default_value = "127.0.0.1:9090")]
     metrics: SocketAddr,
     /// How many seconds a client has for the head of a request.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     head: u64,
-    /// How many seconds requests in flight have once the proxy is told to end.
-    #[arg(long, default_value_t = 30)]
+    /// For how many seconds a client may send nothing of a request's body, or take nothing of an answer.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    idle: u64,
+    /// How many seconds requests in flight have once the proxy is told to end. A second signal ends it at once.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
     grace: u64,
 }
 
@@ -75,19 +82,27 @@ struct Proxy {
     jars: JarPool,
     table: Arc<RwLock<Arc<Table>>>,
     metrics: Metrics,
+    /// A name that no other has, by which a request that comes back is known.
+    name: String,
+    via: HeaderValue,
+    idle: Duration,
 }
 
 /// Of a table file, in bytes.
 const LARGEST: u64 = 1 << 20;
+/// Of a client's connection, in bytes each way; the head of a request is within it.
+const MOST_BUFFERED: usize = 1 << 16;
 
 impl Proxy {
-    fn new() -> Result<Self, BoxError> {
+    fn new(idle: Duration) -> Result<Self, BoxError> {
         let table = Arc::new(RwLock::new(Arc::new(Table::empty())));
         let of_jars = Arc::clone(&table);
         let new_jar = move |_: &String| CookieJar::builder().limits(current(&of_jars).cookies).build();
         // The table bounds how many there are.
         let jars = JarPool::builder().max_jars(usize::MAX).new_jar(new_jar).build();
-        Ok(Self { routes: upstream::routes()?, jars, table, metrics: Metrics::default() })
+        let name = format!("proxy-{:016x}", RandomState::new().build_hasher().finish());
+        let via = format!("1.1 {name}").parse()?;
+        Ok(Self { routes: upstream::routes()?, jars, table, metrics: Metrics::default(), name, via, idle })
     }
 
     fn table(&self) -> Arc<Table> {
@@ -151,7 +166,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), BoxError> {
     // Before anyone learns that there is something to signal.
     let mut signals = Signals::new()?;
-    let proxy = Arc::new(Proxy::new()?);
+    let proxy = Arc::new(Proxy::new(Duration::from_secs(args.idle))?);
     proxy.load(&args.table)?;
     let public = listen(args.listen).await?;
     let private = listen(args.metrics).await?;
@@ -162,9 +177,9 @@ async fn run(args: Args) -> Result<(), BoxError> {
     let counted = Arc::clone(&proxy);
     let page = move || std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4")], counted.metrics.page()));
     let counting = Router::new().route("/metrics", get(page));
-    let head = Duration::from_secs(args.head);
-    let forwarding = serve(public, forwarding, head, ended.clone());
-    let counting = serve(private, counting, head, ended);
+    let patience = Patience { head: Duration::from_secs(args.head), idle: proxy.idle };
+    let forwarding = serve(public, forwarding, patience, ended.clone());
+    let counting = serve(private, counting, patience, ended);
     let servers = tokio::spawn(async { tokio::join!(forwarding, counting) });
 
     while let Event::Reload = signals.next().await {
@@ -172,23 +187,38 @@ async fn run(args: Args) -> Result<(), BoxError> {
     }
     say("no more requests are taken");
     drop(end);
-    let ended = time::timeout(Duration::from_secs(args.grace), servers).await;
-    ended.map_err(|_| format!("requests were still in flight after {} s", args.grace))??;
-    Ok(())
+    let again = async { while let Event::Reload = signals.next().await {} };
+    tokio::select! {
+        ended = time::timeout(Duration::from_secs(args.grace), servers) => {
+            ended.map_err(|_| format!("requests were still in flight after {} s", args.grace))??;
+            Ok(())
+        }
+        () = again => Err("told to end at once; requests were still in flight".into()),
+    }
 }
 
-/// Until the other side of `ended` is gone, and the last connection is closed. A connection on which the head of a request
-/// takes longer than `head` is closed, one without a request too.
-async fn serve(mut listener: TcpListener, router: Router, head: Duration, mut ended: watch::Receiver<()>) {
+/// How long a client is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    head: Duration,
+    idle: Duration,
+}
+
+/// Until the other side of `ended` is gone, and the last connection is closed. A connection is closed where the head of a
+/// request does not come in time, also where there is no request, and where no one takes what was answered.
+async fn serve(mut listener: TcpListener, router: Router, patience: Patience, mut ended: watch::Receiver<()>) {
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head);
+    http.timer(TokioTimer::new()).header_read_timeout(patience.head).max_buf_size(MOST_BUFFERED);
     loop {
         let (stream, _) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             _ = ended.changed() => break,
         };
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(patience.idle));
+        let stream = TokioIo::new(Box::pin(stream));
+        let connection = http.serve_connection(stream, TowerToHyperService::new(router.clone()));
         tokio::spawn(connections.watch(connection));
     }
     // Whoever comes now is told so by the system.

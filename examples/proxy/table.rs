@@ -9,7 +9,7 @@ use std::{
 
 use http::{
     HeaderName, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRANSFER_ENCODING, VIA},
     uri,
 };
 use serde::Deserialize;
@@ -88,8 +88,9 @@ impl Table {
         for entry in file.mount {
             let span = entry.prefix.span();
             let prefix = entry.prefix.into_inner();
-            if prefix.as_str().get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) {
-                return Err(fault(span, format!("{prefix}: clients speak no TLS to this proxy; write http://")));
+            let scheme = prefix.as_str().split_once("://").map_or("http", |(scheme, _)| scheme);
+            if !["http", "any"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)) {
+                return Err(fault(span, format!("{prefix}: clients speak no {scheme} to this proxy; write http://")));
             }
             let mut retry = entry.retry;
             if Policy::deadline(&retry).is_none() {
@@ -119,7 +120,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mount, a table with prefix and upstream")]
 struct Entry {
     prefix: Spanned<MountPrefix>,
     upstream: Upstream,
@@ -131,6 +132,10 @@ struct Entry {
 #[serde(try_from = "String")]
 struct Header(HeaderName);
 
+/// What says something else to this proxy, or does not get to it.
+const TAKEN: [HeaderName; 9] =
+    [CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRANSFER_ENCODING, VIA];
+
 fn x_tenant() -> Header {
     Header(HeaderName::from_static("x-tenant"))
 }
@@ -141,7 +146,7 @@ impl TryFrom<String> for Header {
     fn try_from(text: String) -> Result<Self, String> {
         let name = text.parse::<HeaderName>();
         let name = name.map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-tenant\""))?;
-        if [HOST, COOKIE, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
+        if TAKEN.contains(&name) {
             return Err(format!("{text:?} means something else already; name a header of your own"));
         }
         Ok(Self(name))

@@ -7,10 +7,7 @@ use http::{
     header::{CONTENT_LOCATION, LOCATION},
 };
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{self, Client},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy, rt::TokioExecutor};
 use tower::{BoxError, Layer, ServiceBuilder, timeout::error::Elapsed, util::BoxCloneSyncService};
 use tower_outbound::{
     CookieLayer, RetryLayer,
@@ -21,7 +18,7 @@ use tower_outbound::{
 use crate::{
     metrics::{Counters, Metrics},
     table::{Mount, Table, Upstream},
-    upload::Upload,
+    upload::{Client, Upload},
 };
 
 /// A client's body, kept while it is sent, so that it can be sent again.
@@ -33,7 +30,7 @@ pub(crate) type Routes = RoutingService<Shared, Sent, Incoming>;
 /// No mounts yet. A request for none of them goes nowhere, and one with dot segments neither: upstreams do not all read
 /// these alike.
 pub(crate) fn routes() -> Result<Routes, BoxError> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = legacy::Client::builder(TokioExecutor::new()).build_http();
     let shared = Shared::new(CookieLayer::per_request().layer(client));
     Ok(RoutingLayer::builder().strict().reject_dot_segments().build()?.layer(shared))
 }
@@ -82,6 +79,9 @@ fn add(
         .layer(RetryLayer::new(mount.retry.clone()))
         .map_request(move |request: Request<Sent>| {
             of_attempts.attempts.add();
+            if let Some(client) = request.extensions().get::<Client>() {
+                client.begin();
+            }
             request
         })
         .into_inner();
