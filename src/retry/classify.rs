@@ -50,7 +50,7 @@ pub(super) fn error(error: &(dyn Error + 'static)) -> Failure {
 
 /// Whether it is a clock on this side that ended an attempt, ours or one below, and not the network.
 pub(super) fn is_elapsed(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|error| error.is::<tower::timeout::error::Elapsed>())
+    causes(error).any(<dyn Error>::is::<tower::timeout::error::Elapsed>)
 }
 
 /// An error, and what it was caused by.
