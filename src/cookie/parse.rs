@@ -48,8 +48,8 @@ pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
     if line.iter().fold(false, |found, &byte| found | is_control(byte)) {
         return Err(Unparsable::ControlCharacter);
     }
-    let (pair, mut rest) = part(line);
-    let (name, value) = name_and_value(pair);
+    let Part { name, value, mut rest } = part(line);
+    let (name, value) = name_and_value(name, value);
     if name.len() + value.len() > MAX_PAIR {
         return Err(Unparsable::TooLong);
     }
@@ -58,9 +58,9 @@ pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
     }
     let mut cookie = SetCookie { name, value, ..SetCookie::default() };
     while let Some(attributes) = rest {
-        let pair;
-        (pair, rest) = part(attributes);
-        let (name, value) = attribute(pair);
+        let (name, value);
+        Part { name, value, rest } = part(attributes);
+        let value = value.unwrap_or_default();
         if value.len() <= MAX_ATTRIBUTE {
             cookie.apply(name, value);
         }
@@ -68,36 +68,77 @@ pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
     Ok(cookie)
 }
 
-/// What stands before the first semicolon, and what behind it.
-fn part(line: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match line.iter().position(|&byte| byte == b';') {
-        Some(at) => (&line[..at], Some(&line[at + 1..])),
-        None => (line, None),
+/// What stands before the first semicolon of a line, parted at its first `=` and trimmed, and what stands behind it.
+struct Part<'a> {
+    name: &'a [u8],
+    /// `None` where there is no `=`.
+    value: Option<&'a [u8]>,
+    rest: Option<&'a [u8]>,
+}
+
+#[inline]
+fn part(line: &[u8]) -> Part<'_> {
+    let (name, rest) = split(line, [b'=', b';']);
+    match rest {
+        Some((b'=', rest)) => {
+            let (value, rest) = split(rest, [b';']);
+            Part { name: trim(name), value: Some(trim(value)), rest: rest.map(|(_, rest)| rest) }
+        }
+        _ => Part { name: trim(name), value: None, rest: rest.map(|(_, rest)| rest) },
     }
+}
+
+/// What stands before the first of some marks; which that is, and what stands behind it.
+fn split<const N: usize>(bytes: &[u8], marks: [u8; N]) -> (&[u8], Option<(u8, &[u8])>) {
+    match find(bytes, marks).and_then(|at| bytes.split_at_checked(at)) {
+        Some((before, [mark, after @ ..])) => (before, Some((*mark, after))),
+        _ => (bytes, None),
+    }
+}
+
+/// Where the first of some marks stands.
+fn find<const N: usize>(bytes: &[u8], marks: [u8; N]) -> Option<usize> {
+    // Eight bytes at a time: a mark is a zero of `differs`, and the lowest high bit that is set is the first one's.
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = marks.iter().fold(0, |found, &mark| {
+            let differs = word ^ ONES * u64::from(mark);
+            found | differs.wrapping_sub(ONES) & !differs
+        }) & HIGH;
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|byte| marks.contains(byte))?;
+    Some(words.len() * 8 + at)
 }
 
 /// The name of the cookie that a line means, for a report on a line that was refused.
 pub(super) fn name_of(line: &[u8]) -> &[u8] {
-    name_and_value(part(line).0).0
+    let Part { name, value, .. } = part(line);
+    name_and_value(name, value).0
 }
 
 impl<'a> SetCookie<'a> {
     fn apply(&mut self, name: &[u8], value: &'a [u8]) {
-        if name.eq_ignore_ascii_case(b"expires") {
+        if is(name, b"expires") {
             self.expires = date(value).or(self.expires);
-        } else if name.eq_ignore_ascii_case(b"max-age") {
+        } else if is(name, b"max-age") {
             self.max_age = delta_seconds(value).or(self.max_age);
-        } else if name.eq_ignore_ascii_case(b"domain") {
+        } else if is(name, b"domain") {
             self.domain = value.strip_prefix(b".").unwrap_or(value);
-        } else if name.eq_ignore_ascii_case(b"path") {
+        } else if is(name, b"path") {
             self.path = value.starts_with(b"/").then_some(value);
-        } else if name.eq_ignore_ascii_case(b"secure") {
+        } else if is(name, b"secure") {
             self.secure = true;
-        } else if name.eq_ignore_ascii_case(b"httponly") {
+        } else if is(name, b"httponly") {
             self.http_only = true;
-        } else if name.eq_ignore_ascii_case(b"partitioned") {
+        } else if is(name, b"partitioned") {
             self.partitioned = true;
-        } else if name.eq_ignore_ascii_case(b"samesite") {
+        } else if is(name, b"samesite") {
             self.same_site = if value.eq_ignore_ascii_case(b"strict") {
                 Some(SameSite::Strict)
             } else if value.eq_ignore_ascii_case(b"lax") {
@@ -109,6 +150,13 @@ impl<'a> SetCookie<'a> {
             };
         }
     }
+}
+
+/// Whether a text is `word`, which is in lower case, but for the case of its letters.
+fn is<const N: usize>(text: &[u8], word: &[u8; N]) -> bool {
+    // No early exit here either. The bit makes another byte's a letter of none but the same letter, and a hyphen of
+    // none but a control character, which is out by now.
+    <&[u8; N]>::try_from(text).is_ok_and(|text| text.iter().zip(word).fold(0, |sum, (a, b)| sum | (a | 0x20) ^ b) == 0)
 }
 
 /// `%x00-08 / %x0A-1F / %x7F`: every control character but the tab.
@@ -125,19 +173,8 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// A pair without `=` is a nameless cookie's value.
-fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
-    match pair.iter().position(|&byte| byte == b'=') {
-        Some(at) => (trim(&pair[..at]), trim(&pair[at + 1..])),
-        None => (&[], trim(pair)),
-    }
-}
-
-/// An attribute without `=` is a name without a value.
-fn attribute(part: &[u8]) -> (&[u8], &[u8]) {
-    match part.iter().position(|&byte| byte == b'=') {
-        Some(at) => (trim(&part[..at]), trim(&part[at + 1..])),
-        None => (trim(part), &[]),
-    }
+fn name_and_value<'a>(name: &'a [u8], value: Option<&'a [u8]>) -> (&'a [u8], &'a [u8]) {
+    value.map_or((&[], name), |value| (name, value))
 }
 
 /// `Max-Age` (RFC 6265bis section 5.6.2): digits after an optional minus; what no `i64` holds saturates.
