@@ -84,16 +84,10 @@ impl CookieJar {
     ///
     /// The [`Rejection`] says which rule the cookie breaks; the jar is as it was.
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
-        let (line, now) = (set_cookie.as_ref(), self.now());
-        let Rules { suffixes, policy, .. } = &self.shared.rules;
-        let fingerprint = self.shared.store.fingerprint(line);
-        if policy.is_none() && self.shared.store.set_again(uri, suffixes, fingerprint, line, now, |_| ()).is_some() {
-            return Ok(StoreAction::Unchanged);
-        }
         let context = CookieContext::new(uri, &Method::GET);
         let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
-        let visit = self.visit(&context, &origin, now);
-        self.store_line(&context, &visit, line, fingerprint).map(|(action, _)| action)
+        let visit = self.visit(&context, &origin, self.now());
+        self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
     }
 
     /// Stores every `Set-Cookie` of a response from `uri` to a GET, and says what became of each.
@@ -108,21 +102,12 @@ impl CookieJar {
         }
         let (origin, now) = (Origin::of(context.uri()), self.now());
         let visit = origin.as_ref().map(|origin| self.visit(context, origin, now));
-        let Rules { suffixes, limits, policy, .. } = &self.shared.rules;
         for line in headers.get_all(SET_COOKIE) {
             let line = line.as_bytes();
             let outcome = match &visit {
                 None => Err(Rejection::NoHost),
-                Some(_) if cookies.accepted().len() >= limits.per_response => Err(Rejection::TooMany),
-                Some(visit) => {
-                    let (store, uri) = (&self.shared.store, context.uri());
-                    let fingerprint = store.fingerprint(line);
-                    let again = || store.set_again(uri, suffixes, fingerprint, line, now, Slot::cookie);
-                    match (policy.is_none() && visit.reach == Reach::SameSite).then(again).flatten() {
-                        Some(cookie) => Ok((StoreAction::Unchanged, Some(cookie))),
-                        None => self.store_line(context, visit, line, fingerprint),
-                    }
-                }
+                Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => Err(Rejection::TooMany),
+                Some(visit) => self.store_line(context, visit, line, Slot::cookie),
             };
             match outcome {
                 Ok((_, stored)) => cookies.accept(stored),
@@ -132,14 +117,22 @@ impl CookieJar {
         cookies
     }
 
-    fn store_line(
+    /// `stored` makes of the cookie what the caller wants of it.
+    fn store_line<T>(
         &self,
         context: &CookieContext<'_>,
         visit: &Visit<'_>,
         line: &[u8],
-        fingerprint: u64,
-    ) -> Result<(StoreAction, Option<Cookie>), Rejection> {
-        let Rules { suffixes, limits, policy, .. } = &self.shared.rules;
+        stored: impl Fn(&Slot) -> T,
+    ) -> Result<(StoreAction, Option<T>), Rejection> {
+        let Shared { store, rules: Rules { suffixes, limits, policy, .. } } = &*self.shared;
+        let fingerprint = store.fingerprint(line);
+        if policy.is_none()
+            && visit.reach == Reach::SameSite
+            && let Some(cookie) = store.set_again(visit, fingerprint, line, &stored)
+        {
+            return Ok((StoreAction::Unchanged, Some(cookie)));
+        }
         let new = rules::admit(visit.origin, line, suffixes, visit.reach, visit.now)?;
         if let Some(policy) = policy
             && new.expires > visit.now
@@ -147,7 +140,7 @@ impl CookieJar {
         {
             return Err(Rejection::Policy);
         }
-        self.shared.store.set(visit, &new, fingerprint, limits)
+        store.set(visit, &new, fingerprint, limits, stored)
     }
 
     fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>, now: Millis) -> Visit<'a> {

@@ -26,6 +26,7 @@ pub(super) struct Origin<'a> {
 
 impl<'a> Origin<'a> {
     /// `None` for a URI without a host or without a scheme: no cookies in or out.
+    #[inline]
     pub(super) fn of(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let authority = uri.authority()?.as_str();
@@ -106,7 +107,7 @@ impl Dots {
 }
 
 /// The host in an authority, where it is in its canonical form and no address in brackets.
-pub(super) fn plain_host(authority: &str) -> Option<(&str, Dots)> {
+fn plain_host(authority: &str) -> Option<(&str, Dots)> {
     match Dots::of_plain_host(authority.as_bytes()) {
         Some(dots) => Some((authority, dots)),
         None => {

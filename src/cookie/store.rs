@@ -9,7 +9,7 @@ use std::{
 };
 
 use hashbrown::{HashTable, hash_table::Entry};
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 
 use super::{
     bucket::{Bucket, Slot, Source, Tally, Visit, is_session},
@@ -17,9 +17,8 @@ use super::{
     data::{Millis, NEVER, SEPARATOR, Times},
     header::{choose, line},
     limits::CookieLimits,
-    origin::{default_path, plain_host},
     rules::{Admitted, Rejection},
-    suffix::{PublicSuffixes, Site},
+    suffix::Site,
 };
 
 /// What became of a cookie that was stored.
@@ -230,16 +229,13 @@ impl Store {
     /// are the cookie's, and that it may touch what is `Secure`.
     pub(super) fn set_again<T>(
         &self,
-        uri: &Uri,
-        suffixes: &PublicSuffixes,
+        visit: &Visit<'_>,
         fingerprint: u64,
         line: &[u8],
-        now: Millis,
         found: impl Fn(&Slot) -> T,
     ) -> Option<T> {
-        let (host, dots) = plain_host(uri.authority()?.as_str())?;
-        let is_https = uri.scheme_str()? == "https";
-        for start in dots.guesses() {
+        let (Visit { origin, suffixes, now, .. }, host) = (*visit, &*visit.origin.host);
+        for start in origin.guesses {
             let key = &host.as_bytes()[start..];
             let hash = self.hash(key);
             let table = self.shard(hash).read();
@@ -249,8 +245,8 @@ impl Store {
             let same_text = line.strip_prefix(data.pair()).is_some_and(|rest| rest.first().is_none_or(|&b| b == b';'));
             let same_host = slot.covers(host.as_bytes())
                 && (data.flags.host_only || suffixes.site(host).key.len() == host.len() - start);
-            let same_path = !source.has_default_path || default_path(uri.path()).as_bytes() == data.path_bytes();
-            let may_touch = is_https || bucket.slots().iter().all(|slot| !slot.data.flags.secure);
+            let same_path = !source.has_default_path || origin.default_path().as_bytes() == data.path_bytes();
+            let may_touch = origin.secure || bucket.slots().iter().all(|slot| !slot.data.flags.secure);
             if slot.expires() <= now || !(same_text && same_host && same_path && may_touch) {
                 return None;
             }
@@ -270,13 +266,14 @@ impl Store {
 /// Changes.
 impl Store {
     /// Stores what `rules` admitted, unless a `Secure` cookie stands in its way.
-    pub(super) fn set(
+    pub(super) fn set<T>(
         &self,
         visit: &Visit<'_>,
         new: &Admitted<'_>,
         fingerprint: u64,
         limits: &CookieLimits,
-    ) -> Result<(StoreAction, Option<Cookie>), Rejection> {
+        stored: impl Fn(&Slot) -> T,
+    ) -> Result<(StoreAction, Option<T>), Rejection> {
         let (site, now) = (visit.site(), visit.now);
         let key = site.key.as_bytes();
         let hash = self.hash(key);
@@ -320,12 +317,12 @@ impl Store {
                             StoreAction::Updated
                         };
                         let slot = bucket.slot_mut(at);
-                        let cookie = slot.cookie();
+                        let (order, cookie) = (slot.order, stored(slot));
                         if moved || action == StoreAction::Updated {
                             self.settle(tally);
                         }
                         drop(table);
-                        self.evict_total(cookie.order, now, limits);
+                        self.evict_total(order, now, limits);
                         return Ok((action, Some(cookie)));
                     }
                     // A deletion; or the old one expired unseen, and what replaces it is a new cookie.
@@ -345,7 +342,7 @@ impl Store {
         let order = self.next.fetch_add(1, Relaxed);
         let times = Times { expires: new.expires, updated: now, sent: 0 };
         let slot = Slot::new(new.to_data(created), order, times, source);
-        let cookie = slot.cookie();
+        let cookie = stored(&slot);
         let fits = insert(place, site, slot, limits, now, &mut tally);
         self.settle(tally);
         drop(table);
