@@ -99,8 +99,9 @@ impl Dots {
 
     /// Where the registrable domain of the host may begin: two labels from its end, or three.
     pub(super) fn guesses(self) -> [usize; 2] {
-        let without_last = |dots: u64| dots & !(1_u64 << 63).checked_shr(dots.leading_zeros()).unwrap_or(0);
-        let end = |dots: u64| 64 - dots.leading_zeros() as usize;
+        // No host begins with a dot, so that the lowest bit is free to stand for "none".
+        let without_last = |dots: u64| dots & !(1 << (dots | 1).ilog2());
+        let end = |dots: u64| (dots << 1 | 1).ilog2() as usize;
         let two = without_last(self.0);
         [end(two), end(without_last(two))]
     }

@@ -76,7 +76,7 @@ struct Part<'a> {
     rest: Option<&'a [u8]>,
 }
 
-#[inline]
+#[inline(always)]
 fn part(line: &[u8]) -> Part<'_> {
     let (name, rest) = split(line, [b'=', b';']);
     match rest {

@@ -173,7 +173,7 @@ pub(super) fn admit<'a>(
         domain: domain.unwrap_or_else(|| origin.host.as_ref().into()),
         // A path that is not UTF-8 matches no request, and is none the less kept as the server meant it.
         path: match cookie.path {
-            Some(path) => String::from_utf8_lossy(path),
+            Some(path) => str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Into::into),
             None => origin.default_path().into(),
         },
         flags,
