@@ -1,10 +1,11 @@
 //! The cookies of one registrable domain: which match, in which order they are sent, which goes first.
 
 use std::{
+    cell::Cell,
     cmp::Reverse,
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -16,21 +17,39 @@ use super::{
     origin::{Origin, domain_match, path_match},
     rules::Admitted,
     same_site::Reach,
-    suffix::{PublicSuffixes, Site},
+    suffix::PublicSuffixes,
 };
 
 /// A request or a response, as far as cookies go by it.
-#[derive(Clone, Copy)]
 pub(super) struct Visit<'a> {
     pub(super) origin: &'a Origin<'a>,
     pub(super) suffixes: &'a PublicSuffixes,
     pub(super) reach: Reach,
     pub(super) now: Millis,
+    /// See [`key`](Self::key).
+    key: Cell<Option<&'a str>>,
 }
 
 impl<'a> Visit<'a> {
-    pub(super) fn site(&self) -> Site<'a> {
-        self.suffixes.site(&self.origin.host)
+    pub(super) const fn new(origin: &'a Origin<'a>, suffixes: &'a PublicSuffixes, reach: Reach, now: Millis) -> Self {
+        Self { origin, suffixes, reach, now, key: Cell::new(None) }
+    }
+
+    /// The registrable domain of the host, by which its cookies are filed; the public suffixes are asked once.
+    pub(super) fn key(&self) -> &'a str {
+        self.key.get().unwrap_or_else(|| {
+            let key = self.suffixes.site(&self.origin.host).key;
+            self.key.set(Some(key));
+            key
+        })
+    }
+
+    /// Takes it from a bucket that has the host's ending for a key, if that [knows](Bucket::knows) the host.
+    pub(super) fn learn(&self, bucket: &Bucket) {
+        let host = &*self.origin.host;
+        if bucket.knows(host.as_bytes()) {
+            self.key.set(host.len().checked_sub(usize::from(bucket.key)).and_then(|start| host.get(start..)));
+        }
     }
 }
 
@@ -149,6 +168,9 @@ pub(super) struct Bucket {
     key: u16,
     /// Every cookie is known to go to the same hosts and paths, as they do where a server has one host name.
     is_uniform: bool,
+    /// Of a host that the public suffixes were asked about what stands before the registrable domain, if it is as short as
+    /// `www`; 0 for none.
+    subdomain: AtomicU32,
     /// Kept from the last request. Boxed, since most sites that a jar knows are not asked again.
     line: OnceLock<Box<Line>>,
 }
@@ -194,11 +216,12 @@ impl Tally {
 }
 
 impl Bucket {
-    pub(super) fn new(site: Site<'_>, slot: Slot) -> Self {
+    pub(super) fn new(key: &str, slot: Slot) -> Self {
         Self {
             slots: vec![slot],
-            key: u16::try_from(site.key.len()).unwrap_or(u16::MAX),
+            key: u16::try_from(key.len()).unwrap_or(u16::MAX),
             is_uniform: true,
+            subdomain: AtomicU32::new(0),
             line: OnceLock::new(),
         }
     }
@@ -242,9 +265,25 @@ impl Bucket {
         self.line.get().map(|line| &line.value)
     }
 
-    /// Whether it is known, without a look at the public suffixes, that a host belongs to this bucket's site.
+    /// Whether it is known, without a look at the public suffixes, that a host that ends in the key belongs to this
+    /// bucket's site.
     pub(super) fn knows(&self, host: &[u8]) -> bool {
-        self.line.get().is_some_and(|line| line.host.as_deref() == Some(host)) || self.has(host)
+        self.subdomain_of(host).is_some_and(|subdomain| subdomain == self.subdomain.load(Relaxed))
+            || self.has(host)
+            || self.line.get().is_some_and(|line| line.host.as_deref() == Some(host))
+    }
+
+    /// Keeps in mind that a host belongs to this bucket's site.
+    pub(super) fn meet(&self, host: &[u8]) {
+        if let Some(subdomain) = self.subdomain_of(host) {
+            self.subdomain.store(subdomain, Relaxed);
+        }
+    }
+
+    /// `None` where it is too long, or there is none.
+    fn subdomain_of(&self, host: &[u8]) -> Option<u32> {
+        let subdomain = &host[..host.len().checked_sub(usize::from(self.key) + 1)?];
+        (subdomain.len() <= 4).then(|| subdomain.iter().fold(0, |word, &byte| word << 8 | u32::from(byte)))
     }
 
     fn has(&self, host: &[u8]) -> bool {
@@ -256,9 +295,9 @@ impl Bucket {
         if self.slots.len() < WORTH_KEEPING {
             return 0;
         }
-        let mut more = 0;
+        let (mut more, knows) = (0, self.knows(host));
         self.line.get_or_init(|| {
-            let line = Line { value: value.clone(), host: (!self.has(host)).then(|| host.into()) };
+            let line = Line { value: value.clone(), host: (!knows).then(|| host.into()) };
             more = line.len();
             Box::new(line)
         });

@@ -65,13 +65,13 @@ fn now() -> Millis {
 fn visit<'a>(context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
     let suffixes = &PublicSuffixes::Embedded;
     let reach = context.site().map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-    Visit { origin, suffixes, reach, now: now() }
+    Visit::new(origin, suffixes, reach, now())
 }
 
 fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValue> {
     let origin = Origin::of(context.uri())?;
     let (visit, limits) = (visit(context, &origin), CookieLimits::default());
-    let site = visit.site();
+    let site = visit.suffixes.site(&origin.host);
     let mut cookies: Vec<Cookie> = store
         .iter_unexpired()
         .filter(|cookie| domain_of(cookie).is_some_and(|domain| domain_match(&origin.host, domain)))
@@ -137,7 +137,7 @@ fn set(store: &mut CookieStore, visit: &Visit<'_>, new: &Admitted<'_>) -> Result
 
 /// Takes out what has expired, and refuses where that leaves no room.
 fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection> {
-    let (limits, site) = (CookieLimits::default(), visit.site());
+    let (limits, key) = (CookieLimits::default(), visit.key());
     let (mut all, mut of_site) = (0, 0);
     let mut dead = Vec::new();
     for cookie in store.iter_any() {
@@ -146,7 +146,7 @@ fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection
             dead.push((domain.to_owned(), String::from(&cookie.path), cookie.name().to_owned()));
         } else {
             all += 1;
-            of_site += usize::from(domain_match(domain, site.key));
+            of_site += usize::from(domain_match(domain, key));
         }
     }
     for (domain, path, name) in dead {

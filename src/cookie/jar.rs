@@ -146,7 +146,7 @@ impl CookieJar {
     fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>, now: Millis) -> Visit<'a> {
         let suffixes = &self.shared.rules.suffixes;
         let reach = context.site().map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-        Visit { origin, suffixes, reach, now }
+        Visit::new(origin, suffixes, reach, now)
     }
 
     /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked

@@ -106,10 +106,12 @@ impl Store {
                 return Some(look(bucket));
             }
         }
-        let key = visit.site().key.as_bytes();
+        let key = visit.key().as_bytes();
         let hash = self.hash(key);
         let table = self.shard(hash).read();
-        table.find(hash, |bucket| bucket.key() == key).map(look)
+        let bucket = table.find(hash, |bucket| bucket.key() == key)?;
+        bucket.meet(host);
+        Some(look(bucket))
     }
 
     /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send` is the caller's say on
@@ -145,7 +147,7 @@ impl Store {
             (survey, header)
         })?;
         if survey.is_stale {
-            self.remove_expired_of(visit.site().key, visit.now);
+            self.remove_expired_of(visit.key(), visit.now);
         }
         if header.is_none() && survey.count > 0 {
             header = self.chosen_header(visit, limits.header_cookies, room, may_send);
@@ -183,7 +185,7 @@ impl Store {
         });
         let (cookies, stale) = found.unwrap_or_default();
         if stale {
-            self.remove_expired_of(visit.site().key, visit.now);
+            self.remove_expired_of(visit.key(), visit.now);
         }
         cookies
     }
@@ -234,17 +236,20 @@ impl Store {
         line: &[u8],
         found: impl Fn(&Slot) -> T,
     ) -> Option<T> {
-        let (Visit { origin, suffixes, now, .. }, host) = (*visit, &*visit.origin.host);
+        let (&Visit { origin, now, .. }, host) = (visit, visit.origin.host.as_bytes());
         for start in origin.guesses {
-            let key = &host.as_bytes()[start..];
+            let key = &host[start..];
             let hash = self.hash(key);
             let table = self.shard(hash).read();
             let Some(bucket) = table.find(hash, |bucket| bucket.key() == key) else { continue };
-            let slot = bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint)?;
+            let Some(slot) = bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint) else {
+                visit.learn(bucket);
+                return None;
+            };
             let (data, source) = (&slot.data, slot.source);
             let same_text = line.strip_prefix(data.pair()).is_some_and(|rest| rest.first().is_none_or(|&b| b == b';'));
-            let same_host = slot.covers(host.as_bytes())
-                && (data.flags.host_only || suffixes.site(host).key.len() == host.len() - start);
+            let same_host =
+                slot.covers(host) && (data.flags.host_only || bucket.knows(host) || visit.key().len() == key.len());
             let same_path = !source.has_default_path || origin.default_path().as_bytes() == data.path_bytes();
             let may_touch = origin.secure || bucket.slots().iter().all(|slot| !slot.data.flags.secure);
             if slot.expires() <= now || !(same_text && same_host && same_path && may_touch) {
@@ -274,9 +279,8 @@ impl Store {
         limits: &CookieLimits,
         stored: impl Fn(&Slot) -> T,
     ) -> Result<(StoreAction, Option<T>), Rejection> {
-        let (site, now) = (visit.site(), visit.now);
-        let key = site.key.as_bytes();
-        let hash = self.hash(key);
+        let (key, now) = (visit.key(), visit.now);
+        let hash = self.hash(key.as_bytes());
         let lives = new.expires > now;
         if lives && new.text_len() > limits.bytes {
             return Err(Rejection::NoRoom);
@@ -295,12 +299,13 @@ impl Store {
         };
         let mut tally = Tally::default();
         let mut table = self.shard(hash).write();
-        let place = table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
+        let place = table.entry(hash, |bucket| bucket.key() == key.as_bytes(), |bucket| self.hash(bucket.key()));
         let place = match place {
             Entry::Vacant(_) if !lives => return Ok((StoreAction::Expired, None)),
             Entry::Vacant(entry) => Entry::Vacant(entry),
             Entry::Occupied(mut entry) => {
                 let bucket = entry.get_mut();
+                bucket.meet(visit.origin.host.as_bytes());
                 if !visit.origin.secure && bucket.slots().iter().any(|slot| slot.shields(new, now)) {
                     return Err(Rejection::ShadowsSecure);
                 }
@@ -343,7 +348,7 @@ impl Store {
         let times = Times { expires: new.expires, updated: now, sent: 0 };
         let slot = Slot::new(new.to_data(created), order, times, source);
         let cookie = stored(&slot);
-        let fits = insert(place, site, slot, limits, now, &mut tally);
+        let fits = insert(place, key, slot, limits, now, &mut tally);
         self.settle(tally);
         drop(table);
         if !fits {
@@ -399,7 +404,7 @@ impl Store {
             return;
         }
         let order = order.unwrap_or_else(|| self.next.fetch_add(1, Relaxed));
-        insert(place, site, Slot::new(data, order, cookie.times, Source::default()), limits, now, &mut tally);
+        insert(place, site.key, Slot::new(data, order, cookie.times, Source::default()), limits, now, &mut tally);
         self.settle(tally);
         drop(table);
         self.evict_total(order, now, limits);
@@ -565,7 +570,7 @@ struct Candidate {
 /// Puts a new cookie in its place; `false` where its site has no room for it.
 fn insert(
     place: Entry<'_, Bucket>,
-    site: Site<'_>,
+    key: &str,
     slot: Slot,
     limits: &CookieLimits,
     now: Millis,
@@ -576,7 +581,7 @@ fn insert(
         _ if limits.per_domain == 0 || limits.total == 0 => false,
         Entry::Vacant(entry) => {
             tally.add(&slot);
-            entry.insert(Bucket::new(site, slot));
+            entry.insert(Bucket::new(key, slot));
             true
         }
         Entry::Occupied(mut entry) => {
