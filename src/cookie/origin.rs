@@ -101,7 +101,7 @@ impl Dots {
     pub(super) fn guesses(self) -> [usize; 2] {
         // No host begins with a dot, so that the lowest bit is free to stand for "none".
         let without_last = |dots: u64| dots & !(1 << (dots | 1).ilog2());
-        let end = |dots: u64| (dots << 1 | 1).ilog2() as usize;
+        let end = |dots: u64| ((dots << 1) | 1).ilog2() as usize;
         let two = without_last(self.0);
         [end(two), end(without_last(two))]
     }

@@ -105,7 +105,7 @@ fn find<const N: usize>(bytes: &[u8], marks: [u8; N]) -> Option<usize> {
     for (at, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
         let found = marks.iter().fold(0, |found, &mark| {
-            let differs = word ^ ONES * u64::from(mark);
+            let differs = word ^ (ONES * u64::from(mark));
             found | differs.wrapping_sub(ONES) & !differs
         }) & HIGH;
         if found != 0 {
