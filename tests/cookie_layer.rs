@@ -11,9 +11,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
-use tower_http::follow_redirect::FollowRedirectLayer;
+use tower_http::follow_redirect::{
+    FollowRedirectLayer,
+    policy::{FilterCredentials, Limited, PolicyExt},
+};
 use tower_outbound::cookie::{
-    CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies, UserCookies, header_value,
+    CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies, SiteForCookies, UserCookies, header_value,
 };
 
 type Body = Full<Bytes>;
@@ -143,6 +146,44 @@ async fn one_request_may_send_or_store_nothing_and_the_next_does_again() {
         client.ready().await.unwrap().call(get("https://example.com/")).await.unwrap();
         assert_eq!(server.cookie(), if store { "old=1; new=1" } else { "old=1" });
     }
+}
+
+#[tokio::test]
+async fn what_a_request_says_of_itself_holds_for_its_redirects_where_they_keep_it() {
+    let opted_out = CookieControl { send: false, store: false };
+    let page = SiteForCookies::new(&"https://example.com/".parse().unwrap());
+    let redirects = |keep: bool| {
+        let kept = FilterCredentials::new().allow_extension::<CookieControl>().allow_extension::<SiteForCookies>();
+        let policy = if keep { kept } else { FilterCredentials::new() };
+        FollowRedirectLayer::with_policy(PolicyExt::and::<_, Body, Infallible>(Limited::default(), policy))
+    };
+    // What the other origin gets of its two cookies, and whether its third is stored.
+    let rows = [
+        ("nothing is said", None, None, false, "lax=1; none=1", true),
+        ("no cookies, and redirects drop it", Some(opted_out), None, false, "lax=1; none=1", true),
+        ("no cookies, and redirects keep it", Some(opted_out), None, true, "", false),
+        ("a site, and redirects drop it", None, Some(page.clone()), false, "lax=1; none=1", true),
+        ("a site, and redirects keep it", None, Some(page), true, "none=1", false),
+    ];
+    let mut wrong = Vec::new();
+    for (fact, control, site, keep, want, stores) in rows {
+        let jar = CookieJar::new();
+        for line in ["lax=1", "none=1; SameSite=None; Secure"] {
+            jar.set(&"https://b.example/".parse().unwrap(), line).unwrap();
+        }
+        let there = answer(302, &[("location", "https://b.example/")]);
+        let server = Server::new([there, answer(200, &[("set-cookie", "new=1")])]);
+        let client = CookieLayer::new(jar.clone()).layer(server.service());
+        let mut request = get("https://example.com/");
+        control.map(|control| request.extensions_mut().insert(control));
+        site.map(|site| request.extensions_mut().insert(site));
+        redirects(keep).layer(client).oneshot(request).await.unwrap();
+        let stored = jar.get("new").unwrap().is_some();
+        if (&*server.cookie(), stored) != (want, stores) {
+            wrong.push(format!("{fact}: {:?}, stored {stored}", server.cookie()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test]

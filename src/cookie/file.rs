@@ -21,7 +21,8 @@ use super::{
 /// [`save`](Self::save) replaces the file whole or not at all: it writes a temporary file (mode 0600) beside it, syncs
 /// it, renames it and syncs the directory. It holds a lock meanwhile (on `.NAME.lock` beside the file, which stays) and
 /// merges with what others have saved since, so that two processes lose none of each other's cookies. A symbolic link
-/// is followed: the file that it points to is replaced, the link stays.
+/// is followed: the file that it points to is replaced, the link stays. A process that is killed while it saves leaves its
+/// temporary file, `.cookies-` and six letters.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieFile, Format};
@@ -145,8 +146,8 @@ impl CookieFile {
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was, byte for byte. A file that has been damaged meanwhile is an error and
-    /// is not overwritten.
+    /// [`FileError`]; the file is then as it was, byte for byte, save where [`FileError::Write`] says otherwise. A file that
+    /// has been damaged meanwhile is an error and is not overwritten.
     pub fn save(&self) -> Result<(), FileError> {
         self.save_changes(&mut self.base())
     }
@@ -170,7 +171,7 @@ impl CookieFile {
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was.
+    /// [`FileError`]; the file is then as it was, save where [`FileError::Write`] says otherwise.
     pub fn overwrite(&self) -> Result<(), FileError> {
         let mut base = self.base();
         let (changes, ours) = self.ours();

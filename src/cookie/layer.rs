@@ -49,8 +49,9 @@ impl CookieLayer<PerRequest> {
     /// Works with the jar that each request brings as its extension; a request without one sends and stores no cookies.
     ///
     /// For one client that serves many: give each tenant's requests the tenant's jar, from a
-    /// [`JarPool`](super::JarPool) say. Layers that drop extensions (redirects to another origin) drop the jar as well:
-    /// such a request has no cookies rather than another's.
+    /// [`JarPool`](super::JarPool) say. Layers that drop extensions (redirects to another origin, unless
+    /// [told to keep it](super#for-its-redirects-too)) drop the jar as well: such a request has no cookies rather than
+    /// another's.
     ///
     /// ```
     /// use http::{Request, Response};

@@ -9,6 +9,9 @@
 /// # let _ = jar;
 /// ```
 ///
+/// Source: RFC 6265 section 6.1 lets a client have such limits. 180 of a domain, and who goes first, are Chromium's; 50 of a
+/// response, and 150 or 8,190 bytes in a header, curl's.
+///
 /// With the feature `serde` it is a table with a number for each of its fields: one that is absent has its default, and an
 /// unknown one is an error that names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -96,6 +96,24 @@
 //! - A `Cookie` header of the caller's own, from [`header_value`]: see [`UserCookies`].
 //! - [`ResponseCookies`] as a response extension: what this response set, and what was refused, and why.
 //!
+//! # For its redirects too
+//!
+//! Redirect layers take a request's extensions away where it leaves an origin: the next hop is then one like any other, with
+//! the layer's jar, and with none where the [request brings it](CookieLayer::per_request). tower-http's keeps those that it
+//! is told to. None of these can leak: a jar knows whose its cookies are.
+//!
+//! ```
+//! use tower_http::follow_redirect::{FollowRedirectLayer, policy::{FilterCredentials, Limited, PolicyExt}};
+//! use tower_outbound::cookie::{CookieControl, CookieJar, SiteForCookies};
+//!
+//! let kept = FilterCredentials::new()
+//!     .allow_extension::<CookieControl>()
+//!     .allow_extension::<SiteForCookies>()
+//!     .allow_extension::<CookieJar>();
+//! let redirects = FollowRedirectLayer::with_policy(PolicyExt::and::<_, (), ()>(Limited::default(), kept));
+//! # let _ = redirects;
+//! ```
+//!
 //! # What may be stored and sent
 //!
 //! [`Rejection`] names every rule. [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists of domains.

@@ -11,7 +11,7 @@ use super::{data::SameSite, origin::Origin, suffix::PublicSuffixes};
 /// [top-level navigation](Self::top_level_navigation) by a safe method; nor does its response store cookies other than
 /// `SameSite=None`, unless it is such a navigation. Sites are compared with their schemes.
 ///
-/// Redirect layers drop extensions where they leave an origin: put it on again inside of them.
+/// Redirect layers drop it where they leave an origin, unless [told to keep it](super#for-its-redirects-too).
 ///
 /// Source: RFC 6265bis sections 5.2, 5.7 and 5.8.3; its "site for cookies".
 ///
