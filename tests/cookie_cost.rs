@@ -52,6 +52,12 @@ fn an_unchanged_cookie_allocates_nothing_and_a_second_look_up_nothing_but_a_shor
             0,
         ),
         ("three of two paths, deep", &["a=1; Path=/x", "b=2; Path=/", "c=3; Path=/"], "https://www.example.com/x/y", 0),
+        (
+            "three of four go along",
+            &["a=1; Path=/x", "b=2; Path=/", "c=3; Path=/", "d=4; Path=/"],
+            "https://www.example.com/",
+            0,
+        ),
         ("five of one host", &["a=1", "b=2", "c=3", "d=4", "e=5; Path=/"], "https://www.example.com/", 0),
         (
             "for the whole domain",

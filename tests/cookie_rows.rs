@@ -177,6 +177,36 @@ fn cookies_stay_in_their_scope() {
 }
 
 #[test]
+fn a_header_kept_for_some_of_a_sites_cookies_is_no_other_requests() {
+    let uris = ["https://example.com/", "https://example.com/x", "http://example.com/", "http://example.com/x"];
+    let mut wrong = Vec::new();
+    // Around the number of cookies up to which some of them are told apart, and 150 is the most that a header carries.
+    for count in [3, 4, 9, 63, 64, 65, 100, 150] {
+        for first in uris {
+            let jar = CookieJar::new();
+            for n in 0..count {
+                let path = if n % 3 == 0 { "/x" } else { "/" };
+                let secure = if n % 5 == 0 { "; Secure" } else { "" };
+                jar.set(&H.parse().unwrap(), format!("c{n}=1; Path={path}{secure}")).unwrap();
+            }
+            let want = |to: &str| {
+                let deep = (0..count).filter(|n| n % 3 == 0 && to.ends_with("/x"));
+                let all = deep.chain((0..count).filter(|n| n % 3 != 0));
+                let sent = all.filter(|n| n % 5 != 0 || to.starts_with("https"));
+                sent.map(|n| format!("c{n}=1")).collect::<Vec<_>>().join("; ")
+            };
+            for to in [first].iter().chain(&uris).chain(&uris) {
+                let got = header(&jar, to);
+                if got != want(to) {
+                    wrong.push(format!("{count} cookies, {first} first: {to}: {got:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn cookies_end_when_they_are_told_to() {
     play(&[
         (

@@ -3,13 +3,11 @@
 use std::{
     cell::Cell,
     cmp::Reverse,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use http::HeaderValue;
+use once_cell::race::OnceBox;
 
 use super::{
     cookie::Cookie,
@@ -120,13 +118,13 @@ impl Slot {
         self.expires.swap(expires, Relaxed) != expires
     }
 
-    fn is_in_scope(&self, visit: &Visit<'_>) -> bool {
-        self.covers(visit.origin.host.as_bytes()) && path_match(visit.origin.path.as_bytes(), self.data.path_bytes())
-    }
-
     fn is_allowed(&self, visit: &Visit<'_>) -> bool {
         let Flags { secure, same_site, .. } = self.data.flags;
         (!secure || visit.origin.secure) && visit.reach.sends(same_site)
+    }
+
+    fn is_on_path(&self, path: &[u8]) -> bool {
+        path_match(path, self.data.path_bytes())
     }
 
     /// The host lies in the bucket's registrable domain; where that is a suffix, every cookie in it is the host's own.
@@ -166,18 +164,22 @@ pub(super) struct Bucket {
     slots: Vec<Slot>,
     /// How much of a cookie's domain is the registrable domain.
     key: u16,
-    /// Every cookie is known to go to the same hosts and paths, as they do where a server has one host name.
-    is_uniform: bool,
+    /// Every cookie is known to go to the same hosts, as they do where a server has one host name.
+    has_one_scope: bool,
+    /// And to the same paths.
+    has_one_path: bool,
     /// Of a host that the public suffixes were asked about what stands before the registrable domain, if it is as short as
     /// `www`; 0 for none.
     subdomain: AtomicU32,
-    /// Kept from the last request. Boxed, since most sites that a jar knows are not asked again.
-    line: OnceLock<Box<Line>>,
+    /// Kept from a request. Boxed, since most sites that a jar knows are not asked again.
+    line: OnceBox<Line>,
 }
 
-/// The header of a request that all cookies of a bucket went along with.
+/// The header of a request.
 struct Line {
     value: HeaderValue,
+    /// Of the cookies that went into it.
+    places: Places,
     /// The request's host, which is thereby known to belong to the bucket's site; `None` where a cookie tells that.
     host: Option<Box<[u8]>>,
 }
@@ -185,13 +187,26 @@ struct Line {
 /// Fewer cookies than these are joined faster than their header is worth in memory.
 const WORTH_KEEPING: usize = 3;
 
+/// Some cookies of a bucket: a bit for each by its place, and every bit where it is all of them, however many.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places(u64);
+
+impl Places {
+    const ALL: Self = Self(u64::MAX);
+
+    const fn has(self, place: usize) -> bool {
+        self.0 >> (place % 64) & 1 == 1
+    }
+}
+
 /// What of a bucket goes along with a request.
+#[derive(Default)]
 pub(super) struct Survey {
     pub(super) count: usize,
     /// Of the pairs, each behind its separator.
     pub(super) length: usize,
-    /// All of it.
-    pub(super) is_all: bool,
+    /// `None` where it is some of more cookies than there are bits.
+    pub(super) places: Option<Places>,
     /// Some have expired.
     pub(super) is_stale: bool,
 }
@@ -220,9 +235,10 @@ impl Bucket {
         Self {
             slots: vec![slot],
             key: u16::try_from(key.len()).unwrap_or(u16::MAX),
-            is_uniform: true,
+            has_one_scope: true,
+            has_one_path: true,
             subdomain: AtomicU32::new(0),
-            line: OnceLock::new(),
+            line: OnceBox::new(),
         }
     }
 
@@ -235,34 +251,44 @@ impl Bucket {
         &self.slots
     }
 
-    /// The cookies that a request may carry, some of which may have expired.
-    fn allowed<'a>(&'a self, visit: &'a Visit<'_>) -> impl Iterator<Item = &'a Slot> {
-        // Where they are alike one look at the first tells for all.
-        let all = self.is_uniform.then(|| self.slots.first().is_some_and(|slot| slot.is_in_scope(visit)));
-        let is_in_scope = move |slot: &Slot| all.unwrap_or_else(|| slot.is_in_scope(visit));
-        self.slots.iter().filter(move |slot| slot.is_allowed(visit) && is_in_scope(slot))
-    }
-
-    /// The live cookies that go along with a request (RFC 6265bis section 5.8.3).
-    pub(super) fn matching<'a>(&'a self, visit: &'a Visit<'_>) -> impl Iterator<Item = &'a Slot> {
-        self.allowed(visit).filter(|slot| slot.expires() > visit.now)
-    }
-
-    pub(super) fn survey(&self, visit: &Visit<'_>) -> Survey {
-        let (mut count, mut length, mut is_stale) = (0, 0, false);
-        for slot in self.allowed(visit) {
-            if slot.expires() > visit.now {
+    /// The live cookies that go along with a request (RFC 6265bis section 5.8.3), each of which `found` is called with.
+    pub(super) fn survey<'a>(&'a self, visit: &Visit<'_>, mut found: impl FnMut(&'a Slot)) -> Survey {
+        let (mut count, mut length, mut places, mut is_stale) = (0, 0, 0, false);
+        let (host, path) = (visit.origin.host.as_bytes(), visit.origin.path.as_bytes());
+        let allows_all = visit.origin.secure && visit.reach == Reach::SameSite;
+        // Where they are alike, what the first tells need not be asked of each.
+        let (one_scope, one_path) = (self.has_one_scope, self.has_one_path);
+        let is_out = |first: &Slot| one_scope && !first.covers(host) || one_path && !first.is_on_path(path);
+        let slots = if self.slots.first().is_some_and(is_out) { &[] } else { &*self.slots };
+        for (place, slot) in slots.iter().enumerate() {
+            let goes = (allows_all || slot.is_allowed(visit))
+                && (one_scope || slot.covers(host))
+                && (one_path || slot.is_on_path(path));
+            if goes && slot.expires() > visit.now {
                 count += 1;
                 length += slot.data.separated_pair().len();
+                places |= 1 << (place % 64);
+                found(slot);
             } else {
-                is_stale = true;
+                is_stale |= goes;
             }
         }
-        Survey { count, length, is_all: count == self.slots.len(), is_stale }
+        let places = match self.slots.len() {
+            all if count == all => Some(Places::ALL),
+            ..=64 => Some(Places(places)),
+            _ => None,
+        };
+        Survey { count, length, places, is_stale }
     }
 
-    pub(super) fn line(&self) -> Option<&HeaderValue> {
-        self.line.get().map(|line| &line.value)
+    /// In the order of a header.
+    pub(super) fn at(&self, places: Places) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().enumerate().filter(move |(place, _)| places.has(*place)).map(|(_, slot)| slot)
+    }
+
+    /// The header of these, if it was kept.
+    pub(super) fn line(&self, places: Places) -> Option<&HeaderValue> {
+        self.line.get().filter(|line| line.places == places).map(|line| &line.value)
     }
 
     /// Whether it is known, without a look at the public suffixes, that a host that ends in the key belongs to this
@@ -290,23 +316,21 @@ impl Bucket {
         self.slots.iter().any(|slot| slot.data.domain_bytes() == host)
     }
 
-    /// Keeps a header that all cookies went into; says how many bytes more there are.
-    pub(super) fn keep_line(&self, value: &HeaderValue, host: &[u8]) -> usize {
-        if self.slots.len() < WORTH_KEEPING {
+    /// Keeps the header of these, unless there is one; says how many bytes more there are.
+    pub(super) fn keep_line(&self, value: &HeaderValue, places: Places, count: usize, host: &[u8]) -> usize {
+        if count < WORTH_KEEPING || self.line.get().is_some() {
             return 0;
         }
-        let (mut more, knows) = (0, self.knows(host));
-        self.line.get_or_init(|| {
-            let line = Line { value: value.clone(), host: (!knows).then(|| host.into()) };
-            more = line.len();
-            Box::new(line)
-        });
-        more
+        let line = Line { value: value.clone(), places, host: (!self.knows(host)).then(|| host.into()) };
+        let more = line.len();
+        // Another request may have been faster.
+        self.line.set(Box::new(line)).map_or(0, |()| more)
     }
 
     pub(super) fn drop_line(&mut self, tally: &mut Tally) {
-        if let Some(line) = self.line.take() {
+        if let Some(line) = self.line.get() {
             tally.bytes -= line.len().cast_signed();
+            self.line = OnceBox::new();
         }
     }
 
@@ -338,7 +362,10 @@ impl Bucket {
         if self.slots.len() == self.slots.capacity() {
             self.slots.reserve_exact(self.slots.len() / 2 + 1);
         }
-        self.is_uniform &= self.slots.first().is_none_or(|first| first.data.same_scope(&slot.data));
+        if let Some(Slot { data: first, .. }) = self.slots.first() {
+            self.has_one_scope &= first.same_hosts(&slot.data);
+            self.has_one_path &= first.path_bytes() == slot.data.path_bytes();
+        }
         let rank_of = |slot: &Slot| rank(&slot.data, slot.order);
         let at = self.slots.partition_point(|other| rank_of(other) < rank_of(&slot));
         self.slots.insert(at, slot);

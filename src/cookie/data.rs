@@ -136,13 +136,11 @@ impl Data {
 
     /// Name, domain, host-only flag and path (the identity of a cookie, RFC 6265bis section 5.7, step 23).
     pub(super) fn same_identity(&self, other: &Self) -> bool {
-        self.same_scope(other) && self.name() == other.name()
+        self.same_hosts(other) && self.path_bytes() == other.path_bytes() && self.name() == other.name()
     }
 
-    /// Whether both go to the same hosts and paths.
-    pub(super) fn same_scope(&self, other: &Self) -> bool {
-        self.flags.host_only == other.flags.host_only
-            && self.domain_bytes() == other.domain_bytes()
-            && self.path_bytes() == other.path_bytes()
+    /// Whether both go to the same hosts.
+    pub(super) fn same_hosts(&self, other: &Self) -> bool {
+        self.flags.host_only == other.flags.host_only && self.domain_bytes() == other.domain_bytes()
     }
 }

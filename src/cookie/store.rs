@@ -12,7 +12,7 @@ use hashbrown::{HashTable, hash_table::Entry};
 use http::HeaderValue;
 
 use super::{
-    bucket::{Bucket, Slot, Source, Tally, Visit, is_session},
+    bucket::{Bucket, Slot, Source, Survey, Tally, Visit, is_session},
     cookie::Cookie,
     data::{Millis, NEVER, SEPARATOR, Times},
     header::{choose, line},
@@ -124,35 +124,38 @@ impl Store {
         may_send: Option<&dyn Fn(&Cookie) -> bool>,
     ) -> Option<HeaderValue> {
         let room = limits.header_bytes.saturating_sub(reserved);
-        let (survey, mut header) = self.look(visit, |bucket| {
-            let survey = bucket.survey(visit);
+        let mut survey = Survey::default();
+        let header = self.look(visit, |bucket| {
+            survey = bucket.survey(visit, |_| ());
             let fits = survey.count <= limits.header_cookies && survey.length <= room.saturating_add(SEPARATOR.len());
             if survey.count == 0 || !fits || may_send.is_some() {
-                return (survey, None);
+                return None;
             }
-            let header = if survey.is_all {
-                bucket.slots().iter().for_each(|slot| slot.touch(visit.now));
-                bucket.line().cloned().or_else(|| {
-                    let line = line(bucket.slots().iter().map(|slot| &slot.data), survey.length)?;
-                    if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
-                        let more = bucket.keep_line(&line, visit.origin.host.as_bytes());
-                        self.bytes.fetch_add(more, Relaxed);
-                    }
-                    Some(line)
-                })
-            } else {
-                let sent = bucket.matching(visit).inspect(|slot| slot.touch(visit.now));
-                line(sent.map(|slot| &slot.data), survey.length)
+            let Some(places) = survey.places else {
+                let mut sent = Vec::with_capacity(survey.count);
+                bucket.survey(visit, |slot| {
+                    slot.touch(visit.now);
+                    sent.push(&slot.data);
+                });
+                return line(sent.into_iter(), survey.length);
             };
-            (survey, header)
-        })?;
+            bucket.at(places).for_each(|slot| slot.touch(visit.now));
+            bucket.line(places).cloned().or_else(|| {
+                let line = line(bucket.at(places).map(|slot| &slot.data), survey.length)?;
+                if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
+                    let more = bucket.keep_line(&line, places, survey.count, visit.origin.host.as_bytes());
+                    self.bytes.fetch_add(more, Relaxed);
+                }
+                Some(line)
+            })
+        });
         if survey.is_stale {
             self.remove_expired_of(visit.key(), visit.now);
         }
-        if header.is_none() && survey.count > 0 {
-            header = self.chosen_header(visit, limits.header_cookies, room, may_send);
+        match header.flatten() {
+            None if survey.count > 0 => self.chosen_header(visit, limits.header_cookies, room, may_send),
+            header => header,
         }
-        header
     }
 
     /// More match than a header may carry, or the caller has a say: those used last are sent, still in their order.
@@ -179,12 +182,9 @@ impl Store {
 
     /// The cookies for a request, in the order they are sent.
     pub(super) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
-        let found = self.look(visit, |bucket| {
-            let cookies = bucket.matching(visit).map(Slot::cookie).collect();
-            (cookies, bucket.survey(visit).is_stale)
-        });
-        let (cookies, stale) = found.unwrap_or_default();
-        if stale {
+        let mut cookies = Vec::new();
+        let survey = self.look(visit, |bucket| bucket.survey(visit, |slot| cookies.push(slot.cookie())));
+        if survey.is_some_and(|survey| survey.is_stale) {
             self.remove_expired_of(visit.key(), visit.now);
         }
         cookies
