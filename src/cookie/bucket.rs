@@ -308,8 +308,14 @@ impl Bucket {
 
     /// `None` where it is too long, or there is none.
     fn subdomain_of(&self, host: &[u8]) -> Option<u32> {
-        let subdomain = &host[..host.len().checked_sub(usize::from(self.key) + 1)?];
-        (subdomain.len() <= 4).then(|| subdomain.iter().fold(0, |word, &byte| word << 8 | u32::from(byte)))
+        let subdomain = match host[..host.len().checked_sub(usize::from(self.key) + 1)?] {
+            [a] => [a, 0, 0, 0],
+            [a, b] => [a, b, 0, 0],
+            [a, b, c] => [a, b, c, 0],
+            [a, b, c, d] => [a, b, c, d],
+            _ => return None,
+        };
+        Some(u32::from_le_bytes(subdomain))
     }
 
     fn has(&self, host: &[u8]) -> bool {
