@@ -39,7 +39,7 @@ pub enum StoreAction {
 const SHARDS: usize = 16;
 
 pub(super) struct Store {
-    shards: Box<[Shard]>,
+    shards: Box<[Shard; SHARDS]>,
     hasher: ahash::RandomState,
     len: AtomicUsize,
     bytes: AtomicUsize,
@@ -58,7 +58,7 @@ struct Shard(RwLock<HashTable<Bucket>>);
 impl Default for Store {
     fn default() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: Box::default(),
             hasher: ahash::RandomState::new(),
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -497,7 +497,7 @@ impl Store {
 
     /// Gives back what is there for speed alone.
     fn drop_lines(&self) {
-        for shard in &self.shards {
+        for shard in &*self.shards {
             let (mut table, mut tally) = (shard.write(), Tally::default());
             table.iter_mut().for_each(|bucket| bucket.drop_line(&mut tally));
             self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
@@ -523,7 +523,7 @@ impl Store {
         }
         let mut candidates = Vec::new();
         let (mut len, mut bytes) = (0, 0);
-        for shard in &self.shards {
+        for shard in &*self.shards {
             for slot in shard.read().iter().flat_map(Bucket::slots) {
                 len += 1;
                 bytes += slot.data.text_len();
