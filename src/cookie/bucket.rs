@@ -373,8 +373,9 @@ impl Bucket {
             self.has_one_path &= first.path_bytes() == slot.data.path_bytes();
         }
         let rank_of = |slot: &Slot| rank(&slot.data, slot.order);
-        let at = self.slots.partition_point(|other| rank_of(other) < rank_of(&slot));
-        self.slots.insert(at, slot);
+        // From the end: where paths are alike, the newest goes last.
+        let before = self.slots.iter().rposition(|other| rank_of(other) < rank_of(&slot));
+        self.slots.insert(before.map_or(0, |at| at + 1), slot);
     }
 
     pub(super) fn remove(&mut self, at: usize, tally: &mut Tally) -> Slot {
