@@ -1,11 +1,11 @@
-//! A jar file whose writer is killed at any moment is one that was saved, whole.
+//! A jar file whose writer is killed at any moment, or finds the disk full, is one that was saved, whole.
 //!
 //! `COOKIE_KILLS` says how often; 100 times for each format where it says nothing.
 #![cfg(all(unix, feature = "cookie"))]
 
 use std::{
     env, fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, ErrorKind},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
@@ -43,6 +43,8 @@ fn open(path: &Path) -> Result<CookieFile, FileError> {
     let format = match path.extension().and_then(|extension| extension.to_str()) {
         #[cfg(feature = "json")]
         Some("json") => Format::Json,
+        #[cfg(feature = "cookie_store")]
+        Some("store") => Format::CookieStore,
         _ => Format::Netscape,
     };
     CookieFile::open(path, format)
@@ -161,4 +163,57 @@ fn kill_savers_of(name: &str) {
     change(&last, 1_000_000);
     last.save().unwrap();
     assert_eq!(state_of(path), Ok(1_000_000));
+}
+
+const FULL: &str = "COOKIE_FULL_DISK_FILE";
+
+/// The other process: no file that it writes may become longer than 512 or 1,024 bytes, by its shell.
+#[test]
+fn the_child_saves_where_there_is_no_room() {
+    let Some(path) = env::var_os(FULL) else { return };
+    let path = Path::new(&path);
+    let file = open(path).unwrap();
+    change(&file, 1);
+    for save in [CookieFile::save, CookieFile::overwrite] {
+        match save(&file) {
+            Err(FileError::Write { path: named, source, .. })
+                if named == path && source.kind() == ErrorKind::FileTooLarge => {}
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+    println!("\nno room");
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file_byte_for_byte() {
+    for name in ["cookies.txt", "cookies.json", "cookies.store"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        let file = open(&path).unwrap();
+        change(&file, 0);
+        file.save().unwrap();
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let before = (fs::read(&path).unwrap(), names());
+
+        // Without the trap the signal of a file too large would end the child.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\""])
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", "the_child_saves_where_there_is_no_room", "--nocapture"])
+            .env(FULL, &path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("\nno room\n"), "{name}: {child:?}");
+        assert!((fs::read(&path).unwrap(), names()) == before, "{name}: {:?}, not {:?}", names(), before.1);
+
+        // With room again nothing stands in the way.
+        change(&file, 2);
+        file.save().unwrap();
+        assert_eq!(state_of(&path), Ok(2), "{name}");
+    }
 }

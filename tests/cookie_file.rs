@@ -289,6 +289,56 @@ fn a_save_that_fails_leaves_the_old_file_and_no_litter() {
     assert_eq!(names, [".cookies.txt.lock", "blocked", "cookies.txt"]);
 }
 
+/// What stands in the way of a save stands there for root too, whom no mode of a directory stops.
+#[cfg(unix)]
+#[test]
+fn a_save_that_cannot_begin_leaves_the_file_that_is_there() {
+    const OLD: &str = "# Netscape HTTP Cookie File\n\nexample.com\tFALSE\t/\tFALSE\t0\told\t1\n";
+    // The name of the file, and what comes in between.
+    let rows: &[(&str, &str, fn(&Path))] = &[
+        ("no room for a longer name beside it", &"c".repeat(255), |_| ()),
+        ("its lock cannot be opened", "cookies.txt", |path| {
+            fs::create_dir(path.with_file_name(".cookies.txt.lock")).unwrap();
+        }),
+        ("another file stands where its directory was", "cookies.txt", |path| {
+            let directory = path.parent().unwrap();
+            fs::rename(directory, directory.with_extension("moved")).unwrap();
+            fs::write(directory, "no directory").unwrap();
+        }),
+        ("its directory is gone", "cookies.txt", |path| {
+            let directory = path.parent().unwrap();
+            fs::rename(directory, directory.with_extension("moved")).unwrap();
+        }),
+    ];
+    let mut wrong = Vec::new();
+    for (row, name, obstruct) in rows {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("jars").join(name);
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(&path, OLD).unwrap();
+        let file = open(&path);
+        set(&file, "new=1");
+        obstruct(&path);
+        for save in [CookieFile::save, CookieFile::overwrite] {
+            match save(&file) {
+                Err(error @ FileError::Write { .. }) if error.path() == path => {}
+                outcome => wrong.push(format!("{row}: {outcome:?}")),
+            }
+        }
+        let moved = root.path().join("jars.moved").join(name);
+        let left = if moved.exists() { moved } else { path };
+        if fs::read(&left).unwrap() != OLD.as_bytes() {
+            wrong.push(format!("{row}: the file has changed"));
+        }
+        let beside = fs::read_dir(left.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+        let beside: Vec<_> = beside.filter(|other| *other != **name && *other != *".cookies.txt.lock").collect();
+        if !beside.is_empty() {
+            wrong.push(format!("{row}: {beside:?} is left"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[cfg(unix)]
 #[test]
 fn the_file_is_for_its_owner_alone_and_a_link_is_followed() {
