@@ -133,8 +133,13 @@ fn kill_savers_of(name: &str) {
     change(&file, 0);
     file.save().unwrap();
 
-    let (mut wrong, mut random) = (Vec::new(), 1_u64);
-    for kill in 0..kills {
+    let litter = || {
+        let entries = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap());
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".cookies-")).collect::<Vec<_>>()
+    };
+    let (mut wrong, mut random, mut kill) = (Vec::new(), 1_u64, 0);
+    // On until one at least fell in the midst of a save: without one nothing would be proved.
+    while wrong.len() < 10 && (kill < kills || (kill < kills + 1_000 && litter().is_empty())) {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // A state takes some milliseconds to make and save.
         let said = last_saved(path, Duration::from_micros((random >> 33) % 50_000));
@@ -143,18 +148,13 @@ fn kill_savers_of(name: &str) {
             Ok(state) if state == said || state == said + 1 => {}
             outcome => wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}")),
         }
-        if wrong.len() == 10 {
-            break;
-        }
+        kill += 1;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    let litter: Vec<_> = fs::read_dir(&directory)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(".cookies-"))
-        .collect();
-    println!("{name}: {kills} kills up to state {}, {} in the midst of a save", state_of(path).unwrap(), litter.len());
+    let litter = litter();
+    println!("{name}: {kill} kills up to state {}, {} in the midst of a save", state_of(path).unwrap(), litter.len());
+    assert!(!litter.is_empty(), "no save was under way at any of {kill} kills");
     // What a killed save leaves behind holds cookies too.
     for entry in litter {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o7777, 0o600, "{:?}", entry.file_name());
