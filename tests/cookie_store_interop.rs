@@ -139,6 +139,38 @@ async fn a_layer_works_with_a_locked_store() {
     }
 }
 
+/// Panics while it holds the lock, as another user of a shared store may.
+fn poison<G>(lock: impl FnOnce() -> G) {
+    let holder = || {
+        let _guard = lock();
+        panic!("on purpose");
+    };
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(holder)).is_err());
+}
+
+#[tokio::test]
+async fn a_poisoned_lock_recovers() {
+    let store = || store_with(&[("https://example.com/", "kept=1")]);
+    let (mutex, lock) = (Mutex::new(store()), RwLock::new(store()));
+    poison(|| mutex.lock().unwrap());
+    poison(|| lock.write().unwrap());
+    assert!(mutex.is_poisoned() && lock.is_poisoned());
+
+    async fn serves_and_stores(storage: impl CookieStorage) {
+        let mut client = CookieLayer::with_storage(storage).layer(service_fn(|request: Request<()>| async move {
+            let got = request.headers().get("cookie").cloned();
+            Response::builder().header("set-cookie", "new=1").body(got)
+        }));
+        for want in ["kept=1", "kept=1; new=1"] {
+            let request = Request::get("https://example.com/").body(()).unwrap();
+            let response = tower::Service::call(client.ready().await.unwrap(), request).await.unwrap();
+            assert_eq!(response.body().as_ref().unwrap(), want);
+        }
+    }
+    serves_and_stores(mutex).await;
+    serves_and_stores(lock).await;
+}
+
 #[test]
 fn conversions_keep_all_that_the_other_side_can_hold() {
     let jar = CookieJar::new();
