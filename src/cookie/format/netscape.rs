@@ -77,12 +77,13 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Option<Cookie>, &
     }))
 }
 
-/// curl writes an IPv6 address without its brackets.
+/// curl writes an IPv6 address without its brackets, and Wget a port behind the host where it is not 80.
 fn host(domain: &str) -> Option<Cow<'_, str>> {
-    match domain.parse::<Ipv6Addr>() {
-        Ok(address) => Some(Cow::Owned(format!("[{address}]"))),
-        Err(_) => canonical(domain),
+    if let Ok(address) = domain.parse::<Ipv6Addr>() {
+        return Some(Cow::Owned(format!("[{address}]")));
     }
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    canonical(domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host))
 }
 
 fn flag(field: &[u8]) -> Result<bool, &'static str> {
