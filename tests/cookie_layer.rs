@@ -13,7 +13,7 @@ use http_body_util::Full;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 use tower_http::follow_redirect::{
     FollowRedirectLayer,
-    policy::{FilterCredentials, Limited, PolicyExt},
+    policy::{FilterCredentials, Limited, Policy, PolicyExt, Standard},
 };
 use tower_outbound::cookie::{
     CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies, SiteForCookies, UserCookies, header_value,
@@ -101,6 +101,50 @@ async fn a_redirects_cookie_belongs_to_who_answered_and_none_of_it_reaches_anoth
     client.oneshot(request).await.unwrap();
     let got: Vec<_> = server.got.lock().unwrap().iter().map(|(_, lines)| lines.join("|")).collect();
     assert_eq!(got, ["user=1; own=1", "", "", "from-a=1"]);
+}
+
+/// `FollowRedirect` takes a request's extensions off at a hop to another origin, and gives none back.
+#[tokio::test]
+async fn a_jar_of_one_request_goes_to_other_origins_only_where_the_policy_of_redirects_lets_it() {
+    async fn hops(policy: impl Policy<Body, Infallible> + Clone) -> (Vec<String>, Vec<String>, Vec<bool>) {
+        let server = Server::new([
+            answer(302, &[("location", "/next"), ("set-cookie", "first=1; Path=/")]),
+            answer(302, &[("location", "https://b.example/"), ("set-cookie", "second=1; Path=/")]),
+            answer(302, &[("location", "https://b.example/2"), ("set-cookie", "from-b=1; Path=/")]),
+            answer(302, &[("location", "https://example.com/back"), ("set-cookie", "from-b2=1; Path=/")]),
+            answer(200, &[("set-cookie", "last=1; Path=/")]),
+        ]);
+        // Which of the responses say what they have set.
+        let said: Arc<Mutex<Vec<bool>>> = Arc::default();
+        let says = Arc::clone(&said);
+        let client = ServiceBuilder::new()
+            .layer(FollowRedirectLayer::with_policy(policy))
+            .map_response(move |response: Response<Body>| {
+                says.lock().unwrap().push(response.extensions().get::<ResponseCookies>().is_some());
+                response
+            })
+            .layer(CookieLayer::per_request())
+            .service(server.service());
+        let jar = jar_with(&["own=1"]);
+        let mut request = get("https://example.com/");
+        request.extensions_mut().insert(jar.clone());
+        client.oneshot(request).await.unwrap();
+        let sent = server.got.lock().unwrap().iter().map(|(_, lines)| lines.join("|")).collect();
+        let kept = jar.iter().map(|cookie| format!("{} of {}", cookie.name(), cookie.domain())).collect();
+        let said = said.lock().unwrap().clone();
+        (sent, kept, said)
+    }
+    let of_a = ["own of example.com", "first of example.com", "second of example.com"];
+
+    let (sent, kept, said) = hops(Standard::default()).await;
+    assert_eq!(sent, ["own=1", "own=1; first=1", "", "", ""]);
+    assert_eq!(kept, of_a);
+    assert_eq!(said, [true; 5], "each response says what it set, stored or not");
+
+    let (sent, kept, _) = hops(FilterCredentials::new().allow_extension::<CookieJar>()).await;
+    assert_eq!(sent, ["own=1", "own=1; first=1", "", "from-b=1", "own=1; first=1; second=1"]);
+    let of_b = ["from-b of b.example", "from-b2 of b.example", "last of example.com"];
+    assert_eq!(kept, [&of_a[..], &of_b].concat());
 }
 
 #[tokio::test]
