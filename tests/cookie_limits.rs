@@ -61,6 +61,63 @@ fn a_response_stores_50_cookies_at_most() {
     assert_eq!(cookies.rejected()[0].reason(), Rejection::TooMany);
 }
 
+/// By what a jar does, so that neither a default nor its effect can change alone.
+#[test]
+fn the_default_limits_are_those_of_their_docs() {
+    const H: &str = "https://example.com/";
+    /// The most cookies that the jar ever has, of as many and then some.
+    fn most(count: usize, cookie: impl Fn(usize) -> (String, String)) -> usize {
+        let jar = CookieJar::new();
+        (0..count)
+            .map(|n| {
+                let (uri, line) = cookie(n);
+                set(&jar, &uri, line).unwrap();
+                jar.len()
+            })
+            .max()
+            .unwrap()
+    }
+    let CookieLimits { per_domain, total, bytes, per_response, header_bytes, header_cookies } = CookieLimits::default();
+    let rows: &[(&str, usize, usize, &dyn Fn() -> usize)] = &[
+        ("per_domain", per_domain, 180, &|| most(200, |n| (H.to_owned(), format!("c{n}=1")))),
+        ("total", total, 50_000, &|| most(50_010, |n| (format!("https://h{n}.example/"), "a=1".to_owned()))),
+        ("bytes", bytes, 16 * 1024 * 1024, &|| {
+            // Of 4,096 bytes each: two for the separator, then the pair, the domain and the path.
+            let value = "v".repeat(4_096 - "; a=h1000.example/".len());
+            4_096 * most(4_100, |n| (format!("https://h{}.example/", 1_000 + n), format!("a={value}")))
+        }),
+        ("per_response", per_response, 50, &|| {
+            let lines = (0..60).map(|n| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap()));
+            CookieJar::new().store_response(&H.parse().unwrap(), &lines.collect()).accepted().len()
+        }),
+        ("header_cookies", header_cookies, 150, &|| {
+            let jar = CookieJar::new();
+            (0..160).for_each(|n| set(&jar, H, format!("c{n}=1")).unwrap());
+            header(&jar, H).split("; ").count()
+        }),
+        ("header_bytes", header_bytes, 8_190, &|| {
+            // Of headers of three cookies that are ever longer, the longest that goes out whole.
+            let whole = (8_000..8_300).filter(|length| {
+                let jar = CookieJar::new();
+                let value = |length: usize| "v".repeat(length - "a=; ".len());
+                set(&jar, H, format!("a={}", value(4_000))).unwrap();
+                set(&jar, H, format!("b={}", value(3_900))).unwrap();
+                set(&jar, H, format!("c={}", value(length + "; ".len() - 7_900))).unwrap();
+                header(&jar, H).len() == *length
+            });
+            whole.max().unwrap()
+        }),
+    ];
+    let mut wrong = Vec::new();
+    for (row, default, documented, found) in rows {
+        let found = found();
+        if (*default, found) != (*documented, *documented) {
+            wrong.push(format!("{row}: {default} by default, {found} in effect, {documented} in the docs"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn a_flood_of_hosts_takes_what_was_never_sent_first() {
     let limits = CookieLimits { total: 1000, ..CookieLimits::default() };

@@ -14,8 +14,8 @@ use std::{
 use http::{Method, Request, Response, header::COOKIE};
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_outbound::cookie::{
-    Cookie, CookieContext, CookieControl, CookieJar, CookieLayer, CookiePolicy, DomainPolicy, JarPool, Rejection,
-    ResponseCookies, SiteForCookies, StoreAction,
+    Cookie, CookieContext, CookieControl, CookieJar, CookieLayer, CookieLimits, CookiePolicy, DomainPolicy, JarPool,
+    Rejection, ResponseCookies, SiteForCookies, StoreAction,
 };
 
 type Client = BoxCloneService<Request<()>, Response<String>, Infallible>;
@@ -106,6 +106,29 @@ fn a_pool_keeps_the_jars_that_are_asked_for() {
     assert_eq!((jars.evict_idle(), jars.len()), (2, 1));
     assert_eq!(left.lock().unwrap().as_slice(), ["b:1", "c:1", "d:0", "b:0"]);
     assert_eq!((jars.evict_all(), jars.is_empty()), (1, true));
+}
+
+#[test]
+fn a_pool_by_default_keeps_a_thousand_jars_for_an_hour() {
+    let _clock = CLOCK.lock();
+    SECONDS.store(0, Ordering::SeqCst);
+    let jars: JarPool<u32> = JarPool::keyed().clock(clock).build();
+    for key in 0..1_000_u32 {
+        jars.get(key);
+    }
+    assert_eq!((jars.len(), jars.peek(&0).is_some()), (1_000, true));
+    jars.get(1_000_u32);
+    assert_eq!((jars.len(), jars.peek(&0).is_some()), (1_000, false));
+    SECONDS.store(3_599, Ordering::SeqCst);
+    assert_eq!((jars.evict_idle(), jars.len()), (0, 1_000));
+    SECONDS.store(3_600, Ordering::SeqCst);
+    assert_eq!((jars.evict_idle(), jars.len()), (1_000, 0));
+    // Each of them is made as any jar is.
+    let limits = CookieLimits::default();
+    let lines = |n: usize| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap());
+    let uri = "https://example.com/".parse().unwrap();
+    let stored = jars.get(0_u32).store_response(&uri, &(0..=limits.per_response).map(lines).collect());
+    assert_eq!((stored.accepted().len(), stored.rejected().len()), (limits.per_response, 1));
 }
 
 #[test]
