@@ -132,6 +132,46 @@ fn a_flood_of_hosts_takes_what_was_never_sent_first() {
 }
 
 #[test]
+fn a_full_jar_gives_up_the_expired_first_then_what_was_never_sent_then_the_least_recently_used() {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    fn clock() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed))
+    }
+    // Of a jar of four, the cookies a to d, each of a site of its own, in the order they come: how long they live, which of
+    // them are sent in which order, and which are left once a fifth has come. The older half, a and b, is spared.
+    let rows: &[(&str, [u32; 4], &str, &str)] = &[
+        ("one that has expired, though it was sent last and came first", [5, 99, 99, 99], "dcba", "bcde"),
+        ("two that have expired, and no other", [99, 5, 99, 5], "", "ace"),
+        ("every one that has expired", [5, 5, 5, 5], "abcd", "e"),
+        ("never sent, and least recently set", [99, 99, 99, 99], "", "abde"),
+        ("never sent, though others were sent before", [99, 99, 99, 99], "c", "abce"),
+        ("sent, and least recently", [99, 99, 99, 99], "dc", "abce"),
+        ("sent, and least recently but for the older half", [99, 99, 99, 99], "abcd", "abde"),
+    ];
+    let mut wrong = Vec::new();
+    for (row, lives, sent, want) in rows {
+        NOW.store(1_000_000, Ordering::Relaxed);
+        let limits = CookieLimits { total: 4, ..CookieLimits::default() };
+        let jar = CookieJar::builder().clock(clock).limits(limits).build();
+        for (name, life) in ["a", "b", "c", "d"].iter().zip(lives) {
+            set(&jar, &format!("https://{name}.example/"), format!("{name}=1; Max-Age={life}")).unwrap();
+        }
+        for name in sent.chars() {
+            NOW.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(header(&jar, &format!("https://{name}.example/")), format!("{name}=1"), "{row}");
+        }
+        NOW.store(1_000_006, Ordering::Relaxed);
+        set(&jar, "https://e.example/", "e=1; Max-Age=99").unwrap();
+        let len = jar.len();
+        let got: String = jar.iter().map(|cookie| cookie.name().into_owned()).collect();
+        if (&*got, len) != (*want, want.len()) {
+            wrong.push(format!("{row}: {len} cookies, {got} live, not {want}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn limits_of_zero_and_cookies_that_never_fit_are_refused_and_clear_nothing() {
     for limits in [
         CookieLimits { per_domain: 0, ..CookieLimits::default() },

@@ -7,7 +7,6 @@ use std::{
     cell::Cell,
     collections::BTreeSet,
     env,
-    fmt::Write as _,
     net::{Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
@@ -154,6 +153,19 @@ struct Stored {
     /// Breaks ties of one millisecond.
     order: u64,
     last_used: Millis,
+    was_sent: bool,
+}
+
+impl Stored {
+    fn pair(&self) -> String {
+        let equals = if self.name.is_empty() { "" } else { "=" };
+        format!("{}{equals}{}", self.name, self.value)
+    }
+
+    /// What counts towards `CookieLimits::bytes`: a pair counts with its separator.
+    fn bytes(&self) -> usize {
+        "; ".len() + self.pair().len() + self.domain.len() + self.path.len()
+    }
 }
 
 struct Oracle {
@@ -259,10 +271,6 @@ impl Oracle {
         if !place.secure && self.cookies.iter().any(shields) {
             breaks(Rejection::ShadowsSecure);
         }
-        if !broken.is_empty() {
-            return Err(broken);
-        }
-
         let latest = now + 400 * DAY;
         let expires = match (max_age, expires) {
             (Some(age), _) if age <= 0 => Some(0),
@@ -270,26 +278,8 @@ impl Oracle {
             (None, Some(at)) => Some(latest.min(at * 1000)),
             (None, None) => None,
         };
-        let same = |old: &Stored| {
-            old.name == line.name && old.domain == domain && old.host_only == host_only && old.path == path
-        };
-        let old = self.cookies.iter().position(same);
-        if expires.is_some_and(|at| at <= now) {
-            if let Some(at) = old {
-                self.cookies.remove(at);
-            }
-            return Ok(StoreAction::Expired);
-        }
-        if let Some(at) = old {
-            let old = &mut self.cookies[at];
-            let unchanged = old.value == line.value && old.flags == flags;
-            (old.value, old.flags) = (line.value.to_owned(), flags);
-            (old.expires, old.last_used) = (expires, now);
-            return Ok(if unchanged { StoreAction::Unchanged } else { StoreAction::Updated });
-        }
-        self.order += 1;
-        let order = self.order;
-        self.cookies.push(Stored {
+        let lives = expires.is_none_or(|at| at > now);
+        let new = Stored {
             name: line.name.to_owned(),
             value: line.value.to_owned(),
             domain,
@@ -298,9 +288,39 @@ impl Oracle {
             flags,
             expires,
             created: now,
-            order,
+            order: self.order + 1,
             last_used: now,
-        });
+            was_sent: false,
+        };
+        if lives && new.bytes() > self.limits.bytes {
+            broken.insert(format!("{:?}", Rejection::NoRoom));
+        }
+        if !broken.is_empty() {
+            return Err(broken);
+        }
+
+        let same = |old: &Stored| {
+            old.name == new.name && old.domain == new.domain && old.host_only == new.host_only && old.path == new.path
+        };
+        let old = self.cookies.iter().position(same);
+        if !lives {
+            if let Some(at) = old {
+                self.cookies.remove(at);
+            }
+            return Ok(StoreAction::Expired);
+        }
+        if let Some(at) = old {
+            let old = &mut self.cookies[at];
+            let unchanged = old.value == new.value && old.flags == new.flags;
+            (old.value, old.flags) = (new.value, new.flags);
+            (old.expires, old.last_used) = (new.expires, now);
+            let order = old.order;
+            self.evict(order);
+            return Ok(if unchanged { StoreAction::Unchanged } else { StoreAction::Updated });
+        }
+        self.order += 1;
+        let order = self.order;
+        self.cookies.push(new);
         let of_site = |cookie: &&Stored| site(&cookie.domain) == site(&host);
         if self.cookies.iter().filter(of_site).count() > self.limits.per_domain {
             let worth = |cookie: &&Stored| (cookie.flags.secure, cookie.last_used, cookie.order);
@@ -310,7 +330,42 @@ impl Oracle {
                 return Err([format!("{:?}", Rejection::NoRoom)].into());
             }
         }
+        self.evict(order);
         Ok(StoreAction::Inserted)
+    }
+
+    /// The jar over its total: as `CookieLimits::total` tells, one by one, the newest aside.
+    fn evict(&mut self, newest: u64) {
+        let CookieLimits { total, bytes, .. } = self.limits;
+        let size = |cookies: &[Stored]| (cookies.len(), cookies.iter().map(Stored::bytes).sum::<usize>());
+        let (len, text) = size(&self.cookies);
+        if len <= total && text <= bytes {
+            return;
+        }
+        // Those that came first, as far as they fill half of the jar.
+        let mut spared = Vec::new();
+        let mut by_age: Vec<_> = self.cookies.iter().filter(|cookie| cookie.order != newest).collect();
+        by_age.sort_by_key(|cookie| cookie.order);
+        let mut half = 0;
+        for cookie in by_age {
+            half += cookie.bytes();
+            if spared.len() == total / 2 || half > bytes / 2 {
+                break;
+            }
+            spared.push(cookie.order);
+        }
+        loop {
+            let (len, text) = size(&self.cookies);
+            if len == 1 || (len <= total - total / 16 && text <= bytes - bytes / 16) {
+                return;
+            }
+            let worth = |cookie: &&Stored| {
+                let order = cookie.order;
+                (order == newest, spared.contains(&order), cookie.was_sent, cookie.last_used, order)
+            };
+            let out = self.cookies.iter().min_by_key(worth).unwrap().order;
+            self.cookies.retain(|cookie| cookie.order != out);
+        }
     }
 
     fn header(&mut self, place: &Place) -> Option<String> {
@@ -327,15 +382,20 @@ impl Oracle {
         let mut sent: Vec<_> = self.cookies.iter_mut().filter(|cookie| goes(cookie)).collect();
         sent.sort_by_key(|cookie| (cookie.last_used, cookie.order));
         let mut sent = sent.split_off(sent.len().saturating_sub(self.limits.header_cookies));
+        // Of those the ones used last that fit; one that is too long is left out alone.
+        let mut room = self.limits.header_bytes + "; ".len();
+        sent.reverse();
+        sent.retain(|cookie| {
+            let left = room.checked_sub("; ".len() + cookie.pair().len());
+            room = left.unwrap_or(room);
+            left.is_some()
+        });
         sent.sort_by_key(|cookie| (usize::MAX - cookie.path.len(), cookie.created, cookie.order));
-        let mut line = String::new();
-        for cookie in sent {
-            cookie.last_used = NOW.get();
-            let separator = if line.is_empty() { "" } else { "; " };
-            let equals = if cookie.name.is_empty() { "" } else { "=" };
-            write!(line, "{separator}{}{equals}{}", cookie.name, cookie.value).unwrap();
+        for cookie in &mut sent {
+            (cookie.last_used, cookie.was_sent) = (NOW.get(), true);
         }
-        (!line.is_empty()).then_some(line)
+        let pairs: Vec<_> = sent.iter().map(|cookie| cookie.pair()).collect();
+        (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
     fn remove(&mut self, domain: &str, path: &str, name: &str) -> Option<Stored> {
@@ -578,6 +638,16 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
     if random.one_in(4) {
         limits.header_cookies = 1 + random.below(3);
     }
+    if random.one_in(4) {
+        limits.header_bytes = random.below(20);
+    }
+    if random.one_in(3) {
+        // From 16 on more than one goes at once.
+        limits.total = random.pick(&[1, 2, 3, 5, 8, 16, 17]);
+    }
+    if random.one_in(4) {
+        limits.bytes = 16 + random.below(200);
+    }
     NOW.set(START);
     let builder = CookieJar::builder().limits(limits).clock(clock);
     let mut jar = builder.clone().build();
@@ -588,7 +658,7 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
             steps.push(step());
         }
     };
-    tell(&|| format!("limits: {} a domain, {} a header", limits.per_domain, limits.header_cookies));
+    tell(&|| format!("{limits:?}"));
 
     for _ in 0..STEPS {
         tick();
