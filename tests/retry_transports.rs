@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -21,19 +21,17 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioIo},
-};
+use hyper_rustls::MaybeHttpsStream;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpListener, TcpStream},
     sync::Notify,
 };
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_outbound::retry::{Backoff, Drain, Failure, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy};
 
-use transport::{Stream, Tls, Transport, serve};
+use transport::{Stream, Tls, Transport, serve, tcp};
 
 type Body = Full<Bytes>;
 
@@ -51,8 +49,12 @@ enum Event {
     ResetAfterHead,
     /// Reads the request, then says that it has no more to say, and keeps reading.
     HalfClose,
+    /// Answers, then closes, and tells once the client has closed too.
+    AnswerAndClose,
     /// What is no response.
     Garbage,
+    /// A response with more headers than the client reads.
+    TooLarge,
     /// What is no HTTP/2, outside any stream.
     GarbageBeside,
     /// Reads the request, and nothing else.
@@ -82,6 +84,7 @@ struct Server {
     events: Arc<Mutex<VecDeque<Event>>>,
     received: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    closed: Arc<Notify>,
 }
 
 impl Server {
@@ -92,6 +95,7 @@ impl Server {
             events: Arc::new(Mutex::new(events.iter().copied().collect())),
             received: Arc::default(),
             connections: Arc::default(),
+            closed: Arc::default(),
         };
         let serving = server.clone();
         let address = serve(move |stream, _| {
@@ -146,6 +150,14 @@ impl Server {
                     return self.once_read(stream).await;
                 }
                 Garbage => stream.write_all(b"this is no HTTP\r\n\r\n").await?,
+                TooLarge => {
+                    let head = format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "a: b\r\n".repeat(500));
+                    stream.write_all(head.as_bytes()).await?;
+                }
+                AnswerAndClose => {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
+                    return self.close(stream).await;
+                }
                 HalfClose => {
                     stream.shutdown().await?;
                     return until_end(stream).await;
@@ -160,6 +172,14 @@ impl Server {
     async fn once_read(&self, stream: &mut dyn Stream) -> io::Result<()> {
         stream.flush().await?;
         READ.notified().await;
+        Ok(())
+    }
+
+    /// Once the client has closed as well, its pool has no such connection.
+    async fn close(&self, stream: &mut dyn Stream) -> io::Result<()> {
+        stream.shutdown().await?;
+        until_end(stream).await?;
+        self.closed.notify_one();
         Ok(())
     }
 
@@ -178,7 +198,8 @@ impl Server {
             }
             let id = [head[5], head[6], head[7], head[8]];
             let frame = |kind: u8, flags: u8, id: [u8; 4], payload: &[u8]| {
-                [&[0, 0, payload.len() as u8, kind, flags][..], &id, payload].concat()
+                let length = (payload.len() as u16).to_be_bytes();
+                [&[0][..], &length, &[kind, flags], &id, payload].concat()
             };
             // `:status: 200` of the static table.
             let (answer, begun) = (frame(1, 5, id, &[0x88]), frame(1, 4, id, &[0x88]));
@@ -191,6 +212,10 @@ impl Server {
                 }
                 // A header that HTTP/2 forbids.
                 Garbage => stream.write_all(&frame(1, 5, id, b"\x88\x00\x0aconnection\x01x")).await?,
+                TooLarge => {
+                    let head = [&[0x88][..], &b"\x00\x01a\x01b".repeat(1000)].concat();
+                    stream.write_all(&frame(1, 5, id, &head)).await?;
+                }
                 // A window of a size that there is not.
                 GarbageBeside => stream.write_all(&frame(8, 0, [0; 4], &[1, 2, 3])).await?,
                 HalfClose => {
@@ -204,6 +229,10 @@ impl Server {
                     if ours {
                         return Ok(());
                     }
+                }
+                AnswerAndClose => {
+                    stream.write_all(&answer).await?;
+                    return self.close(stream).await;
                 }
                 GoAwayAfterAnswer => stream.write_all(&[go_away(id, 0), answer].concat()).await?,
                 _ => return Ok(()),
@@ -260,6 +289,7 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
         (ResetAfterHead, &all, None, 1, 1),
         (HalfClose, &all, Some(Read), 2, 1),
         (Garbage, &all, Some(Never), 1, 1),
+        (TooLarge, &all, Some(Never), 1, 1),
         (GarbageBeside, &HTTP2, Some(Read), 2, 1),
         (Silence, &all, Some(Timeout), 2, 1),
         (StreamReset(REFUSED_STREAM), &HTTP2, Some(Unsent), 2, 2),
@@ -305,27 +335,123 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// It cannot be told for sure whether a request reached a connection that was closed as it was opened.
+/// A body that breaks after its first half. A retry of it would break again, whatever its error is.
+struct Breaks {
+    sent: bool,
+    error: fn() -> BoxError,
+}
+
+impl http_body::Body for Breaks {
+    type Data = Bytes;
+    type Error = BoxError;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(match std::mem::replace(&mut self.sent, true) {
+            false => Ok(http_body::Frame::data(Bytes::from("up"))),
+            true => Err((self.error)()),
+        }))
+    }
+}
+
+#[tokio::test]
+async fn a_request_body_that_breaks_is_not_sent_again() {
+    let errors: [(&str, fn() -> BoxError); 2] = [
+        ("a text", || "the file is gone".into()),
+        ("a reset, of its own source", || io::Error::from(io::ErrorKind::ConnectionReset).into()),
+    ];
+    let mut wrong = Vec::new();
+    for transport in [HTTP1, HTTP2].concat() {
+        for (what, error) in errors {
+            let (server, address) = Server::start(transport, &[]).await;
+            let layer = RetryLayer::new(policy()).replay_with(|body: &Breaks| Some(Breaks { sent: false, ..*body }));
+            let request = Request::put(transport.uri(address)).body(Breaks { sent: false, error }).unwrap();
+            let outcome = layer.layer(server.tls.client(transport)).oneshot(request).await;
+            let received = server.received.load(Relaxed);
+            if (told(&outcome), received) != ((Some(Failure::Never), false, 1), 0) {
+                wrong.push(format!("{what}, {transport:?}: {:?}, received {received}: {outcome:?}", told(&outcome)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Hands its first connection over once it is known here that the other end has closed it.
+#[derive(Clone)]
+struct Late<C> {
+    connector: C,
+    first: Arc<AtomicBool>,
+}
+
+impl<C> Service<Uri> for Late<C>
+where
+    C: Service<Uri, Response = MaybeHttpsStream<TokioIo<TcpStream>>>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = C::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, C::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
+        self.connector.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, first) = (self.connector.call(uri), self.first.swap(false, Relaxed));
+        Box::pin(async move {
+            let stream = connecting.await?;
+            let tcp = match &stream {
+                MaybeHttpsStream::Http(tcp) => tcp.inner(),
+                MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+            };
+            while first && !tcp.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+                tokio::task::yield_now().await;
+            }
+            Ok(stream)
+        })
+    }
+}
+
+/// HTTP/1.1 writes before it reads, and cannot tell how far that came; HTTP/2 finds the end before it has a stream.
 #[tokio::test]
 async fn a_connection_closed_before_the_request_costs_no_request_and_repeats_none() {
     let mut wrong = Vec::new();
     for transport in [HTTP1, HTTP2].concat() {
         for method in [Method::PUT, Method::POST] {
             let (server, address) = Server::start(transport, &[CloseBefore]).await;
-            let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
+            let connector = server.tls.connector(transport, tcp());
+            let late = Late { connector, first: Arc::new(AtomicBool::new(true)) };
+            let client = RetryLayer::new(policy()).layer(transport.client(late));
             let outcome = client.oneshot(request(&method, transport, address)).await;
-            let (failure, well, _) = told(&outcome);
-            let received = server.received.load(Relaxed);
-            let fits = match failure {
-                Some(Failure::Unsent | Failure::Connect) => well && received == 1,
-                Some(Failure::Read) if method == Method::PUT => well && received == 1,
-                Some(Failure::Read) => !well && received == 0,
-                _ => false,
+            let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
+            let wanted = match (transport.is_http2(), &method) {
+                (true, _) => ((Some(Failure::Unsent), true, 2), (1, 2)),
+                (false, &Method::PUT) => ((Some(Failure::Read), true, 2), (1, 2)),
+                (false, _) => ((Some(Failure::Read), false, 1), (0, 1)),
             };
-            if !fits {
-                wrong.push(format!(
-                    "{transport:?}, {method}: {failure:?}, well {well}, received {received}: {outcome:?}"
-                ));
+            if (told(&outcome), counts) != wanted {
+                wrong.push(format!("{transport:?}, {method}: {:?}, {counts:?}: {outcome:?}", told(&outcome)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_pooled_connection_that_was_closed_while_idle_is_no_failure() {
+    let mut wrong = Vec::new();
+    for transport in [HTTP1, HTTP2].concat() {
+        for method in [Method::PUT, Method::POST] {
+            let (server, address) = Server::start(transport, &[AnswerAndClose]).await;
+            let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
+            let first = client.clone().oneshot(request(&method, transport, address)).await.unwrap();
+            first.into_body().collect().await.unwrap();
+            server.closed.notified().await;
+            let outcome = client.oneshot(request(&method, transport, address)).await;
+            let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
+            if (told(&outcome), counts) != ((None, true, 1), (2, 2)) {
+                wrong.push(format!("{transport:?}, {method}: {:?}, {counts:?}: {outcome:?}", told(&outcome)));
             }
         }
     }
@@ -384,16 +510,19 @@ impl Service<Uri> for Refused {
 
 #[tokio::test]
 async fn a_refused_connection_is_tried_again_for_any_method() {
-    for transport in [Transport::Http1, Transport::Http2] {
+    let mut wrong = Vec::new();
+    for transport in [HTTP1, HTTP2].concat() {
         let (server, then) = Server::start(transport, &[]).await;
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-        let connector = Refused { first, then, asked: Arc::default() };
-        let http: Client<_, Body> =
-            Client::builder(TokioExecutor::new()).http2_only(transport.is_http2()).build(connector);
-        let outcome = RetryLayer::new(policy()).layer(http).oneshot(request(&Method::POST, transport, then)).await;
-        assert_eq!(told(&outcome), (Some(Failure::Connect), true, 2), "{transport:?}");
-        assert_eq!(server.received.load(Relaxed), 1, "{transport:?}");
+        let connector = server.tls.connector(transport, Refused { first, then, asked: Arc::default() });
+        let client = RetryLayer::new(policy()).layer(transport.client(connector));
+        let outcome = client.oneshot(request(&Method::POST, transport, then)).await;
+        let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
+        if (told(&outcome), counts) != ((Some(Failure::Connect), true, 2), (1, 1)) {
+            wrong.push(format!("{transport:?}: {:?}, {counts:?}: {outcome:?}", told(&outcome)));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The first handshake ends in an alert, an end or noise, the second well; and one that never will, as often as allowed.

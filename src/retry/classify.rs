@@ -105,8 +105,9 @@ fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
             // A stream that ends with the peer's GOAWAY lies past the last one it processed, whatever the code (RFC 9113
             // section 6.8); those before it end with their connection.
             Some(_) if error.is_go_away() && error.is_remote() => Some(Failure::Unsent),
-            // The response itself is no HTTP/2. A fault of the connection may be another stream's.
-            Some(_) if error.is_library() && error.is_reset() => Some(Failure::Never),
+            // The response itself is no HTTP/2, or the request's own body failed: hyper resets its stream. A fault of the
+            // connection may be another stream's.
+            Some(_) if error.is_reset() && !error.is_remote() => Some(Failure::Never),
             Some(_) => Some(Failure::Read),
             // It has no source: what it wraps is asked for by name.
             None => error.get_io().and_then(|io| link(io)),

@@ -10,7 +10,10 @@ use std::{
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{
+        Client,
+        connect::{Connect, HttpConnector},
+    },
     rt::TokioExecutor,
 };
 use tokio::{
@@ -42,6 +45,15 @@ impl Transport {
             false => format!("http://{address}/"),
         }
     }
+
+    pub(crate) fn client<C, B>(self, connector: C) -> Client<C, B>
+    where
+        C: Connect + Clone,
+        B: http_body::Body + Send,
+        B::Data: Send,
+    {
+        Client::builder(TokioExecutor::new()).http2_only(self == Self::Http2).build(connector)
+    }
 }
 
 pub(crate) type HttpClient<B> = Client<HttpsConnector<HttpConnector>, B>;
@@ -72,7 +84,7 @@ impl Tls {
         B: http_body::Body + Send,
         B::Data: Send,
     {
-        Self::client_with(self.trusting.clone(), transport)
+        transport.client(self.connector(transport, tcp()))
     }
 
     /// One that trusts no one.
@@ -84,18 +96,12 @@ impl Tls {
     {
         let nothing = rustls::RootCertStore::empty();
         let config = rustls::ClientConfig::builder().with_root_certificates(nothing).with_no_client_auth();
-        Self::client_with(config, transport)
+        transport.client(connector_with(config, transport, tcp()))
     }
 
-    fn client_with<B>(config: rustls::ClientConfig, transport: Transport) -> HttpClient<B>
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-    {
-        let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
-        let connector =
-            if transport.is_http2() { builder.enable_http2().build() } else { builder.enable_http1().build() };
-        Client::builder(TokioExecutor::new()).http2_only(transport == Transport::Http2).build(connector)
+    /// TLS over the connections of another, where the transport has it.
+    pub(crate) fn connector<C>(&self, transport: Transport, connections: C) -> HttpsConnector<C> {
+        connector_with(self.trusting.clone(), transport, connections)
     }
 
     /// The stream of a connection, after its handshake where there is one.
@@ -105,6 +111,21 @@ impl Tls {
         }
         Ok(Box::new(TlsAcceptor::from(Arc::clone(&self.server)).accept(stream).await?))
     }
+}
+
+fn connector_with<C>(config: rustls::ClientConfig, transport: Transport, connections: C) -> HttpsConnector<C> {
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+    match transport.is_http2() {
+        true => builder.enable_http2().wrap_connector(connections),
+        false => builder.enable_http1().wrap_connector(connections),
+    }
+}
+
+/// That TLS may stand on.
+pub(crate) fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector
 }
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
