@@ -2,11 +2,14 @@
 #![cfg(feature = "retry")]
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -15,16 +18,19 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection, HttpConnector},
+    },
     rt::{TokioExecutor, TokioIo},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Notify,
 };
 use tower::{BoxError, Layer, ServiceExt};
-use tower_outbound::retry::{Backoff, Drain, Failure, RetryError, RetryLayer, RetryPolicy, RetryService};
+use tower_outbound::retry::{Backoff, Drain, Failure, RetryError, RetryHistory, RetryLayer, RetryPolicy, RetryService};
 
 type Body = Full<Bytes>;
 type HttpClient = Client<HttpConnector, Body>;
@@ -41,7 +47,7 @@ fn request(method: Method, address: SocketAddr) -> Request<Body> {
     Request::builder().method(method).uri(format!("http://{address}/")).body(Body::from("upload")).unwrap()
 }
 
-/// Answers every third request with 200 and the others with 503, each with a body of `size` bytes.
+/// Answers every so many-th request with 200 and the others with 503, each with a body of `size` bytes.
 struct Flaky {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -49,7 +55,7 @@ struct Flaky {
 }
 
 impl Flaky {
-    async fn start(size: usize) -> Self {
+    async fn start(size: usize, every: usize) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::default(), Arc::<AtomicUsize>::default());
@@ -64,7 +70,7 @@ impl Flaky {
                         async move {
                             let sent = request.into_body().collect().await?.to_bytes();
                             assert_eq!(sent, "upload", "each attempt sends the whole body");
-                            let status = if count % 3 == 2 { 200 } else { 503 };
+                            let status = if (count + 1).is_multiple_of(every) { 200 } else { 503 };
                             let body = Body::from(vec![b'x'; size]);
                             Ok::<_, hyper::Error>(Response::builder().status(status).body(body).unwrap())
                         }
@@ -88,7 +94,7 @@ async fn retried_503s_run_over_one_connection() {
         ("a small body, a delay", 20, with_delay),
         ("60 KB, a delay", 60 * 1024, with_delay),
     ] {
-        let server = Flaky::start(size).await;
+        let server = Flaky::start(size, 3).await;
         let client = client(policy().backoff(backoff));
         for _ in 0..20 {
             let response = client.clone().oneshot(request(Method::GET, server.address)).await.unwrap();
@@ -101,6 +107,16 @@ async fn retried_503s_run_over_one_connection() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Of a small body that is dropped hyper reads the rest itself; of these it does not.
+#[tokio::test]
+async fn row_26_a_503_that_stays_is_an_error_after_three_sends_over_one_connection() {
+    let server = Flaky::start(24 * 1024, usize::MAX).await;
+    let client = client(policy().total(2).raise_on_status(true));
+    let error = client.oneshot(request(Method::GET, server.address)).await.unwrap_err();
+    assert_eq!(failures(&error), [Some(Failure::Status(StatusCode::SERVICE_UNAVAILABLE)); 3]);
+    assert_eq!((server.requests.load(Relaxed), server.connections.load(Relaxed)), (3, 1));
 }
 
 /// A server that reads a request's head and body, then does what the test says with the connection.
@@ -230,4 +246,90 @@ async fn a_raised_response_leaves_its_connection_for_the_next_request() {
         assert!(error.is::<RetryError>());
     }
     assert_eq!(connections.load(Relaxed), 1);
+}
+
+/// A connection that learns of its end, and then keeps it from hyper until the test lets it go, which wakes no one.
+struct Held {
+    stream: TokioIo<TcpStream>,
+    ended: Arc<Notify>,
+    let_go: Arc<AtomicBool>,
+}
+
+impl hyper::rt::Read for Held {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 1024];
+        let room = buffer.remaining().min(bytes.len());
+        let mut read = tokio::io::ReadBuf::new(&mut bytes[..room]);
+        ready!(tokio::io::AsyncRead::poll_read(Pin::new(self.stream.inner_mut()), cx, &mut read))?;
+        if read.filled().is_empty() && !self.let_go.load(Relaxed) {
+            self.ended.notify_one();
+            return Poll::Pending;
+        }
+        buffer.put_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl hyper::rt::Write for Held {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Connection for Held {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+/// The pool hands the connection out, and its task finds the end of it before it takes the request. The client below has a
+/// retry of its own for this, which sees to it where it is on.
+#[tokio::test]
+async fn a_request_that_its_connection_never_took_is_sent_again_for_any_method() {
+    let mut wrong = Vec::new();
+    for (own_retry, failures) in [(false, &[Some(Failure::Unsent), None][..]), (true, &[])] {
+        for method in [Method::PUT, Method::POST] {
+            let (address, received) = raw(|mut stream, _| async move {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            })
+            .await;
+            let (ended, let_go) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+            let (tells, held) = (Arc::clone(&ended), Arc::clone(&let_go));
+            let connector = tower::service_fn(move |_: http::Uri| {
+                let (ended, let_go) = (Arc::clone(&tells), Arc::clone(&held));
+                Box::pin(async move {
+                    let stream = TokioIo::new(TcpStream::connect(address).await?);
+                    Ok::<_, io::Error>(Held { stream, ended, let_go })
+                })
+            });
+            let http = Client::builder(TokioExecutor::new()).retry_canceled_requests(own_retry).build(connector);
+            let client = RetryLayer::new(policy()).layer(http);
+            let first = client.clone().oneshot(request(method.clone(), address)).await.unwrap();
+            first.into_body().collect().await.unwrap();
+            ended.notified().await;
+            let_go.store(true, Relaxed);
+            let outcome = client.oneshot(request(method.clone(), address)).await;
+            let history = outcome.as_ref().ok().map(|response| response.extensions().get::<RetryHistory>());
+            let got = history.map(|history| {
+                let attempts = history.map_or(&[][..], RetryHistory::attempts);
+                attempts.iter().map(|attempt| attempt.failure).collect::<Vec<_>>()
+            });
+            if (got.as_deref(), received.load(Relaxed)) != (Some(failures), 2) {
+                wrong.push(format!("{method}, {own_retry}: {got:?}, {} received: {outcome:?}", received.load(Relaxed)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
