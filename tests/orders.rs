@@ -5,14 +5,20 @@
 
 use std::{
     future::ready,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceExt, layer::layer_fn, service_fn, util::BoxCloneSyncService};
-use tower_http::follow_redirect::FollowRedirectLayer;
+use tower_http::follow_redirect::{
+    FollowRedirectLayer,
+    policy::{FilterCredentials, Limited, PolicyExt},
+};
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::{CookieJar, ResponseCookies},
@@ -200,5 +206,42 @@ async fn every_order_keeps_and_loses_what_the_table_says_and_sends_nothing_of_on
         lines.push(line);
     }
     assert_eq!(lines.len(), TABLE.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The override allows three retries, the layer one. The redirect leads to the same host or the other, which stays busy.
+#[tokio::test]
+async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_is_inside_them_let_it() {
+    let policy = |total: u32| RetryPolicy::new().no_budget().total(total).backoff(Backoff::none());
+    let allowed = FilterCredentials::new().allow_extension::<RetryPolicy>();
+    let allowed = FollowRedirectLayer::with_policy(Limited::default().and::<_, Body, BoxError>(allowed));
+    let set = move |mut request: Request<Body>| {
+        request.extensions_mut().insert(policy(3));
+        request
+    };
+    let retries = |inner: Client| Client::new(RetryLayer::new(policy(1)).layer(inner));
+    let plain = |inner: Client| Client::new(FollowRedirectLayer::new().layer(inner));
+    let rows: [(&str, &str, Box<dyn Fn(Client) -> Client>, usize); 4] = [
+        ("the same origin", "a", Box::new(|server| plain(retries(server))), 4),
+        ("another origin", "b", Box::new(|server| plain(retries(server))), 2),
+        ("another, and the redirects let it", "b", Box::new(|server| Client::new(allowed.layer(retries(server)))), 4),
+        ("another, set inside", "b", Box::new(|server| plain(Client::new(retries(server).map_request(set)))), 4),
+    ];
+    let mut wrong = Vec::new();
+    for (row, to, stack, sends) in rows {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (counted, location) = (Arc::clone(&sent), format!("https://{to}.example/busy"));
+        let client = stack(Client::new(service_fn(move |request: Request<Body>| {
+            let response = Response::builder().header(header::LOCATION, location.as_str());
+            let status = if request.uri().path() == "/busy" { 503 } else { 302 };
+            counted.fetch_add(usize::from(status == 503), Relaxed);
+            ready(response.status(status).body(Body::default()).map_err(BoxError::from))
+        })));
+        let request = Request::get("https://a.example/").extension(policy(3)).body(Body::default()).unwrap();
+        client.oneshot(request).await.unwrap();
+        if sent.load(Relaxed) != sends {
+            wrong.push(format!("{row}: {} sends, not {sends}", sent.load(Relaxed)));
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

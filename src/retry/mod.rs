@@ -31,6 +31,22 @@
 //! A [`RetryPolicy`] as a request extension takes the place of the layer's, where that is a `RetryPolicy` too; of nested
 //! layers each takes it.
 //!
+//! Where tower-http's `FollowRedirect` stands outside the retries, a hop to another origin goes without the extensions of
+//! the request, and with the layer's own policy therefore. To keep the override, let the redirects keep it:
+//!
+//! ```
+//! use tower_http::follow_redirect::{FollowRedirectLayer, policy::{FilterCredentials, Limited, PolicyExt}};
+//! use tower_outbound::retry::RetryPolicy;
+//! # use {http_body_util::Empty, tower::BoxError};
+//!
+//! let filter = FilterCredentials::new().allow_extension::<RetryPolicy>();
+//! let redirects = FollowRedirectLayer::with_policy(Limited::default().and::<_, Empty<&[u8]>, BoxError>(filter));
+//! # let _ = redirects;
+//! ```
+//!
+//! What is meant for every request, or for all of one origin, is better said inside the redirects: by a layer that sets the
+//! extension there (tower-http's `AddExtensionLayer`), or by the `RetryLayer` of a mount.
+//!
 //! # Request bodies
 //!
 //! | body | how it is sent again |
