@@ -167,6 +167,33 @@ async fn row_26_raise_on_status_makes_it_an_error() {
     assert!(!format!("{error:?} {timeline}").contains("secret"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_history_reads_as_a_timeline() {
+    let script = Mutex::new([Ok(503), Err(std::io::ErrorKind::ConnectionReset), Ok(429), Ok(200)].into_iter());
+    let server = service_fn(|_: Request<Body>| {
+        let next = script.lock().unwrap().next();
+        async move {
+            tokio::time::sleep(SECOND / 4).await;
+            next.unwrap_or(Ok(503)).map(answer).map_err(std::io::Error::from)
+        }
+    });
+    let client = RetryLayer::new(policy().backoff(Backoff::urllib3(SECOND)).total(3)).layer(server);
+    let response = client.clone().oneshot(get()).await.unwrap();
+    let timeline = "attempt 1: 503 Service Unavailable after 250.0ms, again at once\n\
+                    attempt 2: read error after 250.0ms, again in 2.0s\n\
+                    attempt 3: 429 Too Many Requests after 250.0ms, again in 4.0s\n\
+                    attempt 4: 200 OK after 250.0ms; succeeded";
+    assert_eq!(history(&response).to_string(), timeline);
+
+    let mut call = get();
+    call.extensions_mut().insert(policy().total(0).raise_on_status(true));
+    let error = client.oneshot(call).await.unwrap_err();
+    assert_eq!(error.to_string(), "gave up after 1 attempt: no retries left in total (last: status 503)");
+    let history = error.downcast_ref::<RetryError>().unwrap().history();
+    let timeline = "attempt 1: 503 Service Unavailable after 250.0ms; no retries left in total";
+    assert_eq!(history.to_string(), timeline);
+}
+
 #[tokio::test]
 async fn errors_that_are_not_retried_come_through_as_they_were() {
     use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
@@ -403,6 +430,42 @@ async fn an_error_body_that_never_ends_is_let_go_while_the_backoff_is_slept() {
     tokio::time::advance(Duration::from_millis(101)).await;
     assert!(call.poll().is_pending());
     assert_eq!(live.load(Relaxed), 0);
+}
+
+/// A body that breaks, and is not to be polled again.
+struct Breaks(bool, #[allow(dead_code)] Live);
+
+impl http_body::Body for Breaks {
+    type Data = Bytes;
+    type Error = BoxError;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        assert!(!std::mem::replace(&mut self.0, true), "it is broken");
+        Poll::Ready(Some(Err("broken".into())))
+    }
+}
+
+/// Its connection is lost, and nothing else is.
+#[tokio::test(start_paused = true)]
+async fn an_error_body_that_breaks_is_let_go_at_once_and_the_retry_goes_on() {
+    for delay in [Duration::ZERO, 3600 * SECOND] {
+        let live = Arc::new(AtomicUsize::new(0));
+        let sent = AtomicU32::new(0);
+        let server = service_fn(|_: Request<Body>| {
+            assert_eq!(live.load(Relaxed), 0, "the body of the attempt before is still held");
+            let status = if sent.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
+            ready(Ok::<_, BoxError>(Response::builder().status(status).body(Breaks(false, Live::new(&live))).unwrap()))
+        });
+        let begin = Instant::now();
+        let policy = policy().backoff(Backoff::constant(delay));
+        let mut call = tokio_test::task::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
+        assert!(call.poll().is_pending());
+        assert_eq!(live.load(Relaxed), 0, "after {delay:?}");
+        let response = call.await.unwrap();
+        assert_eq!((response.status(), begin.elapsed()), (StatusCode::OK, delay));
+    }
 }
 
 /// A body that tells a task of its end, as a connection's is told, which then has its connection to give back.
