@@ -95,8 +95,11 @@ impl Backoff {
         Self { shape: Shape::Urllib3, unit: factor, max: Duration::from_secs(120), jitter: Jitter::None }
     }
 
-    /// Longest delay, jitter included. Does not bound a server's `Retry-After`; see
+    /// Longest delay, jitter included. Zero is no delay at all. Does not bound a server's `Retry-After`; see
     /// [`retry_after_max`](super::RetryPolicy::retry_after_max).
+    ///
+    /// Default: 20 s for [`exponential`](Self::exponential), 120 s for [`urllib3`](Self::urllib3), none for
+    /// [`constant`](Self::constant).
     ///
     /// urllib3: `backoff_max`.
     #[must_use]
@@ -105,7 +108,12 @@ impl Backoff {
         self
     }
 
-    /// How the delay is spread.
+    /// How the delay is spread, so that clients that failed together do not come back together.
+    ///
+    /// Default: [`Jitter::Full`] for [`exponential`](Self::exponential), [`Jitter::None`] for [`urllib3`](Self::urllib3) and
+    /// [`constant`](Self::constant).
+    ///
+    /// urllib3: `backoff_jitter`, which is [`Jitter::Added`].
     #[must_use]
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;

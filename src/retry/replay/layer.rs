@@ -34,6 +34,39 @@ use super::ReplayBody;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Redirects
+///
+/// A 307 or 308 sends the body on to another URI. tower-http's `FollowRedirect` hands such a response to the caller unless
+/// its policy says how to copy a body; [`try_replay`](super::ReplayableBody::try_replay) is how. The redirects stand between
+/// this layer and the retries, and each hop has all of the retries. Where more than [`max_bytes`](Self::max_bytes) were sent
+/// before the 307 came, the next hop ends with the error of its body.
+///
+/// ```
+/// # use {bytes::Bytes, http_body_util::{BodyExt, Empty, Full}, std::sync::atomic::{AtomicUsize, Ordering}};
+/// use http::{Request, Response};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+/// use tower_http::follow_redirect::{FollowRedirectLayer, policy::{PolicyExt, Standard, clone_body_fn}};
+/// use tower_outbound::retry::{Backoff, ReplayBody, ReplayBodyLayer, ReplayableBody, RetryLayer, RetryPolicy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// static SENT: AtomicUsize = AtomicUsize::new(0);
+/// let copies = clone_body_fn(|body: &ReplayBody<Full<Bytes>>| body.try_replay());
+/// let client = ServiceBuilder::new()
+///     .layer(ReplayBodyLayer::new())
+///     .layer(FollowRedirectLayer::with_policy(Standard::default().and::<_, _, BoxError>(copies)))
+///     .layer(RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())))
+///     .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
+///         assert_eq!(request.into_body().collect().await?.to_bytes(), "upload", "each time all of it");
+///         let status = [503, 307, 503, 200][SENT.fetch_add(1, Ordering::Relaxed)];
+///         Ok::<_, BoxError>(Response::builder().status(status).header("location", "/moved").body(Empty::<Bytes>::new())?)
+///     }));
+/// let response = client.oneshot(Request::put("http://h.example/").body(Full::from("upload"))?).await?;
+/// assert_eq!((response.status().as_u16(), SENT.load(Ordering::Relaxed)), (200, 4));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayBodyLayer {
     max_bytes: usize,
