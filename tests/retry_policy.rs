@@ -305,6 +305,38 @@ fn connect_errors_cost_no_budget_and_a_refusal_for_another_reason_neither() {
     assert_eq!((retries, reason), (1, Some(StopReason::Budget)));
 }
 
+/// A budget is one's own from the start, and its clones', whatever else they are told.
+#[test]
+fn policies_with_limits_of_their_own_share_the_budget_that_they_were_cloned_with() {
+    /// For one retry.
+    #[derive(Default)]
+    struct One(std::sync::atomic::AtomicBool);
+    impl tower::retry::budget::Budget for One {
+        fn deposit(&self) {}
+        fn withdraw(&self) -> bool {
+            !self.0.swap(true, std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+    let one = One::default;
+    let base = plain().budget(one());
+    let shared = base.clone().total(5).allowed_methods([Method::GET]).deadline(SECOND);
+    let rows = [
+        ("a clone with other limits", base.clone(), shared.clone(), 0),
+        ("one that was made by itself", base.clone(), plain().budget(one()), 1),
+        ("one that was given another since", base.clone(), shared.budget(one()), 1),
+    ];
+    let mut wrong = Vec::new();
+    // The first row spends what there is of it.
+    for (row, first, second, retries) in rows {
+        play(&first, &Method::GET, &[Failure::Read; 2]);
+        let got = play(&second, &Method::GET, &[Failure::Read; 2]);
+        if got != (retries, Some(StopReason::Budget)) {
+            wrong.push(format!("{row}: {got:?}, not {retries}"));
+        }
+    }
+    report(&wrong);
+}
+
 #[test]
 fn the_callers_own_classes_take_the_place_of_ours() {
     let policy = plain().classify(|outcome| match outcome {

@@ -244,7 +244,11 @@ impl RetryPolicy {
         self.with(|config| config.methods = Some(methods.into_iter().collect()))
     }
 
-    /// Every method may be repeated, POST and PATCH included.
+    /// Every method may be repeated, POST and PATCH included, though the server may have processed them: for servers to
+    /// which that does no harm.
+    ///
+    /// Default: not so, the methods of [`allowed_methods`](Self::allowed_methods) alone. The last of the two that is called
+    /// counts.
     ///
     /// urllib3: `allowed_methods=None`.
     #[must_use]
@@ -299,7 +303,18 @@ impl RetryPolicy {
 
     /// The budget that each retry draws on, and each request adds to; `Connect` and `Unsent` draw nothing.
     ///
-    /// Default: tower's [`TpsBudget`] of 10 s, 10 a second and 20 %.
+    /// Default: tower's [`TpsBudget`] of 10 s, 10 a second and 20 %, one for each [`RetryPolicy::new`].
+    ///
+    /// Clones share it, so policies with other limits for the same servers are made from one:
+    ///
+    /// ```
+    /// use tower::retry::budget::TpsBudget;
+    /// use tower_outbound::retry::RetryPolicy;
+    ///
+    /// let reads = RetryPolicy::new().budget(TpsBudget::default());
+    /// let writes = reads.clone().total(1).any_method();
+    /// # let _ = writes;
+    /// ```
     #[must_use]
     pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
         self.with(|config| config.budget = Some(Arc::new(budget)))
