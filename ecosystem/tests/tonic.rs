@@ -3,11 +3,14 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::{
@@ -16,7 +19,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tonic::{Code, body::Body as TonicBody, codegen::Service, transport::Endpoint};
 use tonic_health::{
     ServingStatus,
@@ -26,7 +29,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt, filter::AsyncFilterLayer, serv
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
-    retry::{Backoff, Failure, RetryPolicy},
+    retry::{Backoff, Failure, Policy, RetryPolicy},
 };
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -51,6 +54,13 @@ fn broken_off() -> Response<TonicBody> {
     response
 }
 
+/// No answer: the stream is refused before anything was done for it.
+fn refused_stream() -> Response<TonicBody> {
+    let mut response = Response::new(TonicBody::empty());
+    response.extensions_mut().insert(h2::Reason::REFUSED_STREAM);
+    response
+}
+
 /// The first answers are `first`; then tonic's health server's own. All set a cookie.
 async fn server(first: impl Fn(usize) -> Option<Response<TonicBody>> + Send + Sync + 'static) -> (SocketAddr, Log) {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -69,10 +79,13 @@ async fn server(first: impl Fn(usize) -> Option<Response<TonicBody>> + Send + Sy
             };
             let mut response = match first(count) {
                 Some(response) => response,
-                None => health.call(request).await?,
+                None => health.call(request).await.unwrap_or_else(|never| match never {}),
             };
+            if let Some(reason) = response.extensions().get::<h2::Reason>() {
+                return Err(h2::Error::from(*reason));
+            }
             response.headers_mut().insert(header::SET_COOKIE, HeaderValue::from_static("sticky=1"));
-            Ok::<_, Infallible>(response)
+            Ok(response)
         }
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -103,6 +116,22 @@ const BOTH: [Transport; 2] = [Transport::Channel, Transport::Hyper];
 /// The layers around a transport. A message that is sent again has to be at hand, so the body is gathered first: right for
 /// requests of one message, which a health check and a watch both have.
 fn stack(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stack {
+    stack_after(0, transport, address, policy)
+}
+
+/// So many of its first connections are refused.
+fn stack_after(refusals: usize, transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stack {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let connector = service_fn(move |_: Uri| {
+        let is_refused = connections.fetch_add(1, Relaxed) < refusals;
+        Box::pin(async move {
+            // Bound, so that no one else is there, and deaf.
+            let deaf = TcpSocket::new_v4()?;
+            deaf.bind("127.0.0.1:0".parse().unwrap())?;
+            let to = if is_refused { deaf.local_addr()? } else { address };
+            TcpStream::connect(to).await.map(TokioIo::new)
+        })
+    });
     let gather = AsyncFilterLayer::new(|request: Request<TonicBody>| async {
         let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -111,12 +140,12 @@ fn stack(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stac
     let origin = format!("http://localhost:{}", address.port());
     let bottom: BoxCloneSyncService<Request<Full<Bytes>>, Response<TonicBody>, BoxError> = match transport {
         Transport::Channel => {
-            let channel = Endpoint::from_shared(origin.clone()).unwrap().connect_lazy();
+            let channel = Endpoint::from_shared(origin.clone()).unwrap().connect_with_connector_lazy(connector);
             let to_tonic = |request: Request<Full<Bytes>>| request.map(TonicBody::new);
             BoxCloneSyncService::new(channel.map_request(to_tonic).map_err(BoxError::from))
         }
         Transport::Hyper => {
-            let hyper = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+            let hyper = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
             let to_tonic = |response: Response<Incoming>| response.map(TonicBody::new);
             BoxCloneSyncService::new(hyper.map_response(to_tonic).map_err(BoxError::from))
         }
@@ -129,12 +158,13 @@ fn stack(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stac
     Stack::new(stack)
 }
 
-/// gRPC knows POST alone, and UNAVAILABLE comes with status 200.
+/// gRPC knows POST alone, and UNAVAILABLE comes with status 200. What is left to say of other outcomes, errors above all,
+/// the usual policy says.
 fn retries() -> RetryPolicy {
-    RetryPolicy::new().any_method().backoff(Backoff::none()).classify(|result| {
-        let parts = result.ok()?;
-        let is_unavailable = parts.headers.get("grpc-status").is_some_and(|code| code == "14");
-        is_unavailable.then_some(Failure::Other)
+    let usual = RetryPolicy::new();
+    RetryPolicy::new().any_method().backoff(Backoff::none()).classify(move |outcome| match outcome {
+        Ok(head) if head.headers.get("grpc-status").is_some_and(|code| code == "14") => Some(Failure::Other),
+        outcome => Policy::classify(&usual, outcome),
     })
 }
 
@@ -155,6 +185,29 @@ async fn a_unary_call_survives_unavailable_and_cookies_are_kept_across_calls() {
         }
         let wanted = ["Check none", "Check sticky=1", "Check sticky=1", "Check sticky=1"];
         assert_eq!(*seen.lock().unwrap(), wanted, "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_survives_a_refused_connection() {
+    for transport in BOTH {
+        let (address, seen) = server(|_| None).await;
+        let origin = format!("http://localhost:{}", address.port()).parse().unwrap();
+        let mut client = HealthClient::with_origin(stack_after(2, transport, address, retries()), origin);
+        let response = client.check(HealthCheckRequest::default()).await.unwrap();
+        assert_eq!(response.into_inner().status(), Serving::Serving);
+        assert_eq!(*seen.lock().unwrap(), ["Check none"], "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_survives_a_refused_stream() {
+    for transport in BOTH {
+        let (address, seen) = server(|count| (count < 2).then(refused_stream)).await;
+        let mut client = client(transport, address, retries());
+        let response = client.check(HealthCheckRequest::default()).await.unwrap();
+        assert_eq!(response.into_inner().status(), Serving::Serving);
+        assert_eq!(*seen.lock().unwrap(), ["Check none"; 3], "{transport:?}");
     }
 }
 
