@@ -2,6 +2,7 @@
 #![allow(missing_docs, missing_debug_implementations)]
 
 use std::{
+    future::pending,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -11,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri, Version};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -25,6 +26,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::Notify,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -58,7 +60,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// `handler` gets each request with the number of those to the same path before it.
+    /// `handler` gets each request with the number of those to the same path before it. A response with an `h2::Reason`
+    /// among its extensions resets its stream instead; one with an `Arc<Notify>` is never sent, and says so by that.
     pub async fn start(handler: impl Fn(&Seen, usize) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
         Self::listen(None, Arc::new(handler)).await
     }
@@ -132,7 +135,8 @@ async fn serve(
         let (seen, handler) = (Arc::clone(&seen), Arc::clone(&handler));
         async move {
             let (parts, body) = request.into_parts();
-            let body = body.collect().await?.to_bytes();
+            // A request that breaks off here is no one's: an empty one will do.
+            let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
             let text = |name: &str| {
                 let values: Vec<_> =
                     parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
@@ -154,7 +158,15 @@ async fn serve(
                 seen.push(request.clone());
                 count
             };
-            Ok::<_, hyper::Error>(handler(&request, count))
+            let response = handler(&request, count);
+            if let Some(arrived) = response.extensions().get::<Arc<Notify>>() {
+                arrived.notify_one();
+                pending::<()>().await;
+            }
+            match response.extensions().get::<h2::Reason>() {
+                Some(reason) => Err(h2::Error::from(*reason)),
+                None => Ok(response),
+            }
         }
     });
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;

@@ -1,18 +1,32 @@
 //! hyper-util's client: HTTP/1.1, HTTP/2, and TLS with the one or the other.
 
-use std::sync::Arc;
+use std::{
+    future::ready,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
-    client::legacy::{Client, connect::Connect},
-    rt::TokioExecutor,
+    client::legacy::{
+        Client,
+        connect::{Connect, Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo},
 };
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneService};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    sync::mpsc,
+};
+use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
@@ -119,11 +133,69 @@ async fn a_mount_is_for_its_host_alone() {
     assert_eq!(server.lines(), ["GET /x", "GET /y", "GET /y busy=1"]);
 }
 
-/// hyper-util tries a request again by itself only if it was never written, on a connection that had been idle; that is
-/// no attempt of the policy's. Who wants to count every connection turns it off.
-#[tokio::test]
-async fn with_what_hyper_repeats_by_itself_turned_off_the_policy_is_the_only_one() {
-    let server = Server::start(busy_at_first(moved)).await;
-    let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http();
-    story(&server, client, Version::HTTP_11).await;
+/// A connection whose other side the test holds.
+struct Pipe(DuplexStream);
+
+impl Connection for Pipe {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Answers one request, and gives back the connection that it came on.
+async fn answer_one(mut connection: DuplexStream) -> DuplexStream {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await.unwrap());
+    }
+    connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    connection
+}
+
+/// hyper-util tries a request again by itself only if it was never written, on a connection that had been idle: that is no
+/// attempt of the policy's, which it neither counts nor limits. Turned off, it is one.
+#[tokio::test(start_paused = true)]
+async fn what_hyper_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
+    for (is_hypers, attempts) in [(true, None), (false, Some(2))] {
+        let (opened, mut connections) = mpsc::unbounded_channel();
+        let connector = service_fn(move |_: Uri| {
+            let (ours, theirs) = tokio::io::duplex(4096);
+            opened.send(theirs).unwrap();
+            ready(Ok::<_, io::Error>(TokioIo::new(Pipe(ours))))
+        });
+        let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(is_hypers).build(connector);
+        // POST: it was not sent, so it may be repeated all the same.
+        let post = || Request::post("http://h.example/").body(Body::default()).unwrap();
+        let session = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).layer(client);
+        let mut answer = async || answer_one(connections.recv().await.unwrap()).await;
+        let (response, first) = tokio::join!(session.clone().oneshot(post()), answer());
+        response.unwrap().into_body().collect().await.unwrap();
+        // Over once there is nothing else to do: the connection is in the pool by then.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        // No one has had the time to see that it is closed when the next request takes it out of there.
+        drop(first);
+        let (response, _second) = tokio::join!(session.clone().oneshot(post()), answer());
+        let history = response.unwrap().extensions().get::<RetryHistory>().map(|history| history.attempts().len());
+        assert_eq!(history, attempts, "repeated by hyper: {is_hypers}");
+    }
 }

@@ -93,3 +93,30 @@ async fn each_mount_may_be_a_client_of_its_own() {
     let agents: Vec<_> = server.seen().iter().map(|seen| seen.header["user-agent"].clone()).collect();
     assert_eq!(agents, ["mounted", "fallback"]);
 }
+
+/// By itself reqwest repeats what an HTTP/2 server refused: that is no attempt of the policy's. `never` makes it one.
+#[tokio::test]
+async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
+    let default = || reqwest::Client::builder().http2_prior_knowledge();
+    for (client, attempts) in [(default(), None), (default().retry(reqwest::retry::never()), Some(2))] {
+        let server = Server::start(|_, count| {
+            let mut response = Response::new(http_body_util::Full::default());
+            if count == 0 {
+                response.extensions_mut().insert(h2::Reason::REFUSED_STREAM);
+            }
+            response
+        })
+        .await;
+        let client = ServiceBuilder::new().layer(HttpClientLayer).service(client.build().unwrap());
+        let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none()))
+            .replay_with(|body: &Body| body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into()));
+        // It was not processed, so a POST may be repeated all the same.
+        let post = Request::post(server.origin("localhost")).body(Body::from("text")).unwrap();
+        let response = retries.layer(client).oneshot(post).await.unwrap();
+        let history = response.extensions().get::<RetryHistory>().map(|history| history.attempts().len());
+        assert_eq!(
+            (response.status(), history, server.lines()),
+            (200.try_into().unwrap(), attempts, vec!["POST /".to_owned(); 2])
+        );
+    }
+}
