@@ -13,7 +13,8 @@ use super::{
 /// caller's: bodies are never spliced.
 ///
 /// Stands outside the cookies, so that an attempt sends what the one before it received, and inside redirects, so that
-/// each hop has its own retries.
+/// each hop has its own retries. It stands inside decompression, so that a failed response is drained as it came, and not
+/// inflated first.
 ///
 /// Default: [`RetryPolicy::default`].
 ///
