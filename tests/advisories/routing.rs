@@ -3,14 +3,26 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    io,
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, Uri, header};
 use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
     layer::{layer_fn, util::Identity},
@@ -199,60 +211,164 @@ async fn tower_resilience_362_every_call_of_a_mounted_service_follows_its_own_re
     }
 }
 
+type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, BoxError>;
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// Three redirects, each to another origin or path; it notes who is asked, and with which of the secrets.
+fn redirecting(log: &Log) -> Client {
+    let log = Arc::clone(log);
+    Client::new(service_fn(move |request: Request<Full<Bytes>>| {
+        let secrets = [header::COOKIE, header::AUTHORIZATION, header::PROXY_AUTHORIZATION]
+            .map(|name| u8::from(request.headers().contains_key(name)));
+        log.lock().unwrap().push(format!("{} {secrets:?}", request.uri()));
+        let scheme = request.uri().scheme_str().unwrap();
+        let to = match (request.uri().host(), request.uri().path()) {
+            (_, "/3") => None,
+            (Some("a.example"), _) => Some(format!("{scheme}://b.example/1")),
+            (_, "/1") => Some(format!("{scheme}://b.example/2")),
+            (_, "/2") => Some("http://a.example:8080/3".to_owned()),
+            _ => None,
+        };
+        let response = to.map_or_else(Response::builder, |to| Response::builder().status(302).header("location", to));
+        ready(response.body(Full::default()).map_err(BoxError::from))
+    }))
+}
+
+/// A hyper client whose every connection goes to a forward proxy, behind which all hosts are `redirecting`.
+async fn proxied(log: &Log) -> Client {
+    let origins = redirecting(log);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let origins = origins.clone();
+            let proxy = service_fn(move |request: Request<Incoming>| {
+                // In absolute form: what it does not say goes nowhere.
+                assert!(request.uri().authority().is_some(), "{request:?}");
+                origins.clone().oneshot(request.map(|_| Full::default()))
+            });
+            let connection =
+                http1::Builder::new().serve_connection(TokioIo::new(socket), TowerToHyperService::new(proxy));
+            tokio::spawn(connection);
+        }
+    });
+    let connector = service_fn(move |_: Uri| {
+        Box::pin(async move { TcpStream::connect(address).await.map(|stream| TokioIo::new(ToProxy(stream))) })
+    });
+    let hyper = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+    Client::new(
+        hyper.map_response(|response: Response<Incoming>| response.map(|_| Full::default())).map_err(BoxError::from),
+    )
+}
+
 /// `direct` is the same client without routing.
 #[tokio::test]
 async fn urllib3_ghsa_qccp_gfcp_xxvc_a_redirect_strips_the_same_by_every_way_in() {
-    type Log = Arc<Mutex<Vec<String>>>;
-    fn server(log: &Log) -> BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, BoxError> {
-        let log = Arc::clone(log);
-        BoxCloneSyncService::new(service_fn(move |request: Request<Full<Bytes>>| {
-            let secrets = [header::COOKIE, header::AUTHORIZATION, header::PROXY_AUTHORIZATION]
-                .map(|name| u8::from(request.headers().contains_key(name)));
-            log.lock().unwrap().push(format!("{} {secrets:?}", request.uri()));
-            let to = match request.uri().host() {
-                Some("a.example") => Some("https://b.example/1"),
-                _ if request.uri().path() == "/1" => Some("https://b.example/2"),
-                _ if request.uri().path() == "/2" => Some("http://a.example:8080/3"),
-                _ => None,
-            };
-            let to = to.filter(|_| request.uri().path() != "/3");
-            let response =
-                to.map_or_else(Response::builder, |to| Response::builder().status(302).header("location", to));
-            ready(response.body(Full::default()).map_err(BoxError::from))
-        }))
-    }
     let log = Log::default();
-    let request = || {
-        Request::get("https://a.example/")
-            .header(header::COOKIE, "a=secret")
-            .header(header::AUTHORIZATION, "secret")
-            .header(header::PROXY_AUTHORIZATION, "secret")
-            .body(Full::default())
-            .unwrap()
-    };
     let redirects = FollowRedirectLayer::new();
-    redirects.clone().layer(server(&log)).oneshot(request()).await.unwrap();
-    let direct = std::mem::take(&mut *log.lock().unwrap());
-    assert_eq!(
-        direct,
-        [
-            "https://a.example/ [1, 1, 1]",
-            "https://b.example/1 [0, 0, 0]",
-            "https://b.example/2 [0, 0, 0]",
-            "http://a.example:8080/3 [0, 0, 0]"
-        ]
-    );
-    let ways = [
-        ("a mounted layer", RoutingLayer::builder().mount("any://", Identity::new())),
-        ("a mounted service", RoutingLayer::builder().mount_service("any://", server(&log))),
-        ("the fallback", RoutingLayer::builder()),
-        ("one service each", RoutingLayer::builder().mount_service("https://a.example", server(&log))),
+    for scheme in ["https", "http"] {
+        let a = format!("{scheme}://a.example");
+        let request = || {
+            Request::get(format!("{a}/"))
+                .header(header::COOKIE, "a=secret")
+                .header(header::AUTHORIZATION, "secret")
+                .header(header::PROXY_AUTHORIZATION, "secret")
+                .body(Full::default())
+                .unwrap()
+        };
+        redirects.clone().layer(redirecting(&log)).oneshot(request()).await.unwrap();
+        let direct = std::mem::take(&mut *log.lock().unwrap());
+        assert_eq!(
+            direct,
+            [
+                format!("{a}/ [1, 1, 1]"),
+                format!("{scheme}://b.example/1 [0, 0, 0]"),
+                format!("{scheme}://b.example/2 [0, 0, 0]"),
+                "http://a.example:8080/3 [0, 0, 0]".to_owned()
+            ]
+        );
+        let mut ways = vec![
+            ("a mounted layer", RoutingLayer::builder().mount("any://", Identity::new())),
+            ("a mounted service", RoutingLayer::builder().mount_service("any://", redirecting(&log))),
+            ("the fallback", RoutingLayer::builder()),
+            ("one service each", RoutingLayer::builder().mount_service(&*a, redirecting(&log))),
+        ];
+        // Through a tunnel with TLS in it a proxy sees none of this.
+        if scheme == "http" {
+            let proxied = proxied(&log).await;
+            ways.push(("a mounted proxy", RoutingLayer::builder().mount_service("any://", proxied.clone())));
+            ways.push(("a proxy for the first alone", RoutingLayer::builder().mount_service(&*a, proxied)));
+        }
+        for (way, builder) in ways {
+            let client = ServiceBuilder::new()
+                .layer(redirects.clone())
+                .layer(builder.build().unwrap())
+                .service(redirecting(&log));
+            client.oneshot(request()).await.unwrap();
+            assert_eq!(std::mem::take(&mut *log.lock().unwrap()), direct, "{way}, {scheme}");
+        }
+    }
+}
+
+/// The same of the cookies of a jar, which stands around all of them.
+#[cfg(feature = "cookie")]
+#[tokio::test]
+async fn urllib3_ghsa_qccp_gfcp_xxvc_a_jar_sends_the_same_directly_and_through_a_mounted_proxy() {
+    let log = Log::default();
+    let mut seen = Vec::new();
+    for way in ["direct", "mounted", "proxied"] {
+        let routes = RoutingLayer::builder();
+        let routes = match way {
+            "direct" => routes,
+            "mounted" => routes.mount_service("any://", redirecting(&log)),
+            _ => routes.mount_service("any://", proxied(&log).await),
+        };
+        let jar = tower_outbound::cookie::CookieJar::new();
+        jar.set(&Uri::from_static("http://b.example/"), "sid=secret; Path=/2").unwrap();
+        let client = ServiceBuilder::new()
+            .layer(FollowRedirectLayer::new())
+            .layer(tower_outbound::CookieLayer::new(jar))
+            .layer(routes.build().unwrap())
+            .service(redirecting(&log));
+        client.oneshot(Request::get("http://a.example/").body(Full::default()).unwrap()).await.unwrap();
+        seen.push((way, std::mem::take(&mut *log.lock().unwrap())));
+    }
+    let wanted = [
+        "http://a.example/ [0, 0, 0]",
+        "http://b.example/1 [0, 0, 0]",
+        "http://b.example/2 [1, 0, 0]",
+        "http://a.example:8080/3 [0, 0, 0]",
     ];
-    for (way, builder) in ways {
-        let client =
-            ServiceBuilder::new().layer(redirects.clone()).layer(builder.build().unwrap()).service(server(&log));
-        client.oneshot(request()).await.unwrap();
-        assert_eq!(std::mem::take(&mut *log.lock().unwrap()), direct, "{way}");
+    let wrong: Vec<_> = seen.iter().filter(|(_, log)| *log != wanted).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A connection to a proxy, which is told the whole URI.
+struct ToProxy(TcpStream);
+
+impl Connection for ToProxy {
+    fn connected(&self) -> Connected {
+        Connected::new().proxy(true)
+    }
+}
+
+impl AsyncRead for ToProxy {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for ToProxy {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
