@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -723,6 +723,87 @@ async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_tha
     proxy.reload(&table(a, budget(99))).await;
     proxy.get("/busy").await;
     assert_eq!(proxy.counts("/busy").await, [3, 123, 3]);
+}
+
+/// All at once: two tenants, an upstream that is busy at every third request, and a table that changes, well and ill.
+#[tokio::test]
+async fn two_tenants_and_a_flaky_upstream_stay_apart_and_lose_nothing_while_the_table_changes() {
+    /// Each request as it was seen: whose, which, and with what cookies.
+    type Seen = Arc<Mutex<Vec<(String, u64, String)>>>;
+    let seen = Seen::default();
+    let log = Arc::clone(&seen);
+    let upstream = Router::new().fallback(move |request: Request| {
+        let tenant = request.uri().path().rsplit('/').next().unwrap().to_owned();
+        let number: u64 = request.uri().query().unwrap().parse().unwrap();
+        let mut cookies: Vec<_> = request
+            .headers()
+            .get_all("cookie")
+            .iter()
+            .flat_map(|line| line.to_str().unwrap().split("; "))
+            .map(str::to_owned)
+            .collect();
+        cookies.sort_unstable();
+        let mut log = log.lock().unwrap();
+        let is_first = !log.iter().any(|(whose, which, _)| (whose, *which) == (&tenant, number));
+        log.push((tenant.clone(), number, cookies.join("; ")));
+        let (status, name) = if number % 3 == 2 && is_first { (503, "busy") } else { (200, "who") };
+        let response = Response::builder().status(status).header("set-cookie", format!("{name}={tenant}; Path=/"));
+        std::future::ready(response.body(Body::from(format!("{tenant} {number}"))).unwrap())
+    });
+    let (a, b) = (serve(upstream.clone()).await, serve(upstream).await);
+    let table =
+        |upstream: SocketAddr| format!("{TENANTS}{}", mount("/of", upstream, &format!("{AT_ONCE}, budget = \"none\"")));
+    let mut proxy = Proxy::start(&table(a)).await;
+
+    let (results, mut answered) = mpsc::unbounded_channel();
+    let over = Arc::new(AtomicBool::new(false));
+    let load = ["ann", "bob"].map(|tenant| {
+        let (client, to, results, over) = (proxy.client.clone(), proxy.public, results.clone(), Arc::clone(&over));
+        tokio::spawn(async move {
+            let mut sent = 0_u64;
+            while !over.load(Relaxed) {
+                let headers: [(&str, &[u8]); 1] = [("x-tenant", tenant.as_bytes())];
+                let answer = send(&client, to, "GET", &format!("/of/{tenant}?{sent}"), &headers, Bytes::new()).await;
+                assert_eq!((answer.status, answer.body), (StatusCode::OK, format!("{tenant} {sent}")));
+                assert!(!answer.headers.contains_key("set-cookie"), "{:?}", answer.headers);
+                sent += 1;
+                results.send(()).unwrap();
+            }
+            (tenant, sent)
+        })
+    });
+    drop(results);
+    for swap in 0..20 {
+        let table = table(if swap % 2 == 0 { b } else { a });
+        let is_well = swap % 3 != 2;
+        let said = proxy.reload(&if is_well { table } else { table.replace("prefix", "prefiks") }).await;
+        let end = if is_well { "proxy: reloaded " } else { "; the old table stays" };
+        assert!(said.contains(end), "{said}");
+        // There is load between any two.
+        for _ in 0..10 {
+            timeout(PATIENCE, answered.recv()).await.unwrap().unwrap();
+        }
+    }
+    over.store(true, Relaxed);
+    let seen_by =
+        |tenant| seen.lock().unwrap().iter().filter(|(whose, ..)| whose == tenant).cloned().collect::<Vec<_>>();
+    for task in load {
+        let (tenant, sent) = task.await.unwrap();
+        assert!(sent > 6, "{sent}");
+        // Every third one twice; the second time with what the first one was given.
+        let wanted: Vec<_> = (0..sent)
+            .flat_map(|number| {
+                let cookies = match number {
+                    0 => String::new(),
+                    1 | 2 => format!("who={tenant}"),
+                    _ => format!("busy={tenant}; who={tenant}"),
+                };
+                let again = (number % 3 == 2).then(|| format!("busy={tenant}; who={tenant}"));
+                [Some(cookies), again].into_iter().flatten().map(move |cookies| (tenant.to_owned(), number, cookies))
+            })
+            .collect();
+        assert_eq!(seen_by(tenant), wanted);
+    }
 }
 
 #[tokio::test]
