@@ -16,8 +16,15 @@
 //!   hyper client            pool, TLS             hyper-util
 //! ```
 //!
-//! - Redirects stand outside cookies: each hop stores and sends its own. The other way round loses a 302's cookies.
-//! - Retries stand outside cookies: an attempt sends what the one before it received.
+//! - Redirects stand outside cookies: each hop stores and sends its own. The other way round a 302's cookies are lost, and
+//!   a hop to another host sends none.
+//! - Redirects stand outside mounts: each hop goes by its own host's. The other way round all of them go by the first's.
+//! - Redirects stand outside retries: a hop that fails is repeated alone. The other way round the whole chain is.
+//! - Retries stand outside cookies: an attempt sends what the one before it received. The other way round it sends what the
+//!   first one did, and what a failed one received is lost.
+//! - Mounts may change places with retries, or with cookies, where all of them share what is below.
+//! - Decompression stands outside retries: a failed response is drained as it came. The other way round it is inflated for
+//!   that.
 //! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is complete in itself;
 //!   give it the same jar with `CookieLayer::new(jar.clone())`.
 //!

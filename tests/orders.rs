@@ -1,5 +1,5 @@
 //! Every order of the three layers and of redirects: what each keeps and what it loses. The README's stack is the best of
-//! them.
+//! them; the crate's docs say in short what the others lose.
 #![cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 #![allow(clippy::unwrap_used)]
 
