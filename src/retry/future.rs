@@ -36,7 +36,7 @@ pin_project! {
         // Bounds the attempt, or is the backoff: never both at once. There is none unless a time is set.
         #[pin]
         timer: Option<Sleep>,
-        // It has answered the first call, and is asked whether it is ready before each other.
+        // A clone of the one that took the first call; it is asked whether it is ready before each other.
         service: S,
         policy: P,
         replay: R,
@@ -80,13 +80,13 @@ struct Failed<B, RB> {
 
 impl<S, P, R, B, RB> ResponseFuture<S, P, R, B, RB>
 where
-    S: Service<http::Request<B>>,
+    S: Service<http::Request<B>> + Clone,
     P: Policy,
 {
     /// Sends the first attempt. The service is ready.
     #[inline]
     pub(super) fn new(
-        mut service: S,
+        service: &mut S,
         request: http::Request<B>,
         policy: P,
         replay: R,
@@ -99,7 +99,7 @@ where
             Some(span) => span.in_scope(|| service.call(request)),
         };
         let state = State::Attempt { response };
-        Self { state, timer: None, service, policy, replay, kept, began, failed: None, log }
+        Self { state, timer: None, service: service.clone(), policy, replay, kept, began, failed: None, log }
     }
 }
 

@@ -1,7 +1,4 @@
-use std::{
-    mem,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -52,9 +49,6 @@ where
         if let Some(name) = policy.attempt_header() {
             policy::number_attempt(request.headers_mut(), name, 1);
         }
-        // The clone has not been asked whether it is ready; the one that has been takes the call.
-        let clone = self.inner.clone();
-        let service = mem::replace(&mut self.inner, clone);
-        ResponseFuture::new(service, request, policy, self.replay.clone(), kept, log)
+        ResponseFuture::new(&mut self.inner, request, policy, self.replay.clone(), kept, log)
     }
 }
