@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-use super::{mounts::BoxedResponse, service::Mount};
+use super::{mounts::BoxedResponse, routes::Route, service::Mount};
 
 pin_project! {
     /// The response of a [`RoutingService`](super::RoutingService).
@@ -32,6 +32,8 @@ pin_project! {
     {
         // Polls a clone of the service below: its readiness, then the call.
         Fallback { #[pin] response: Oneshot<S, Request<B>> },
+        // Polls nothing: what is mounted is cloned and called by whoever polls first.
+        Selected { route: Route<B, RB>, request: Option<Request<B>> },
         // Polls a clone of what is mounted in the same way.
         Mounted { response: BoxedResponse<RB>, prefix: Option<Arc<str>> },
         // Polls nothing: there was nowhere to go.
@@ -47,8 +49,8 @@ where
         Self { state: State::Fallback { response } }
     }
 
-    pub(super) const fn mounted(response: BoxedResponse<RB>, prefix: Arc<str>) -> Self {
-        Self { state: State::Mounted { response, prefix: Some(prefix) } }
+    pub(super) const fn mounted(route: Route<B, RB>, request: Request<B>) -> Self {
+        Self { state: State::Selected { route, request: Some(request) } }
     }
 
     pub(super) const fn failed(error: BoxError) -> Self {
@@ -64,18 +66,28 @@ where
     type Output = Result<Response<RB>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Fallback { response } => response.poll(cx).map_err(Into::into),
-            StateProj::Mounted { response, prefix } => {
-                let mut response = ready!(response.as_mut().poll(cx))?;
-                if let Some(prefix) = prefix.take() {
-                    response.extensions_mut().insert(Mount(prefix));
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                StateProj::Fallback { response } => return response.poll(cx).map_err(Into::into),
+                StateProj::Selected { route, request } => {
+                    // Polled after its end, as no future need be; it then waits for ever.
+                    let Some(request) = request.take() else { return Poll::Pending };
+                    let response = route.service.oneshot(request, cx)?;
+                    let prefix = Some(Arc::clone(&route.prefix));
+                    state.set(State::Mounted { response, prefix });
                 }
-                Poll::Ready(Ok(response))
-            }
-            StateProj::Failed { error } => {
-                // Polled after its end, as no future need be; it then waits for ever.
-                error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
+                StateProj::Mounted { response, prefix } => {
+                    let mut response = ready!(response.as_mut().poll(cx))?;
+                    if let Some(prefix) = prefix.take() {
+                        response.extensions_mut().insert(Mount(prefix));
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+                StateProj::Failed { error } => {
+                    // As above.
+                    return error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+                }
             }
         }
     }

@@ -93,7 +93,9 @@ pub(super) type BoxedResponse<RB> = Pin<Box<dyn Future<Output = Result<Response<
 /// A service as a trait object that is called without being cloned into a box of its own first: the future's is the only
 /// one.
 pub(super) trait Call<B, RB>: Send + Sync {
-    fn oneshot(&self, request: Request<B>) -> BoxedResponse<RB>;
+    /// Calls a clone, at once if that is ready: then the box holds the response alone, and neither service nor request is
+    /// moved there to wait.
+    fn oneshot(&self, request: Request<B>, cx: &mut Context<'_>) -> Result<BoxedResponse<RB>, BoxError>;
 }
 
 impl<M, B, RB> Call<B, RB> for M
@@ -103,8 +105,12 @@ where
     M::Future: Send + 'static,
     B: Send + 'static,
 {
-    fn oneshot(&self, request: Request<B>) -> BoxedResponse<RB> {
-        Box::pin(BoxedError { response: Oneshot::new(self.clone(), request) })
+    fn oneshot(&self, request: Request<B>, cx: &mut Context<'_>) -> Result<BoxedResponse<RB>, BoxError> {
+        let mut service = self.clone();
+        match service.poll_ready(cx).map_err(Into::into)? {
+            Poll::Ready(()) => Ok(Box::pin(BoxedError { response: service.call(request) })),
+            Poll::Pending => Ok(Box::pin(BoxedError { response: Oneshot::new(service, request) })),
+        }
     }
 }
 

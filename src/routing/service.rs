@@ -12,7 +12,7 @@ use super::{future::ResponseFuture, handle::RoutingHandle, routes::Shared};
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
-/// It is always ready: a call selects a mount, clones it and waits until the clone is ready. Limits and load shedding
+/// It is always ready: a call selects a mount, and its future clones that and waits until the clone is ready. Limits and load shedding
 /// therefore belong inside a mount, where they hold for its requests, not around this service.
 ///
 /// A service below whose type spells out `BoxError`, such as a `BoxCloneService<_, _, BoxError>`, makes rustc refuse an
@@ -52,7 +52,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let routes = self.shared.routes();
         match self.shared.find(&routes, request.uri()) {
-            Ok(Some(route)) => ResponseFuture::mounted(route.service.oneshot(request), Arc::clone(&route.prefix)),
+            Ok(Some(route)) => ResponseFuture::mounted(route.clone(), request),
             Ok(None) if self.shared.settings.strict => ResponseFuture::failed(NoMount::of(request.uri()).into()),
             Ok(None) => ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request)),
             Err(error) => ResponseFuture::failed(error.into()),
