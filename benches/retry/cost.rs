@@ -6,6 +6,7 @@ use std::{
     hint::black_box,
     pin::pin,
     process::Command,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -31,11 +32,20 @@ const CASES: &[(&str, &str)] = &[
     ("ours-on-tower", "our policy on tower::retry, no failure"),
 ];
 
+/// How often a server that fails was called: it and its clones are one server.
+static CALLED: AtomicU32 = AtomicU32::new(0);
+
 /// Answers with 503 so many times, then with 200.
 #[derive(Clone, Default)]
 struct Server {
     failures: u32,
-    called: u32,
+}
+
+impl Server {
+    fn failing(failures: u32) -> Self {
+        CALLED.store(0, Relaxed);
+        Self { failures }
+    }
 }
 
 impl Service<Request<Body>> for Server {
@@ -50,9 +60,8 @@ impl Service<Request<Body>> for Server {
     // A client is not compiled into the layer around it.
     #[inline(never)]
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        self.called += 1;
         let mut response = Response::new(black_box(request).into_body());
-        if self.called <= self.failures {
+        if self.failures > 0 && CALLED.fetch_add(1, Relaxed) < self.failures {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         ready(Ok(response))
@@ -149,7 +158,7 @@ where
 
 pub(crate) fn run(case: &str, requests: u32) {
     let ok = Server::default();
-    let failing = || Server { failures: 2, called: 0 };
+    let failing = || Server::failing(2);
     let ours = RetryLayer::new(RetryPolicy::new().no_budget().backoff(Backoff::none()));
     let tower = tower::retry::RetryLayer::new(ThreeTimes { left: 3, budget: () });
     match case {
