@@ -57,7 +57,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(exchange) = this.exchange.take()
+        if let Some(exchange) = this.exchange
             && response.headers().contains_key(SET_COOKIE)
         {
             let uri = answered_by(response.extensions()).unwrap_or(&exchange.uri);
