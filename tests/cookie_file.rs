@@ -467,5 +467,76 @@ fn a_link_that_points_nowhere_is_an_error_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("link");
     std::os::unix::fs::symlink(directory.path().join("nowhere"), &path).unwrap();
-    assert!(CookieFile::open(&path, Format::Netscape).is_err());
+    let error = CookieFile::open(&path, Format::Netscape).unwrap_err();
+    assert!(error.to_string().ends_with("a symbolic link that points nowhere"), "{error}");
+}
+
+#[cfg(unix)]
+fn fifo(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Else one would be waited for, and the other read until memory ends.
+#[cfg(unix)]
+#[test]
+fn only_a_regular_file_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let named = |name: &str| directory.path().join(name);
+    fifo(&named("fifo"));
+    std::os::unix::fs::symlink("/dev/zero", named("link")).unwrap();
+    // The harmless first: without the check it is read at once.
+    for path in [Path::new("/dev/null"), directory.path(), &named("fifo"), &named("link")] {
+        match CookieFile::open(path, Format::Netscape) {
+            Err(error @ FileError::Read { .. }) if error.to_string().ends_with(": not a regular file") => {}
+            outcome => panic!("{}: {outcome:?}", path.display()),
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn only_a_regular_file_is_a_lock() {
+    let rows: &[(&str, fn(&Path))] = &[
+        ("a link", |lock| std::os::unix::fs::symlink(lock.with_file_name("elsewhere"), lock).unwrap()),
+        ("a directory", |lock| fs::create_dir(lock).unwrap()),
+        ("a pipe", fifo),
+    ];
+    for (row, make) in rows {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cookies.txt");
+        let lock = path.with_file_name(".cookies.txt.lock");
+        make(&lock);
+        let file = open(&path);
+        set(&file, "a=1");
+        for save in [CookieFile::save, CookieFile::overwrite] {
+            match save(&file) {
+                Err(error) if error.to_string().ends_with(": cannot lock it: not a regular file") => {}
+                outcome => panic!("{row}: {outcome:?}"),
+            }
+        }
+        let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [lock], "{row}");
+    }
+}
+
+#[test]
+fn a_file_that_comes_and_goes_is_there_or_not_and_no_error() {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    let directory = tempfile::tempdir().unwrap();
+    let (path, away) = (directory.path().join("cookies.txt"), directory.path().join("away"));
+    fs::write(&path, "example.com\tFALSE\t/\tFALSE\t0\ta\t1\n").unwrap();
+    let done = AtomicBool::new(false);
+    let errors = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                fs::rename(&path, &away).unwrap();
+                fs::rename(&away, &path).unwrap();
+            }
+        });
+        let opened = (0..20_000).map(|_| CookieFile::open(&path, Format::Netscape));
+        let errors: Vec<_> = opened.filter_map(Result::err).collect();
+        done.store(true, Relaxed);
+        errors
+    });
+    assert!(errors.is_empty(), "{} errors, {}", errors.len(), errors[0]);
 }

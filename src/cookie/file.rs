@@ -94,8 +94,8 @@ impl CookieFile {
     ///
     /// # Errors
     ///
-    /// [`FileError`] where the file cannot be read or a line of it is damaged. The file stays as it is: whether to start
-    /// empty is the caller's choice.
+    /// [`FileError`] where the file cannot be read, is no regular one, or a line of it is damaged. The file stays as it is:
+    /// whether to start empty is the caller's choice.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
         Self::open_into(path, format, CookieJar::new())
     }
@@ -271,12 +271,9 @@ fn used_as(mut cookie: Cookie, other: &Cookie) -> Cookie {
 
 /// What the file holds that is alive and allowed; `None` where there is no file.
 fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Vec<Cookie>>, FileError> {
-    let cookies = match fs::read(path) {
-        Ok(text) => jar.read_allowed(&text, format),
-        // A link that points nowhere is more likely a mistake than a jar to be.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
-            return Ok(None);
-        }
+    let cookies = match contents(path) {
+        Ok(Some(text)) => jar.read_allowed(&text, format),
+        Ok(None) => return Ok(None),
         Err(error) => Err(ReadError::Io(error)),
     };
     let mut cookies = cookies.map_err(|source| FileError::Read { path: path.to_owned(), format, source })?;
@@ -288,14 +285,43 @@ fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Vec<Cooki
     Ok(Some(cookies))
 }
 
+/// The bytes of a regular file, which unlike others has an end; `None` where there is nothing.
+fn contents(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let read = || regular(&fs::metadata(path)?).and_then(|()| fs::read(path));
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match read() {
+        Err(error) if missing(&error) => {}
+        outcome => return outcome.map(Some),
+    }
+    let is_link = match fs::symlink_metadata(path) {
+        Ok(entry) => entry.is_symlink(),
+        Err(error) if missing(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Another may have made it since.
+    match read() {
+        Err(error) if missing(&error) && is_link => Err(points_nowhere()),
+        Err(error) if missing(&error) => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
+fn regular(entry: &fs::Metadata) -> io::Result<()> {
+    if entry.is_file() { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
+}
+
+/// Such a link is more likely a mistake than a jar to be.
+fn points_nowhere() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "a symbolic link that points nowhere")
+}
+
 /// The file to replace: what a symbolic link points to, if it points to anything.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
-        Ok(target) if fs::metadata(&target)?.is_file() => Ok(target),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        Ok(target) => regular(&fs::metadata(&target)?).map(|()| target),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if fs::symlink_metadata(path).is_ok() {
-                return Err(io::Error::new(error.kind(), "a symbolic link that points nowhere"));
+                return Err(points_nowhere());
             }
             let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
             Ok(fs::canonicalize(directory(path))?.join(name))
@@ -316,11 +342,17 @@ fn lock(target: &Path) -> io::Result<File> {
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
     name.push(".lock");
+    let path = directory(target).join(name);
+    match fs::symlink_metadata(&path) {
+        Ok(entry) => regular(&entry)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(directory(target).join(name))?;
+    let file = options.open(path)?;
     file.lock()?;
     Ok(file)
 }
