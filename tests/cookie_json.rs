@@ -258,3 +258,18 @@ fn a_file_is_read_into_a_jar_of_the_callers_own() {
     assert!(CookieFile::open_into(&path, Format::Json, jar.clone()).is_err());
     assert_eq!(jar.len(), 3);
 }
+
+#[test]
+fn a_save_takes_nothing_that_the_rules_refuse() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jar.json");
+    let refused = r#"{"name":"a","value":"1","domain":"example.com","path":"/","same_site":"none"}"#;
+    std::fs::write(&path, format!("{{\"version\":1,\"cookies\":[{refused}]}}")).unwrap();
+    let file = CookieFile::open(&path, Format::Json).unwrap();
+    assert!(file.jar().is_empty());
+    set(file.jar(), "b=1");
+    file.save().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(r#""name":"a""#) && text.contains(r#""same_site":"none""#), "{text}");
+    assert!(text.contains(r#""name":"b""#), "{text}");
+}

@@ -302,3 +302,28 @@ fn damage_in_such_a_file_names_the_line_and_quotes_nothing() {
     .unwrap();
     assert_eq!(jar.len(), 0);
 }
+
+#[test]
+fn a_save_of_such_a_file_takes_nothing_that_the_rules_refuse() {
+    let cookie = |pair: &str, host: &str| {
+        format!(r#"{{"raw_cookie":"{pair}","path":["/",true],"domain":{host},"expires":"SessionEnd"}}"#)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.json");
+    let host = r#"{"HostOnly":"example.com"}"#;
+    let refused = [cookie("__Host-a=1", host), cookie("wide=1", r#"{"Suffix":"com"}"#)];
+    std::fs::write(&path, format!("[{}]", refused.join(","))).unwrap();
+    let file = CookieFile::open(&path, Format::CookieStore).unwrap();
+    assert!(file.jar().is_empty());
+    set(file.jar(), "https://example.com/", b"b=1");
+    file.save().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(["__Host-a=1", "wide=1", "b=1"].iter().all(|pair| text.contains(pair)), "{text}");
+
+    // What no jar could hold is an error instead.
+    let long = format!("a={}", "x".repeat(5000));
+    for (pair, host) in [(&*long, host), ("a=1", r#""NotPresent""#)] {
+        std::fs::write(&path, format!("[\n{}]", cookie(pair, host))).unwrap();
+        assert_eq!(CookieFile::open(&path, Format::CookieStore).unwrap_err().line(), Some(2), "{host}");
+    }
+}

@@ -278,17 +278,27 @@ pub enum InvalidCookie {
     Rule(super::Rejection),
 }
 
-impl fmt::Display for InvalidCookie {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl InvalidCookie {
+    /// The part that is wrong, or that a rule is.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
             Self::Empty => "a cookie needs a name or a value",
             Self::Name => "a cookie's name cannot hold control characters, `=`, `;` or outer white space",
             Self::Value => "a cookie's value cannot hold control characters, `;` or outer white space",
             Self::TooLong => "a cookie's name and value are at most 4096 bytes together",
             Self::Domain => "a cookie needs the domain of a host, such as `example.com`",
             Self::Path => "a cookie's path begins with `/`, has at most 1024 bytes and no `;` or control character",
-            Self::Rule(rejection) => return rejection.fmt(f),
-        })
+            Self::Rule(_) => "a rule forbids the cookie",
+        }
+    }
+}
+
+impl fmt::Display for InvalidCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(rejection) => rejection.fmt(f),
+            _ => f.write_str(self.reason()),
+        }
     }
 }
 

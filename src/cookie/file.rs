@@ -109,11 +109,11 @@ impl CookieFile {
     pub fn open_into(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Result<Self, FileError> {
         let path = path.into();
         let others = by_identity(jar.iter());
-        let cookies = read(&path, format, &jar)?.unwrap_or_default();
-        jar.extend(&cookies);
+        let Held { allowed, refused } = read(&path, format, &jar)?.unwrap_or_default();
+        jar.extend(&allowed);
         // What the jar held before is as new to the file as what comes later.
         let changes = others.is_empty().then(|| jar.changes());
-        let file = by_identity(cookies);
+        let file = by_identity(refused.into_iter().chain(allowed));
         let known = by_identity(jar.iter()).into_iter().filter(|(identity, _)| file.contains_key(identity)).collect();
         let base = Mutex::new(Base { changes, jar: known, file: Some(file) });
         Ok(Self { path, format, jar, base })
@@ -140,8 +140,8 @@ impl CookieFile {
     }
 
     /// Writes the jar's changes since the last save into the file, beside those of others; of two changes to one
-    /// cookie ours counts, and a cookie that we have taken out goes, unless another has given it a new value meanwhile. A
-    /// file that is not there any more is written anew, with all of the jar. The jar itself does not change. Waits while
+    /// cookie ours counts, and a cookie that we have taken out goes, unless another has given it a new value meanwhile.
+    /// What the jar's rules refuse or its limits have no room for stays in the file. A file that is not there any more is written anew, with all of the jar. The jar itself does not change. Waits while
     /// another process saves.
     ///
     /// # Errors
@@ -200,7 +200,9 @@ impl CookieFile {
             // It was taken away, not emptied: the jar is all there is.
             base.file = None;
         }
-        let merged = merge(self.format, base, &ours, theirs.unwrap_or_default());
+        let Held { allowed, refused } = theirs.unwrap_or_default();
+        let theirs = refused.into_iter().chain(allowed);
+        let merged = merge(self.format, base, &ours, theirs);
         self.replace(&target, &merged)?;
         *base = Base { changes, jar: by_identity(ours), file: Some(by_identity(merged)) };
         Ok(())
@@ -231,7 +233,7 @@ impl CookieFile {
 }
 
 /// A merge of three: `theirs` is what the file holds by now, in its order; what only we have comes after.
-fn merge(format: Format, base: &Base, ours: &[Cookie], theirs: Vec<Cookie>) -> Vec<Cookie> {
+fn merge(format: Format, base: &Base, ours: &[Cookie], theirs: impl Iterator<Item = Cookie>) -> Vec<Cookie> {
     let by_us = |identity: &Identity, cookie: &Cookie| {
         base.file.is_none() || base.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
     };
@@ -269,20 +271,31 @@ fn used_as(mut cookie: Cookie, other: &Cookie) -> Cookie {
     cookie
 }
 
-/// What the file holds that is alive and allowed; `None` where there is no file.
-fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Vec<Cookie>>, FileError> {
+/// What a file holds that is alive, each cookie once.
+#[derive(Default)]
+struct Held {
+    allowed: Vec<Cookie>,
+    /// What the jar's rules refuse, and others may not: it stays in the file.
+    refused: Vec<Cookie>,
+}
+
+/// `None` where there is no file.
+fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Held>, FileError> {
     let cookies = match contents(path) {
-        Ok(Some(text)) => jar.read_allowed(&text, format),
+        Ok(Some(text)) => jar.read_alive(&text, format),
         Ok(None) => return Ok(None),
         Err(error) => Err(ReadError::Io(error)),
     };
-    let mut cookies = cookies.map_err(|source| FileError::Read { path: path.to_owned(), format, source })?;
+    let (mut allowed, mut refused) =
+        cookies.map_err(|source| FileError::Read { path: path.to_owned(), format, source })?;
     // Of a cookie that stands there twice the last one counts, as where it is read into a jar.
     let mut seen = HashSet::new();
-    cookies.reverse();
-    cookies.retain(|cookie| seen.insert(Identity(cookie.data.clone())));
-    cookies.reverse();
-    Ok(Some(cookies))
+    for cookies in [&mut allowed, &mut refused] {
+        cookies.reverse();
+        cookies.retain(|cookie| seen.insert(Identity(cookie.data.clone())));
+        cookies.reverse();
+    }
+    Ok(Some(Held { allowed, refused }))
 }
 
 /// The bytes of a regular file, which unlike others has an end; `None` where there is nothing.

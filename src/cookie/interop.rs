@@ -176,44 +176,51 @@ impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
     type Error = InvalidCookie;
 
     fn try_from(theirs: &cookie_store::Cookie<'_>) -> Result<Self, InvalidCookie> {
-        let raw: &RawCookie<'_> = theirs.deref();
-        let (name, value) = (raw.name().as_bytes(), raw.value().as_bytes());
-        check_pair(name, value)?;
-        let domain = domain_of(theirs).and_then(canonical).ok_or(InvalidCookie::Domain)?;
-        let path = String::from(&theirs.path);
-        if !is_path(&path) {
-            return Err(InvalidCookie::Path);
-        }
-        let flags = Flags {
-            host_only: matches!(theirs.domain, CookieDomain::HostOnly(_)) || stands_alone(&domain),
-            secure: raw.secure().unwrap_or(false),
-            http_only: raw.http_only().unwrap_or(false),
-            partitioned: raw.partitioned().unwrap_or(false),
-            same_site: raw.same_site().map(|same_site| {
-                if same_site.is_strict() {
-                    SameSite::Strict
-                } else if same_site.is_lax() {
-                    SameSite::Lax
-                } else {
-                    SameSite::None
-                }
-            }),
-        };
-        rules::prefixes(name, value, flags, path == "/").map_err(InvalidCookie::Rule)?;
-        let expires = match &theirs.expires {
-            CookieExpiration::SessionEnd => NEVER,
-            CookieExpiration::AtUtc(at) => {
-                let millis = at.unix_timestamp_nanos() / 1_000_000;
-                Millis::try_from(millis.max(0)).unwrap_or(NEVER).min(NEVER - 1)
-            }
-        };
-        let now = now();
-        Ok(Self {
-            data: Data::new(name, value, &domain, &path, flags, now),
-            times: Times { expires, updated: now, sent: 0 },
-            order: 0,
-        })
+        let cookie = unjudged(theirs)?;
+        let data = &cookie.data;
+        rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/").map_err(InvalidCookie::Rule)?;
+        Ok(cookie)
     }
+}
+
+/// What a jar could hold, whether its rules allow it or not.
+pub(super) fn unjudged(theirs: &cookie_store::Cookie<'_>) -> Result<Cookie, InvalidCookie> {
+    let raw: &RawCookie<'_> = theirs.deref();
+    let (name, value) = (raw.name().as_bytes(), raw.value().as_bytes());
+    check_pair(name, value)?;
+    let domain = domain_of(theirs).and_then(canonical).ok_or(InvalidCookie::Domain)?;
+    let path = String::from(&theirs.path);
+    if !is_path(&path) {
+        return Err(InvalidCookie::Path);
+    }
+    let flags = Flags {
+        host_only: matches!(theirs.domain, CookieDomain::HostOnly(_)) || stands_alone(&domain),
+        secure: raw.secure().unwrap_or(false),
+        http_only: raw.http_only().unwrap_or(false),
+        partitioned: raw.partitioned().unwrap_or(false),
+        same_site: raw.same_site().map(|same_site| {
+            if same_site.is_strict() {
+                SameSite::Strict
+            } else if same_site.is_lax() {
+                SameSite::Lax
+            } else {
+                SameSite::None
+            }
+        }),
+    };
+    let expires = match &theirs.expires {
+        CookieExpiration::SessionEnd => NEVER,
+        CookieExpiration::AtUtc(at) => {
+            let millis = at.unix_timestamp_nanos() / 1_000_000;
+            Millis::try_from(millis.max(0)).unwrap_or(NEVER).min(NEVER - 1)
+        }
+    };
+    let now = now();
+    Ok(Cookie {
+        data: Data::new(name, value, &domain, &path, flags, now),
+        times: Times { expires, updated: now, sent: 0 },
+        order: 0,
+    })
 }
 
 /// Keeps all that a `cookie_store` cookie can hold: everything but the times of creation and use.
@@ -273,7 +280,7 @@ impl From<&CookieStore> for CookieJar {
     fn from(store: &CookieStore) -> Self {
         let jar = Self::new();
         let cookies: Vec<Cookie> = store.iter_unexpired().filter_map(|cookie| Cookie::try_from(cookie).ok()).collect();
-        jar.extend(&jar.allowed(cookies));
+        jar.extend(&jar.judge(cookies).0);
         jar
     }
 }

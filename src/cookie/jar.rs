@@ -302,20 +302,20 @@ impl CookieJar {
     pub fn read_from(&self, mut source: impl Read, format: Format) -> Result<usize, ReadError> {
         let mut text = Vec::new();
         source.read_to_end(&mut text)?;
-        let cookies = self.read_allowed(&text, format)?;
+        let (cookies, _) = self.read_alive(&text, format)?;
         self.extend(&cookies);
         Ok(cookies.len())
     }
 
-    /// The cookies of a file that are alive and that the rules allow, as they stand there: no limit and no cap applied.
-    pub(super) fn read_allowed(&self, text: &[u8], format: Format) -> Result<Vec<Cookie>, ReadError> {
-        Ok(self.allowed(format::read(format, text, self.now())?))
+    /// The cookies of a file that are alive, as they stand there, with no limit and no cap applied: those that the rules
+    /// allow, and those that they refuse.
+    pub(super) fn read_alive(&self, text: &[u8], format: Format) -> Result<(Vec<Cookie>, Vec<Cookie>), ReadError> {
+        Ok(self.judge(format::read(format, text, self.now())?))
     }
 
-    pub(super) fn allowed(&self, mut cookies: Vec<Cookie>) -> Vec<Cookie> {
+    pub(super) fn judge(&self, cookies: Vec<Cookie>) -> (Vec<Cookie>, Vec<Cookie>) {
         let now = self.now();
-        cookies.retain(|cookie| cookie.times.expires > now && self.may_keep(cookie));
-        cookies
+        cookies.into_iter().filter(|cookie| cookie.times.expires > now).partition(|cookie| self.may_keep(cookie))
     }
 
     pub(super) fn extend(&self, cookies: &[Cookie]) {

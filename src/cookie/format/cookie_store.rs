@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use serde_json::value::RawValue;
 
 use super::{
-    super::{cookie::Cookie, data::NEVER, event},
+    super::{cookie::Cookie, data::NEVER, event, interop::unjudged},
     ReadError,
     json::wrong,
     line_of, text,
@@ -20,22 +20,20 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Cookie>, ReadError> {
         if value.get().starts_with('[') {
             let elements: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| wrong(&error))?;
             for element in elements {
-                cookies.extend(cookie(text, element)?);
+                cookies.push(cookie(text, element)?);
             }
         } else {
-            cookies.extend(cookie(text, value)?);
+            cookies.push(cookie(text, value)?);
         }
     }
     Ok(cookies)
 }
 
-/// `None` for a cookie that its store may keep, but no rule allows.
-fn cookie(text: &str, element: &RawValue) -> Result<Option<Cookie>, ReadError> {
-    let theirs: cookie_store::Cookie<'static> = serde_json::from_str(element.get()).map_err(|_| ReadError::Line {
-        line: line_of(text, element.get()),
-        reason: "it is no cookie as cookie_store writes them",
-    })?;
-    Ok(Cookie::try_from(&theirs).inspect_err(|_| event::left_out(theirs.name())).ok())
+fn cookie(text: &str, element: &RawValue) -> Result<Cookie, ReadError> {
+    let at = |reason| ReadError::Line { line: line_of(text, element.get()), reason };
+    let theirs: cookie_store::Cookie<'static> =
+        serde_json::from_str(element.get()).map_err(|_| at("it is no cookie as cookie_store writes them"))?;
+    unjudged(&theirs).map_err(|wrong| at(wrong.reason()))
 }
 
 /// A cookie that its store cannot hold is left out.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     super::{
-        cookie::{Cookie, check_pair},
+        cookie::{Cookie, InvalidCookie, check_pair},
         data::{Data, Flags, Millis, NEVER, SameSite, Times},
         origin::{canonical, stands_alone},
         parse::is_path,
@@ -57,7 +57,7 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
 
     let name = bytes(field("name")).ok_or("`name` is neither text nor bytes")?;
     let value = bytes(field("value")).ok_or("`value` is neither text nor bytes")?;
-    check_pair(&name, &value).map_err(|_| "`name` and `value` can be no cookie")?;
+    check_pair(&name, &value).map_err(InvalidCookie::reason)?;
     let domain = field("domain")
         .and_then(Value::as_str)
         .and_then(|domain| canonical(domain.strip_prefix('.').unwrap_or(domain)));

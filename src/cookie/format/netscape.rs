@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     super::{
-        cookie::{Cookie, check_pair},
+        cookie::{Cookie, InvalidCookie, check_pair},
         data::{Data, Flags, Millis, NEVER, Times},
         origin::{canonical, stands_alone},
         parse::{is_control, is_path},
@@ -25,6 +25,11 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     let mut cookies = Vec::new();
     for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let at = |reason| ReadError::Line { line: number + 1, reason };
+        // Also in a comment: with such line ends alone the whole file would be one.
+        if line.contains(&b'\r') {
+            return Err(at("it holds a carriage return that ends no line"));
+        }
         let (line, http_only) = match line.strip_prefix(HTTP_ONLY) {
             Some(rest) => (rest, true),
             None => (line, false),
@@ -32,20 +37,22 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
         if !http_only && (line.starts_with(b"#") || line.trim_ascii().is_empty()) {
             continue;
         }
-        let cookie = cookie(line, http_only, now).map_err(|reason| ReadError::Line { line: number + 1, reason })?;
-        cookies.extend(cookie);
+        cookies.push(cookie(line, http_only, now).map_err(at)?);
     }
     Ok(cookies)
 }
 
-/// `None` for a cookie that other jars may keep, but no rule allows: one too long, say.
-fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Option<Cookie>, &'static str> {
-    let mut fields = line.splitn(7, |&byte| byte == b'\t');
+/// What no jar could hold is damage, even where another program has written it: a save would lose it.
+fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
+    let mut fields = line.split(|&byte| byte == b'\t');
     let mut field = || fields.next().ok_or("expected seven fields between tabs");
     let (domain, subdomains, path) = (field()?, field()?, field()?);
     let (secure, expires, name) = (field()?, field()?, field()?);
     // curl leaves the last field out where the value is empty.
     let value = fields.next().unwrap_or_default();
+    if fields.next().is_some() {
+        return Err("expected no tab in the value, the seventh field");
+    }
 
     let text = |bytes| str::from_utf8(bytes).ok();
     let domain =
@@ -57,11 +64,9 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Option<Cookie>, &
     if line.iter().copied().any(is_control) {
         return Err("it holds a control character");
     }
-    if name.is_empty() && value.is_empty() {
-        return Err("it has neither name nor value");
-    }
-    if check_pair(name, value).is_err() || !is_path(path) {
-        return Ok(None);
+    check_pair(name, value).map_err(InvalidCookie::reason)?;
+    if !is_path(path) {
+        return Err("the path is too long");
     }
     let flags = Flags {
         host_only: !flag(subdomains)? || stands_alone(&domain),
@@ -70,11 +75,11 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Option<Cookie>, &
         partitioned: false,
         same_site: None,
     };
-    Ok(Some(Cookie {
+    Ok(Cookie {
         data: Data::new(name, value, &domain, path, flags, now),
         times: Times { expires: expiry(expires)?, updated: now, sent: 0 },
         order: 0,
-    }))
+    })
 }
 
 /// curl writes an IPv6 address without its brackets, and Wget a port behind the host where it is not 80.
