@@ -51,13 +51,17 @@ struct Base {
     changes: Option<u64>,
     jar: Cookies,
     /// `None` where the jar has never been in the file: what the file lacks was then not taken out by another.
-    file: Option<Cookies>,
+    file: Option<HashSet<Identity>>,
 }
 
 type Cookies = HashMap<Identity, Cookie>;
 
 fn by_identity(cookies: impl IntoIterator<Item = Cookie>) -> Cookies {
     cookies.into_iter().map(|cookie| (Identity(cookie.data.clone()), cookie)).collect()
+}
+
+fn identities<'a>(cookies: impl IntoIterator<Item = &'a Cookie>) -> HashSet<Identity> {
+    cookies.into_iter().map(|cookie| Identity(cookie.data.clone())).collect()
 }
 
 impl fmt::Debug for CookieFile {
@@ -113,8 +117,8 @@ impl CookieFile {
         jar.extend(&allowed);
         // What the jar held before is as new to the file as what comes later.
         let changes = others.is_empty().then(|| jar.changes());
-        let file = by_identity(refused.into_iter().chain(allowed));
-        let known = by_identity(jar.iter()).into_iter().filter(|(identity, _)| file.contains_key(identity)).collect();
+        let file = identities(refused.iter().chain(&allowed));
+        let known = by_identity(jar.iter()).into_iter().filter(|(identity, _)| file.contains(identity)).collect();
         let base = Mutex::new(Base { changes, jar: known, file: Some(file) });
         Ok(Self { path, format, jar, base })
     }
@@ -176,7 +180,7 @@ impl CookieFile {
         let mut base = self.base();
         let (changes, ours) = self.ours();
         self.write(&ours)?;
-        let file = Some(by_identity(ours.iter().cloned()));
+        let file = Some(identities(&ours));
         *base = Base { changes, jar: by_identity(ours), file };
         Ok(())
     }
@@ -204,7 +208,7 @@ impl CookieFile {
         let theirs = refused.into_iter().chain(allowed);
         let merged = merge(self.format, base, &ours, theirs);
         self.replace(&target, &merged)?;
-        *base = Base { changes, jar: by_identity(ours), file: Some(by_identity(merged)) };
+        *base = Base { changes, jar: by_identity(ours), file: Some(identities(&merged)) };
         Ok(())
     }
 
@@ -238,8 +242,9 @@ fn merge(format: Format, base: &Base, ours: &[Cookie], theirs: impl Iterator<Ite
         base.file.is_none() || base.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
     };
     let renewed = |identity: &Identity, cookie: &Cookie| {
-        let file = base.file.as_ref();
-        file.is_some_and(|file| file.get(identity).is_none_or(|old| old.data.value() != cookie.data.value()))
+        // What our jar held, not what the file did: a value that another set before our last save is as unknown to the jar.
+        let held = base.jar.get(identity).is_some_and(|old| old.data.value() == cookie.data.value());
+        base.file.as_ref().is_some_and(|file| !held || !file.contains(identity))
     };
     let own = by_identity(ours.iter().cloned());
     let mut merged = Vec::new();
