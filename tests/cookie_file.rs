@@ -434,6 +434,8 @@ fn a_domain_that_is_no_host_is_damage() {
         "[]",
         "]",
         "[example.com]",
+        "[example.com].local",
+        "[].local",
         "exa mple.com",
         "a/b",
         "a:b",

@@ -154,4 +154,11 @@ fn addresses_are_written_as_curl_does() {
     let jar = read("::1\tFALSE\t/\tFALSE\t0\tsix\t1\n").unwrap();
     assert_eq!(header(&jar, "http://[::1]:8080/"), "six=1");
     assert!(written(&jar).contains("\n::1\tFALSE\t"), "{}", written(&jar));
+    // As Python 3.11 writes hosts without a dot.
+    let jar = read("[::1].local\tFALSE\t/\tFALSE\t\tsix\t1\nlocalhost.local\tFALSE\t/\tFALSE\t\tname\t1\n").unwrap();
+    assert_eq!(header(&jar, "http://[::1]:8080/"), "six=1");
+    assert_eq!(
+        (header(&jar, "http://localhost.local/"), header(&jar, "http://localhost/")),
+        ("name=1".into(), String::new())
+    );
 }

@@ -23,9 +23,13 @@ pub enum Format {
     /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it. It keeps name, value,
     /// domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`) and the expiry in seconds, and does not
     /// know `SameSite`, `Partitioned` or times of creation: the order of lines stands for the last. A cookie with a
-    /// tab in its name, value or path cannot be written and is left out. Python refuses a file with a cookie that is not
-    /// UTF-8. A session cookie is written with the expiry 0, as curl does, and read with 0 or none; Python's jar reads 0
-    /// with `ignore_expires=True` alone.
+    /// tab in its name, value or path cannot be written and is left out. A session cookie is written with the expiry 0, as
+    /// curl does, and read with 0 or none.
+    ///
+    /// What others make of it: Python skips session cookies unless it is told to `ignore_discard` where it writes, and to
+    /// `ignore_expires` where it reads the expiry 0. Python refuses a file with bytes that are not UTF-8. Python writes
+    /// `localhost` as `localhost.local`, which is read as that host. Wget skips the lines of `HttpOnly` cookies. curl reads
+    /// a nameless cookie as a name without a value.
     Netscape,
     /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of creation, the times of
     /// creation, of the last `Set-Cookie` and of the last use, and bytes that are not UTF-8.

@@ -82,11 +82,13 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static 
     })
 }
 
-/// curl writes an IPv6 address without its brackets, and Wget a port behind the host where it is not 80.
+/// curl writes an IPv6 address without its brackets, Python with `.local` behind them, as behind every host without a dot,
+/// and Wget a port behind the host where it is not 80.
 fn host(domain: &str) -> Option<Cow<'_, str>> {
     if let Ok(address) = domain.parse::<Ipv6Addr>() {
         return Some(Cow::Owned(format!("[{address}]")));
     }
+    let domain = domain.strip_suffix(".local").filter(|host| host.ends_with(']')).unwrap_or(domain);
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     canonical(domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host))
 }
