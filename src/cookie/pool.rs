@@ -22,7 +22,8 @@ use super::jar::CookieJar;
 /// meanwhile. Whoever asks for that key during the call is given the same jar, which then stays.
 ///
 /// A pool of files: with [`CookieFile::overwrite`](super::CookieFile::overwrite), since the pool alone knows a tenant's cookies;
-/// a merge with what the file held would bring back what the tenant has logged out of.
+/// a merge with what the file held would bring back what the tenant has logged out of. A file that cannot be read is moved
+/// aside first, since `overwrite` asks for nothing.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieFile, CookieJar, Format, JarPool};
@@ -31,7 +32,17 @@ use super::jar::CookieJar;
 /// let (from, to) = (directory.path().to_owned(), directory.path().to_owned());
 /// let jars = JarPool::builder()
 ///     .new_jar(move |tenant: &String| {
-///         CookieFile::open(from.join(tenant), Format::Netscape).map_or_else(|_| CookieJar::new(), |file| file.jar().clone())
+///         let path = from.join(tenant);
+///         match CookieFile::open(&path, Format::Netscape) {
+///             Ok(file) => file.jar().clone(),
+///             Err(error) => {
+///                 eprintln!("{error}");
+///                 if let Err(error) = std::fs::rename(&path, from.join(format!("{tenant}.damaged"))) {
+///                     eprintln!("{} cannot be moved aside: {error}", path.display());
+///                 }
+///                 CookieJar::new()
+///             }
+///         }
 ///     })
 ///     .on_evict(move |tenant: &String, jar| {
 ///         let file = CookieFile::with_jar(to.join(tenant), Format::Netscape, jar.clone());
@@ -41,8 +52,11 @@ use super::jar::CookieJar;
 ///     })
 ///     .build();
 /// jars.get("ann").set(&"https://example.com/".parse()?, "id=42; Max-Age=3600")?;
+/// # std::fs::write(directory.path().join("bob"), "damaged")?;
+/// # assert_eq!(jars.get("bob").len(), 0);
 /// jars.evict_all();
 /// assert_eq!(jars.get("ann").len(), 1);
+/// # assert_eq!(std::fs::read_to_string(directory.path().join("bob.damaged"))?, "damaged");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
