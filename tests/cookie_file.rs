@@ -532,6 +532,26 @@ fn a_link_that_points_nowhere_is_an_error_at_once() {
     assert!(error.to_string().ends_with("a symbolic link that points nowhere"), "{error}");
 }
 
+#[test]
+fn an_error_and_what_it_comes_from_say_nothing_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let damaged = directory.path().join("damaged");
+    fs::write(&damaged, "damaged").unwrap();
+    let jar = |path| CookieFile::with_jar(path, Format::Netscape, CookieJar::new());
+    let errors = [
+        CookieFile::open(&damaged, Format::Netscape).unwrap_err(),
+        CookieFile::open(directory.path(), Format::Netscape).unwrap_err(),
+        jar(directory.path().join("none/cookies.txt")).save().unwrap_err(),
+        jar(directory.path().to_owned()).save().unwrap_err(),
+    ];
+    for error in &errors {
+        let said = error.to_string();
+        let chain = std::iter::successors(std::error::Error::source(error), |error| error.source());
+        let again: Vec<_> = chain.map(ToString::to_string).filter(|words| said.contains(words)).collect();
+        assert!(again.is_empty(), "{said}: {again:?}");
+    }
+}
+
 #[cfg(unix)]
 fn fifo(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());

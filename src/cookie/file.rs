@@ -446,8 +446,9 @@ impl fmt::Display for FileError {
 impl error::Error for FileError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Read { source, .. } => Some(source),
-            Self::Write { source, .. } => Some(source),
+            // The words of the error itself are ours already; a report of the chain would say them twice.
+            Self::Read { source, .. } => source.source(),
+            Self::Write { source, .. } => source.source(),
         }
     }
 }

@@ -108,7 +108,7 @@ impl fmt::Display for ReadError {
 impl error::Error for ReadError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Io(error) => Some(error),
+            Self::Io(error) => error.source(),
             Self::Line { .. } => None,
         }
     }
