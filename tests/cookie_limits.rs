@@ -234,6 +234,28 @@ fn what_has_expired_stays_expired_when_the_clock_goes_back() {
     }
 }
 
+/// What is sent counts as used, so that by use alone a victim once left out would never go along again.
+#[test]
+fn no_flood_over_http_keeps_a_secure_cookie_out_of_the_header() {
+    let bank = "https://www.bank.com/";
+    let rows: &[(&str, usize, usize)] = &[("many", 150, 0), ("long", 6, 4_000), ("many and long", 150, 50)];
+    let mut wrong = Vec::new();
+    for (row, count, length) in rows {
+        let jar = CookieJar::new();
+        set(&jar, bank, "sid=v; Path=/; Secure; HttpOnly").unwrap();
+        for n in 0..*count {
+            let line = format!("e{n}={}; Domain=bank.com; Path=/; Max-Age=99999999", "x".repeat(*length));
+            set(&jar, "http://x.bank.com/", line).unwrap();
+        }
+        let without = (0..100).filter(|_| !header(&jar, bank).split("; ").any(|pair| pair == "sid=v")).count();
+        let others = header(&jar, bank).split("; ").count() - 1;
+        if without > 0 || others == 0 {
+            wrong.push(format!("{row}: left out {without} times of 100, beside {others} others"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// The times of access move under those who sort by them: a sort that looked at them twice would panic.
 #[test]
 fn a_crowded_jar_is_read_by_many_threads_at_once() {

@@ -380,9 +380,9 @@ impl Oracle {
             is_for_host && path_match(&place.path, &cookie.path) && (place.secure || !cookie.flags.secure)
         };
         let mut sent: Vec<_> = self.cookies.iter_mut().filter(|cookie| goes(cookie)).collect();
-        sent.sort_by_key(|cookie| (cookie.last_used, cookie.order));
+        sent.sort_by_key(|cookie| (cookie.flags.secure, cookie.last_used, cookie.order));
         let mut sent = sent.split_off(sent.len().saturating_sub(self.limits.header_cookies));
-        // Of those the ones used last that fit; one that is too long is left out alone.
+        // Of those the Secure ones, then the ones used last, that fit; one that is too long is left out alone.
         let mut room = self.limits.header_bytes + "; ".len();
         sent.reverse();
         sent.retain(|cookie| {

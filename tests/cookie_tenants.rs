@@ -151,39 +151,123 @@ fn a_jar_that_a_request_holds_is_passed_over() {
     drop((held, all));
 }
 
+/// Else each new key would look at every jar that is held.
 #[test]
-fn a_key_asked_for_while_its_jar_is_saved_gets_that_jar() {
-    let rescued: Arc<Mutex<Option<CookieJar>>> = Arc::default();
-    let pool: Arc<std::sync::OnceLock<JarPool>> = Arc::default();
-    let (note, inside) = (Arc::clone(&rescued), Arc::clone(&pool));
-    let jars = JarPool::builder().max_jars(1).on_evict(move |key: &String, _| {
-        // The callback may use the pool: it is not locked.
-        let jars = inside.get().unwrap();
-        if key == "a" {
-            *note.lock().unwrap() = Some(jars.get(key.clone()));
-        }
-    });
-    let jars = pool.get_or_init(|| jars.build());
-    let uri = "https://example.com/".parse().unwrap();
-    jars.get("a").set(&uri, "who=a").unwrap();
+fn a_jar_that_a_request_holds_counts_as_asked_for() {
+    let _clock = CLOCK.lock();
+    SECONDS.store(0, Ordering::SeqCst);
+    let (jars, left) = pool(3);
+    let held = jars.get("held");
     jars.get("b");
-    let rescued = rescued.lock().unwrap().take().expect("it was asked for");
-    assert_eq!(rescued.header(&uri).unwrap(), "who=a");
+    jars.get("c");
+    SECONDS.store(9, Ordering::SeqCst);
+    jars.get("d");
+    drop(held);
+    SECONDS.store(18, Ordering::SeqCst);
+    assert_eq!((jars.evict_idle(), jars.len()), (1, 2));
+    assert_eq!(left.lock().unwrap().as_slice(), ["b:0", "c:0"]);
+    jars.get("e");
+    jars.get("f");
+    assert_eq!(left.lock().unwrap().as_slice(), ["b:0", "c:0", "d:0"]);
+}
+
+type Callback = fn(&JarPool<u32>, &u32);
+
+/// A pool of two jars whose callback may use the pool; and what has left it.
+fn pool_with(callback: Callback) -> (JarPool<u32>, Arc<Mutex<Vec<u32>>>) {
+    let left: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let pool: Arc<std::sync::OnceLock<JarPool<u32>>> = Arc::default();
+    let (note, inside) = (Arc::clone(&left), Arc::clone(&pool));
+    let jars = JarPool::keyed().max_jars(2).on_evict(move |key, _| {
+        note.lock().unwrap().push(*key);
+        callback(inside.get().unwrap(), key);
+    });
+    (pool.get_or_init(|| jars.build()).clone(), left)
 }
 
 #[test]
-fn a_callback_that_panics_leaves_the_jar_in_the_pool() {
-    let panics = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let now = Arc::clone(&panics);
-    let jars: JarPool<u32> =
-        JarPool::keyed().max_jars(1).on_evict(move |_, _| assert!(!now.load(Ordering::SeqCst), "on purpose")).build();
+fn a_callback_may_use_the_pool() {
+    let rows: &[(&str, Callback)] = &[
+        ("ask for its own key", |jars, key| drop(jars.get(*key))),
+        ("look at its own key", |jars, key| assert!(jars.peek(key).is_some())),
+        ("ask for another that is there", |jars, key| drop(jars.get((key + 1) % 20))),
+        ("ask for one that nobody else asks for", |jars, _| drop(jars.get(99_u32))),
+        ("take its own out", |jars, key| drop(jars.remove(key))),
+        ("evict what is idle", |jars, _| assert_eq!(jars.evict_idle(), 0)),
+    ];
+    let mut wrong = Vec::new();
+    for (row, callback) in rows {
+        let (jars, left) = pool_with(*callback);
+        let most = (0..200_u32).map(|n| drop(jars.get(n % 20))).map(|()| jars.len()).max();
+        let left = left.lock().unwrap().len();
+        // What a callback adds leaves at the next `get`.
+        if most > Some(3) || left < 197 {
+            wrong.push(format!("{row}: up to {most:?} jars, {left} left"));
+        }
+        jars.evict_all();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_callback_that_asks_for_its_own_key_gets_that_jar_and_it_leaves() {
+    let (jars, left) = pool_with(|jars, key| {
+        let jar = jars.get(*key);
+        assert_eq!(jar.header(&"https://example.com/".parse().unwrap()).unwrap(), format!("who={key}"));
+    });
     let uri = "https://example.com/".parse().unwrap();
-    jars.get(1_u32).set(&uri, "who=1").unwrap();
-    assert!(std::panic::catch_unwind(AssertUnwindSafe(|| jars.get(2_u32))).is_err());
-    assert_eq!(jars.peek(&1).unwrap().len(), 1);
-    panics.store(false, Ordering::SeqCst);
-    jars.get(3_u32);
-    assert_eq!(jars.len(), 1);
+    for key in 0..5_u32 {
+        jars.get(key).set(&uri, format!("who={key}")).unwrap();
+        assert!(jars.len() <= 2);
+    }
+    assert_eq!(left.lock().unwrap().as_slice(), [0, 1, 2]);
+    assert_eq!((jars.evict_all(), jars.len()), (2, 0));
+}
+
+#[test]
+fn a_callback_that_panics_holds_up_no_other_jar() {
+    let calls: &[(&str, fn(&JarPool<u32>))] = &[
+        ("get", |jars| drop(jars.get(9_u32))),
+        ("evict_idle", |jars| drop(jars.evict_idle())),
+        ("evict_all", |jars| drop(jars.evict_all())),
+    ];
+    let _clock = CLOCK.lock();
+    let mut wrong = Vec::new();
+    for (row, call) in calls {
+        for bad in [vec![1], vec![1, 2], vec![2], vec![3], vec![1, 2, 3]] {
+            SECONDS.store(0, Ordering::SeqCst);
+            let left: Arc<Mutex<Vec<u32>>> = Arc::default();
+            let (note, throws) = (Arc::clone(&left), bad.clone());
+            let jars: JarPool<u32> = JarPool::keyed()
+                .clock(clock)
+                .idle(Duration::from_secs(10))
+                .on_evict(move |key, _| {
+                    note.lock().unwrap().push(*key);
+                    assert!(!throws.contains(key), "on purpose");
+                })
+                .build();
+            (1..4_u32).for_each(|key| drop(jars.get(key)));
+            SECONDS.store(20, Ordering::SeqCst);
+            let panics = std::panic::catch_unwind(AssertUnwindSafe(|| call(&jars))).is_err();
+            let mut left = left.lock().unwrap().clone();
+            left.sort_unstable();
+            let rest = jars.len();
+            if !panics || left != [1, 2, 3] || rest != usize::from(*row == "get") {
+                wrong.push(format!("{row} with {bad:?}: panics {panics}, left {left:?}, {rest} stay"));
+            }
+            // And the next ones leave as ever.
+            (4..6_u32).for_each(|key| drop(jars.get(key)));
+            assert_eq!((jars.evict_all(), jars.len()), (2 + rest, 0), "{row}");
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_pool_whose_callback_always_panics_grows_no_further() {
+    let jars: JarPool<u32> = JarPool::keyed().max_jars(4).on_evict(|_, _| panic!("on purpose")).build();
+    let panics = (0..20_u32).filter(|&n| std::panic::catch_unwind(AssertUnwindSafe(|| jars.get(n))).is_err()).count();
+    assert_eq!((panics, jars.len()), (16, 4));
 }
 
 /// By handshakes: `a` is evicted, asked for while its callback runs, and evicted again before the first callback returns.

@@ -103,10 +103,13 @@ pub(super) fn line<'a>(cookies: impl Iterator<Item = &'a Data>, length: usize) -
     Some(value)
 }
 
-/// Of more than a header may carry those used last, still in the order of a header; the others are taken out.
+/// Of more than a header may carry the `Secure` ones and then those used last, still in the order of a header; the others are
+/// taken out. By use alone, what goes along would go along again: whoever sets cookies without TLS could keep out one with it.
 pub(super) fn choose(cookies: &mut Vec<Cookie>, most: usize, room: usize) -> Option<HeaderValue> {
     let (mut length, room) = (0, room.saturating_add(SEPARATOR.len()));
-    cookies.sort_by_key(|cookie| Reverse((cookie.times.sent.max(cookie.times.updated), cookie.order)));
+    cookies.sort_by_key(|Cookie { data, times, order }| {
+        Reverse((data.flags.secure, times.sent.max(times.updated), *order))
+    });
     cookies.truncate(most);
     cookies.retain(|cookie| {
         let longer = length + cookie.data.separated_pair().len();

@@ -33,9 +33,10 @@ pub struct CookieLimits {
     pub bytes: usize,
     /// Most cookies stored from one response; later ones are rejected. Default: 50.
     pub per_response: usize,
-    /// Longest `Cookie` header, in bytes. Default: 8,190. The least recently used cookies are left out; none is cut.
+    /// Longest `Cookie` header, in bytes. Default: 8,190. Past it those that are not `Secure` are left out, then the rest,
+    /// of each the least recently used first; none is cut.
     pub header_bytes: usize,
-    /// Most cookies in one header. Default: 150. The least recently used are left out.
+    /// Most cookies in one header. Default: 150. Leaves out as [`header_bytes`](Self::header_bytes) does.
     pub header_cookies: usize,
 }
 

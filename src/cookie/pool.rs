@@ -4,7 +4,9 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     hash::Hash,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -16,7 +18,7 @@ use super::jar::CookieJar;
 /// [`get`](Self::get) hands out a tenant's jar and makes it if there is none. A jar leaves the pool once it has not been
 /// asked for during [`idle`](JarPoolBuilder::idle), and when the pool is [full](JarPoolBuilder::max_jars) the one that was
 /// asked for longest ago leaves first. Both happen in `get` and [`evict_idle`](Self::evict_idle): there is no task behind
-/// the pool. A jar that a request still holds is passed over, unless every jar is held.
+/// the pool. A jar that a request still holds counts as asked for, unless every jar is held.
 ///
 /// What leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be saved; the pool is not locked
 /// meanwhile. Whoever asks for that key during the call is given the same jar, which then stays.
@@ -100,18 +102,26 @@ struct Jars<K> {
     next: u64,
     /// How many are being evicted.
     leaving: usize,
+    /// The threads that call callbacks, each as often as it does so.
+    evicting: Vec<ThreadId>,
 }
 
 struct Entry {
     jar: CookieJar,
     used: u64,
     at: Instant,
-    /// The eviction whose callback runs; the jar goes when that one returns, unless it has been asked for.
-    leaving: Option<u64>,
+    /// The jar goes when its callback returns, unless another thread has asked for it.
+    leaving: Option<Eviction>,
 }
 
-/// A jar on its way out, and the number of the eviction.
-type Leaving<K> = (Arc<K>, CookieJar, u64);
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Eviction {
+    number: u64,
+    by: ThreadId,
+}
+
+/// A jar on its way out.
+type Leaving<K> = (Arc<K>, CookieJar, Eviction);
 
 /// Builds a [`JarPool`].
 #[must_use]
@@ -145,6 +155,12 @@ impl<K> JarPoolBuilder<K> {
     }
 
     /// Is called with every jar that leaves, before it does. Default: nothing.
+    ///
+    /// It may use the pool. What it asks for by [`get`](JarPool::get) evicts nothing until the next `get` outside, so that it
+    /// is not called within itself; and its asking does not keep the jar that it was called for. Where each call adds a jar
+    /// of a new key, no maximum can hold.
+    ///
+    /// Where it panics, the jar leaves like any other, and those that leave with it are handed over before the panic goes on.
     pub fn on_evict(mut self, on_evict: impl Fn(&K, &CookieJar) + Send + Sync + 'static) -> Self {
         self.on_evict = Some(Arc::new(on_evict));
         self
@@ -159,7 +175,7 @@ impl<K> JarPoolBuilder<K> {
     /// The empty pool.
     #[must_use]
     pub fn build(self) -> JarPool<K> {
-        let jars = Jars { by_key: HashMap::new(), by_use: BTreeMap::new(), next: 0, leaving: 0 };
+        let jars = Jars { by_key: HashMap::new(), by_use: BTreeMap::new(), next: 0, leaving: 0, evicting: Vec::new() };
         JarPool { shared: Arc::new(Shared { rules: self, jars: Mutex::new(jars) }) }
     }
 }
@@ -253,55 +269,60 @@ impl<K: Hash + Eq> JarPool<K> {
         self.send_off(leaving)
     }
 
+    /// No panic of a callback holds up the jars behind it, or leaves one in the pool for good.
     fn send_off(&self, leaving: Vec<Leaving<K>>) -> usize {
-        let mut left = 0;
-        let mut door = Door { pool: self, leaving };
-        while let Some((key, jar, eviction)) = door.leaving.last() {
-            if let Some(on_evict) = &self.shared.rules.on_evict {
-                on_evict(key, jar);
+        if leaving.is_empty() {
+            return 0;
+        }
+        let _callbacks = Callbacks::of(self);
+        let (mut left, mut panic) = (0, None);
+        for (key, jar, eviction) in leaving {
+            if let Some(on_evict) = &self.shared.rules.on_evict
+                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| on_evict(&key, &jar)))
+            {
+                panic.get_or_insert(payload);
             }
-            left += usize::from(self.lock().finish(key, *eviction));
-            door.leaving.pop();
+            left += usize::from(self.lock().finish(&key, eviction));
+        }
+        if let Some(panic) = panic {
+            resume_unwind(panic);
         }
         left
     }
 }
 
-/// The jars whose callback has not returned, the first one last: where it panics they stay in the pool, like any other.
-struct Door<'a, K: Hash + Eq> {
-    pool: &'a JarPool<K>,
-    leaving: Vec<Leaving<K>>,
+/// As long as this thread calls callbacks.
+struct Callbacks<'a, K>(&'a JarPool<K>);
+
+impl<'a, K> Callbacks<'a, K> {
+    fn of(pool: &'a JarPool<K>) -> Self {
+        pool.lock().evicting.push(thread::current().id());
+        Self(pool)
+    }
 }
 
-impl<K: Hash + Eq> Drop for Door<'_, K> {
+impl<K> Drop for Callbacks<'_, K> {
     fn drop(&mut self) {
-        for (key, _, eviction) in &self.leaving {
-            self.pool.lock().stay(key, Some(*eviction));
-        }
+        let evicting = &mut self.0.lock().evicting;
+        let own = evicting.iter().position(|&thread| thread == thread::current().id());
+        own.map(|at| evicting.swap_remove(at));
     }
 }
 
 impl<K: Hash + Eq> Jars<K> {
+    /// Counts as use, and calls an eviction off that another thread has begun.
     fn touch(&mut self, key: &K, now: Instant) -> Option<CookieJar> {
-        self.stay(key, None);
         let (next, entry) = (self.next, self.by_key.get_mut(key)?);
         self.next += 1;
         if let Some(key) = self.by_use.remove(&entry.used) {
             self.by_use.insert(next, key);
         }
         (entry.used, entry.at) = (next, now);
-        Some(entry.jar.clone())
-    }
-
-    /// Calls an eviction off: that one, or whichever there is.
-    fn stay(&mut self, key: &K, eviction: Option<u64>) {
-        if let Some(entry) = self.by_key.get_mut(key)
-            && entry.leaving.is_some()
-            && (eviction.is_none() || entry.leaving == eviction)
-        {
+        if entry.leaving.is_some_and(|eviction| eviction.by != thread::current().id()) {
             entry.leaving = None;
             self.leaving -= 1;
         }
+        Some(entry.jar.clone())
     }
 
     fn take(&mut self, key: &K) -> Option<Entry> {
@@ -323,32 +344,47 @@ impl<K: Hash + Eq> Jars<K> {
         jar
     }
 
-    /// Marks what has been idle, then what there is too much of; the first to go stands last.
+    /// Marks what has been idle, then what there is too much of, oldest first.
     fn leaving(&mut self, now: Instant, idle: Duration, max_jars: usize) -> Vec<Leaving<K>> {
         let mut leaving = Vec::new();
+        if self.is_in_callback() {
+            return leaving;
+        }
         let mut staying = self.by_key.len() - self.leaving;
         // Those in use only where that does not suffice.
         for spares_held in [true, false] {
+            let mut held = Vec::new();
             for key in self.by_use.values() {
                 let Some(entry) = self.by_key.get_mut(key) else { continue };
-                let is_idle = now.saturating_duration_since(entry.at) >= idle;
+                let is_idle = spares_held && now.saturating_duration_since(entry.at) >= idle;
                 let is_over = staying > max_jars;
                 if !is_idle && !is_over {
                     break;
                 }
-                if entry.leaving.is_some() || (entry.jar.is_held() && (spares_held || !is_over)) {
+                if entry.leaving.is_some() {
+                    continue;
+                }
+                if spares_held && entry.jar.is_held() {
+                    held.push(Arc::clone(key));
                     continue;
                 }
                 staying -= 1;
                 leaving.push(entry.mark(key, &mut self.next));
+            }
+            // So that the next one need not look at them again.
+            for key in held {
+                self.touch(&key, now);
             }
             if staying <= max_jars {
                 break;
             }
         }
         self.leaving += leaving.len();
-        leaving.reverse();
         leaving
+    }
+
+    fn is_in_callback(&self) -> bool {
+        !self.evicting.is_empty() && self.evicting.contains(&thread::current().id())
     }
 
     fn all(&mut self) -> Vec<Leaving<K>> {
@@ -359,7 +395,7 @@ impl<K: Hash + Eq> Jars<K> {
     }
 
     /// Takes a jar out, unless it has been asked for since it was marked.
-    fn finish(&mut self, key: &K, eviction: u64) -> bool {
+    fn finish(&mut self, key: &K, eviction: Eviction) -> bool {
         let is_leaving = self.by_key.get(key).is_some_and(|entry| entry.leaving == Some(eviction));
         is_leaving && self.take(key).is_some()
     }
@@ -367,7 +403,7 @@ impl<K: Hash + Eq> Jars<K> {
 
 impl Entry {
     fn mark<K>(&mut self, key: &Arc<K>, next: &mut u64) -> Leaving<K> {
-        let eviction = *next;
+        let eviction = Eviction { number: *next, by: thread::current().id() };
         *next += 1;
         self.leaving = Some(eviction);
         (Arc::clone(key), self.jar.clone(), eviction)

@@ -158,7 +158,7 @@ impl Store {
         }
     }
 
-    /// More match than a header may carry, or the caller has a say: those used last are sent, still in their order.
+    /// More match than a header may carry, or the caller has a say: some are [chosen](choose), still in their order.
     fn chosen_header(
         &self,
         visit: &Visit<'_>,
