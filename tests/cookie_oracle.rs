@@ -85,6 +85,12 @@ fn canonical(host: &str) -> Option<String> {
     Some(address.map_or(host, |address| format!("[{address}]")))
 }
 
+/// A domain as a caller names it, not a URI.
+fn spelt(domain: &str) -> Option<String> {
+    let domain = domain.strip_prefix('.').unwrap_or(domain);
+    domain.parse::<Ipv6Addr>().map_or_else(|_| canonical(domain), |address| Some(format!("[{address}]")))
+}
+
 /// Where a request goes, taken apart by hand.
 struct Place {
     uri: Uri,
@@ -264,7 +270,8 @@ impl Oracle {
         let path = path.unwrap_or_else(|| place.default_path()).to_owned();
         let shields = |old: &Stored| {
             old.flags.secure
-                && old.name == line.name
+                && (old.name == line.name
+                    || line.name.is_empty() && old.name == line.value.split('=').next().unwrap().trim())
                 && (share_cookies(&old.domain, &domain) || share_cookies(&domain, &old.domain))
                 && path_match(&path, &old.path)
         };
@@ -400,7 +407,7 @@ impl Oracle {
 
     fn remove(&mut self, domain: &str, path: &str, name: &str) -> Option<Stored> {
         self.expire();
-        let domain = canonical(domain.strip_prefix('.').unwrap_or(domain))?;
+        let domain = spelt(domain)?;
         let named = |cookie: &Stored| cookie.domain == domain && cookie.path == path && cookie.name == name;
         let at = self.cookies.iter().position(|cookie| named(cookie) && cookie.host_only);
         let at = at.or_else(|| self.cookies.iter().position(named))?;
@@ -524,7 +531,7 @@ const NOWHERE: &[(&str, &str, &str)] =
 const PATHS: &[&str] = &["/", "/", "/a", "/a/", "/a/b", "/ab", "//a", "/a/b?q=/c", ""];
 const NAMES: &[&str] =
     &["a", "a", "a", "b", "c", "", "__Secure-a", "__Host-a", "__host-b", "__Http-a", "__Host-Http-a"];
-const VALUES: &[&str] = &["1", "1", "2", "", "x=y", "x y", "\"q\"", "__Host-a=1", "\x01"];
+const VALUES: &[&str] = &["1", "1", "2", "", "x=y", "a=1", "b", "x y", "\"q\"", "__Host-a=1", "\x01"];
 
 struct Random(u64);
 
@@ -743,7 +750,7 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
                 let domain = random.pick(domains);
                 tell(&|| format!("clear_domain {domain}"));
                 jar.clear_domain(domain);
-                let domain = canonical(domain.strip_prefix('.').unwrap_or(domain));
+                let domain = spelt(domain);
                 oracle.cookies.retain(|cookie| Some(&cookie.domain) != domain.as_ref());
             }
         }

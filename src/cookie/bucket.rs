@@ -142,7 +142,7 @@ impl Slot {
         let old = &self.data;
         old.flags.secure
             && self.expires() > now
-            && old.name() == new.name
+            && new.passes_for(old.name())
             && (domain_match(&new.domain, old.domain()) || domain_match(old.domain(), &new.domain))
             && path_match(new.path.as_bytes(), old.path_bytes())
     }

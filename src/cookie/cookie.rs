@@ -272,7 +272,8 @@ pub enum InvalidCookie {
     TooLong,
     /// No domain, or one that no host can have.
     Domain,
-    /// The path does not begin with a slash, holds a control character or `;`, or is longer than 1,024 bytes.
+    /// The path does not begin with a slash, holds a control character or `;`, or is too long: over 1,024 bytes where a
+    /// caller builds the cookie, over 3,072 from the `cookie_store` crate, whose paths may hold a `;`, as a URI's may.
     Path,
     /// A rule forbids it.
     Rule(super::Rejection),
@@ -287,7 +288,7 @@ impl InvalidCookie {
             Self::Value => "a cookie's value cannot hold control characters, `;` or outer white space",
             Self::TooLong => "a cookie's name and value are at most 4096 bytes together",
             Self::Domain => "a cookie needs the domain of a host, such as `example.com`",
-            Self::Path => "a cookie's path begins with `/`, has at most 1024 bytes and no `;` or control character",
+            Self::Path => "a cookie's path begins with `/`, is not too long and has no `;` or control character",
             Self::Rule(_) => "a rule forbids the cookie",
         }
     }

@@ -145,8 +145,8 @@ impl CookieFile {
 
     /// Writes the jar's changes since the last save into the file, beside those of others; of two changes to one
     /// cookie ours counts, and a cookie that we have taken out goes, unless another has given it a new value meanwhile.
-    /// What the jar's rules refuse or its limits have no room for stays in the file. A file that is not there any more is written anew, with all of the jar. The jar itself does not change. Waits while
-    /// another process saves.
+    /// What the jar's rules refuse or its limits have no room for stays in the file. A file that is not there any more is
+    /// written anew, with all of the jar. The jar itself does not change. Waits while another process saves.
     ///
     /// # Errors
     ///

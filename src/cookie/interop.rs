@@ -159,7 +159,7 @@ fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection
 fn shields(old: &cookie_store::Cookie<'_>, new: &Admitted<'_>) -> bool {
     let domain = domain_of(old).unwrap_or_default();
     old.secure() == Some(true)
-        && old.name().as_bytes() == new.name
+        && new.passes_for(old.name().as_bytes())
         && (domain_match(&new.domain, domain) || domain_match(domain, &new.domain))
         && path_match(new.path.as_bytes(), String::from(&old.path).as_bytes())
 }

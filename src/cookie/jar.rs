@@ -16,7 +16,7 @@ use super::{
     cookie::{Cookie, to_millis},
     data::{Millis, Times},
     format::{self, Format, ReadError},
-    origin::{Origin, canonical},
+    origin::{Origin, spelt_domain},
     response::ResponseCookies,
     rules::{self, Rejection},
     same_site::Reach,
@@ -242,7 +242,7 @@ impl CookieJar {
 
     /// Takes out the cookie of that domain, path and name; of two, the host-only one first.
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
-        let domain = canonical(domain.strip_prefix('.').unwrap_or(domain))?;
+        let domain = spelt_domain(domain)?;
         let key = self.shared.rules.suffixes.site(&domain).key;
         self.shared.store.remove(key, &domain, path, name.as_bytes(), self.now())
     }
@@ -256,7 +256,7 @@ impl CookieJar {
     ///
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
-        if let Some(domain) = canonical(domain.strip_prefix('.').unwrap_or(domain)) {
+        if let Some(domain) = spelt_domain(domain) {
             self.shared.store.remove_domain(self.shared.rules.suffixes.site(&domain).key, &domain);
         }
     }

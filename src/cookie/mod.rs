@@ -116,12 +116,14 @@
 //!
 //! # What may be stored and sent
 //!
-//! [`Rejection`] names every rule. [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists of domains.
+//! An origin is secure by `https` or `wss`, or as this very machine, whatever the scheme: `localhost`, `*.localhost`,
+//! `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule. [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists of domains.
 //! [`CookieLimits`] bound what a jar holds and sends.
 //!
 //! # What is not kept apart
 //!
-//! Cookies know no ports (RFC 6265 section 8.5) and, in this client, no partitions: a program has no top-level site.
+//! Cookies know no ports (RFC 6265 section 8.5) and, in this client, no partitions: a program has no top-level site. Nor
+//! do they know by which scheme they came: what http sets goes to https too, beside `Secure` ones, as in a browser.
 //!
 //! # Cost
 //!

@@ -159,9 +159,18 @@ pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-/// The canonical form of a domain that a person wrote, a leading dot dropped; `None` for what names no host.
+/// The canonical form of a domain as it stands outside of URIs: after a leading dot, an IPv6 address without its brackets.
+pub(super) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
+    let domain = domain.strip_prefix('.').unwrap_or(domain);
+    match domain.parse::<Ipv6Addr>() {
+        Ok(address) => Some(Cow::Owned(format!("[{address}]"))),
+        Err(_) => canonical(domain),
+    }
+}
+
+/// As [`spelt_domain`], of a domain that a person wrote; `None` for what names no host.
 pub(super) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
-    let domain = canonical(domain.strip_prefix('.').unwrap_or(domain))?;
+    let domain = spelt_domain(domain)?;
     (!domain.contains(['*', ',', ';'])).then_some(domain)
 }
 
@@ -246,6 +255,24 @@ mod tests {
             ("a:1", None),
         ];
         let wrong: Vec<_> = rows.iter().filter(|(host, want)| canonical(host).as_deref() != *want).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn domains_may_be_spelt_with_a_dot_or_without_brackets() {
+        let rows = [
+            (".Example.com", Some("example.com")),
+            ("example.com.", Some("example.com")),
+            ("..example.com", None),
+            ("::1", Some("[::1]")),
+            ("2001:DB8:0::1", Some("[2001:db8::1]")),
+            ("[::1]", Some("[::1]")),
+            (".::1", Some("[::1]")),
+            ("::1:x", None),
+            (".", None),
+            ("", None),
+        ];
+        let wrong: Vec<_> = rows.iter().filter(|(domain, want)| spelt_domain(domain).as_deref() != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 

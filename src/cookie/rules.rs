@@ -34,9 +34,10 @@ pub enum Rejection {
     DomainMismatch,
     /// The `Domain` is a public suffix, such as `com` or `co.uk`.
     PublicSuffix,
-    /// `Secure`, but the origin is not.
+    /// `Secure`, but the [origin is not](super#what-may-be-stored-and-sent).
     InsecureOrigin,
-    /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`.
+    /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`; or to set a nameless one that servers
+    /// would take for it, such as `=sid=1`.
     ShadowsSecure,
     /// `SameSite=None` without `Secure`.
     SameSiteNone,
@@ -57,7 +58,8 @@ pub enum Rejection {
     Policy,
     /// The jar's limits leave no room for it.
     NoRoom,
-    /// Another crate's store, which the layer works with, cannot hold it: it has no name, or is not UTF-8.
+    /// Another crate's store, which the layer works with, cannot hold it as it is: it has no name, it is not UTF-8, or that
+    /// crate would read its name, value or domain as something else.
     Unstorable,
     /// The response set more cookies than [`CookieLimits::per_response`](super::CookieLimits::per_response).
     TooMany,
@@ -84,7 +86,7 @@ impl fmt::Display for Rejection {
             Self::LongPath => "the path of its request is longer than 1024 bytes",
             Self::Policy => "the jar's policy does not accept it",
             Self::NoRoom => "the jar's limits leave no room for it",
-            Self::Unstorable => "the storage cannot hold a cookie without a name or one that is not UTF-8",
+            Self::Unstorable => "the storage cannot hold it as it is",
             Self::TooMany => "the response sets too many cookies",
         })
     }
@@ -120,6 +122,13 @@ pub(super) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
+    /// Whether servers would read it as a cookie of that name. A nameless one is sent as its value alone: as one named `sid`
+    /// where that is `sid=1`.
+    pub(super) fn passes_for(&self, name: &[u8]) -> bool {
+        let read = || self.value.split(|&byte| byte == b'=').next().is_some_and(|read| parse::trim(read) == name);
+        self.name == name || self.name.is_empty() && read()
+    }
+
     /// That of its [`Data`].
     pub(super) fn text_len(&self) -> usize {
         Data::length(self.name, self.value, &self.domain, &self.path)

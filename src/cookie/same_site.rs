@@ -9,7 +9,7 @@ use super::{data::SameSite, origin::Origin, suffix::PublicSuffixes};
 /// A program has no address bar, so without this extension every request is same-site: all cookies are sent. With it a
 /// request to another site carries no `Strict` cookies, and `Lax` ones (also those that say nothing) only if it is a
 /// [top-level navigation](Self::top_level_navigation) by a safe method; nor does its response store cookies other than
-/// `SameSite=None`, unless it is such a navigation. Sites are compared with their schemes.
+/// `SameSite=None`, unless it is a top-level navigation, by whatever method. Sites are compared with their schemes.
 ///
 /// Redirect layers drop it where they leave an origin, unless [told to keep it](super#for-its-redirects-too).
 ///

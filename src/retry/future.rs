@@ -120,7 +120,8 @@ fn is_past_deadline(policy: &impl Policy, began: Instant) -> bool {
     policy.deadline().is_some_and(|deadline| began.elapsed() >= deadline)
 }
 
-/// Ready once the attempt, or what comes before it, has had its time. Drains beside it, and lets go of what is drained once that has had its own.
+/// Ready once the attempt, or what comes before it, has had its time. Drains beside it, and lets go of what is drained
+/// once that has had its own.
 ///
 /// The timer is made once something is waited for. A drain alone makes none unless the request has slept before: there
 /// may be no driver for it, and the drain ends with the attempt.

@@ -12,8 +12,8 @@ use super::{future::ResponseFuture, handle::RoutingHandle, routes::Shared};
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
-/// It is always ready: a call selects a mount, and its future clones that and waits until the clone is ready. Limits and load shedding
-/// therefore belong inside a mount, where they hold for its requests, not around this service.
+/// It is always ready: a call selects a mount, and its future clones that and waits until the clone is ready. Limits and
+/// load shedding therefore belong inside a mount, where they hold for its requests, not around this service.
 ///
 /// A service below whose type spells out `BoxError`, such as a `BoxCloneService<_, _, BoxError>`, makes rustc refuse an
 /// `async` block that calls this one and has to be `Send` ("implementation of `From` is not general enough"), as it does

@@ -163,10 +163,17 @@ fn a_cookie_set_over_http_shadows_no_secure_one() {
         "sid=evil",
         "sid=; Path=/; Max-Age=0",
         "sid=evil; Domain=h.example; Path=/",
+        // Nameless, and sent as `sid=evil`.
+        "=sid=evil; Path=/",
+        "= sid =evil",
+        "sid",
     ] {
         assert_eq!(set(&jar, "http://h.example/deep/er", line), Err(Rejection::ShadowsSecure), "{line}");
     }
     assert_eq!(sent(&jar, "https://h.example/deep/er"), "sid=1");
+    for line in ["=sid2=1", "=x=sid", "other=sid"] {
+        assert!(set(&jar, "http://h.example/deep/er", line).is_ok(), "{line}");
+    }
 }
 
 /// urllib3 CVE-2023-43804, undici, Go CVE-2023-45289 and CVE-2024-45336.

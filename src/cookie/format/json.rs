@@ -11,7 +11,7 @@ use super::{
     super::{
         cookie::{Cookie, InvalidCookie, check_pair},
         data::{Data, Flags, Millis, NEVER, SameSite, Times},
-        origin::{canonical, stands_alone},
+        origin::{spelt_domain, stands_alone},
         parse::is_path,
     },
     ReadError, line_of, text,
@@ -58,9 +58,7 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
     let name = bytes(field("name")).ok_or("`name` is neither text nor bytes")?;
     let value = bytes(field("value")).ok_or("`value` is neither text nor bytes")?;
     check_pair(&name, &value).map_err(InvalidCookie::reason)?;
-    let domain = field("domain")
-        .and_then(Value::as_str)
-        .and_then(|domain| canonical(domain.strip_prefix('.').unwrap_or(domain)));
+    let domain = field("domain").and_then(Value::as_str).and_then(spelt_domain);
     let domain = domain.ok_or("`domain` is not that of a host")?;
     let path =
         field("path").and_then(Value::as_str).filter(|path| is_path(path)).ok_or("`path` is not that of a cookie")?;

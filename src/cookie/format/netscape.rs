@@ -3,14 +3,13 @@
 use std::{
     borrow::Cow,
     io::{self, BufWriter, Write},
-    net::Ipv6Addr,
 };
 
 use super::{
     super::{
         cookie::{Cookie, InvalidCookie, check_pair},
         data::{Data, Flags, Millis, NEVER, Times},
-        origin::{canonical, stands_alone},
+        origin::{spelt_domain, stands_alone},
         parse::{is_control, is_path},
     },
     ReadError,
@@ -55,8 +54,7 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static 
     }
 
     let text = |bytes| str::from_utf8(bytes).ok();
-    let domain =
-        text(domain.strip_prefix(b".").unwrap_or(domain)).and_then(host).ok_or("the domain is not that of a host")?;
+    let domain = text(domain).and_then(host).ok_or("the domain is not that of a host")?;
     let path = text(path)
         .filter(|path| path.starts_with('/') || path.is_empty())
         .ok_or("the path does not begin with a slash")?;
@@ -85,12 +83,12 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static 
 /// curl writes an IPv6 address without its brackets, Python with `.local` behind them, as behind every host without a dot,
 /// and Wget a port behind the host where it is not 80.
 fn host(domain: &str) -> Option<Cow<'_, str>> {
-    if let Ok(address) = domain.parse::<Ipv6Addr>() {
-        return Some(Cow::Owned(format!("[{address}]")));
+    if let Some(domain) = spelt_domain(domain) {
+        return Some(domain);
     }
     let domain = domain.strip_suffix(".local").filter(|host| host.ends_with(']')).unwrap_or(domain);
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    canonical(domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host))
+    spelt_domain(domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host))
 }
 
 fn flag(field: &[u8]) -> Result<bool, &'static str> {
