@@ -103,8 +103,8 @@ pub(super) fn line<'a>(cookies: impl Iterator<Item = &'a Data>, length: usize) -
     Some(value)
 }
 
-/// Of more than a header may carry the `Secure` ones and then those used last, still in the order of a header; the others are
-/// taken out. By use alone, what goes along would go along again: whoever sets cookies without TLS could keep out one with it.
+/// Of more than a header may carry the `Secure` ones and then those used last, still in the order of a header; the others
+/// are taken out. By use alone what goes along once would go along again, so that http could keep out what https has set.
 pub(super) fn choose(cookies: &mut Vec<Cookie>, most: usize, room: usize) -> Option<HeaderValue> {
     let (mut length, room) = (0, room.saturating_add(SEPARATOR.len()));
     cookies.sort_by_key(|Cookie { data, times, order }| {

@@ -117,8 +117,8 @@
 //! # What may be stored and sent
 //!
 //! An origin is secure by `https` or `wss`, or as this very machine, whatever the scheme: `localhost`, `*.localhost`,
-//! `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule. [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists of domains.
-//! [`CookieLimits`] bound what a jar holds and sends.
+//! `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule. [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists
+//! of domains. [`CookieLimits`] bound what a jar holds and sends.
 //!
 //! # What is not kept apart
 //!

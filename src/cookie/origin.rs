@@ -159,7 +159,8 @@ pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-/// The canonical form of a domain as it stands outside of URIs: after a leading dot, an IPv6 address without its brackets.
+/// The canonical form of a domain as it is spelt outside of URIs: a leading dot is dropped, and an IPv6 address may stand
+/// without its brackets.
 pub(super) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
     let domain = domain.strip_prefix('.').unwrap_or(domain);
     match domain.parse::<Ipv6Addr>() {
