@@ -134,7 +134,10 @@ pub struct JarPoolBuilder<K = String> {
 }
 
 impl<K> JarPoolBuilder<K> {
-    /// Most jars at a time. Default: 1,000; 0 counts as 1.
+    /// Most jars at a time, beside those whose [`on_evict`](Self::on_evict) is running. Default: 1,000; 0 counts as 1.
+    ///
+    /// Give it more than there are requests at a time. Else jars leave that requests still hold, and what these then store
+    /// is not saved; nor is what went into a jar that came and left while [`new_jar`](Self::new_jar) made it once more.
     pub fn max_jars(mut self, max_jars: usize) -> Self {
         self.max_jars = max_jars.max(1);
         self
