@@ -1,10 +1,12 @@
 //! What a look-up and a `Set-Cookie` cost, beside `cookie_store`, in one run.
 //!
-//! Instructions rather than times, since they repeat on a busy machine: each row runs again under valgrind's callgrind,
-//! which counts inside of [`measured`] alone, so that filling the jar does not count. What each call returns is dropped
-//! there too. Hashes are seeded anew in each process, so a row is the median of several.
+//! Instructions rather than times, since they repeat on a busy machine: each row runs again under
+//! valgrind's callgrind, which counts inside of [`measured`] alone, so that filling the jar does
+//! not count. What each call returns is dropped there too. Hashes are seeded anew in each process,
+//! so a row is the median of several.
 //!
-//! `cargo bench --bench cookie` prints the table; without `--bench` each row runs a few times, to see that it does.
+//! `cargo bench --bench cookie` prints the table; without `--bench` each row runs a few times, to
+//! see that it does.
 
 mod peer;
 
@@ -30,7 +32,8 @@ fn main() {
     let args: Vec<_> = env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--row", row, peer, calls] => {
-            let (row, calls): (usize, usize) = (row.parse().expect("a row"), calls.parse().expect("how often"));
+            let (row, calls): (usize, usize) =
+                (row.parse().expect("a row"), calls.parse().expect("how often"));
             if peer == "ours" {
                 run::<CookieJar>(&ROWS[row], calls);
             } else {
@@ -86,8 +89,14 @@ enum Action {
 
 use Action::*;
 
-const LOOK_UP: Row =
-    Row { name: "", sites: 10_000, lines: session, action: LookUp, calls: (6_400, 6), target: Some(1_200) };
+const LOOK_UP: Row = Row {
+    name: "",
+    sites: 10_000,
+    lines: session,
+    action: LookUp,
+    calls: (6_400, 6),
+    target: Some(1_200),
+};
 const AGAIN: Row = Row { action: SetAgain, calls: (6_400, 6_400), target: Some(500), ..LOOK_UP };
 const NEW: Row = Row { action: SetOnNewSite, target: Some(2_500), ..AGAIN };
 
@@ -137,7 +146,11 @@ fn expires(site: usize, cookie: usize) -> String {
     let at = SystemTime::now() + Duration::from_secs(60 * 24 * 60 * 60);
     // To the day, so that the line is the same whenever it is written again.
     let date = httpdate::fmt_http_date(at);
-    format!("{}; Expires={}00:00:00 GMT", session(site, cookie), &date[..date.len() - "00:00:00 GMT".len()])
+    format!(
+        "{}; Expires={}00:00:00 GMT",
+        session(site, cookie),
+        &date[..date.len() - "00:00:00 GMT".len()]
+    )
 }
 
 fn another_value(cookie: usize, value: usize) -> String {
@@ -148,7 +161,8 @@ fn another_value(cookie: usize, value: usize) -> String {
 fn run<J: Jar>(row: &Row, calls: usize) {
     let lines: &Lines = &row.lines;
     let jar = J::filled(row.sites, PER_SITE, lines);
-    // Over the whole of the jar, and no site twice in a row: a single one may have a lucky place in its table.
+    // Over the whole of the jar, and no site twice in a row: a single one may have a lucky place in
+    // its table.
     let site = |call: usize| match row.action {
         SetOnNewSite => row.sites + call,
         SetOnKnownSite => call / 3 % row.sites,
@@ -208,7 +222,8 @@ fn count(row: usize, peer: &str, calls: usize) -> Option<u64> {
         .ok()?;
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{report}");
-    let (_, collected) = report.split_once("Collected :").expect("callgrind says what it has collected");
+    let (_, collected) =
+        report.split_once("Collected :").expect("callgrind says what it has collected");
     let collected: u64 = collected.split_whitespace().next()?.parse().ok()?;
     assert!(collected > 0, "the compiler has inlined what callgrind looks for");
     Some(collected / calls as u64)
@@ -224,7 +239,8 @@ fn instructions() {
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "cookie_store", "target");
     let mut ours = Vec::new();
     for (at, row) in ROWS.iter().enumerate() {
-        // Three seeds of the hash for ours. Theirs does not depend on it as far as matters here, and takes its time.
+        // Three seeds of the hash for ours. Theirs does not depend on it as far as matters here,
+        // and takes its time.
         let counts: Option<Vec<_>> = (0..3).map(|_| count(at, "ours", row.calls.0)).collect();
         let (Some(counts), Some(theirs)) = (counts, count(at, "cookie_store", row.calls.1)) else {
             println!("skipped: there is no valgrind on this machine");
@@ -255,7 +271,8 @@ fn verdict(met: bool) -> &'static str {
     if met { "" } else { "  MISSED" }
 }
 
-/// Calls per second of 8 threads, 9 look-ups to a `Set-Cookie` with another value, which is the dearer kind.
+/// Calls per second of 8 threads, 9 look-ups to a `Set-Cookie` with another value, which is the
+/// dearer kind.
 fn throughput(time: Duration, sites: usize, rounds: usize) {
     let ours = CookieJar::filled(sites, PER_SITE, &session);
     let locked = Locked(Mutex::new(CookieJar::filled(sites, PER_SITE, &session)));
@@ -268,12 +285,22 @@ fn throughput(time: Duration, sites: usize, rounds: usize) {
     }
     let [ours, locked, theirs] = rates.map(median);
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    println!("\nThroughput: {THREADS} threads on {cores} cores, {sites} sites, 9 look-ups to a Set-Cookie\n");
+    println!(
+        "\nThroughput: {THREADS} threads on {cores} cores, {sites} sites, 9 look-ups to a Set-Cookie\n"
+    );
     println!("{:44} {:>9} {:>13} {:>9}", "", "ratio", "", "target");
     let ratio = ours / theirs;
-    println!("{:44} {ratio:>9.0} {:>13} {:>9}{}", "ours / Mutex<CookieStore>", "", ">= 100", verdict(ratio >= 100.0));
+    println!(
+        "{:44} {ratio:>9.0} {:>13} {:>9}{}",
+        "ours / Mutex<CookieStore>",
+        "",
+        ">= 100",
+        verdict(ratio >= 100.0)
+    );
     println!("{:44} {:>9.2}", "ours / Mutex<ours>", ours / locked);
-    println!("calls per second: ours {ours:.0}, Mutex<ours> {locked:.0}, Mutex<CookieStore> {theirs:.0}");
+    println!(
+        "calls per second: ours {ours:.0}, Mutex<ours> {locked:.0}, Mutex<CookieStore> {theirs:.0}"
+    );
 }
 
 const THREADS: u64 = 8;

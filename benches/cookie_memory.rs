@@ -1,9 +1,10 @@
 //! What a cookie weighs, and how often a call allocates, beside `cookie_store`, in one run.
 //!
-//! Bytes are those that the jar asks the allocator for; what the allocator adds to each is its own. A cookie's text is its
-//! name, value, domain and path: no jar can do without it.
+//! Bytes are those that the jar asks the allocator for; what the allocator adds to each is its own.
+//! A cookie's text is its name, value, domain and path: no jar can do without it.
 //!
-//! `cargo bench --bench cookie_memory` prints the tables; without `--bench` it makes them of few cookies.
+//! `cargo bench --bench cookie_memory` prints the tables; without `--bench` it makes them of few
+//! cookies.
 
 mod peer;
 
@@ -27,9 +28,12 @@ fn memory(sites: usize) {
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "cookie_store", "target");
     for per_site in [1, 2, 5, 20] {
         let ours = weight::<CookieJar>(sites, per_site, sites);
-        // It looks at every domain each time, and keeps nothing of it: one look-up tells as much as all.
+        // It looks at every domain each time, and keeps nothing of it: one look-up tells as much as
+        // all.
         let theirs = weight::<Mutex<CookieStore>>(sites, per_site, 1);
-        for (which, ours, theirs) in [("fresh", ours[0], theirs[0]), ("each site looked up once", ours[1], theirs[1])] {
+        for (which, ours, theirs) in
+            [("fresh", ours[0], theirs[0]), ("each site looked up once", ours[1], theirs[1])]
+        {
             let name = format!("{per_site} a site, {which}");
             let verdict = if ours <= 200.0 { "" } else { "  MISSED" };
             println!("{name:44} {ours:>9.1} {theirs:>13.1} {:>9}{verdict}", "<= 200");
@@ -40,8 +44,10 @@ fn memory(sites: usize) {
 /// Bytes per cookie, its text apart: fresh, and after each site has been looked up once.
 fn weight<J: Jar>(sites: usize, per_site: usize, look_ups: usize) -> [f64; 2] {
     let uris: Vec<_> = (0..sites).map(|site| J::uri(&uri_text(site))).collect();
-    let text: usize = (0..sites).map(|site| format!("www.site{site}.com/").len() * per_site).sum::<usize>()
-        + PAIRS[..per_site].iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() * sites;
+    let text: usize =
+        (0..sites).map(|site| format!("www.site{site}.com/").len() * per_site).sum::<usize>()
+            + PAIRS[..per_site].iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+                * sites;
     let mut jar = None;
     let fresh = measure(|| jar = Some(J::filled(sites, per_site, &session))).bytes_current;
     let jar = jar.expect("it was made");
@@ -51,7 +57,9 @@ fn weight<J: Jar>(sites: usize, per_site: usize, look_ups: usize) -> [f64; 2] {
 }
 
 fn allocations(sites: usize) {
-    println!("\nAllocations of one call, {PER_SITE} cookies a site, {sites} sites: the most of several calls\n");
+    println!(
+        "\nAllocations of one call, {PER_SITE} cookies a site, {sites} sites: the most of several calls\n"
+    );
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "cookie_store", "target");
     let (ours, theirs) = (most::<CookieJar>(sites), most::<Mutex<CookieStore>>(sites));
     for ((name, target, ours), (.., theirs)) in ours.into_iter().zip(theirs) {
@@ -68,14 +76,20 @@ fn most<J: Jar>(sites: usize) -> Vec<Count> {
     let jar = J::filled(sites, PER_SITE, &session);
     let uris: Vec<_> = (0..2 * sites).map(|site| J::uri(&uri_text(site))).collect();
     let lines: Vec<_> = (0..PER_SITE).map(|cookie| session(0, cookie)).collect();
-    let most = |call: &dyn Fn(usize)| (0..8).map(|nth| measure(|| call(nth)).count_total).max().unwrap_or_default();
+    let most = |call: &dyn Fn(usize)| {
+        (0..8).map(|nth| measure(|| call(nth)).count_total).max().unwrap_or_default()
+    };
     let look_up = |site: usize| drop(black_box(jar.look_up(&uris[site])));
     let set = |site: usize, line: &str| jar.set(&uris[site], line);
     vec![
         ("look-up, the site's first", Some(1), most(&look_up)),
         ("look-up, again", Some(1), most(&look_up)),
         ("Set-Cookie unchanged", Some(0), most(&|site| set(site, &lines[site % PER_SITE]))),
-        ("Set-Cookie, another value", None, most(&|site| set(site, "theme=light; Path=/; Secure; HttpOnly"))),
+        (
+            "Set-Cookie, another value",
+            None,
+            most(&|site| set(site, "theme=light; Path=/; Secure; HttpOnly")),
+        ),
         ("Set-Cookie new, on a known site", None, most(&|site| set(site, "new=1; Path=/"))),
         ("Set-Cookie new, on a new site", None, most(&|site| set(sites + site, "new=1; Path=/"))),
         ("Set-Cookie that logs out", None, most(&|site| set(site, "new=; Path=/; Max-Age=0"))),
@@ -84,7 +98,9 @@ fn most<J: Jar>(sites: usize) -> Vec<Count> {
 
 /// Cookies from one host, then from as many hosts, at the default limits.
 fn flood(cookies: usize) {
-    println!("\nMiB that a jar grows by at most, {cookies} cookies from one host, then from as many hosts\n");
+    println!(
+        "\nMiB that a jar grows by at most, {cookies} cookies from one host, then from as many hosts\n"
+    );
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "", "target");
     let jar = CookieJar::new();
     let evil: http::Uri = "https://www.evil.com/".parse().expect("a URI");

@@ -4,9 +4,9 @@
 //! cargo bench --bench retry
 //! ```
 //!
-//! Instructions are counted by callgrind, which runs this program again, as the slope between two numbers of requests;
-//! allocations by an allocator that counts; connections by the server. Times are ratios within one run. Without
-//! `--bench`, as in `cargo test --benches`, each part runs once.
+//! Instructions are counted by callgrind, which runs this program again, as the slope between two
+//! numbers of requests; allocations by an allocator that counts; connections by the server. Times
+//! are ratios within one run. Without `--bench`, as in `cargo test --benches`, each part runs once.
 
 #[path = "retry/connections.rs"]
 mod connections;
@@ -18,7 +18,10 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["instructions", case, requests] => cost::run(case, requests.parse().expect("a number")),
         ["connections", requests, rounds, "--bench"] => {
-            connections::report(requests.parse().expect("a number"), rounds.parse().expect("a number"));
+            connections::report(
+                requests.parse().expect("a number"),
+                rounds.parse().expect("a number"),
+            );
         }
         _ if arguments.iter().any(|argument| argument == "--bench") => {
             cost::report();

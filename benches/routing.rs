@@ -1,8 +1,10 @@
-//! What routing costs: instructions (callgrind, the slope between two iteration counts, so that set-up cancels),
-//! allocations, and times as ratios within one run, beside a linear scan as requests does it.
+//! What routing costs: instructions (callgrind, the slope between two iteration counts, so that
+//! set-up cancels), allocations, and times as ratios within one run, beside a linear scan as
+//! requests does it.
 //!
-//! `cargo bench --bench routing` prints the tables; without `--bench` every scenario runs once, as a check. The counting
-//! allocator is in all figures of a row that allocates, at some 100 instructions for each.
+//! `cargo bench --bench routing` prints the tables; without `--bench` every scenario runs once, as
+//! a check. The counting allocator is in all figures of a row that allocates, at some 100
+//! instructions for each.
 //!
 //! As measured with Rust 1.95 on x86-64, without any CPU's special instructions:
 //!
@@ -18,9 +20,10 @@
 //! | of that the box and the `Mount` extension, without routing | 1,574 | 1,574 | 1,574 | 1,573 | 1,574 |
 //! | the layer as a whole over a bare service, fallback | 715 | 714 | 710 | 716 | 696 |
 //!
-//! Time for the layer as a whole, mounted, to the bare service alone: 2.4, 2.5, 2.5, 2.7, 3.1 on a quiet machine; the scan
-//! alone 1.2 at 10 mounts and 919 at 100,000. Building: 8,300 to 8,600 instructions for each mount at 1,000 to 100,000; a
-//! change of one mount 540 to 570 for each mount in the table.
+//! Time for the layer as a whole, mounted, to the bare service alone: 2.4, 2.5, 2.5, 2.7, 3.1 on a
+//! quiet machine; the scan alone 1.2 at 10 mounts and 919 at 100,000. Building: 8,300 to 8,600
+//! instructions for each mount at 1,000 to 100,000; a change of one mount 540 to 570 for each mount
+//! in the table.
 #![allow(clippy::print_stdout)]
 
 use std::{
@@ -65,7 +68,8 @@ impl Service<Request<()>> for Bare {
     }
 }
 
-/// What routing does without a look-up: a clone of the service below, driven until it is ready and answers.
+/// What routing does without a look-up: a clone of the service below, driven until it is ready and
+/// answers.
 #[derive(Clone)]
 struct Pass(Bare);
 
@@ -109,7 +113,8 @@ impl Service<Request<()>> for Mounted {
 
 type Routed = RoutingService<Bare, (), ()>;
 
-/// One host in the tables and in the requests; all names of one length, so that the figures compare.
+/// One host in the tables and in the requests; all names of one length, so that the figures
+/// compare.
 fn host(number: usize) -> String {
     format!("api-{number:06}.example.com")
 }
@@ -124,7 +129,8 @@ fn paths(mounts: usize) -> impl Iterator<Item = String> {
 }
 
 fn routed(prefixes: impl Iterator<Item = String>) -> Routed {
-    let builder = prefixes.fold(RoutingLayer::builder(), |builder, prefix| builder.mount(prefix, Identity::new()));
+    let builder = prefixes
+        .fold(RoutingLayer::builder(), |builder, prefix| builder.mount(prefix, Identity::new()));
     builder.build().expect("the prefixes are good").layer(Bare)
 }
 
@@ -143,7 +149,9 @@ fn requests_to_hosts(mounts: usize) -> Vec<Uri> {
 }
 
 fn requests_to_paths(mounts: usize) -> Vec<Uri> {
-    spread(mounts).map(|number| uri(&format!("https://api.example.com/tenants/{number:06}/items?page=2"))).collect()
+    spread(mounts)
+        .map(|number| uri(&format!("https://api.example.com/tenants/{number:06}/items?page=2")))
+        .collect()
 }
 
 fn requests_elsewhere(_: usize) -> Vec<Uri> {
@@ -166,7 +174,10 @@ impl Scan {
     }
 }
 
-fn call<S: Service<Request<()>, Response = Response<()>, Error = BoxError> + Clone>(service: &S, uri: &Uri) {
+fn call<S: Service<Request<()>, Response = Response<()>, Error = BoxError> + Clone>(
+    service: &S,
+    uri: &Uri,
+) {
     let mut request = Request::new(());
     *request.uri_mut() = uri.clone();
     let mut response = pin!(service.clone().oneshot(request));
@@ -193,7 +204,10 @@ fn each(requests: Vec<Uri>, step: impl Fn(&Uri) + 'static) -> Box<dyn Fn()> {
 }
 
 const SCENARIOS: [Scenario; 11] = [
-    Scenario { name: "bare", make: |mounts| each(requests_to_hosts(mounts), |uri| call(&Bare, uri)) },
+    Scenario {
+        name: "bare",
+        make: |mounts| each(requests_to_hosts(mounts), |uri| call(&Bare, uri)),
+    },
     Scenario {
         name: "box",
         make: |mounts| {
@@ -201,7 +215,10 @@ const SCENARIOS: [Scenario; 11] = [
             each(requests_to_hosts(mounts), move |uri| call(&boxed, uri))
         },
     },
-    Scenario { name: "pass", make: |mounts| each(requests_to_hosts(mounts), |uri| call(&Pass(Bare), uri)) },
+    Scenario {
+        name: "pass",
+        make: |mounts| each(requests_to_hosts(mounts), |uri| call(&Pass(Bare), uri)),
+    },
     Scenario {
         name: "mounted",
         make: |mounts| {
@@ -220,7 +237,8 @@ const SCENARIOS: [Scenario; 11] = [
         name: "port",
         make: |mounts| {
             let service = routed(hosts(mounts).map(|prefix| prefix + ":8443"));
-            let uris = spread(mounts).map(|number| uri(&format!("https://{}:8443/v1/items?page=2", host(number))));
+            let uris = spread(mounts)
+                .map(|number| uri(&format!("https://{}:8443/v1/items?page=2", host(number))));
             each(uris.collect(), move |uri| call(&service, uri))
         },
     },
@@ -251,7 +269,9 @@ const SCENARIOS: [Scenario; 11] = [
             let handle = routed(hosts(mounts)).handle();
             Box::new(move || {
                 let one = Bare;
-                handle.update(|mounts| mounts.mount_service("https://one.example", one)).expect("the prefix is good");
+                handle
+                    .update(|mounts| mounts.mount_service("https://one.example", one))
+                    .expect("the prefix is good");
             })
         },
     },
@@ -289,7 +309,9 @@ fn instructions_of_run(options: &[&str], args: &[&str]) -> Option<u64> {
 /// Instructions of one step, from two runs of different length.
 fn instructions(options: &[&str], name: &str, mounts: usize) -> Option<u64> {
     let (few, many) = (if mounts > 10_000 { 1_000_u64 } else { 500 }, 3_000);
-    let run = |steps: u64| instructions_of_run(options, &["run", name, &mounts.to_string(), &steps.to_string()]);
+    let run = |steps: u64| {
+        instructions_of_run(options, &["run", name, &mounts.to_string(), &steps.to_string()])
+    };
     Some((run(many)? - run(few)?) / (many - few))
 }
 
@@ -319,13 +341,20 @@ fn tables() {
     }
     let bare = instructions(&[], "bare", 100);
     let bare_allocations = allocations("bare", 100);
-    println!("a ready service, called alone: {} instructions, {bare_allocations} allocations", shown(bare));
+    println!(
+        "a ready service, called alone: {} instructions, {bare_allocations} allocations",
+        shown(bare)
+    );
     println!("\nover that, by number of mounts:\n");
-    println!("| | 10 | 100 | 1,000 | 10,000 | 100,000 | allocations |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| | 10 | 100 | 1,000 | 10,000 | 100,000 | allocations |\n|---|---|---|---|---|---|---|"
+    );
     let over_bare = |figure: u64| bare.map_or(figure, |bare| figure.saturating_sub(bare));
     for name in ["box", "pass", "mounted", "fallback", "wildcard", "host", "port", "path"] {
-        let cells: Vec<_> =
-            MOUNTS.iter().map(|&mounts| shown(instructions(&[], name, mounts).map(over_bare))).collect();
+        let cells: Vec<_> = MOUNTS
+            .iter()
+            .map(|&mounts| shown(instructions(&[], name, mounts).map(over_bare)))
+            .collect();
         let allocated = allocations(name, 100) - bare_allocations;
         println!("| {name} | {} | {allocated} |", cells.join(" | "));
     }
@@ -333,10 +362,12 @@ fn tables() {
     println!("| | 10 | 100 | 1,000 | 10,000 | 100,000 |\n|---|---|---|---|---|---|");
     for name in ["fallback", "wildcard", "host", "port", "path"] {
         let options = ["--toggle-collect=*routing::routes::Shared*find*"];
-        let cells: Vec<_> = MOUNTS.iter().map(|&mounts| shown(instructions(&options, name, mounts))).collect();
+        let cells: Vec<_> =
+            MOUNTS.iter().map(|&mounts| shown(instructions(&options, name, mounts))).collect();
         println!("| {name} | {} |", cells.join(" | "));
     }
-    let cells: Vec<_> = MOUNTS[..4].iter().map(|&mounts| shown(instructions(&[], "scan", mounts))).collect();
+    let cells: Vec<_> =
+        MOUNTS[..4].iter().map(|&mounts| shown(instructions(&[], "scan", mounts))).collect();
     println!("| scan | {} | |", cells.join(" | "));
 
     println!("\ntimes, as ratios to the ready service alone in this run:\n");
@@ -353,19 +384,31 @@ fn tables() {
         println!("| {name} | {} |", cells.join(" | "));
     }
 
-    println!("\nchanging one mount of a table, and building one, instructions for each mount in it:\n");
+    println!(
+        "\nchanging one mount of a table, and building one, instructions for each mount in it:\n"
+    );
     println!("| | 1,000 | 10,000 | 100,000 |\n|---|---|---|---|");
     let update = |mounts: usize| {
-        let run = |steps: &str| instructions_of_run(&[], &["run", "update", &mounts.to_string(), steps]);
+        let run =
+            |steps: &str| instructions_of_run(&[], &["run", "update", &mounts.to_string(), steps]);
         shown(run("11").zip(run("1")).map(|(many, one)| (many - one) / 10 / mounts as u64))
     };
-    println!("| update | {} |", MOUNTS[2..].iter().map(|&mounts| update(mounts)).collect::<Vec<_>>().join(" | "));
+    println!(
+        "| update | {} |",
+        MOUNTS[2..].iter().map(|&mounts| update(mounts)).collect::<Vec<_>>().join(" | ")
+    );
     for name in ["build-hosts", "build-paths", "build-ports"] {
         let cells: Vec<_> = MOUNTS[2..]
             .iter()
             .map(|&mounts| {
-                let run = |mounts: usize| instructions_of_run(&[], &["run", name, &mounts.to_string(), "1"]);
-                shown(run(mounts).zip(run(mounts / 10)).map(|(all, part)| (all - part) / (mounts - mounts / 10) as u64))
+                let run = |mounts: usize| {
+                    instructions_of_run(&[], &["run", name, &mounts.to_string(), "1"])
+                };
+                shown(
+                    run(mounts)
+                        .zip(run(mounts / 10))
+                        .map(|(all, part)| (all - part) / (mounts - mounts / 10) as u64),
+                )
             })
             .collect();
         println!("| {name} | {} |", cells.join(" | "));
@@ -374,7 +417,8 @@ fn tables() {
 
 /// As many ports of one host as there are, then the next host.
 fn ports(mounts: usize) -> impl Iterator<Item = String> {
-    (0..mounts).map(|number| format!("https://h{}.example.com:{}", number / 60_000, 1 + number % 60_000))
+    (0..mounts)
+        .map(|number| format!("https://h{}.example.com:{}", number / 60_000, 1 + number % 60_000))
 }
 
 fn main() {

@@ -1,15 +1,17 @@
-//! What the whole stack costs end to end, beside the hyper client alone and beside what one builds from tower's own retry
-//! and the cookie_store crate.
+//! What the whole stack costs end to end, beside the hyper client alone and beside what one builds
+//! from tower's own retry and the cookie_store crate.
 //!
 //! ```sh
 //! cargo bench --bench stack
 //! ```
 //!
-//! HTTP/1.1 with keep-alive to a server in a process of its own, which answers with 20 bytes of JSON. The stack has 100
-//! mounts, retries with the default budget, and a jar of 10,000 hosts, of whose cookies five go along. Instructions are
-//! counted by callgrind, which runs this program again, as the slope between two numbers of requests, with malloc and without
-//! it: what malloc takes for the same allocations changes by a thousand with the state of the heap. Allocations are counted
-//! by an allocator; requests per second are ratios within one run. Without `--bench` each case runs once.
+//! HTTP/1.1 with keep-alive to a server in a process of its own, which answers with 20 bytes of
+//! JSON. The stack has 100 mounts, retries with the default budget, and a jar of 10,000 hosts, of
+//! whose cookies five go along. Instructions are counted by callgrind, which runs this program
+//! again, as the slope between two numbers of requests, with malloc and without it: what malloc
+//! takes for the same allocations changes by a thousand with the state of the heap. Allocations are
+//! counted by an allocator; requests per second are ratios within one run. Without `--bench` each
+//! case runs once.
 #![allow(clippy::print_stdout)]
 
 use std::{
@@ -60,8 +62,13 @@ const NAMES: [&str; 4] = [
 ];
 const HOSTS: usize = 10_000;
 const MOUNTS: usize = 100;
-const COOKIES: [&str; 5] =
-    ["sessionid=7f3a9c51e0b24d68", "csrftoken=Qm9yZWRvbTIwMjY", "theme=dark", "locale=en-GB", "consent=yes"];
+const COOKIES: [&str; 5] = [
+    "sessionid=7f3a9c51e0b24d68",
+    "csrftoken=Qm9yZWRvbTIwMjY",
+    "theme=dark",
+    "locale=en-GB",
+    "consent=yes",
+];
 const URI: &str = "http://api.example-42.com/items/42";
 const JSON: &[u8] = br#"{"id":42,"ok":true}."#;
 
@@ -69,7 +76,9 @@ const JSON: &[u8] = br#"{"id":42,"ok":true}."#;
 
 fn serve() {
     let answer = |_: Request<Incoming>| {
-        let json = Response::builder().header(header::CONTENT_TYPE, "application/json").body(Body::from(JSON));
+        let json = Response::builder()
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(JSON));
         ready(json)
     };
     runtime().block_on(async {
@@ -79,7 +88,9 @@ fn serve() {
             let (stream, _) = listener.accept().await.expect("a connection");
             stream.set_nodelay(true).expect("an option");
             let http = hyper::server::conn::http1::Builder::new();
-            tokio::spawn(http.serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer)));
+            tokio::spawn(
+                http.serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer)),
+            );
         }
     });
 }
@@ -92,9 +103,12 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let program = env::current_exe().expect("this program");
-        let mut child = Command::new(program).arg("serve").stdout(Stdio::piped()).spawn().expect("a server");
+        let mut child =
+            Command::new(program).arg("serve").stdout(Stdio::piped()).spawn().expect("a server");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("its address");
+        BufReader::new(child.stdout.take().expect("its output"))
+            .read_line(&mut line)
+            .expect("its address");
         Self { child, address: line.trim().parse().expect("an address") }
     }
 }
@@ -140,7 +154,10 @@ struct ByHand {
 }
 
 fn by_hand(server: SocketAddr) -> ByHand {
-    ByHand { inner: hyper_client(server), cookies: COOKIES.join("; ").try_into().expect("a header") }
+    ByHand {
+        inner: hyper_client(server),
+        cookies: COOKIES.join("; ").try_into().expect("a header"),
+    }
 }
 
 impl Service<Request<Body>> for ByHand {
@@ -160,8 +177,11 @@ impl Service<Request<Body>> for ByHand {
 
 fn ours(
     server: SocketAddr,
-) -> impl Service<Request<Body>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + use<> {
-    let jar = CookieJar::builder().limits(CookieLimits { total: 100_000, ..CookieLimits::default() }).build();
+) -> impl Service<Request<Body>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + use<>
+{
+    let jar = CookieJar::builder()
+        .limits(CookieLimits { total: 100_000, ..CookieLimits::default() })
+        .build();
     for host in 0..HOSTS {
         let uri = format!("http://api.example-{host}.com/").parse().expect("a URI");
         for cookie in COOKIES {
@@ -181,7 +201,10 @@ fn ours(
 
 fn of_towers(
     server: SocketAddr,
-) -> impl Service<Request<Body>, Response = Answer, Error = legacy::Error, Future: Send> + Clone + Send + use<> {
+) -> impl Service<Request<Body>, Response = Answer, Error = legacy::Error, Future: Send>
++ Clone
++ Send
++ use<> {
     let mut store = CookieStore::default();
     let url = Url::parse(URI).expect("a URL");
     for cookie in COOKIES {
@@ -189,7 +212,9 @@ fn of_towers(
     }
     let budget = Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2));
     let cookies = WithStore { inner: hyper_client(server), store: Arc::new(Mutex::new(store)) };
-    ServiceBuilder::new().layer(tower::retry::RetryLayer::new(ThreeTimes { left: 3, budget })).service(cookies)
+    ServiceBuilder::new()
+        .layer(tower::retry::RetryLayer::new(ThreeTimes { left: 3, budget }))
+        .service(cookies)
 }
 
 /// What one writes around a store.
@@ -219,9 +244,17 @@ impl Service<Request<Body>> for WithStore {
         let (call, store) = (Service::call(&mut self.inner, request), Arc::clone(&self.store));
         Box::pin(async move {
             let response = call.await?;
-            let lines = response.headers().get_all(header::SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-            let cookies = lines.filter_map(|line| cookie_store::RawCookie::parse(line.to_owned()).ok());
-            store.lock().unwrap_or_else(PoisonError::into_inner).store_response_cookies(cookies, &url);
+            let lines = response
+                .headers()
+                .get_all(header::SET_COOKIE)
+                .iter()
+                .filter_map(|line| line.to_str().ok());
+            let cookies =
+                lines.filter_map(|line| cookie_store::RawCookie::parse(line.to_owned()).ok());
+            store
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .store_response_cookies(cookies, &url);
             Ok(response)
         })
     }
@@ -237,7 +270,11 @@ struct ThreeTimes {
 impl tower::retry::Policy<Request<Body>, Answer, legacy::Error> for ThreeTimes {
     type Future = Ready<()>;
 
-    fn retry(&mut self, _: &mut Request<Body>, result: &mut Result<Answer, legacy::Error>) -> Option<Self::Future> {
+    fn retry(
+        &mut self,
+        _: &mut Request<Body>,
+        result: &mut Result<Answer, legacy::Error>,
+    ) -> Option<Self::Future> {
         use tower::retry::budget::Budget;
         if result.as_ref().is_ok_and(|response| !response.status().is_server_error()) {
             self.budget.deposit();
@@ -263,7 +300,8 @@ type Case = Box<dyn Fn(u32, u32) -> (Duration, u64)>;
 
 /// All of them, whichever is measured: what malloc costs depends on what was allocated before.
 fn cases(server: SocketAddr) -> [Case; 4] {
-    let (bare, by_hand, ours, towers) = (hyper_client(server), by_hand(server), ours(server), of_towers(server));
+    let (bare, by_hand, ours, towers) =
+        (hyper_client(server), by_hand(server), ours(server), of_towers(server));
     [
         Box::new(move |tasks, requests| measured(&bare, tasks, requests)),
         Box::new(move |tasks, requests| measured(&by_hand, tasks, requests)),
@@ -282,13 +320,16 @@ where
         let (mut client, uri) = (client.clone(), uri.clone());
         async move {
             for _ in 0..requests {
-                let request =
-                    Request::get(uri.clone()).header(header::ACCEPT, HeaderValue::from_static("application/json"));
+                let request = Request::get(uri.clone())
+                    .header(header::ACCEPT, HeaderValue::from_static("application/json"));
                 let request = request.body(Body::default()).expect("a request");
                 let ready = client.ready().await.map_err(Into::into).expect("a client");
                 let response = ready.call(request).await.map_err(Into::into).expect("an answer");
                 assert_eq!(response.status(), StatusCode::OK);
-                assert_eq!(response.into_body().collect().await.expect("its body").to_bytes(), JSON);
+                assert_eq!(
+                    response.into_body().collect().await.expect("its body").to_bytes(),
+                    JSON
+                );
             }
         }
     };
@@ -318,7 +359,8 @@ struct Counts {
     outside_malloc: u64,
 }
 
-/// What callgrind collects over so many requests of so many tasks; `None` where there is no valgrind.
+/// What callgrind collects over so many requests of so many tasks; `None` where there is no
+/// valgrind.
 fn collected(case: usize, server: SocketAddr, tasks: u32, requests: u32) -> Option<Counts> {
     let directory = tempfile::tempdir().expect("a directory");
     let profile = directory.path().join("profile");
@@ -326,16 +368,24 @@ fn collected(case: usize, server: SocketAddr, tasks: u32, requests: u32) -> Opti
         .args(["--tool=callgrind", "--compress-strings=no", "--compress-pos=no"])
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(env::current_exe().ok()?)
-        .args(["run", &case.to_string(), &server.to_string(), &tasks.to_string(), &requests.to_string()])
+        .args([
+            "run",
+            &case.to_string(),
+            &server.to_string(),
+            &tasks.to_string(),
+            &requests.to_string(),
+        ])
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{}: {text}", NAMES[case]);
-    let all = text.lines().find_map(|line| line.split("Collected :").nth(1)?.trim().parse().ok())?;
+    let all =
+        text.lines().find_map(|line| line.split("Collected :").nth(1)?.trim().parse().ok())?;
     Some(Counts { all, outside_malloc: all - of_malloc(&fs::read_to_string(profile).ok()?) })
 }
 
-/// What malloc itself took: it depends on the heap's state, which no two programs share, by a thousand per request.
+/// What malloc itself took: it depends on the heap's state, which no two programs share, by a
+/// thousand per request.
 fn of_malloc(profile: &str) -> u64 {
     let is_malloc = |name: &str| {
         let name = name.trim_start_matches('_');
@@ -352,7 +402,9 @@ fn of_malloc(profile: &str) -> u64 {
             "unlink_chunk",
         ]
         .iter()
-        .any(|of_malloc| name.strip_prefix(of_malloc).is_some_and(|rest| !rest.starts_with(char::is_alphabetic)))
+        .any(|of_malloc| {
+            name.strip_prefix(of_malloc).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
+        })
     };
     let (mut inside, mut called, mut sum) = (false, false, 0);
     for line in profile.lines() {
@@ -379,7 +431,9 @@ fn report(server: SocketAddr) {
     print_counts(&cases, server, 1, 1_000);
     println!("64 in flight");
     print_counts(&cases, server, 64, 50);
-    println!("64 in flight: requests per second as a ratio, the median, least and most of 15 rounds");
+    println!(
+        "64 in flight: requests per second as a ratio, the median, least and most of 15 rounds"
+    );
     let mut ratios: [Vec<f64>; 4] = Default::default();
     for _ in 0..15 {
         let times = cases.each_ref().map(|case| case(64, 300).0.as_secs_f64());
@@ -400,7 +454,8 @@ fn print_counts(cases: &[Case], server: SocketAddr, tasks: u32, requests: u32) {
         let few = collected(number, server, tasks, requests);
         match few.zip(collected(number, server, tasks, 3 * requests)) {
             Some((few, many)) => {
-                let (all, outside) = (slope(few.all, many.all), slope(few.outside_malloc, many.outside_malloc));
+                let (all, outside) =
+                    (slope(few.all, many.all), slope(few.outside_malloc, many.outside_malloc));
                 let (bare_all, bare_outside) = *bare.get_or_insert((all, outside));
                 println!(
                     "  {what:<46} {all:>12.0} {:>7.3} {outside:>15.0} {:>7.3} {allocations:>12.2}",
@@ -408,7 +463,9 @@ fn print_counts(cases: &[Case], server: SocketAddr, tasks: u32, requests: u32) {
                     outside / bare_outside
                 );
             }
-            None => println!("  {what:<46} no valgrind, no instructions; {allocations:.2} allocations"),
+            None => {
+                println!("  {what:<46} no valgrind, no instructions; {allocations:.2} allocations")
+            }
         }
     }
 }

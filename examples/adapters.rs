@@ -1,12 +1,12 @@
-//! Two complete clients with TLS settings of their own, mounted for two prefixes; everything else goes to a third. As
-//! requests' `session.mount` with an `HTTPAdapter` that has an `ssl_context`.
+//! Two complete clients with TLS settings of their own, mounted for two prefixes; everything else
+//! goes to a third. As requests' `session.mount` with an `HTTPAdapter` that has an `ssl_context`.
 //!
 //! ```sh
 //! cargo run --example adapters
 //! ```
 //!
-//! starts three TLS servers on the loopback, each with a certificate that only one of the clients trusts, and shows who is
-//! reached by whom, and who is refused.
+//! starts three TLS servers on the loopback, each with a certificate that only one of the clients
+//! trusts, and shows who is reached by whom, and who is refused.
 #![allow(clippy::print_stdout)]
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc};
@@ -55,7 +55,8 @@ async fn main() -> Result<(), BoxError> {
 /// The lines that the example prints.
 pub async fn run() -> Result<Vec<String>, BoxError> {
     let modern = Server::start(&["api.example"], &[&TLS13]).await?;
-    let old = Server::start(&["legacy.example", "old.example", "elsewhere.example"], &[&TLS12]).await?;
+    let old =
+        Server::start(&["legacy.example", "old.example", "elsewhere.example"], &[&TLS12]).await?;
     let public = Server::start(&["www.example"], &[&TLS12, &TLS13]).await?;
     let hosts = vec![
         ("api.example", modern.address),
@@ -66,14 +67,18 @@ pub async fn run() -> Result<Vec<String>, BoxError> {
     ];
     let hosts: Arc<[_]> = hosts.into();
 
-    // One jar for all of them: a mounted client is complete in itself, and has only what is put into it.
+    // One jar for all of them: a mounted client is complete in itself, and has only what is put
+    // into it.
     let jar = CookieJar::new();
     let strict = client(&jar, &hosts, &[&TLS13], &[&modern, &old])?;
     let lenient = client(&jar, &hosts, &[&TLS12], &[&old])?;
     let usual = client(&jar, &hosts, &[&TLS12, &TLS13], &[&public])?;
 
     let session: Session = RoutingLayer::builder()
-        .mount_service("https://api.example", RetryLayer::new(RetryPolicy::new()).layer(strict.clone()))
+        .mount_service(
+            "https://api.example",
+            RetryLayer::new(RetryPolicy::new()).layer(strict.clone()),
+        )
         .mount_service("https://legacy.example", lenient)
         // The first client again: it knows this server's certificate, but not its version of TLS.
         .mount_service("https://old.example", strict)
@@ -106,15 +111,21 @@ async fn visit(session: &Session, uri: &str) -> String {
 
 async fn fetch(session: &Session, uri: &str) -> Result<String, BoxError> {
     let response = session.clone().oneshot(Request::get(uri).body(Body::default())?).await?;
-    let mount = response.extensions().get().map_or("everything else".to_owned(), |Mount(prefix)| prefix.to_string());
+    let mount = response
+        .extensions()
+        .get()
+        .map_or("everything else".to_owned(), |Mount(prefix)| prefix.to_string());
     let body = response.into_body().collect().await?.to_bytes();
     Ok(format!("{mount:24} {}", String::from_utf8_lossy(&body)))
 }
 
-/// What went wrong at the bottom of it. An `io::Error` with an error inside it does not count that among its sources.
+/// What went wrong at the bottom of it. An `io::Error` with an error inside it does not count that
+/// among its sources.
 fn root(error: &(dyn Error + 'static)) -> String {
-    let inner =
-        error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
+    let inner = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .map(|inner| inner as &(dyn Error + 'static));
     inner.or_else(|| error.source()).map_or_else(|| error.to_string(), root)
 }
 
@@ -141,15 +152,25 @@ type Resolved = std::iter::Once<SocketAddr>;
 type Resolver = tower::util::BoxCloneSyncService<Name, Resolved, io::Error>;
 
 /// Knows the example's hosts and no others, so that nothing leaves the loopback.
-fn connector(hosts: &Arc<[(&'static str, SocketAddr)]>, tls: ClientConfig) -> HttpsConnector<HttpConnector<Resolver>> {
+fn connector(
+    hosts: &Arc<[(&'static str, SocketAddr)]>,
+    tls: ClientConfig,
+) -> HttpsConnector<HttpConnector<Resolver>> {
     let hosts = Arc::clone(hosts);
     let resolver = Resolver::new(tower::service_fn(move |name: Name| {
-        let found = hosts.iter().find(|(host, _)| *host == name.as_str()).map(|(_, address)| *address);
-        std::future::ready(found.map(std::iter::once).ok_or_else(|| io::Error::other("no such host")))
+        let found =
+            hosts.iter().find(|(host, _)| *host == name.as_str()).map(|(_, address)| *address);
+        std::future::ready(
+            found.map(std::iter::once).ok_or_else(|| io::Error::other("no such host")),
+        )
     }));
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
-    HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp)
+    HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http1()
+        .wrap_connector(tcp)
 }
 
 struct Server {
@@ -159,8 +180,12 @@ struct Server {
 
 impl Server {
     /// Answers with the version of TLS that it was asked by, and what cookies it was sent.
-    async fn start(names: &[&str], versions: &[&'static SupportedProtocolVersion]) -> Result<Self, BoxError> {
-        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+    async fn start(
+        names: &[&str],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<Self, BoxError> {
+        let mut params =
+            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, names[0]);
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.der().clone();
@@ -182,15 +207,26 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
         tokio::spawn(async move {
             // A client that refuses the handshake is none of the server's business.
             let Ok(stream) = acceptor.accept(socket).await else { return };
-            let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str()).unwrap_or("?");
+            let version = stream
+                .get_ref()
+                .1
+                .protocol_version()
+                .and_then(|version| version.as_str())
+                .unwrap_or("?");
             let answer = service_fn(move |request: Request<Incoming>| {
-                let cookies = request.headers().get("cookie").and_then(|line| line.to_str().ok()).unwrap_or("none");
+                let cookies = request
+                    .headers()
+                    .get("cookie")
+                    .and_then(|line| line.to_str().ok())
+                    .unwrap_or("none");
                 let response = Response::builder()
                     .header("set-cookie", format!("seen={version}; Secure"))
                     .body(Body::from(format!("over {version}, cookies: {cookies}")));
                 std::future::ready(response)
             });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
         });
     }
 }

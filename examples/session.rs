@@ -1,4 +1,5 @@
-//! A session as in Python's requests: a login, cookies that no one handles, retries, mounts, a jar on disk.
+//! A session as in Python's requests: a login, cookies that no one handles, retries, mounts, a jar
+//! on disk.
 //!
 //! `cargo run --example session` starts a small server of its own and plays the story against it;
 //! `cargo run --example session -- http://HOST:PORT` plays the same story against that one.
@@ -64,11 +65,14 @@ fn session(client: HttpClient, jar: CookieJar, base: &str) -> Result<Session, Bo
         .layer(routes)
         .layer(CookieLayer::new(jar))
         .service(client);
-    Ok(BoxCloneService::new(ServiceBuilder::new().layer(MapErrLayer::new(BoxError::from)).service(stack)))
+    Ok(BoxCloneService::new(
+        ServiceBuilder::new().layer(MapErrLayer::new(BoxError::from)).service(stack),
+    ))
 }
 
-/// `Retry(total=3, backoff_factor=0.1, status_forcelist=[500], allowed_methods=["GET"])`, but for the first delay: urllib3
-/// has none there and waits for the body instead. Here the body is read beside the backoff.
+/// `Retry(total=3, backoff_factor=0.1, status_forcelist=[500], allowed_methods=["GET"])`, but for
+/// the first delay: urllib3 has none there and waits for the body instead. Here the body is read
+/// beside the backoff.
 fn retries() -> RetryPolicy {
     RetryPolicy::new()
         .total(3)
@@ -128,8 +132,11 @@ impl Story {
         if let Some(history) = head.extensions.get::<RetryHistory>() {
             say!("  retries  {} ({})", history.attempts().len() - 1, history.stop_reason());
         }
-        let cookies: Vec<_> =
-            self.jar.iter().map(|cookie| format!("{} for {}", cookie.name(), cookie.domain())).collect();
+        let cookies: Vec<_> = self
+            .jar
+            .iter()
+            .map(|cookie| format!("{} for {}", cookie.name(), cookie.domain()))
+            .collect();
         say!("  jar      [{}]", cookies.join(", "));
         Ok(())
     }
@@ -138,14 +145,19 @@ impl Story {
 async fn play(base: &str, client: HttpClient) -> Result<usize, BoxError> {
     let jar = CookieJar::new();
     let session_of = |jar: CookieJar| session(client.clone(), jar, base);
-    let mut story = Story { base: base.to_owned(), session: session_of(jar.clone())?, jar, requests: 0 };
+    let mut story =
+        Story { base: base.to_owned(), session: session_of(jar.clone())?, jar, requests: 0 };
 
     say!("\n# a cookie for one request only, without the session's jar");
     let mut once = story.get("/api/cookies")?;
     once.headers_mut().insert(header::COOKIE, cookie::header_value([("user_id", "2")])?);
     once.extensions_mut().insert(CookieControl { send: false, store: false });
     let response = story.send(once).await?;
-    let own = response.extensions().get::<ResponseCookies>().map(ResponseCookies::to_map).unwrap_or_default();
+    let own = response
+        .extensions()
+        .get::<ResponseCookies>()
+        .map(ResponseCookies::to_map)
+        .unwrap_or_default();
     story.show(response).await?;
     say!("  its own  {own:?}");
 
@@ -188,7 +200,8 @@ async fn play(base: &str, client: HttpClient) -> Result<usize, BoxError> {
 }
 
 fn indented(history: &RetryHistory) -> String {
-    let lines: Vec<_> = history.to_string().lines().map(|line| format!("           {line}")).collect();
+    let lines: Vec<_> =
+        history.to_string().lines().map(|line| format!("           {line}")).collect();
     lines.join("\n")
 }
 
@@ -234,7 +247,9 @@ fn base_of(url: &str) -> Result<String, BoxError> {
     let usable = "give a base URL such as http://127.0.0.1:8000";
     let uri: Uri = url.parse().map_err(|error| format!("not a URL ({error}): {usable}"))?;
     match (uri.scheme_str(), uri.host(), uri.query()) {
-        (Some("http"), Some(host), None) if !host.is_empty() => Ok(url.trim_end_matches('/').to_owned()),
+        (Some("http"), Some(host), None) if !host.is_empty() => {
+            Ok(url.trim_end_matches('/').to_owned())
+        }
         _ => Err(format!("not a plain http:// URL: {usable}").into()),
     }
 }

@@ -1,7 +1,8 @@
 //! Tower layers for HTTP *clients*: cookies, retries and mounts.
 //!
-//! What `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give a Python script, these give any Tower HTTP client.
-//! There is no client here: the three layers stand around the one you have, each by itself or together.
+//! What `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give a Python script, these give any
+//! Tower HTTP client. There is no client here: the three layers stand around the one you have, each
+//! by itself or together.
 //!
 //! ```text
 //!     your code
@@ -16,17 +17,19 @@
 //!   hyper client            pool, TLS             hyper-util
 //! ```
 //!
-//! - Redirects stand outside cookies: each hop stores and sends its own. The other way round a 302's cookies are lost, and
-//!   a hop to another host sends none.
-//! - Redirects stand outside mounts: each hop goes by its own host's. The other way round all of them go by the first's.
-//! - Redirects stand outside retries: a hop that fails is repeated alone. The other way round the whole chain is.
-//! - Retries stand outside cookies: an attempt sends what the one before it received. The other way round it sends what the
-//!   first one did, and what a failed one received is lost.
+//! - Redirects stand outside cookies: each hop stores and sends its own. The other way round a
+//!   302's cookies are lost, and a hop to another host sends none.
+//! - Redirects stand outside mounts: each hop goes by its own host's. The other way round all of
+//!   them go by the first's.
+//! - Redirects stand outside retries: a hop that fails is repeated alone. The other way round the
+//!   whole chain is.
+//! - Retries stand outside cookies: an attempt sends what the one before it received. The other way
+//!   round it sends what the first one did, and what a failed one received is lost.
 //! - Mounts may change places with retries, or with cookies, where all of them share what is below.
-//! - Decompression stands outside retries: a failed response is drained as it came. The other way round it is inflated for
-//!   that.
-//! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is complete in itself;
-//!   give it the same jar with `CookieLayer::new(jar.clone())`.
+//! - Decompression stands outside retries: a failed response is drained as it came. The other way
+//!   round it is inflated for that.
+//! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is
+//!   complete in itself; give it the same jar with `CookieLayer::new(jar.clone())`.
 //!
 //! | feature | default | what |
 //! |---|---|---|

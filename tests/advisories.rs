@@ -1,4 +1,5 @@
-//! What has gone wrong in other clients, as facts that hold here. Each test names the advisory it comes from.
+//! What has gone wrong in other clients, as facts that hold here. Each test names the advisory it
+//! comes from.
 
 #[cfg(feature = "cookie")]
 #[path = "advisories/cookie.rs"]

@@ -1,4 +1,5 @@
-//! Bytes of any kind as `Set-Cookie`, as URI and as file: a reason or an error, and a jar that is as it was.
+//! Bytes of any kind as `Set-Cookie`, as URI and as file: a reason or an error, and a jar that is
+//! as it was.
 #![cfg(feature = "cookie")]
 
 use http::Uri;
@@ -9,7 +10,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % sides
     }
 
@@ -102,19 +104,27 @@ fn any_line_from_any_uri_is_stored_or_refused_and_every_file_of_it_is_read_again
         let jar = CookieJar::new();
         for _ in 0..4 {
             let uri = dice.bytes(uris);
-            let uri: Uri =
-                String::from_utf8_lossy(&uri).parse().unwrap_or_else(|_| "https://example.com/".parse().unwrap());
+            let uri: Uri = String::from_utf8_lossy(&uri)
+                .parse()
+                .unwrap_or_else(|_| "https://example.com/".parse().unwrap());
             let before = jar.len();
             let refused = jar.set(&uri, dice.bytes(lines)).is_err();
             assert!(!refused || jar.len() == before, "seed {seed}");
             let header = jar.header(&uri);
-            assert!(header.is_none_or(|line| line.len() <= 8190 && line.is_sensitive()), "seed {seed}");
+            assert!(
+                header.is_none_or(|line| line.len() <= 8190 && line.is_sensitive()),
+                "seed {seed}"
+            );
         }
         for format in formats() {
             let text = written(&jar, format);
             let again = CookieJar::new();
             let read = again.read_from(&text[..], format);
-            assert!(read.is_ok(), "seed {seed} {format:?}: {read:?} {}", String::from_utf8_lossy(&text));
+            assert!(
+                read.is_ok(),
+                "seed {seed} {format:?}: {read:?} {}",
+                String::from_utf8_lossy(&text)
+            );
             assert!(again.len() <= jar.len(), "seed {seed} {format:?}");
         }
     }
@@ -123,7 +133,12 @@ fn any_line_from_any_uri_is_stored_or_refused_and_every_file_of_it_is_read_again
 #[test]
 fn any_file_is_read_whole_or_is_an_error_and_takes_nothing() {
     let jar = CookieJar::new();
-    for line in ["a=1; Max-Age=1000", "b=2; Domain=example.com; Secure; HttpOnly", "c; Path=/x", "d=3; SameSite=Lax"] {
+    for line in [
+        "a=1; Max-Age=1000",
+        "b=2; Domain=example.com; Secure; HttpOnly",
+        "c; Path=/x",
+        "d=3; SameSite=Lax",
+    ] {
         jar.set(&"https://www.example.com/".parse().unwrap(), line).unwrap();
     }
     for format in formats() {
@@ -145,7 +160,10 @@ fn any_file_is_read_whole_or_is_an_error_and_takes_nothing() {
             assert!(read.is_ok() || into.is_empty(), "seed {seed} {format:?}: {read:?}");
             // What was read can be written, and read once more.
             let twice = CookieJar::new();
-            assert!(twice.read_from(&written(&into, format)[..], format).is_ok(), "seed {seed} {format:?}");
+            assert!(
+                twice.read_from(&written(&into, format)[..], format).is_ok(),
+                "seed {seed} {format:?}"
+            );
         }
     }
 }

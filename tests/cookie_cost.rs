@@ -31,8 +31,8 @@ fn kept(call: impl FnOnce()) -> i64 {
 
 #[test]
 fn an_unchanged_cookie_allocates_nothing_and_a_second_look_up_nothing_but_a_short_header() {
-    // A site's lines, where to look them up, and how often each look-up after the first may allocate: a header
-    // of one or two cookies is joined again rather than kept.
+    // A site's lines, where to look them up, and how often each look-up after the first may
+    // allocate: a header of one or two cookies is joined again rather than kept.
     let rows: &[(&str, &[&str], &str, u64)] = &[
         ("one session cookie", &["a=1"], "https://www.example.com/", 1),
         ("Max-Age, whose expiry moves", &["a=1; Max-Age=3600"], "https://www.example.com/", 1),
@@ -44,33 +44,63 @@ fn an_unchanged_cookie_allocates_nothing_and_a_second_look_up_nothing_but_a_shor
             1,
         ),
         ("no name", &["alone"], "https://www.example.com/", 1),
-        ("flags", &["__Host-a=1; Secure; HttpOnly; SameSite=None; Path=/; Partitioned"], "https://www.example.com/", 1),
+        (
+            "flags",
+            &["__Host-a=1; Secure; HttpOnly; SameSite=None; Path=/; Partitioned"],
+            "https://www.example.com/",
+            1,
+        ),
         (
             "three for the whole domain",
             &["a=1; Domain=example.com", "b=2; Domain=example.com", "c=3; Domain=example.com"],
             "https://shop.example.com/",
             0,
         ),
-        ("three of two paths, deep", &["a=1; Path=/x", "b=2; Path=/", "c=3; Path=/"], "https://www.example.com/x/y", 0),
+        (
+            "three of two paths, deep",
+            &["a=1; Path=/x", "b=2; Path=/", "c=3; Path=/"],
+            "https://www.example.com/x/y",
+            0,
+        ),
         (
             "three of four go along",
             &["a=1; Path=/x", "b=2; Path=/", "c=3; Path=/", "d=4; Path=/"],
             "https://www.example.com/",
             0,
         ),
-        ("five of one host", &["a=1", "b=2", "c=3", "d=4", "e=5; Path=/"], "https://www.example.com/", 0),
+        (
+            "five of one host",
+            &["a=1", "b=2", "c=3", "d=4", "e=5; Path=/"],
+            "https://www.example.com/",
+            0,
+        ),
         (
             "for the whole domain",
             &["a=1; Domain=example.com", "b=2; Domain=example.com"],
             "https://www.example.com/",
             1,
         ),
-        ("for the host and for the domain", &["a=1; Domain=example.com", "b=2"], "https://www.example.com/", 1),
+        (
+            "for the host and for the domain",
+            &["a=1; Domain=example.com", "b=2"],
+            "https://www.example.com/",
+            1,
+        ),
         ("asked by a sister", &["a=1; Domain=example.com"], "https://shop.example.com/", 1),
         ("asked with a port", &["a=1"], "https://www.example.com:8443/", 1),
         ("of two paths, deep", &["a=1; Path=/x", "b=2; Path=/"], "https://www.example.com/x/y", 1),
-        ("of two paths, one of which goes along", &["a=1; Path=/x", "b=2; Path=/"], "https://www.example.com/", 1),
-        ("one Secure, looked up without TLS", &["a=1; Secure", "b=2"], "http://www.example.com/", 1),
+        (
+            "of two paths, one of which goes along",
+            &["a=1; Path=/x", "b=2; Path=/"],
+            "https://www.example.com/",
+            1,
+        ),
+        (
+            "one Secure, looked up without TLS",
+            &["a=1; Secure", "b=2"],
+            "http://www.example.com/",
+            1,
+        ),
         ("nothing goes along", &["a=1; Secure"], "http://www.example.com/", 0),
         ("an unknown site", &["a=1"], "https://www.example.net/", 0),
     ];
@@ -124,14 +154,19 @@ struct Flood {
 
 const VICTIM: &str = "https://www.victim.example/account";
 const SEEN: &str = "https://www.seen.example/account";
-const OWN: [&str; 3] =
-    ["sid=1; Path=/; Secure; HttpOnly", "theme=dark; Path=/; Max-Age=2592000", "all=1; Path=/; Domain="];
+const OWN: [&str; 3] = [
+    "sid=1; Path=/; Secure; HttpOnly",
+    "theme=dark; Path=/; Max-Age=2592000",
+    "all=1; Path=/; Domain=",
+];
 
 impl Flood {
     fn of(count: usize, value: &str) -> Self {
         let jar = CookieJar::new();
         for (at, domain) in [(VICTIM, "victim.example"), (SEEN, "seen.example")] {
-            OWN.iter().for_each(|line| set(&jar, at, line.replace("Domain=", &format!("Domain={domain}"))));
+            OWN.iter().for_each(|line| {
+                set(&jar, at, line.replace("Domain=", &format!("Domain={domain}")))
+            });
         }
         assert_eq!(header(&jar, SEEN), "sid=1; theme=dark; all=1");
         let evil = uri("https://www.evil.example/");
@@ -152,7 +187,9 @@ impl Flood {
         if self.growth > 32 * 1024 * 1024 {
             wrong.push(format!("the jar grew by {} bytes", self.growth));
         }
-        for (who, at) in [("the victim that was never asked", VICTIM), ("the victim that was", SEEN)] {
+        for (who, at) in
+            [("the victim that was never asked", VICTIM), ("the victim that was", SEEN)]
+        {
             let line = header(&self.jar, at);
             if line != "sid=1; theme=dark; all=1" {
                 wrong.push(format!("{who} is left with {line:?}"));
@@ -165,14 +202,19 @@ impl Flood {
         if self.jar.len() > 50_000 {
             wrong.push(format!("{} cookies", self.jar.len()));
         }
-        println!("grew by {:.1} MiB at most, {} cookies", self.growth as f64 / 1_048_576.0, self.jar.len());
+        println!(
+            "grew by {:.1} MiB at most, {} cookies",
+            self.growth as f64 / 1_048_576.0,
+            self.jar.len()
+        );
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
 
 /// How many cookies a flood has; the proof is 1,000,000, which takes a debug build too long.
 fn flood_size() -> usize {
-    env::var("COOKIE_FLOOD").map_or(250_000, |count| count.parse().expect("COOKIE_FLOOD is a number"))
+    env::var("COOKIE_FLOOD")
+        .map_or(250_000, |count| count.parse().expect("COOKIE_FLOOD is a number"))
 }
 
 #[test]
@@ -189,7 +231,9 @@ fn a_flood_of_long_cookies_stays_in_bounds() {
 fn a_site_in_use_that_came_amid_a_flood_keeps_its_cookies() {
     let limits = CookieLimits { total: 1_000, ..CookieLimits::default() };
     let jar = CookieJar::builder().limits(limits).build();
-    let flood = |from: usize| (from..from + 3_000).for_each(|n| set(&jar, &format!("https://evil{n}.example/"), "c=1"));
+    let flood = |from: usize| {
+        (from..from + 3_000).for_each(|n| set(&jar, &format!("https://evil{n}.example/"), "c=1"))
+    };
     flood(0);
     set(&jar, VICTIM, "sid=1; Path=/");
     assert_eq!(header(&jar, VICTIM), "sid=1");
@@ -204,7 +248,10 @@ fn cookies_set_and_deleted_leave_nothing() {
     let round = |from: usize| {
         for n in from..from + 50_000 {
             jar.set(&uris[n % 100], format!("c{n}=1; Max-Age=3600")).unwrap();
-            assert_eq!(jar.set(&uris[n % 100], format!("c{n}=; Max-Age=0")).unwrap(), StoreAction::Expired);
+            assert_eq!(
+                jar.set(&uris[n % 100], format!("c{n}=; Max-Age=0")).unwrap(),
+                StoreAction::Expired
+            );
         }
     };
     // The first half fills what the tables keep for the second.
@@ -220,11 +267,16 @@ fn what_has_expired_is_freed_once_it_is_met_or_cleared() {
         UNIX_EPOCH + Duration::from_secs(NOW.load(Relaxed))
     }
     let site = |n: usize| format!("https://www.site{n}.example/");
-    // How it is met, how many of a hundred sites are rid of it, and of how many of two hundred cookies.
+    // How it is met, how many of a hundred sites are rid of it, and of how many of two hundred
+    // cookies.
     let rows: &[(&str, &dyn Fn(&CookieJar), usize)] = &[
         ("a look-up of one site", &|jar| drop(jar.header(&uri(&site(0)))), 2),
         ("a list for one site", &|jar| drop(jar.matching(&uri(&site(0)))), 2),
-        ("a look-up of each site", &|jar| (0..100).for_each(|n| drop(jar.header(&uri(&site(n))))), 200),
+        (
+            "a look-up of each site",
+            &|jar| (0..100).for_each(|n| drop(jar.header(&uri(&site(n))))),
+            200,
+        ),
         ("clear_expired", &|jar| assert_eq!(jar.clear_expired(), 200), 200),
         ("a walk through all", &|jar| drop(jar.iter()), 200),
         ("get", &|jar| assert!(jar.get("a").unwrap().is_none()), 200),
@@ -242,7 +294,10 @@ fn what_has_expired_is_freed_once_it_is_met_or_cleared() {
         NOW.store(1_000_020, Relaxed);
         let (before, bytes) = (jar.len(), kept(|| meet(&jar)));
         if before - jar.len() != *gone || bytes > -1_000 * *gone as i64 {
-            wrong.push(format!("{row}: {} cookies and {bytes} bytes", jar.len() as i64 - before as i64));
+            wrong.push(format!(
+                "{row}: {} cookies and {bytes} bytes",
+                jar.len() as i64 - before as i64
+            ));
         }
         if header(&jar, &site(0)) != "stays=1" {
             wrong.push(format!("{row}: {:?}", header(&jar, &site(0))));

@@ -1,4 +1,5 @@
-//! A jar file whose writer is killed at any moment, or finds the disk full, is one that was saved, whole.
+//! A jar file whose writer is killed at any moment, or finds the disk full, is one that was saved,
+//! whole.
 //!
 //! `COOKIE_KILLS` says how often; 100 times for each format where it says nothing.
 #![cfg(all(unix, feature = "cookie"))]
@@ -59,10 +60,14 @@ fn state_of(path: &Path) -> Result<u64, String> {
     let file = open(path).map_err(|error| error.to_string())?;
     let cookies: Vec<_> = file.jar().iter().collect();
     let first = cookies.first().ok_or("it is empty")?.value().into_owned();
-    let state = first.split('-').next().unwrap().parse().map_err(|_| format!("a value of {first:?}"))?;
+    let state =
+        first.split('-').next().unwrap().parse().map_err(|_| format!("a value of {first:?}"))?;
     let of_another = cookies.iter().filter(|cookie| cookie.value() != value_of(state)).count();
     if of_another > 0 || cookies.len() != cookies_of(state) {
-        return Err(format!("{} cookies, {of_another} of which are not of state {state}", cookies.len()));
+        return Err(format!(
+            "{} cookies, {of_another} of which are not of state {state}",
+            cookies.len()
+        ));
     }
     Ok(state)
 }
@@ -106,7 +111,8 @@ fn last_saved(path: &Path, delay: Duration) -> u64 {
         .unwrap();
     let mut child = Killed(child);
     let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    let mut states = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("saved ")?.parse().ok());
+    let mut states =
+        lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("saved ")?.parse().ok());
     let first = states.next().expect("the child reads what is there");
     // No time to wait for: it picks the moment of the kill.
     thread::sleep(delay);
@@ -126,7 +132,8 @@ fn a_killed_save_leaves_the_whole_old_json_or_the_whole_new_one() {
 }
 
 fn kill_savers_of(name: &str) {
-    let kills = env::var("COOKIE_KILLS").map_or(100, |count| count.parse().expect("COOKIE_KILLS is a number"));
+    let kills = env::var("COOKIE_KILLS")
+        .map_or(100, |count| count.parse().expect("COOKIE_KILLS is a number"));
     let directory = tempfile::tempdir().unwrap();
     let path = &directory.path().join(name);
     let file = open(path).unwrap();
@@ -135,29 +142,43 @@ fn kill_savers_of(name: &str) {
 
     let litter = || {
         let entries = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap());
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".cookies-")).collect::<Vec<_>>()
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(".cookies-"))
+            .collect::<Vec<_>>()
     };
     let (mut wrong, mut random, mut kill) = (Vec::new(), 1_u64, 0);
     // On until one at least fell in the midst of a save: without one nothing would be proved.
     while wrong.len() < 10 && (kill < kills || (kill < kills + 1_000 && litter().is_empty())) {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // A state takes some milliseconds to make and save.
         let said = last_saved(path, Duration::from_micros((random >> 33) % 50_000));
         match state_of(path) {
             // It may have died between the save and the word of it.
             Ok(state) if state == said || state == said + 1 => {}
-            outcome => wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}")),
+            outcome => {
+                wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}"))
+            }
         }
         kill += 1;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
     let litter = litter();
-    println!("{name}: {kill} kills up to state {}, {} in the midst of a save", state_of(path).unwrap(), litter.len());
+    println!(
+        "{name}: {kill} kills up to state {}, {} in the midst of a save",
+        state_of(path).unwrap(),
+        litter.len()
+    );
     assert!(!litter.is_empty(), "no save was under way at any of {kill} kills");
     // What a killed save leaves behind holds cookies too.
     for entry in litter {
-        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o7777, 0o600, "{:?}", entry.file_name());
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o7777,
+            0o600,
+            "{:?}",
+            entry.file_name()
+        );
     }
     let last = open(path).unwrap();
     change(&last, 1_000_000);
@@ -167,7 +188,8 @@ fn kill_savers_of(name: &str) {
 
 const FULL: &str = "COOKIE_FULL_DISK_FILE";
 
-/// The other process: no file that it writes may become longer than 512 or 1,024 bytes, by its shell.
+/// The other process: no file that it writes may become longer than 512 or 1,024 bytes, by its
+/// shell.
 #[test]
 fn the_child_saves_where_there_is_no_room() {
     let Some(path) = env::var_os(FULL) else { return };
@@ -193,7 +215,8 @@ fn a_full_disk_leaves_the_old_file_byte_for_byte() {
         change(&file, 0);
         file.save().unwrap();
         let names = || {
-            let mut names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            let mut names: Vec<_> =
+                fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             names.sort();
             names
         };
@@ -209,7 +232,12 @@ fn a_full_disk_leaves_the_old_file_byte_for_byte() {
             .unwrap();
         let said = String::from_utf8_lossy(&child.stdout);
         assert!(child.status.success() && said.contains("\nno room\n"), "{name}: {child:?}");
-        assert!((fs::read(&path).unwrap(), names()) == before, "{name}: {:?}, not {:?}", names(), before.1);
+        assert!(
+            (fs::read(&path).unwrap(), names()) == before,
+            "{name}: {:?}, not {:?}",
+            names(),
+            before.1
+        );
 
         // With room again nothing stands in the way.
         change(&file, 2);

@@ -17,15 +17,25 @@ fn written(jar: &CookieJar) -> String {
 }
 
 fn header(jar: &CookieJar, uri: &str) -> String {
-    jar.header(&uri.parse().unwrap()).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    jar.header(&uri.parse().unwrap())
+        .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
 }
 
 /// What a file keeps of each cookie.
 fn kept(jar: &CookieJar) -> Vec<String> {
-    let seconds = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().div_ceil(1000);
+    let seconds = |at: SystemTime| {
+        at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().div_ceil(1000)
+    };
     let line = |c: Cookie| {
         let flags = (c.host_only(), c.secure(), c.http_only());
-        format!("{}={} {} {} {flags:?} {:?}", c.name(), c.value(), c.domain(), c.path(), c.expires().map(seconds))
+        format!(
+            "{}={} {} {} {flags:?} {:?}",
+            c.name(),
+            c.value(),
+            c.domain(),
+            c.path(),
+            c.expires().map(seconds)
+        )
     };
     jar.iter().map(line).collect()
 }
@@ -35,7 +45,10 @@ fn a_round_trip_keeps_every_flag_and_the_order() {
     let jar = CookieJar::new();
     for (uri, line) in [
         ("https://www.example.com/a/b", "plain=1"),
-        ("https://www.example.com/", "dom=2; Domain=example.com; Secure; HttpOnly; Max-Age=86400; Path=/x"),
+        (
+            "https://www.example.com/",
+            "dom=2; Domain=example.com; Secure; HttpOnly; Max-Age=86400; Path=/x",
+        ),
         ("https://www.example.com/", "nameless"),
         ("https://www.example.com/", "empty="),
         ("https://www.example.com/", "spaces=a  b"),
@@ -63,11 +76,23 @@ fn a_damaged_file_is_an_error_that_names_the_line_and_takes_nothing() {
         ("a semicolon in the value", b"h.example\tFALSE\t/\tFALSE\t0\ta\t1; b=2\n", 1),
         ("`=` in the name", b"h.example\tFALSE\t/\tFALSE\t0\ta=b\t1\n", 1),
         ("outer spaces", b"h.example\tFALSE\t/\tFALSE\t0\ta\t 1 \n", 1),
-        ("a pair that is too long", &[b"h.example\tFALSE\t/\tFALSE\t0\ta\t", &[b'x'; 4096][..]].concat(), 1),
-        ("a path that is too long", &[b"h.example\tFALSE\t/", &[b'x'; 3072][..], b"\tFALSE\t0\ta\t1"].concat(), 1),
+        (
+            "a pair that is too long",
+            &[b"h.example\tFALSE\t/\tFALSE\t0\ta\t", &[b'x'; 4096][..]].concat(),
+            1,
+        ),
+        (
+            "a path that is too long",
+            &[b"h.example\tFALSE\t/", &[b'x'; 3072][..], b"\tFALSE\t0\ta\t1"].concat(),
+            1,
+        ),
         ("a tab in the value", b"h.example\tFALSE\t/\tFALSE\t0\ta\t1\t2\n", 1),
         ("a tab behind the value", b"h.example\tFALSE\t/\tFALSE\t0\ta\t1\t\n", 1),
-        ("line ends of old", b"# Netscape HTTP Cookie File\rh.example\tFALSE\t/\tFALSE\t0\ta\t1\r", 1),
+        (
+            "line ends of old",
+            b"# Netscape HTTP Cookie File\rh.example\tFALSE\t/\tFALSE\t0\ta\t1\r",
+            1,
+        ),
         ("binary", b"\xff\xfe\x00\x01", 1),
         ("spaces for tabs", b"h.example FALSE / FALSE 0 a 1\n", 1),
     ];
@@ -94,7 +119,11 @@ fn odd_but_harmless_files_are_read() {
         ("a fraction of a second", "h.example\tFALSE\t/\tFALSE\t4102444800.5\ta\t1\n", "a=1"),
         ("expired", "h.example\tFALSE\t/\tFALSE\t1000\ta\t1\n", ""),
         ("expired before 1970", "h.example\tFALSE\t/\tFALSE\t-1000\ta\t1\n", ""),
-        ("an expiry beyond time", "h.example\tFALSE\t/\tFALSE\t99999999999999999999999\ta\t1\n", "a=1"),
+        (
+            "an expiry beyond time",
+            "h.example\tFALSE\t/\tFALSE\t99999999999999999999999\ta\t1\n",
+            "a=1",
+        ),
         ("a public suffix", ".example\tTRUE\t/\tFALSE\t0\ta\t1\n", ""),
         ("a broken promise", "h.example\tFALSE\t/\tFALSE\t0\t__Secure-a\t1\n", ""),
     ];
@@ -112,7 +141,12 @@ fn odd_but_harmless_files_are_read() {
 fn a_logout_is_not_undone_by_what_the_file_cannot_hold() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.txt");
-    for attributes in ["SameSite=Lax", "Partitioned; Secure", "HttpOnly", "Secure; SameSite=None; Max-Age=999999999"] {
+    for attributes in [
+        "SameSite=Lax",
+        "Partitioned; Secure",
+        "HttpOnly",
+        "Secure; SameSite=None; Max-Age=999999999",
+    ] {
         let file = open(&path);
         set(&file, &format!("sid=1; Max-Age=3600; {attributes}"));
         file.save().unwrap();
@@ -134,7 +168,8 @@ fn a_logout_is_not_undone_by_what_the_file_cannot_hold() {
 fn a_save_takes_nothing_that_the_jar_had_no_room_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.txt");
-    let lines: String = (0..300).map(|n| format!("example.com\tFALSE\t/\tFALSE\t0\tc{n}\t1\n")).collect();
+    let lines: String =
+        (0..300).map(|n| format!("example.com\tFALSE\t/\tFALSE\t0\tc{n}\t1\n")).collect();
     fs::write(&path, &lines).unwrap();
     let file = open(&path);
     assert_eq!(file.jar().len(), 180);
@@ -147,7 +182,8 @@ fn a_save_takes_nothing_that_the_jar_had_no_room_for() {
 fn a_save_takes_nothing_that_the_rules_refuse() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.txt");
-    let refused = "example.com\tFALSE\t/\tFALSE\t0\t__Host-a\t1\n.com\tTRUE\t/\tFALSE\t0\twide\t1\n";
+    let refused =
+        "example.com\tFALSE\t/\tFALSE\t0\t__Host-a\t1\n.com\tTRUE\t/\tFALSE\t0\twide\t1\n";
     let allowed = "example.com\tFALSE\t/\tFALSE\t0\ta\t1\n";
     fs::write(&path, [allowed, refused].concat()).unwrap();
     for (line, last) in [("a=2", "a\t2\n"), ("b=1", "b\t1\n"), ("b=; Max-Age=0", "a\t2\n")] {
@@ -269,11 +305,17 @@ fn a_save_that_fails_leaves_the_old_file_and_no_litter() {
     fs::create_dir(&blocked).unwrap();
     let other = CookieFile::with_jar(&blocked, Format::Netscape, file.jar().clone());
     assert!(matches!(other.save(), Err(FileError::Write { .. })));
-    let nowhere = CookieFile::with_jar(directory.path().join("none/cookies.txt"), Format::Netscape, file.jar().clone());
+    let nowhere = CookieFile::with_jar(
+        directory.path().join("none/cookies.txt"),
+        Format::Netscape,
+        file.jar().clone(),
+    );
     assert!(matches!(nowhere.save(), Err(FileError::Write { .. })));
     assert_eq!(fs::read(&path).unwrap(), text);
-    let mut names: Vec<_> =
-        fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names, [".cookies.txt.lock", "blocked", "cookies.txt"]);
 }
@@ -319,8 +361,10 @@ fn a_save_that_cannot_begin_leaves_the_file_that_is_there() {
         if fs::read(&left).unwrap() != OLD.as_bytes() {
             wrong.push(format!("{row}: the file has changed"));
         }
-        let beside = fs::read_dir(left.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
-        let beside: Vec<_> = beside.filter(|other| *other != **name && *other != *".cookies.txt.lock").collect();
+        let beside =
+            fs::read_dir(left.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+        let beside: Vec<_> =
+            beside.filter(|other| *other != **name && *other != *".cookies.txt.lock").collect();
         if !beside.is_empty() {
             wrong.push(format!("{row}: {beside:?} is left"));
         }
@@ -345,7 +389,8 @@ fn the_file_is_for_its_owner_alone_and_a_link_is_followed() {
     assert_eq!(open(&target).jar().len(), 1);
 }
 
-/// What a jar takes, each format reads back as it was, or leaves out; and nothing of it makes a file that cannot be read.
+/// What a jar takes, each format reads back as it was, or leaves out; and nothing of it makes a
+/// file that cannot be read.
 #[test]
 fn whatever_a_jar_holds_its_files_are_read_again() {
     let formats = [
@@ -423,8 +468,12 @@ fn a_tab_in_a_value_keeps_others_from_no_cookie() {
     jar.set(&uri, "a=x\ty; Max-Age=99").unwrap();
     jar.set(&uri, "b=1; Max-Age=99").unwrap();
     let text = written(&jar);
-    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
-    assert!(lines.len() == 1 && lines[0].split('\t').count() == 7 && lines[0].ends_with("\tb\t1"), "{lines:?}");
+    let lines: Vec<_> =
+        text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+    assert!(
+        lines.len() == 1 && lines[0].split('\t').count() == 7 && lines[0].ends_with("\tb\t1"),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -547,7 +596,8 @@ fn an_error_and_what_it_comes_from_say_nothing_twice() {
     for error in &errors {
         let said = error.to_string();
         let chain = std::iter::successors(std::error::Error::source(error), |error| error.source());
-        let again: Vec<_> = chain.map(ToString::to_string).filter(|words| said.contains(words)).collect();
+        let again: Vec<_> =
+            chain.map(ToString::to_string).filter(|words| said.contains(words)).collect();
         assert!(again.is_empty(), "{said}: {again:?}");
     }
 }
@@ -568,7 +618,8 @@ fn only_a_regular_file_is_read() {
     // The harmless first: without the check it is read at once.
     for path in [Path::new("/dev/null"), directory.path(), &named("fifo"), &named("link")] {
         match CookieFile::open(path, Format::Netscape) {
-            Err(error @ FileError::Read { .. }) if error.to_string().ends_with(": not a regular file") => {}
+            Err(error @ FileError::Read { .. })
+                if error.to_string().ends_with(": not a regular file") => {}
             outcome => panic!("{}: {outcome:?}", path.display()),
         }
     }
@@ -578,7 +629,9 @@ fn only_a_regular_file_is_read() {
 #[test]
 fn only_a_regular_file_is_a_lock() {
     let rows: &[(&str, fn(&Path))] = &[
-        ("a link", |lock| std::os::unix::fs::symlink(lock.with_file_name("elsewhere"), lock).unwrap()),
+        ("a link", |lock| {
+            std::os::unix::fs::symlink(lock.with_file_name("elsewhere"), lock).unwrap()
+        }),
         ("a directory", |lock| fs::create_dir(lock).unwrap()),
         ("a pipe", fifo),
     ];
@@ -591,11 +644,13 @@ fn only_a_regular_file_is_a_lock() {
         set(&file, "a=1");
         for save in [CookieFile::save, CookieFile::overwrite] {
             match save(&file) {
-                Err(error) if error.to_string().ends_with(": cannot lock it: not a regular file") => {}
+                Err(error)
+                    if error.to_string().ends_with(": cannot lock it: not a regular file") => {}
                 outcome => panic!("{row}: {outcome:?}"),
             }
         }
-        let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let left: Vec<_> =
+            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [lock], "{row}");
     }
 }

@@ -86,9 +86,17 @@ fn what_a_later_release_adds_is_passed_over_and_what_is_absent_has_a_default() {
     )
     .unwrap();
     let cookies: Vec<_> = jar.iter().collect();
-    assert_eq!((cookies[0].domain(), cookies[0].expires(), cookies[0].secure()), ("example.com", None, false));
-    assert_eq!((cookies[1].value_bytes(), cookies[1].same_site()), (&b"\xe9"[..], Some(SameSite::Lax)));
-    assert!(cookies.iter().all(|cookie| cookie.created() > SystemTime::now() - Duration::from_secs(60)));
+    assert_eq!(
+        (cookies[0].domain(), cookies[0].expires(), cookies[0].secure()),
+        ("example.com", None, false)
+    );
+    assert_eq!(
+        (cookies[1].value_bytes(), cookies[1].same_site()),
+        (&b"\xe9"[..], Some(SameSite::Lax))
+    );
+    assert!(
+        cookies.iter().all(|cookie| cookie.created() > SystemTime::now() - Duration::from_secs(60))
+    );
     assert_eq!(read("{\"cookies\": [], \"version\": 1}").unwrap().len(), 0);
 }
 
@@ -110,15 +118,18 @@ fn cookies_that_no_rule_allows_or_that_are_over_are_left_out() {
         (cookie("example.com", ",\"same_site\":\"none\""), 0),
         (cookie("10.0.0.1", ""), 1),
     ];
-    let wrong: Vec<_> = rows.iter().map(|(text, want)| (read(text).map(|jar| jar.len()), text, want)).collect();
-    let wrong: Vec<_> = wrong.iter().filter(|(got, _, want)| got.as_ref().ok() != Some(*want)).collect();
+    let wrong: Vec<_> =
+        rows.iter().map(|(text, want)| (read(text).map(|jar| jar.len()), text, want)).collect();
+    let wrong: Vec<_> =
+        wrong.iter().filter(|(got, _, want)| got.as_ref().ok() != Some(*want)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn damage_is_an_error_that_names_the_line_and_quotes_nothing() {
     let cookie = r#"{"name":"sid","value":"s3cret","domain":"example.com","path":"/"}"#;
-    let file = |second: &str| format!("{{\"version\": 1, \"cookies\": [\n{cookie},\n{second}\n]}}\n");
+    let file =
+        |second: &str| format!("{{\"version\": 1, \"cookies\": [\n{cookie},\n{second}\n]}}\n");
     let with = |from: &str, to: &str| file(&cookie.replacen(from, to, 1));
     let rows = [
         (String::new(), 1),
@@ -198,9 +209,18 @@ fn files_merge_what_cookies_txt_could_not_tell_apart() {
     second.save().unwrap();
     first.save().unwrap();
     let third = open();
-    let cookies: Vec<_> =
-        third.jar().iter().map(|c| (c.name().into_owned(), c.value().into_owned(), c.same_site())).collect();
-    assert_eq!(cookies, [("a".into(), "1".into(), Some(SameSite::Strict)), ("b".into(), "2".into(), None::<SameSite>)]);
+    let cookies: Vec<_> = third
+        .jar()
+        .iter()
+        .map(|c| (c.name().into_owned(), c.value().into_owned(), c.same_site()))
+        .collect();
+    assert_eq!(
+        cookies,
+        [
+            ("a".into(), "1".into(), Some(SameSite::Strict)),
+            ("b".into(), "2".into(), None::<SameSite>)
+        ]
+    );
 }
 
 #[test]
@@ -247,8 +267,9 @@ fn a_file_is_read_into_a_jar_of_the_callers_own() {
     set(&jar, "b=mine");
     set(&jar, "c=mine");
     let file = CookieFile::open_into(&path, Format::Json, jar.clone()).unwrap();
-    let map =
-        |jar: &CookieJar| jar.to_map().into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    let map = |jar: &CookieJar| {
+        jar.to_map().into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
     assert_eq!(map(&jar), ["a=1", "b=1", "c=mine"]);
     assert!(file.save_if_changed().unwrap());
     let again = CookieFile::open(&path, Format::Json).unwrap();
@@ -263,7 +284,8 @@ fn a_file_is_read_into_a_jar_of_the_callers_own() {
 fn a_save_takes_nothing_that_the_rules_refuse() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("jar.json");
-    let refused = r#"{"name":"a","value":"1","domain":"example.com","path":"/","same_site":"none"}"#;
+    let refused =
+        r#"{"name":"a","value":"1","domain":"example.com","path":"/","same_site":"none"}"#;
     std::fs::write(&path, format!("{{\"version\":1,\"cookies\":[{refused}]}}")).unwrap();
     let file = CookieFile::open(&path, Format::Json).unwrap();
     assert!(file.jar().is_empty());

@@ -1,4 +1,5 @@
-//! The cookie layer around a client: what goes out, what comes in, and what one request may do otherwise.
+//! The cookie layer around a client: what goes out, what comes in, and what one request may do
+//! otherwise.
 #![cfg(feature = "cookie")]
 
 use std::{
@@ -16,7 +17,8 @@ use tower_http::follow_redirect::{
     policy::{FilterCredentials, Limited, Policy, PolicyExt, Standard},
 };
 use tower_outbound::cookie::{
-    CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies, SiteForCookies, UserCookies, header_value,
+    CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies, SiteForCookies, UserCookies,
+    header_value,
 };
 
 type Body = Full<Bytes>;
@@ -25,7 +27,8 @@ type Client = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
 /// A URI, and the `Cookie` lines that came with it.
 type Got = (String, Vec<String>);
 
-/// Answers from a list, then with an empty 200, and keeps the URI and `Cookie` lines of what it got.
+/// Answers from a list, then with an empty 200, and keeps the URI and `Cookie` lines of what it
+/// got.
 #[derive(Clone, Default)]
 struct Server {
     answers: Arc<Mutex<VecDeque<Response<Body>>>>,
@@ -41,7 +44,8 @@ impl Server {
         let server = self.clone();
         BoxCloneService::new(service_fn(move |request: Request<Body>| {
             let lines = request.headers().get_all(header::COOKIE).iter();
-            let lines = lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect();
+            let lines =
+                lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect();
             server.got.lock().unwrap().push((request.uri().to_string(), lines));
             let answer = server.answers.lock().unwrap().pop_front().unwrap_or_default();
             std::future::ready(Ok(answer))
@@ -79,9 +83,14 @@ fn jar_with(lines: &[&str]) -> CookieJar {
 
 #[tokio::test]
 async fn row_19_a_redirects_cookies_go_to_the_next_hop() {
-    let server = Server::new([answer(302, &[("location", "/next"), ("set-cookie", "a=1"), ("set-cookie", "b=2")])]);
-    let client =
-        ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(CookieLayer::default()).service(server.service());
+    let server = Server::new([answer(
+        302,
+        &[("location", "/next"), ("set-cookie", "a=1"), ("set-cookie", "b=2")],
+    )]);
+    let client = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::new())
+        .layer(CookieLayer::default())
+        .service(server.service());
     client.oneshot(get("https://example.com/")).await.unwrap();
     assert_eq!(server.cookie(), "a=1; b=2");
 }
@@ -94,8 +103,10 @@ async fn a_redirects_cookie_belongs_to_who_answered_and_none_of_it_reaches_anoth
         answer(302, &[("location", "https://b.example/2")]),
         answer(302, &[("location", "http://example.com/plain")]),
     ]);
-    let client =
-        ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(CookieLayer::new(jar)).service(server.service());
+    let client = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::new())
+        .layer(CookieLayer::new(jar))
+        .service(server.service());
     let mut request = get("https://example.com/");
     request.headers_mut().insert(header::COOKIE, header_value([("user", "1")]).unwrap());
     client.oneshot(request).await.unwrap();
@@ -103,15 +114,21 @@ async fn a_redirects_cookie_belongs_to_who_answered_and_none_of_it_reaches_anoth
     assert_eq!(got, ["user=1; own=1", "", "", "from-a=1"]);
 }
 
-/// `FollowRedirect` takes a request's extensions off at a hop to another origin, and gives none back.
+/// `FollowRedirect` takes a request's extensions off at a hop to another origin, and gives none
+/// back.
 #[tokio::test]
 async fn a_jar_of_one_request_goes_to_other_origins_only_where_the_policy_of_redirects_lets_it() {
-    async fn hops(policy: impl Policy<Body, Infallible> + Clone) -> (Vec<String>, Vec<String>, Vec<bool>) {
+    async fn hops(
+        policy: impl Policy<Body, Infallible> + Clone,
+    ) -> (Vec<String>, Vec<String>, Vec<bool>) {
         let server = Server::new([
             answer(302, &[("location", "/next"), ("set-cookie", "first=1; Path=/")]),
             answer(302, &[("location", "https://b.example/"), ("set-cookie", "second=1; Path=/")]),
             answer(302, &[("location", "https://b.example/2"), ("set-cookie", "from-b=1; Path=/")]),
-            answer(302, &[("location", "https://example.com/back"), ("set-cookie", "from-b2=1; Path=/")]),
+            answer(
+                302,
+                &[("location", "https://example.com/back"), ("set-cookie", "from-b2=1; Path=/")],
+            ),
             answer(200, &[("set-cookie", "last=1; Path=/")]),
         ]);
         // Which of the responses say what they have set.
@@ -130,7 +147,8 @@ async fn a_jar_of_one_request_goes_to_other_origins_only_where_the_policy_of_red
         request.extensions_mut().insert(jar.clone());
         client.oneshot(request).await.unwrap();
         let sent = server.got.lock().unwrap().iter().map(|(_, lines)| lines.join("|")).collect();
-        let kept = jar.iter().map(|cookie| format!("{} of {}", cookie.name(), cookie.domain())).collect();
+        let kept =
+            jar.iter().map(|cookie| format!("{} of {}", cookie.name(), cookie.domain())).collect();
         let said = said.lock().unwrap().clone();
         (sent, kept, said)
     }
@@ -185,7 +203,10 @@ async fn one_request_may_send_or_store_nothing_and_the_next_does_again() {
         // The response says what it set, stored or not.
         let cookies: &ResponseCookies = response.extensions().get().unwrap();
         assert_eq!(cookies.get("new").unwrap().value(), "1");
-        assert_eq!((cookies.rejected()[0].name(), cookies.rejected()[0].reason()), ("bad", Rejection::PublicSuffix));
+        assert_eq!(
+            (cookies.rejected()[0].name(), cookies.rejected()[0].reason()),
+            ("bad", Rejection::PublicSuffix)
+        );
 
         client.ready().await.unwrap().call(get("https://example.com/")).await.unwrap();
         assert_eq!(server.cookie(), if store { "old=1; new=1" } else { "old=1" });
@@ -197,9 +218,14 @@ async fn what_a_request_says_of_itself_holds_for_its_redirects_where_they_keep_i
     let opted_out = CookieControl { send: false, store: false };
     let page = SiteForCookies::new(&"https://example.com/".parse().unwrap());
     let redirects = |keep: bool| {
-        let kept = FilterCredentials::new().allow_extension::<CookieControl>().allow_extension::<SiteForCookies>();
+        let kept = FilterCredentials::new()
+            .allow_extension::<CookieControl>()
+            .allow_extension::<SiteForCookies>();
         let policy = if keep { kept } else { FilterCredentials::new() };
-        FollowRedirectLayer::with_policy(PolicyExt::and::<_, Body, Infallible>(Limited::default(), policy))
+        FollowRedirectLayer::with_policy(PolicyExt::and::<_, Body, Infallible>(
+            Limited::default(),
+            policy,
+        ))
     };
     // What the other origin gets of its two cookies, and whether its third is stored.
     let rows = [
@@ -233,17 +259,29 @@ async fn what_a_request_says_of_itself_holds_for_its_redirects_where_they_keep_i
 #[tokio::test]
 async fn a_malformed_cookie_is_dropped_alone_and_the_response_is_untouched() {
     let long = format!("long={}", "x".repeat(5000));
-    let lines = [("set-cookie", "good=1"), ("set-cookie", &*long), ("set-cookie", "b=\u{e9}"), ("set-cookie", ";;;")];
+    let lines = [
+        ("set-cookie", "good=1"),
+        ("set-cookie", &*long),
+        ("set-cookie", "b=\u{e9}"),
+        ("set-cookie", ";;;"),
+    ];
     let (server, jar) = (Server::new([answer(418, &lines)]), CookieJar::new());
-    let response =
-        CookieLayer::new(jar.clone()).layer(server.service()).oneshot(get("https://h.example/")).await.unwrap();
-    assert_eq!((response.status().as_u16(), response.headers().get_all("set-cookie").iter().count()), (418, 4));
+    let response = CookieLayer::new(jar.clone())
+        .layer(server.service())
+        .oneshot(get("https://h.example/"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.status().as_u16(), response.headers().get_all("set-cookie").iter().count()),
+        (418, 4)
+    );
     assert_eq!((jar.len(), jar.to_map()["good"].as_str()), (2, "1"));
 }
 
 #[tokio::test]
 async fn a_host_header_changes_no_cookies_owner() {
-    let (server, jar) = (Server::new([answer(200, &[("set-cookie", "a=1")])]), jar_with(&["mine=1"]));
+    let (server, jar) =
+        (Server::new([answer(200, &[("set-cookie", "a=1")])]), jar_with(&["mine=1"]));
     let mut client = CookieLayer::new(jar.clone()).layer(server.service());
     let mut request = get("https://other.example/");
     request.headers_mut().insert(header::HOST, HeaderValue::from_static("example.com"));
@@ -255,7 +293,8 @@ async fn a_host_header_changes_no_cookies_owner() {
 #[tokio::test]
 async fn a_relative_uri_has_cookies_only_with_a_default_origin() {
     for (origin, want) in [(None, ""), (Some("https://example.com"), "a=1; p=2")] {
-        let (server, jar) = (Server::new([answer(200, &[("set-cookie", "a=1; Path=/")])]), CookieJar::new());
+        let (server, jar) =
+            (Server::new([answer(200, &[("set-cookie", "a=1; Path=/")])]), CookieJar::new());
         jar.set(&"https://example.com/p/x".parse().unwrap(), "p=2").unwrap();
         let mut layer = CookieLayer::new(jar);
         if let Some(origin) = origin {
@@ -277,13 +316,16 @@ async fn no_debug_shows_a_value() {
     let jar = jar_with(&["id=secret; Secure"]);
     let header = jar.header(&"https://example.com/".parse().unwrap()).unwrap();
     let cookies: Vec<_> = jar.iter().collect();
-    let rejected = jar.set(&"https://example.com/".parse().unwrap(), "__Host-x=secret").unwrap_err();
+    let rejected =
+        jar.set(&"https://example.com/".parse().unwrap(), "__Host-x=secret").unwrap_err();
     let response = {
-        let server = Server::new([answer(200, &[("set-cookie", "a=secret"), ("set-cookie", "secret=")])]);
+        let server =
+            Server::new([answer(200, &[("set-cookie", "a=secret"), ("set-cookie", "secret=")])]);
         let client = CookieLayer::new(jar.clone()).layer(server.service());
         client.oneshot(get("https://example.com/")).await.unwrap()
     };
-    let cookies_of_response = response.extensions().get::<ResponseCookies>().unwrap().accepted()[0].clone();
+    let cookies_of_response =
+        response.extensions().get::<ResponseCookies>().unwrap().accepted()[0].clone();
     let shown = format!(
         "{jar:?} {header:?} {cookies:?} {rejected:?} {cookies_of_response:?} {:?}",
         CookieLayer::new(jar.clone())

@@ -9,7 +9,8 @@ use std::{
 use tower_outbound::cookie::{Cookie, CookieJar, CookieLimits, Rejection};
 
 fn header(jar: &CookieJar, uri: &str) -> String {
-    jar.header(&uri.parse().unwrap()).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    jar.header(&uri.parse().unwrap())
+        .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
 }
 
 fn set(jar: &CookieJar, uri: &str, line: impl AsRef<[u8]>) -> Result<(), Rejection> {
@@ -25,7 +26,10 @@ fn row_22_a_site_keeps_180_and_gives_up_the_least_recently_used_and_secure_last(
     }
     assert_eq!(jar.len(), 180);
     let names: Vec<_> = jar.iter().map(|cookie| cookie.name().into_owned()).collect();
-    assert_eq!((names[0].as_str(), names[1].as_str(), names[179].as_str()), ("secure", "c21", "c199"));
+    assert_eq!(
+        (names[0].as_str(), names[1].as_str(), names[179].as_str()),
+        ("secure", "c21", "c199")
+    );
 }
 
 #[test]
@@ -55,7 +59,8 @@ fn a_header_stays_within_its_limits_and_cuts_no_pair() {
 #[test]
 fn a_response_stores_50_cookies_at_most() {
     let jar = CookieJar::new();
-    let lines = (0..10_000).map(|n| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap()));
+    let lines =
+        (0..10_000).map(|n| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap()));
     let cookies = jar.store_response(&"https://example.com/".parse().unwrap(), &lines.collect());
     assert_eq!((cookies.accepted().len(), cookies.rejected().len(), jar.len()), (50, 9950, 50));
     assert_eq!(cookies.rejected()[0].reason(), Rejection::TooMany);
@@ -77,17 +82,24 @@ fn the_default_limits_are_those_of_their_docs() {
             .max()
             .unwrap()
     }
-    let CookieLimits { per_domain, total, bytes, per_response, header_bytes, header_cookies } = CookieLimits::default();
+    let CookieLimits { per_domain, total, bytes, per_response, header_bytes, header_cookies } =
+        CookieLimits::default();
     let rows: &[(&str, usize, usize, &dyn Fn() -> usize)] = &[
         ("per_domain", per_domain, 180, &|| most(200, |n| (H.to_owned(), format!("c{n}=1")))),
-        ("total", total, 50_000, &|| most(50_010, |n| (format!("https://h{n}.example/"), "a=1".to_owned()))),
+        ("total", total, 50_000, &|| {
+            most(50_010, |n| (format!("https://h{n}.example/"), "a=1".to_owned()))
+        }),
         ("bytes", bytes, 16 * 1024 * 1024, &|| {
             // Of 4,096 bytes each: two for the separator, then the pair, the domain and the path.
             let value = "v".repeat(4_096 - "; a=h1000.example/".len());
-            4_096 * most(4_100, |n| (format!("https://h{}.example/", 1_000 + n), format!("a={value}")))
+            4_096
+                * most(4_100, |n| {
+                    (format!("https://h{}.example/", 1_000 + n), format!("a={value}"))
+                })
         }),
         ("per_response", per_response, 50, &|| {
-            let lines = (0..60).map(|n| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap()));
+            let lines = (0..60)
+                .map(|n| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap()));
             CookieJar::new().store_response(&H.parse().unwrap(), &lines.collect()).accepted().len()
         }),
         ("header_cookies", header_cookies, 150, &|| {
@@ -112,7 +124,9 @@ fn the_default_limits_are_those_of_their_docs() {
     for (row, default, documented, found) in rows {
         let found = found();
         if (*default, found) != (*documented, *documented) {
-            wrong.push(format!("{row}: {default} by default, {found} in effect, {documented} in the docs"));
+            wrong.push(format!(
+                "{row}: {default} by default, {found} in effect, {documented} in the docs"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -137,10 +151,16 @@ fn a_full_jar_gives_up_the_expired_first_then_what_was_never_sent_then_the_least
     fn clock() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed))
     }
-    // Of a jar of four, the cookies a to d, each of a site of its own, in the order they come: how long they live, which of
-    // them are sent in which order, and which are left once a fifth has come. The older half, a and b, is spared.
+    // Of a jar of four, the cookies a to d, each of a site of its own, in the order they come: how
+    // long they live, which of them are sent in which order, and which are left once a fifth
+    // has come. The older half, a and b, is spared.
     let rows: &[(&str, [u32; 4], &str, &str)] = &[
-        ("one that has expired, though it was sent last and came first", [5, 99, 99, 99], "dcba", "bcde"),
+        (
+            "one that has expired, though it was sent last and came first",
+            [5, 99, 99, 99],
+            "dcba",
+            "bcde",
+        ),
         ("two that have expired, and no other", [99, 5, 99, 5], "", "ace"),
         ("every one that has expired", [5, 5, 5, 5], "abcd", "e"),
         ("never sent, and least recently set", [99, 99, 99, 99], "", "abde"),
@@ -154,11 +174,16 @@ fn a_full_jar_gives_up_the_expired_first_then_what_was_never_sent_then_the_least
         let limits = CookieLimits { total: 4, ..CookieLimits::default() };
         let jar = CookieJar::builder().clock(clock).limits(limits).build();
         for (name, life) in ["a", "b", "c", "d"].iter().zip(lives) {
-            set(&jar, &format!("https://{name}.example/"), format!("{name}=1; Max-Age={life}")).unwrap();
+            set(&jar, &format!("https://{name}.example/"), format!("{name}=1; Max-Age={life}"))
+                .unwrap();
         }
         for name in sent.chars() {
             NOW.fetch_add(1, Ordering::Relaxed);
-            assert_eq!(header(&jar, &format!("https://{name}.example/")), format!("{name}=1"), "{row}");
+            assert_eq!(
+                header(&jar, &format!("https://{name}.example/")),
+                format!("{name}=1"),
+                "{row}"
+            );
         }
         NOW.store(1_000_006, Ordering::Relaxed);
         set(&jar, "https://e.example/", "e=1; Max-Age=99").unwrap();
@@ -179,14 +204,22 @@ fn limits_of_zero_and_cookies_that_never_fit_are_refused_and_clear_nothing() {
         CookieLimits { bytes: 0, ..CookieLimits::default() },
     ] {
         let jar = CookieJar::builder().limits(limits).build();
-        assert_eq!((set(&jar, "https://h.example/", "a=1"), jar.len()), (Err(Rejection::NoRoom), 0), "{limits:?}");
+        assert_eq!(
+            (set(&jar, "https://h.example/", "a=1"), jar.len()),
+            (Err(Rejection::NoRoom), 0),
+            "{limits:?}"
+        );
     }
     let limits = CookieLimits { bytes: 1000, ..CookieLimits::default() };
     let jar = CookieJar::builder().limits(limits).build();
     set(&jar, "https://small.example/", "a=1").unwrap();
-    assert_eq!(set(&jar, "https://big.example/", format!("b={}", "x".repeat(2000))), Err(Rejection::NoRoom));
+    assert_eq!(
+        set(&jar, "https://big.example/", format!("b={}", "x".repeat(2000))),
+        Err(Rejection::NoRoom)
+    );
     assert_eq!(jar.len(), 1);
-    // At every length around the limit it is either refused or fits, and then pushes out no more than it must.
+    // At every length around the limit it is either refused or fits, and then pushes out no more
+    // than it must.
     for length in 900..1100 {
         let jar = CookieJar::builder().limits(limits).build();
         let stored = set(&jar, "https://big.example/", format!("b={}", "x".repeat(length))).is_ok();
@@ -223,7 +256,10 @@ fn what_has_expired_stays_expired_when_the_clock_goes_back() {
     fn clock() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed))
     }
-    for look in [|jar: &CookieJar| jar.iter().count(), |jar: &CookieJar| header(jar, "https://h.example/").len()] {
+    for look in [
+        |jar: &CookieJar| jar.iter().count(),
+        |jar: &CookieJar| header(jar, "https://h.example/").len(),
+    ] {
         NOW.store(1_000_000, Ordering::Relaxed);
         let jar = CookieJar::builder().clock(clock).build();
         set(&jar, "https://h.example/", "a=1; Max-Age=10").unwrap();
@@ -234,20 +270,25 @@ fn what_has_expired_stays_expired_when_the_clock_goes_back() {
     }
 }
 
-/// What is sent counts as used, so that by use alone a victim once left out would never go along again.
+/// What is sent counts as used, so that by use alone a victim once left out would never go along
+/// again.
 #[test]
 fn no_flood_over_http_keeps_a_secure_cookie_out_of_the_header() {
     let bank = "https://www.bank.com/";
-    let rows: &[(&str, usize, usize)] = &[("many", 150, 0), ("long", 6, 4_000), ("many and long", 150, 50)];
+    let rows: &[(&str, usize, usize)] =
+        &[("many", 150, 0), ("long", 6, 4_000), ("many and long", 150, 50)];
     let mut wrong = Vec::new();
     for (row, count, length) in rows {
         let jar = CookieJar::new();
         set(&jar, bank, "sid=v; Path=/; Secure; HttpOnly").unwrap();
         for n in 0..*count {
-            let line = format!("e{n}={}; Domain=bank.com; Path=/; Max-Age=99999999", "x".repeat(*length));
+            let line =
+                format!("e{n}={}; Domain=bank.com; Path=/; Max-Age=99999999", "x".repeat(*length));
             set(&jar, "http://x.bank.com/", line).unwrap();
         }
-        let without = (0..100).filter(|_| !header(&jar, bank).split("; ").any(|pair| pair == "sid=v")).count();
+        let without = (0..100)
+            .filter(|_| !header(&jar, bank).split("; ").any(|pair| pair == "sid=v"))
+            .count();
         let others = header(&jar, bank).split("; ").count() - 1;
         if without > 0 || others == 0 {
             wrong.push(format!("{row}: left out {without} times of 100, beside {others} others"));
@@ -256,7 +297,8 @@ fn no_flood_over_http_keeps_a_secure_cookie_out_of_the_header() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The times of access move under those who sort by them: a sort that looked at them twice would panic.
+/// The times of access move under those who sort by them: a sort that looked at them twice would
+/// panic.
 #[test]
 fn a_crowded_jar_is_read_by_many_threads_at_once() {
     static TICKS: AtomicU64 = AtomicU64::new(0);
@@ -282,7 +324,8 @@ fn a_crowded_jar_is_read_by_many_threads_at_once() {
     });
 }
 
-/// A jar whose cookies come and go under several threads counts them right, and so never takes itself for full.
+/// A jar whose cookies come and go under several threads counts them right, and so never takes
+/// itself for full.
 #[test]
 fn cookies_that_come_and_go_under_threads_are_counted() {
     let jar = CookieJar::new();

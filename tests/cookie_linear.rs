@@ -1,4 +1,5 @@
-//! What a server, a file or a caller can make long costs no more than its length: ten times the input, ten times the work.
+//! What a server, a file or a caller can make long costs no more than its length: ten times the
+//! input, ten times the work.
 //!
 //! `COOKIE_LINES` says how many lines the files have; 30,000 where it says nothing.
 #![cfg(feature = "cookie")]
@@ -41,16 +42,21 @@ fn run(work: Box<dyn FnOnce()>) -> (AllocationInfo, Duration) {
 fn play(rows: &[Row<'_>]) {
     let mut wrong = Vec::new();
     for (row, length, prepare) in rows {
-        // The time that is squared is ten times as long, and the clock has other work to count: so the bound lies between,
-        // and only who misses it each time is too slow.
+        // The time that is squared is ten times as long, and the clock has other work to count: so
+        // the bound lies between, and only who misses it each time is too slow.
         let mut is_slow = true;
         for _ in 0..3 {
             let tenths: Vec<_> = (0..10).map(|_| run(prepare(length / 10))).collect();
             let (whole, time) = run(prepare(*length));
-            let (tenth, tenths) = (tenths[0].0, tenths.iter().map(|(_, time)| *time).sum::<Duration>());
-            println!("{row}: {time:?}, {tenths:?} in tenths; {} allocations, {}", whole.count_total, tenth.count_total);
+            let (tenth, tenths) =
+                (tenths[0].0, tenths.iter().map(|(_, time)| *time).sum::<Duration>());
+            println!(
+                "{row}: {time:?}, {tenths:?} in tenths; {} allocations, {}",
+                whole.count_total, tenth.count_total
+            );
             // A few are made whatever the length, and a growing list is moved now and then.
-            if whole.count_total > 11 * tenth.count_total + 100 || whole.bytes_total > 13 * tenth.bytes_total + 100_000
+            if whole.count_total > 11 * tenth.count_total + 100
+                || whole.bytes_total > 13 * tenth.bytes_total + 100_000
             {
                 wrong.push(format!("{row}: {whole:?} in all, {tenth:?} at a tenth"));
                 is_slow = false;
@@ -82,25 +88,35 @@ fn a_set_cookie_line_of_any_length_takes_time_by_its_length() {
             set(format!("a=1{}", "; Path=/; Secure; Domain=example.com".repeat(n)), true)
         }),
         ("Max-Age and Expires", 100_000, &|n| {
-            set(format!("a=1{}", "; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT".repeat(n)), true)
+            set(
+                format!("a=1{}", "; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT".repeat(n)),
+                true,
+            )
         }),
         ("semicolons", 1_000_000, &|n| set(format!("a=1{}", ";".repeat(n)), true)),
         ("no semicolon", 1_000_000, &|n| set(format!("a={}", "x".repeat(n)), false)),
         ("nothing but equals signs", 1_000_000, &|n| set("=".repeat(n), false)),
-        ("spaces around the name", 1_000_000, &|n| set(format!("{0}a{0}={0}1{0}", " ".repeat(n)), true)),
+        ("spaces around the name", 1_000_000, &|n| {
+            set(format!("{0}a{0}={0}1{0}", " ".repeat(n)), true)
+        }),
         ("spaces around each attribute", 2_000, &|n| {
             set(format!("a=1{}", format!(";{0}x{0}", " ".repeat(1_000)).repeat(n)), true)
         }),
         ("an attribute", 1_000_000, &|n| set(format!("a=1; Path=/{}", "x".repeat(n)), true)),
-        ("a date of many tokens", 1_000_000, &|n| set(format!("a=1; Expires={}", "1 ".repeat(n)), true)),
-        ("a Max-Age of many digits", 1_000_000, &|n| set(format!("a=1; Max-Age={}", "9".repeat(n)), true)),
+        ("a date of many tokens", 1_000_000, &|n| {
+            set(format!("a=1; Expires={}", "1 ".repeat(n)), true)
+        }),
+        ("a Max-Age of many digits", 1_000_000, &|n| {
+            set(format!("a=1; Max-Age={}", "9".repeat(n)), true)
+        }),
     ]);
 }
 
 #[test]
 fn a_response_with_any_number_of_lines_takes_time_by_their_number() {
     let lines = |n: usize, line: &dyn Fn(usize) -> String| -> Box<dyn FnOnce()> {
-        let lines = (0..n).map(|n| ("set-cookie".parse().unwrap(), HeaderValue::try_from(line(n)).unwrap()));
+        let lines = (0..n)
+            .map(|n| ("set-cookie".parse().unwrap(), HeaderValue::try_from(line(n)).unwrap()));
         let (jar, from, headers) = (CookieJar::new(), h(), lines.collect::<HeaderMap>());
         Box::new(move || drop(black_box(jar.store_response(&from, &headers))))
     };
@@ -130,7 +146,9 @@ fn text_of(format: Format, count: usize, cookie: impl Fn(usize) -> (String, Stri
         match format {
             Format::Netscape => format!("{domain}\tFALSE\t/\tFALSE\t0\t{name}\t1\n"),
             #[cfg(feature = "json")]
-            Format::Json => format!("{{\"name\":\"{name}\",\"value\":\"1\",\"domain\":\"{domain}\",\"path\":\"/\"}}"),
+            Format::Json => format!(
+                "{{\"name\":\"{name}\",\"value\":\"1\",\"domain\":\"{domain}\",\"path\":\"/\"}}"
+            ),
             #[cfg(feature = "cookie_store")]
             Format::CookieStore => format!(
                 "{{\"raw_cookie\":\"{name}=1\",\"path\":[\"/\",true],\"domain\":{{\"HostOnly\":\"{domain}\"}},\
@@ -143,7 +161,9 @@ fn text_of(format: Format, count: usize, cookie: impl Fn(usize) -> (String, Stri
     match format {
         Format::Netscape => lines.collect(),
         #[cfg(feature = "json")]
-        Format::Json => format!("{{\"version\":1,\"cookies\":[\n{}\n]}}", lines.collect::<Vec<_>>().join(",\n")),
+        Format::Json => {
+            format!("{{\"version\":1,\"cookies\":[\n{}\n]}}", lines.collect::<Vec<_>>().join(",\n"))
+        }
         _ => format!("[\n{}\n]", lines.collect::<Vec<_>>().join(",\n")),
     }
 }
@@ -157,7 +177,8 @@ fn a_file_of_any_length_is_read_in_time_by_its_lines() {
         ("of one cookie again and again", |_| ("example.com".to_owned(), "a".to_owned())),
     ];
     // Fewer than the jar has room for, beyond which it gives up a sixteenth at a time.
-    let count = env::var("COOKIE_LINES").map_or(30_000, |count| count.parse().expect("COOKIE_LINES is a number"));
+    let count = env::var("COOKIE_LINES")
+        .map_or(30_000, |count| count.parse().expect("COOKIE_LINES is a number"));
     for format in formats() {
         for (row, cookies) in files {
             play(&[(&format!("{format:?} {row}"), count, &|n| {
@@ -212,7 +233,8 @@ async fn a_cookie_header_of_the_callers_own_is_merged_in_time_by_its_length() {
             request.headers_mut().append(COOKIE, line.join("; ").parse().unwrap());
         }
         Box::new(move || {
-            let response = futures_util::FutureExt::now_or_never(client.call(request)).unwrap().unwrap();
+            let response =
+                futures_util::FutureExt::now_or_never(client.call(request)).unwrap().unwrap();
             let line = &response.body().headers()[COOKIE];
             assert_eq!(line.as_bytes().split(|&byte| byte == b';').count(), n + 150);
         })

@@ -1,6 +1,7 @@
 //! The jar against a plain, slow one, over many short stories that are told by seed.
 //!
-//! `COOKIE_SEQUENCES` says how many stories, `COOKIE_SEED` runs the one story of that seed and prints its steps.
+//! `COOKIE_SEQUENCES` says how many stories, `COOKIE_SEED` runs the one story of that seed and
+//! prints its steps.
 #![cfg(all(feature = "cookie", feature = "json"))]
 
 use std::{
@@ -66,14 +67,16 @@ fn domain_match(host: &str, domain: &str) -> bool {
     host == domain || (!is_address(host) && host.ends_with(&format!(".{domain}")))
 }
 
-/// As browsers do, and beyond the RFC: no cookie reaches across a public suffix that lies between two names.
+/// As browsers do, and beyond the RFC: no cookie reaches across a public suffix that lies between
+/// two names.
 fn share_cookies(host: &str, domain: &str) -> bool {
     domain_match(host, domain) && site(host) == site(domain)
 }
 
 fn path_match(request: &str, cookie: &str) -> bool {
     request == cookie
-        || (request.starts_with(cookie) && (cookie.ends_with('/') || request[cookie.len()..].starts_with('/')))
+        || (request.starts_with(cookie)
+            && (cookie.ends_with('/') || request[cookie.len()..].starts_with('/')))
 }
 
 fn canonical(host: &str) -> Option<String> {
@@ -81,14 +84,17 @@ fn canonical(host: &str) -> Option<String> {
     if host.split('.').any(str::is_empty) {
         return None;
     }
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')?.parse::<Ipv6Addr>().ok());
+    let address =
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')?.parse::<Ipv6Addr>().ok());
     Some(address.map_or(host, |address| format!("[{address}]")))
 }
 
 /// A domain as a caller names it, not a URI.
 fn spelt(domain: &str) -> Option<String> {
     let domain = domain.strip_prefix('.').unwrap_or(domain);
-    domain.parse::<Ipv6Addr>().map_or_else(|_| canonical(domain), |address| Some(format!("[{address}]")))
+    domain
+        .parse::<Ipv6Addr>()
+        .map_or_else(|_| canonical(domain), |address| Some(format!("[{address}]")))
 }
 
 /// Where a request goes, taken apart by hand.
@@ -200,10 +206,13 @@ impl Oracle {
             breaks(Rejection::ControlCharacter);
         }
         let (mut domain_attribute, mut path, mut max_age, mut expires) = ("", None, None, None);
-        let mut flags = Flags { secure: false, http_only: false, partitioned: false, same_site: None };
+        let mut flags =
+            Flags { secure: false, http_only: false, partitioned: false, same_site: None };
         for attribute in &line.attributes {
             match *attribute {
-                Attribute::Domain(domain) => domain_attribute = domain.strip_prefix('.').unwrap_or(domain),
+                Attribute::Domain(domain) => {
+                    domain_attribute = domain.strip_prefix('.').unwrap_or(domain)
+                }
                 Attribute::Path(text) => path = text.starts_with('/').then_some(text),
                 Attribute::MaxAge(_, age) => max_age = age.or(max_age),
                 Attribute::Expires(at) => expires = Some(at),
@@ -211,8 +220,9 @@ impl Oracle {
                 Attribute::HttpOnly => flags.http_only = true,
                 Attribute::Partitioned => flags.partitioned = true,
                 Attribute::SameSite(value) => {
-                    flags.same_site =
-                        ["strict", "lax", "none"].into_iter().find(|known| value.eq_ignore_ascii_case(known));
+                    flags.same_site = ["strict", "lax", "none"]
+                        .into_iter()
+                        .find(|known| value.eq_ignore_ascii_case(known));
                 }
                 Attribute::Noise(_) => {}
             }
@@ -224,7 +234,8 @@ impl Oracle {
             if !domain_attribute.is_ascii() {
                 breaks(Rejection::NonAsciiDomain);
             } else if domain_attribute.ends_with('.') && !place.rooted {
-                // Browsers and curl, against the letter of the RFC: only a host that is spelt so may say so.
+                // Browsers and curl, against the letter of the RFC: only a host that is spelt so
+                // may say so.
                 breaks(Rejection::DomainMismatch);
             } else if let Some(wanted) = wanted {
                 if is_public_suffix(&wanted) {
@@ -256,14 +267,20 @@ impl Oracle {
         }
         // A Domain that repeats an address takes nothing from the promise.
         let no_domain = domain_attribute.is_empty() || is_address(&host);
-        if name.starts_with("__host-") && !(flags.secure && host_only && no_domain && path == Some("/")) {
+        if name.starts_with("__host-")
+            && !(flags.secure && host_only && no_domain && path == Some("/"))
+        {
             breaks(Rejection::HostPrefix);
         }
-        if (name.starts_with("__http-") || name.starts_with("__host-http-")) && !(flags.secure && flags.http_only) {
+        if (name.starts_with("__http-") || name.starts_with("__host-http-"))
+            && !(flags.secure && flags.http_only)
+        {
             breaks(Rejection::HttpPrefix);
         }
         let value = line.value.to_ascii_lowercase();
-        if name.is_empty() && ["__secure-", "__host-", "__http-"].iter().any(|prefix| value.starts_with(prefix)) {
+        if name.is_empty()
+            && ["__secure-", "__host-", "__http-"].iter().any(|prefix| value.starts_with(prefix))
+        {
             breaks(Rejection::NamelessPrefix);
         }
 
@@ -271,7 +288,8 @@ impl Oracle {
         let shields = |old: &Stored| {
             old.flags.secure
                 && (old.name == line.name
-                    || line.name.is_empty() && old.name == line.value.split('=').next().unwrap().trim())
+                    || line.name.is_empty()
+                        && old.name == line.value.split('=').next().unwrap().trim())
                 && (share_cookies(&old.domain, &domain) || share_cookies(&domain, &old.domain))
                 && path_match(&path, &old.path)
         };
@@ -281,7 +299,9 @@ impl Oracle {
         let latest = now + 400 * DAY;
         let expires = match (max_age, expires) {
             (Some(age), _) if age <= 0 => Some(0),
-            (Some(age), _) => Some(latest.min(now.saturating_add((age as Millis).saturating_mul(1000)))),
+            (Some(age), _) => {
+                Some(latest.min(now.saturating_add((age as Millis).saturating_mul(1000))))
+            }
             (None, Some(at)) => Some(latest.min(at * 1000)),
             (None, None) => None,
         };
@@ -307,7 +327,10 @@ impl Oracle {
         }
 
         let same = |old: &Stored| {
-            old.name == new.name && old.domain == new.domain && old.host_only == new.host_only && old.path == new.path
+            old.name == new.name
+                && old.domain == new.domain
+                && old.host_only == new.host_only
+                && old.path == new.path
         };
         let old = self.cookies.iter().position(same);
         if !lives {
@@ -344,14 +367,16 @@ impl Oracle {
     /// The jar over its total: as `CookieLimits::total` tells, one by one, the newest aside.
     fn evict(&mut self, newest: u64) {
         let CookieLimits { total, bytes, .. } = self.limits;
-        let size = |cookies: &[Stored]| (cookies.len(), cookies.iter().map(Stored::bytes).sum::<usize>());
+        let size =
+            |cookies: &[Stored]| (cookies.len(), cookies.iter().map(Stored::bytes).sum::<usize>());
         let (len, text) = size(&self.cookies);
         if len <= total && text <= bytes {
             return;
         }
         // Those that came first, as far as they fill half of the jar.
         let mut spared = Vec::new();
-        let mut by_age: Vec<_> = self.cookies.iter().filter(|cookie| cookie.order != newest).collect();
+        let mut by_age: Vec<_> =
+            self.cookies.iter().filter(|cookie| cookie.order != newest).collect();
         by_age.sort_by_key(|cookie| cookie.order);
         let mut half = 0;
         for cookie in by_age {
@@ -384,12 +409,15 @@ impl Oracle {
             } else {
                 share_cookies(host, &cookie.domain) && !is_public_suffix(&cookie.domain)
             };
-            is_for_host && path_match(&place.path, &cookie.path) && (place.secure || !cookie.flags.secure)
+            is_for_host
+                && path_match(&place.path, &cookie.path)
+                && (place.secure || !cookie.flags.secure)
         };
         let mut sent: Vec<_> = self.cookies.iter_mut().filter(|cookie| goes(cookie)).collect();
         sent.sort_by_key(|cookie| (cookie.flags.secure, cookie.last_used, cookie.order));
         let mut sent = sent.split_off(sent.len().saturating_sub(self.limits.header_cookies));
-        // Of those the Secure ones, then the ones used last, that fit; one that is too long is left out alone.
+        // Of those the Secure ones, then the ones used last, that fit; one that is too long is left
+        // out alone.
         let mut room = self.limits.header_bytes + "; ".len();
         sent.reverse();
         sent.retain(|cookie| {
@@ -408,7 +436,8 @@ impl Oracle {
     fn remove(&mut self, domain: &str, path: &str, name: &str) -> Option<Stored> {
         self.expire();
         let domain = spelt(domain)?;
-        let named = |cookie: &Stored| cookie.domain == domain && cookie.path == path && cookie.name == name;
+        let named =
+            |cookie: &Stored| cookie.domain == domain && cookie.path == path && cookie.name == name;
         let at = self.cookies.iter().position(|cookie| named(cookie) && cookie.host_only);
         let at = at.or_else(|| self.cookies.iter().position(named))?;
         Some(self.cookies.remove(at))
@@ -427,8 +456,12 @@ impl Oracle {
             .iter()
             .map(|c| {
                 let Flags { secure, http_only, partitioned, same_site } = c.flags;
-                let flags = (c.host_only, secure, http_only, partitioned, same_site.unwrap_or("unset"));
-                format!("{}={} {} {} {flags:?} {:?} {}", c.name, c.value, c.domain, c.path, c.expires, c.created)
+                let flags =
+                    (c.host_only, secure, http_only, partitioned, same_site.unwrap_or("unset"));
+                format!(
+                    "{}={} {} {} {flags:?} {:?} {}",
+                    c.name, c.value, c.domain, c.path, c.expires, c.created
+                )
             })
             .collect()
     }
@@ -438,10 +471,18 @@ fn listed(jar: &CookieJar) -> Vec<String> {
     let millis = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap().as_millis() as Millis;
     jar.iter()
         .map(|c| {
-            let same_site = c.same_site().map_or("unset".to_owned(), |value| format!("{value:?}").to_lowercase());
+            let same_site = c
+                .same_site()
+                .map_or("unset".to_owned(), |value| format!("{value:?}").to_lowercase());
             let flags = (c.host_only(), c.secure(), c.http_only(), c.partitioned(), &*same_site);
             let (expires, created) = (c.expires().map(millis), millis(c.created()));
-            format!("{}={} {} {} {flags:?} {expires:?} {created}", c.name(), c.value(), c.domain(), c.path())
+            format!(
+                "{}={} {} {} {flags:?} {expires:?} {created}",
+                c.name(),
+                c.value(),
+                c.domain(),
+                c.path()
+            )
         })
         .collect()
 }
@@ -513,25 +554,65 @@ const FAMILIES: &[(&[&str], &[&str])] = &[
         &["github.io", ".github.io", "foo.github.io", "a.foo.github.io", "io"],
     ),
     (
-        &["amazonaws.com", "x.amazonaws.com", "s3.amazonaws.com", "b.s3.amazonaws.com", "c.b.s3.amazonaws.com"],
+        &[
+            "amazonaws.com",
+            "x.amazonaws.com",
+            "s3.amazonaws.com",
+            "b.s3.amazonaws.com",
+            "c.b.s3.amazonaws.com",
+        ],
         &["amazonaws.com", "s3.amazonaws.com", "b.s3.amazonaws.com", "x.amazonaws.com", "com"],
     ),
     (
-        &["10.0.0.1", "127.0.0.1", "127.1", "[::1]", "[0:0::1]:80", "5.127.1", "10.0.0.1:80", "10.0.0.1.", "0x7f.1"],
+        &[
+            "10.0.0.1",
+            "127.0.0.1",
+            "127.1",
+            "[::1]",
+            "[0:0::1]:80",
+            "5.127.1",
+            "10.0.0.1:80",
+            "10.0.0.1.",
+            "0x7f.1",
+        ],
         &["10.0.0.1", "0.0.1", "127.1", "[::1]", "::1", "127.0.0.1", "1", ".10.0.0.1", "0x7f.1"],
     ),
     (
-        &["localhost", "LOCALHOST:3000", "app.localhost", "a.app.localhost", "intranet", "a.intranet", "com"],
+        &[
+            "localhost",
+            "LOCALHOST:3000",
+            "app.localhost",
+            "a.app.localhost",
+            "intranet",
+            "a.intranet",
+            "com",
+        ],
         &["localhost", ".localhost", "app.localhost", "intranet", "a.intranet", "com"],
     ),
 ];
 /// Requests that no cookie belongs to.
-const NOWHERE: &[(&str, &str, &str)] =
-    &[("", "", "/a"), ("", "example.com", ""), ("", "www.example.com:443", ""), ("https", "example.com..", "/")];
+const NOWHERE: &[(&str, &str, &str)] = &[
+    ("", "", "/a"),
+    ("", "example.com", ""),
+    ("", "www.example.com:443", ""),
+    ("https", "example.com..", "/"),
+];
 const PATHS: &[&str] = &["/", "/", "/a", "/a/", "/a/b", "/ab", "//a", "/a/b?q=/c", ""];
-const NAMES: &[&str] =
-    &["a", "a", "a", "b", "c", "", "__Secure-a", "__Host-a", "__host-b", "__Http-a", "__Host-Http-a"];
-const VALUES: &[&str] = &["1", "1", "2", "", "x=y", "a=1", "b", "x y", "\"q\"", "__Host-a=1", "\x01"];
+const NAMES: &[&str] = &[
+    "a",
+    "a",
+    "a",
+    "b",
+    "c",
+    "",
+    "__Secure-a",
+    "__Host-a",
+    "__host-b",
+    "__Http-a",
+    "__Host-Http-a",
+];
+const VALUES: &[&str] =
+    &["1", "1", "2", "", "x=y", "a=1", "b", "x y", "\"q\"", "__Host-a=1", "\x01"];
 
 struct Random(u64);
 
@@ -580,12 +661,21 @@ impl Random {
                     ]);
                     Attribute::MaxAge(text, age)
                 }
-                6 => Attribute::Expires(START / 1000 - 10 + self.pick(&[0, 20, 20, 4_000, 86_400, 43_200_000])),
+                6 => Attribute::Expires(
+                    START / 1000 - 10 + self.pick(&[0, 20, 20, 4_000, 86_400, 43_200_000]),
+                ),
                 7..9 => Attribute::Secure,
                 9 => Attribute::HttpOnly,
                 10 => Attribute::SameSite(self.pick(&["Lax", "strict", "None", "what", ""])),
                 _ if self.one_in(2) => Attribute::Partitioned,
-                _ => Attribute::Noise(self.pick(&["Priority=High", "Expires=soon", "", "Max-Age", "=", "Secure-ish"])),
+                _ => Attribute::Noise(self.pick(&[
+                    "Priority=High",
+                    "Expires=soon",
+                    "",
+                    "Max-Age",
+                    "=",
+                    "Secure-ish",
+                ])),
             };
             attributes.push(attribute);
         }
@@ -604,7 +694,10 @@ impl Random {
                 Attribute::Path(path) => format!("Path={path}"),
                 Attribute::MaxAge(age, _) => format!("Max-Age={age}"),
                 Attribute::Expires(at) => {
-                    format!("Expires={}", httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(*at)))
+                    format!(
+                        "Expires={}",
+                        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(*at))
+                    )
                 }
                 Attribute::Secure => "Secure".to_owned(),
                 Attribute::HttpOnly => "HttpOnly".to_owned(),
@@ -612,7 +705,8 @@ impl Random {
                 Attribute::SameSite(value) => format!("SameSite={value}"),
                 Attribute::Noise(text) => (*text).to_owned(),
             };
-            let (name, value) = attribute.split_once('=').map_or((&*attribute, None), |(n, v)| (n, Some(v)));
+            let (name, value) =
+                attribute.split_once('=').map_or((&*attribute, None), |(n, v)| (n, Some(v)));
             let name = if self.one_in(4) { name.to_ascii_uppercase() } else { name.to_owned() };
             text += self.pick(&["; ", "; ", ";", " ;\t"]);
             text += &name;
@@ -687,28 +781,42 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
                     _ => false,
                 };
                 if !agree {
-                    return Err(format!("{} sets {:?}: {got:?} instead of {want:?}", place.uri, line.text));
+                    return Err(format!(
+                        "{} sets {:?}: {got:?} instead of {want:?}",
+                        place.uri, line.text
+                    ));
                 }
             }
             9 | 10 => {
                 let host = random.pick(&own);
                 let place = place(random, host);
-                let some: Vec<_> = (0..2 + random.below(2)).map(|_| &lines[random.below(lines.len())]).collect();
+                let some: Vec<_> =
+                    (0..2 + random.below(2)).map(|_| &lines[random.below(lines.len())]).collect();
                 let values = some.iter().map(|line| HeaderValue::from_bytes(line.text.as_bytes()));
                 // No header value holds a control character, so no response does.
                 let Ok(values) = values.collect::<Result<Vec<_>, _>>() else { continue };
-                let headers: HeaderMap = values.into_iter().map(|value| (SET_COOKIE, value)).collect();
+                let headers: HeaderMap =
+                    values.into_iter().map(|value| (SET_COOKIE, value)).collect();
                 let got = jar.store_response(&place.uri, &headers);
-                let want: Vec<_> = some.iter().filter_map(|line| oracle.set(&place, line).err()).collect();
-                let got: Vec<_> = got.rejected().iter().map(|cookie| format!("{:?}", cookie.reason())).collect();
+                let want: Vec<_> =
+                    some.iter().filter_map(|line| oracle.set(&place, line).err()).collect();
+                let got: Vec<_> =
+                    got.rejected().iter().map(|cookie| format!("{:?}", cookie.reason())).collect();
                 let response = || some.iter().map(|line| &*line.text).collect::<Vec<_>>();
                 tell(&|| format!("{} responds {:?}: refused {got:?}", place.uri, response()));
-                if got.len() != want.len() || got.iter().zip(&want).any(|(got, want)| !want.contains(got)) {
-                    return Err(format!("{} responds {:?}: {got:?} instead of {want:?}", place.uri, response()));
+                if got.len() != want.len()
+                    || got.iter().zip(&want).any(|(got, want)| !want.contains(got))
+                {
+                    return Err(format!(
+                        "{} responds {:?}: {got:?} instead of {want:?}",
+                        place.uri,
+                        response()
+                    ));
                 }
             }
             11 | 12 => {
-                let time = random.pick(&[1, 1_000, 4_999, 10_000, 3_600_000, DAY, 399 * DAY, 401 * DAY]);
+                let time =
+                    random.pick(&[1, 1_000, 4_999, 10_000, 3_600_000, DAY, 399 * DAY, 401 * DAY]);
                 tell(&|| format!("{time} ms pass"));
                 NOW.set(NOW.get() + time);
             }
@@ -717,7 +825,11 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
                 jar.clear_expired();
                 oracle.expire();
                 if jar.len() != oracle.cookies.len() {
-                    return Err(format!("{} cookies instead of {}", jar.len(), oracle.cookies.len()));
+                    return Err(format!(
+                        "{} cookies instead of {}",
+                        jar.len(),
+                        oracle.cookies.len()
+                    ));
                 }
             }
             14 => {
@@ -726,12 +838,20 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
                     Some(cookie) => (&*cookie.domain, &*cookie.path, &*cookie.name),
                     None => (random.pick(domains), "/", random.pick(NAMES)),
                 };
-                let domain = if random.one_in(3) { format!(".{}", domain.to_uppercase()) } else { domain.to_owned() };
-                let got = jar.remove(&domain, path, name).map(|c| (c.value().into_owned(), c.host_only()));
+                let domain = if random.one_in(3) {
+                    format!(".{}", domain.to_uppercase())
+                } else {
+                    domain.to_owned()
+                };
+                let got = jar
+                    .remove(&domain, path, name)
+                    .map(|c| (c.value().into_owned(), c.host_only()));
                 let want = oracle.remove(&domain, path, name).map(|c| (c.value, c.host_only));
                 tell(&|| format!("remove {domain} {path} {name:?}: {got:?}"));
                 if got != want {
-                    return Err(format!("remove {domain} {path} {name:?}: {got:?} instead of {want:?}"));
+                    return Err(format!(
+                        "remove {domain} {path} {name:?}: {got:?} instead of {want:?}"
+                    ));
                 }
             }
             15 => {
@@ -784,7 +904,11 @@ fn compare(
     let got = got.as_ref().map(|value| value.to_str().unwrap());
     let want = oracle.header(place);
     tell(&|| format!("to {}: {got:?}", place.uri));
-    if got == want.as_deref() { Ok(()) } else { Err(format!("to {}: {got:?} instead of {want:?}", place.uri)) }
+    if got == want.as_deref() {
+        Ok(())
+    } else {
+        Err(format!("to {}: {got:?} instead of {want:?}", place.uri))
+    }
 }
 
 #[test]
@@ -816,7 +940,8 @@ fn what_has_expired_unseen_is_not_there_to_be_removed() {
 
 #[test]
 fn the_jar_does_as_a_plain_one_that_follows_the_rules() {
-    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let number =
+        |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     if let Some(seed) = number("COOKIE_SEED") {
         let mut steps = Vec::new();
         let outcome = story(seed, Some(&mut steps));
@@ -837,7 +962,9 @@ fn the_jar_does_as_a_plain_one_that_follows_the_rules() {
                         if seed >= count || failed.len() >= 10 {
                             return failed;
                         }
-                        failed.extend(story(seed, None).err().map(|why| format!("COOKIE_SEED={seed}: {why}")));
+                        failed.extend(
+                            story(seed, None).err().map(|why| format!("COOKIE_SEED={seed}: {why}")),
+                        );
                     }
                 })
             })

@@ -1,5 +1,5 @@
-//! A panic in what the caller gave a jar, or in the client below the layer, leaves the jar as it was; and what the caller
-//! gave it is asked under no lock.
+//! A panic in what the caller gave a jar, or in the client below the layer, leaves the jar as it
+//! was; and what the caller gave it is asked under no lock.
 #![cfg(feature = "cookie")]
 
 use std::{
@@ -18,7 +18,8 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response, Uri, header::COOKIE};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_outbound::cookie::{
-    Cookie, CookieContext, CookieFile, CookieJar, CookieLayer, CookiePolicy, Format, JarPool, StoreAction,
+    Cookie, CookieContext, CookieFile, CookieJar, CookieLayer, CookiePolicy, Format, JarPool,
+    StoreAction,
 };
 
 const H: &str = "https://example.com/";
@@ -44,7 +45,11 @@ fn serves_and_stores_as_before(jar: &CookieJar, row: &str) {
     assert_eq!(jar.set(&uri(H), "probe=2"), Ok(StoreAction::Updated), "{row}");
     assert_eq!(jar.store_response(&uri(H), &response(&["more=1"])).accepted().len(), 1, "{row}");
     assert_eq!(header(jar, H), "kept=1; probe=2; more=1", "{row}");
-    assert_eq!((jar.iter().count(), jar.matching(&uri(H)).len(), jar.clear_expired()), (3, 3, 0), "{row}");
+    assert_eq!(
+        (jar.iter().count(), jar.matching(&uri(H)).len(), jar.clear_expired()),
+        (3, 3, 0),
+        "{row}"
+    );
     assert_eq!(jar.set(&uri(H), "probe=; Max-Age=0"), Ok(StoreAction::Expired), "{row}");
     assert!(jar.remove("example.com", "/", "more").is_some(), "{row}");
     assert_eq!((header(jar, H), jar.len()), (before, len), "{row}");
@@ -80,13 +85,16 @@ impl CookiePolicy for Trapped {
 #[test]
 fn a_policy_that_panics_leaves_the_jar_as_it_was() {
     let (accept, send) = (Trap::default(), Trap::default());
-    let jar = CookieJar::builder().policy(Trapped { accept: accept.clone(), send: send.clone() }).build();
+    let jar =
+        CookieJar::builder().policy(Trapped { accept: accept.clone(), send: send.clone() }).build();
     jar.set(&uri(H), "kept=1").unwrap();
     let rows: &[(&str, &Trap, fn(&CookieJar))] = &[
         ("a new cookie", &accept, |jar| _ = jar.set(&uri(H), "new=1")),
         ("a changed cookie", &accept, |jar| _ = jar.set(&uri(H), "kept=2")),
         ("a cookie that is there", &accept, |jar| _ = jar.set(&uri(H), "kept=1")),
-        ("a response", &accept, |jar| drop(jar.store_response(&uri(H), &response(&["new=1", "kept=2"])))),
+        ("a response", &accept, |jar| {
+            drop(jar.store_response(&uri(H), &response(&["new=1", "kept=2"])))
+        }),
         ("a header", &send, |jar| drop(jar.header(&uri(H)))),
     ];
     for (row, trap, call) in rows {
@@ -118,7 +126,9 @@ fn a_clock_that_panics_leaves_the_jar_as_it_was() {
         ("matching", &|jar| drop(jar.matching(&uri(H)))),
         ("iter", &|jar| drop(jar.iter())),
         ("get", &|jar| drop(jar.get("kept"))),
-        ("insert", &|jar| jar.insert(Cookie::builder("new", "1").domain("example.com").build().unwrap())),
+        ("insert", &|jar| {
+            jar.insert(Cookie::builder("new", "1").domain("example.com").build().unwrap())
+        }),
         ("merge", &|jar| jar.merge(&other)),
         ("remove", &|jar| drop(jar.remove("example.com", "/", "kept"))),
         ("clear_expired", &|jar| _ = jar.clear_expired()),
@@ -175,8 +185,14 @@ async fn an_inner_service_that_panics_leaves_the_jar_as_it_was() {
         let future = in_future.clone();
         async move {
             future.spring();
-            let got = request.headers().get(COOKIE).map_or("", |value| value.to_str().unwrap()).to_owned();
-            Ok::<_, Infallible>(Response::builder().header("set-cookie", "kept=1").body(got).unwrap())
+            let got = request
+                .headers()
+                .get(COOKIE)
+                .map_or("", |value| value.to_str().unwrap())
+                .to_owned();
+            Ok::<_, Infallible>(
+                Response::builder().header("set-cookie", "kept=1").body(got).unwrap(),
+            )
         }
     });
     let in_ready = ready.clone();
@@ -204,7 +220,10 @@ impl<S: Service<Request<()>>> Service<Request<()>> for ReadyTrap<S> {
     type Error = S::Error;
     type Future = S::Future;
 
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), S::Error>> {
         self.trap.spring();
         self.inner.poll_ready(cx)
     }
@@ -232,7 +251,9 @@ impl Inquisitive {
         jar.set(&uri(H), "asked=1; Path=/asked").unwrap();
         jar.set(&uri(H), "asked=; Path=/asked; Max-Age=0").unwrap();
         jar.store_response(&uri(H), &response(&["asked=1; Path=/asked"]));
-        jar.insert(Cookie::builder("asked", "2").domain("example.com").path("/asked").build().unwrap());
+        jar.insert(
+            Cookie::builder("asked", "2").domain("example.com").path("/asked").build().unwrap(),
+        );
         assert!(jar.remove("example.com", "/asked", "asked").is_some());
         assert!(jar.remove("example.com", "/asked", "asked").is_some());
         let _ = jar.matching(&uri(H));
@@ -264,7 +285,8 @@ fn a_policy_is_asked_under_no_lock_and_may_use_the_jar() {
         policy.jar.set(jar.clone()).unwrap();
         jar.set(&uri(H), "kept=1").unwrap();
         jar.set(&uri(H), "kept=1").unwrap();
-        let accepted = jar.store_response(&uri(H), &response(&["more=1", "more=2"])).accepted().len();
+        let accepted =
+            jar.store_response(&uri(H), &response(&["more=1", "more=2"])).accepted().len();
         done.send((accepted, header(&jar, H), jar.len())).unwrap();
     });
     let outcome = wait.recv_timeout(Duration::from_secs(60));

@@ -62,7 +62,13 @@ fn cookies_go_out_in_order_and_keep_their_place() {
         ),
         (
             "row 3: what was deleted comes back last",
-            &[Set(H, "a=1"), Set(H, "b=2"), Set(H, "a=; Max-Age=0"), Set(H, "a=4"), Sent(H, "b=2; a=4")],
+            &[
+                Set(H, "a=1"),
+                Set(H, "b=2"),
+                Set(H, "a=; Max-Age=0"),
+                Set(H, "a=4"),
+                Sent(H, "b=2; a=4"),
+            ],
         ),
         (
             "row 4: domain cookies and host cookies stand by age",
@@ -90,7 +96,10 @@ fn cookies_stay_in_their_scope() {
     play(&[
         (
             "row 6: a public suffix sets nothing for its customers",
-            &[Set("https://foo.github.io/", "a=1; Domain=github.io"), Sent("https://bar.github.io/", "")],
+            &[
+                Set("https://foo.github.io/", "a=1; Domain=github.io"),
+                Sent("https://bar.github.io/", ""),
+            ],
         ),
         (
             "row 7: a registry keeps its own cookie to itself",
@@ -158,11 +167,19 @@ fn cookies_stay_in_their_scope() {
         ("a trailing dot is the same host", &[Set(H, "a=1"), Sent("https://EXAMPLE.com./", "a=1")]),
         (
             "host-only cookies stay with their host",
-            &[Set(H, "a=1"), Sent("https://www.example.com/", ""), Sent("https://notexample.com/", "")],
+            &[
+                Set(H, "a=1"),
+                Sent("https://www.example.com/", ""),
+                Sent("https://notexample.com/", ""),
+            ],
         ),
         (
             "cookies named like a prototype are cookies like any other",
-            &[Set(H, "__proto__=1"), Set("https://__proto__.example.com/", "constructor=2"), Sent(H, "__proto__=1")],
+            &[
+                Set(H, "__proto__=1"),
+                Set("https://__proto__.example.com/", "constructor=2"),
+                Sent(H, "__proto__=1"),
+            ],
         ),
         (
             "a path is matched as it goes over the wire",
@@ -178,9 +195,15 @@ fn cookies_stay_in_their_scope() {
 
 #[test]
 fn a_header_kept_for_some_of_a_sites_cookies_is_no_other_requests() {
-    let uris = ["https://example.com/", "https://example.com/x", "http://example.com/", "http://example.com/x"];
+    let uris = [
+        "https://example.com/",
+        "https://example.com/x",
+        "http://example.com/",
+        "http://example.com/x",
+    ];
     let mut wrong = Vec::new();
-    // Around the number of cookies up to which some of them are told apart, and 150 is the most that a header carries.
+    // Around the number of cookies up to which some of them are told apart, and 150 is the most
+    // that a header carries.
     for count in [3, 4, 9, 63, 64, 65, 100, 150] {
         for first in uris {
             let jar = CookieJar::new();
@@ -214,7 +237,10 @@ fn cookies_end_when_they_are_told_to() {
             &[Set(H, "a=1"), Set(H, "a=; Expires=Thu, 1 Jan 1970 00:00:00 GMT"), Sent(H, "")],
         ),
         ("row 15", &[Set(H, "a=1; Max-Age=; Expires=Thu, 01 Jan 1970 00:00:00 GMT"), Sent(H, "")]),
-        ("an overlong Max-Age is clamped", &[Set(H, "a=1; Max-Age=99999999999999999999"), Sent(H, "a=1")]),
+        (
+            "an overlong Max-Age is clamped",
+            &[Set(H, "a=1; Max-Age=99999999999999999999"), Sent(H, "a=1")],
+        ),
         ("a Max-Age that is no number is ignored", &[Set(H, "a=1; Max-Age=9e30"), Sent(H, "a=1")]),
     ]);
 }
@@ -300,13 +326,20 @@ fn the_public_suite_of_dates_passes() {
     let clock = || UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed));
     let vectors = suite(include_str!("data/dates.json"));
     let play = |vector: &serde_json::Value| {
-        let want = expected(vector, "expected")?.map(|date| httpdate::parse_http_date(date).unwrap());
-        let since = want.map_or(0, |at| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+        let want =
+            expected(vector, "expected")?.map(|date| httpdate::parse_http_date(date).unwrap());
+        let since =
+            want.map_or(0, |at| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
         NOW.store(since.saturating_sub(86_400), Ordering::Relaxed);
         let jar = CookieJar::builder().clock(clock).build();
-        let outcome = jar.set(&H.parse().unwrap(), format!("a=1; Expires={}", vector["test"].as_str().unwrap()));
+        let outcome = jar
+            .set(&H.parse().unwrap(), format!("a=1; Expires={}", vector["test"].as_str().unwrap()));
         let got = jar.iter().next().map(|cookie| cookie.expires());
-        let fits = if since == 0 && want.is_some() { outcome == Ok(StoreAction::Expired) } else { got == Some(want) };
+        let fits = if since == 0 && want.is_some() {
+            outcome == Ok(StoreAction::Expired)
+        } else {
+            got == Some(want)
+        };
         if fits { Ok(()) } else { Err(format!("{got:?}, not {want:?}")) }
     };
     let wrong: Vec<_> = vectors

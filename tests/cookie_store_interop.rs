@@ -7,8 +7,8 @@ use cookie_store::{CookieStore, serde::json};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header::SET_COOKIE};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_outbound::cookie::{
-    Cookie, CookieContext, CookieFile, CookieJar, CookieLayer, CookieStorage, Format, ReadError, Rejection,
-    ResponseCookies, SiteForCookies,
+    Cookie, CookieContext, CookieFile, CookieJar, CookieLayer, CookieStorage, Format, ReadError,
+    Rejection, ResponseCookies, SiteForCookies,
 };
 
 fn store_with(lines: &[(&str, &str)]) -> CookieStore {
@@ -64,9 +64,13 @@ fn the_rules_of_a_jar_hold_for_a_store() {
         }
         // And a jar says the same.
         let jar = CookieJar::new();
-        let of_jar = set(&jar, from, line).rejected().first().map(tower_outbound::cookie::RejectedCookie::reason);
+        let of_jar = set(&jar, from, line)
+            .rejected()
+            .first()
+            .map(tower_outbound::cookie::RejectedCookie::reason);
         if of_jar != got && got != Some(Unstorable) {
-            wrong.push(format!("{from} {:?}: a jar says {of_jar:?}", String::from_utf8_lossy(line)));
+            wrong
+                .push(format!("{from} {:?}: a jar says {of_jar:?}", String::from_utf8_lossy(line)));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -86,11 +90,19 @@ fn a_logout_logs_out_and_a_secure_cookie_is_left_alone() {
     let store = RwLock::new(store_with(&[("https://example.com/", "sid=1; Secure; Path=/")]));
     for line in [&b"sid=evil; Path=/"[..], b"=sid=evil; Path=/", b"sid=; Max-Age=0; Path=/"] {
         let evil = set(&store, "http://example.com/", line);
-        assert_eq!(evil.rejected()[0].reason(), Rejection::ShadowsSecure, "{}", line.escape_ascii());
+        assert_eq!(
+            evil.rejected()[0].reason(),
+            Rejection::ShadowsSecure,
+            "{}",
+            line.escape_ascii()
+        );
     }
     assert_eq!(sent(&store, "https://example.com/"), "sid=1");
     set(&store, "https://example.com/", b"sid=; Path=/; Expires=Thu, 1 Jan 1970 00:00:00 GMT");
-    assert_eq!((sent(&store, "https://example.com/"), store.read().unwrap().iter_any().count()), (String::new(), 0));
+    assert_eq!(
+        (sent(&store, "https://example.com/"), store.read().unwrap().iter_any().count()),
+        (String::new(), 0)
+    );
 }
 
 #[test]
@@ -98,7 +110,11 @@ fn a_header_has_one_order_and_stays_within_its_limits() {
     let store = Mutex::new(CookieStore::default());
     set(&store, "https://example.com/x/", b"zdeep=1; Path=/x");
     for n in 0..400 {
-        set(&store, "https://example.com/x/", format!("c{n:03}={}; Path=/", "v".repeat(100)).as_bytes());
+        set(
+            &store,
+            "https://example.com/x/",
+            format!("c{n:03}={}; Path=/", "v".repeat(100)).as_bytes(),
+        );
     }
     let line = sent(&store, "https://example.com/x/");
     let names: Vec<_> = line.split("; ").map(|pair| pair.split('=').next().unwrap()).collect();
@@ -118,7 +134,8 @@ fn same_site_holds_for_a_store_too() {
         ("https://example.com/", "strict=1; SameSite=Strict"),
         ("https://example.com/", "none=1; SameSite=None; Secure"),
     ]));
-    let (uri, page) = ("https://example.com/".parse().unwrap(), "https://evil.example/".parse().unwrap());
+    let (uri, page) =
+        ("https://example.com/".parse().unwrap(), "https://evil.example/".parse().unwrap());
     let site = SiteForCookies::new(&page);
     let context = CookieContext::new(&uri, &Method::GET).on_behalf_of(Some(&site));
     assert_eq!(store.header(&context).unwrap(), "none=1");
@@ -157,13 +174,16 @@ async fn a_poisoned_lock_recovers() {
     assert!(mutex.is_poisoned() && lock.is_poisoned());
 
     async fn serves_and_stores(storage: impl CookieStorage) {
-        let mut client = CookieLayer::with_storage(storage).layer(service_fn(|request: Request<()>| async move {
-            let got = request.headers().get("cookie").cloned();
-            Response::builder().header("set-cookie", "new=1").body(got)
-        }));
+        let mut client = CookieLayer::with_storage(storage).layer(service_fn(
+            |request: Request<()>| async move {
+                let got = request.headers().get("cookie").cloned();
+                Response::builder().header("set-cookie", "new=1").body(got)
+            },
+        ));
         for want in ["kept=1", "kept=1; new=1"] {
             let request = Request::get("https://example.com/").body(()).unwrap();
-            let response = tower::Service::call(client.ready().await.unwrap(), request).await.unwrap();
+            let response =
+                tower::Service::call(client.ready().await.unwrap(), request).await.unwrap();
             assert_eq!(response.body().as_ref().unwrap(), want);
         }
     }
@@ -192,8 +212,15 @@ fn conversions_keep_all_that_the_other_side_can_hold() {
         let mut all: Vec<_> = jar
             .iter()
             .map(|c| {
-                let flags = (c.host_only(), c.secure(), c.http_only(), c.partitioned(), c.same_site());
-                (format!("{}={}", c.name(), c.value()), c.domain().to_owned(), c.path().to_owned(), flags, c.expires())
+                let flags =
+                    (c.host_only(), c.secure(), c.http_only(), c.partitioned(), c.same_site());
+                (
+                    format!("{}={}", c.name(), c.value()),
+                    c.domain().to_owned(),
+                    c.path().to_owned(),
+                    flags,
+                    c.expires(),
+                )
             })
             .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -207,25 +234,34 @@ fn conversions_keep_all_that_the_other_side_can_hold() {
     assert_eq!(want.len(), 7);
     // And what the store itself makes of them.
     let url = "https://www.example.com/x".parse().unwrap();
-    let mut values: Vec<_> = store.get_request_values(&url).map(|(name, value)| format!("{name}={value}")).collect();
+    let mut values: Vec<_> =
+        store.get_request_values(&url).map(|(name, value)| format!("{name}={value}")).collect();
     values.sort();
     assert_eq!(values, ["all=2", "lax=3", "none=4", "plain=1", "quoted=\"5\""]);
 }
 
 #[test]
 fn a_cookie_alone_says_why_it_cannot_be_converted() {
-    let build = |name: &[u8], value: &[u8]| Cookie::builder(name, value).domain("example.com").build().unwrap();
-    for (cookie, want) in [(build(b"", b"x"), "name"), (build(b"a", b"\xe9"), "value"), (build(b"\xe9", b"a"), "name")]
-    {
+    let build = |name: &[u8], value: &[u8]| {
+        Cookie::builder(name, value).domain("example.com").build().unwrap()
+    };
+    for (cookie, want) in [
+        (build(b"", b"x"), "name"),
+        (build(b"a", b"\xe9"), "value"),
+        (build(b"\xe9", b"a"), "name"),
+    ] {
         let error = cookie_store::Cookie::try_from(&cookie).unwrap_err();
         assert!(error.to_string().contains(want), "{error}");
     }
     let raw = cookie_store::RawCookie::new("a", "1;2");
-    let theirs = cookie_store::Cookie::try_from_raw_cookie(&raw, &"https://h.example/".parse().unwrap()).unwrap();
+    let theirs =
+        cookie_store::Cookie::try_from_raw_cookie(&raw, &"https://h.example/".parse().unwrap())
+            .unwrap();
     assert!(Cookie::try_from(&theirs).is_err());
 }
 
-/// Files as `reqwest_cookie_store`'s users have them: by the present module and by the older methods.
+/// Files as `reqwest_cookie_store`'s users have them: by the present module and by the older
+/// methods.
 #[test]
 fn a_file_moves_over_and_back() {
     let store = store_with(&[
@@ -258,7 +294,11 @@ fn a_file_moves_over_and_back() {
             let mut all: Vec<_> = store
                 .iter_any()
                 .map(|c| {
-                    let flags = (c.secure().unwrap_or(false), c.http_only().unwrap_or(false), c.same_site());
+                    let flags = (
+                        c.secure().unwrap_or(false),
+                        c.http_only().unwrap_or(false),
+                        c.same_site(),
+                    );
                     let place = (c.domain.clone(), String::from(&c.path), c.expires.clone());
                     (c.name().to_owned(), c.value().to_owned(), place, flags)
                 })
@@ -274,8 +314,7 @@ fn a_file_moves_over_and_back() {
 
 #[test]
 fn damage_in_such_a_file_names_the_line_and_quotes_nothing() {
-    let cookie =
-        r#"{"raw_cookie":"a=s3cret","path":["/",true],"domain":{"HostOnly":"example.com"},"expires":"SessionEnd"}"#;
+    let cookie = r#"{"raw_cookie":"a=s3cret","path":["/",true],"domain":{"HostOnly":"example.com"},"expires":"SessionEnd"}"#;
     let rows = [
         (format!("[\n{cookie},\n{}]", cookie.replace("\"/\"", "7")), 3),
         (format!("[\n{cookie},\n{}]", cookie.replace("HostOnly", "s3cret")), 3),
@@ -296,7 +335,8 @@ fn damage_in_such_a_file_names_the_line_and_quotes_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let jar = CookieJar::new();
     jar.read_from(
-        format!("[{}]", cookie.replace("HostOnly", "Suffix").replace("example.com", "com")).as_bytes(),
+        format!("[{}]", cookie.replace("HostOnly", "Suffix").replace("example.com", "com"))
+            .as_bytes(),
         Format::CookieStore,
     )
     .unwrap();
@@ -306,7 +346,9 @@ fn damage_in_such_a_file_names_the_line_and_quotes_nothing() {
 #[test]
 fn a_save_of_such_a_file_takes_nothing_that_the_rules_refuse() {
     let cookie = |pair: &str, host: &str| {
-        format!(r#"{{"raw_cookie":"{pair}","path":["/",true],"domain":{host},"expires":"SessionEnd"}}"#)
+        format!(
+            r#"{{"raw_cookie":"{pair}","path":["/",true],"domain":{host},"expires":"SessionEnd"}}"#
+        )
     };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.json");
@@ -324,6 +366,10 @@ fn a_save_of_such_a_file_takes_nothing_that_the_rules_refuse() {
     let long = format!("a={}", "x".repeat(5000));
     for (pair, host) in [(&*long, host), ("a=1", r#""NotPresent""#)] {
         std::fs::write(&path, format!("[\n{}]", cookie(pair, host))).unwrap();
-        assert_eq!(CookieFile::open(&path, Format::CookieStore).unwrap_err().line(), Some(2), "{host}");
+        assert_eq!(
+            CookieFile::open(&path, Format::CookieStore).unwrap_err().line(),
+            Some(2),
+            "{host}"
+        );
     }
 }

@@ -14,8 +14,8 @@ use std::{
 use http::{Method, Request, Response, header::COOKIE};
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_outbound::cookie::{
-    Cookie, CookieContext, CookieControl, CookieJar, CookieLayer, CookieLimits, CookiePolicy, DomainPolicy, JarPool,
-    Rejection, ResponseCookies, SiteForCookies, StoreAction,
+    Cookie, CookieContext, CookieControl, CookieJar, CookieLayer, CookieLimits, CookiePolicy,
+    DomainPolicy, JarPool, Rejection, ResponseCookies, SiteForCookies, StoreAction,
 };
 
 type Client = BoxCloneService<Request<()>, Response<String>, Infallible>;
@@ -23,7 +23,8 @@ type Client = BoxCloneService<Request<()>, Response<String>, Infallible>;
 /// A server that sets what the request's `x-set` says, and answers with the `Cookie` header it got.
 fn per_request() -> Client {
     let server = service_fn(|request: Request<()>| async move {
-        let got = request.headers().get(COOKIE).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let got =
+            request.headers().get(COOKIE).map_or("", |value| value.to_str().unwrap()).to_owned();
         let mut response = Response::new(got);
         if let Some(line) = request.headers().get("x-set") {
             response.headers_mut().insert("set-cookie", line.clone());
@@ -33,7 +34,11 @@ fn per_request() -> Client {
     BoxCloneService::new(CookieLayer::per_request().layer(server))
 }
 
-async fn send(client: &mut Client, set: &str, extensions: impl FnOnce(&mut http::Extensions)) -> Response<String> {
+async fn send(
+    client: &mut Client,
+    set: &str,
+    extensions: impl FnOnce(&mut http::Extensions),
+) -> Response<String> {
     let mut request = Request::get("https://example.com/").header("x-set", set).body(()).unwrap();
     extensions(request.extensions_mut());
     client.ready().await.unwrap().call(request).await.unwrap()
@@ -60,7 +65,10 @@ async fn each_request_has_the_jar_it_brings_and_no_other() {
     });
     assert_eq!(body(response.await), "");
     let value = |jar: &CookieJar| jar.get("who").unwrap().unwrap().value().into_owned();
-    assert_eq!((value(&ann), value(&bob), ann.len(), bob.len()), ("ann".into(), "bob".into(), 2, 2));
+    assert_eq!(
+        (value(&ann), value(&bob), ann.len(), bob.len()),
+        ("ann".into(), "bob".into(), 2, 2)
+    );
 }
 
 static SECONDS: AtomicU64 = AtomicU64::new(0);
@@ -79,7 +87,9 @@ fn pool(max_jars: usize) -> (JarPool, Arc<Mutex<Vec<String>>>) {
         .max_jars(max_jars)
         .idle(Duration::from_secs(10))
         .clock(clock)
-        .on_evict(move |key: &String, jar| note.lock().unwrap().push(format!("{key}:{}", jar.len())))
+        .on_evict(move |key: &String, jar| {
+            note.lock().unwrap().push(format!("{key}:{}", jar.len()))
+        })
         .build();
     (pool, left)
 }
@@ -127,7 +137,8 @@ fn a_pool_by_default_keeps_a_thousand_jars_for_an_hour() {
     let limits = CookieLimits::default();
     let lines = |n: usize| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap());
     let uri = "https://example.com/".parse().unwrap();
-    let stored = jars.get(0_u32).store_response(&uri, &(0..=limits.per_response).map(lines).collect());
+    let stored =
+        jars.get(0_u32).store_response(&uri, &(0..=limits.per_response).map(lines).collect());
     assert_eq!((stored.accepted().len(), stored.rejected().len()), (limits.per_response, 1));
 }
 
@@ -213,7 +224,10 @@ fn a_callback_may_use_the_pool() {
 fn a_callback_that_asks_for_its_own_key_gets_that_jar_and_it_leaves() {
     let (jars, left) = pool_with(|jars, key| {
         let jar = jars.get(*key);
-        assert_eq!(jar.header(&"https://example.com/".parse().unwrap()).unwrap(), format!("who={key}"));
+        assert_eq!(
+            jar.header(&"https://example.com/".parse().unwrap()).unwrap(),
+            format!("who={key}")
+        );
     });
     let uri = "https://example.com/".parse().unwrap();
     for key in 0..5_u32 {
@@ -253,7 +267,9 @@ fn a_callback_that_panics_holds_up_no_other_jar() {
             left.sort_unstable();
             let rest = jars.len();
             if !panics || left != [1, 2, 3] || rest != usize::from(*row == "get") {
-                wrong.push(format!("{row} with {bad:?}: panics {panics}, left {left:?}, {rest} stay"));
+                wrong.push(format!(
+                    "{row} with {bad:?}: panics {panics}, left {left:?}, {rest} stay"
+                ));
             }
             // And the next ones leave as ever.
             (4..6_u32).for_each(|key| drop(jars.get(key)));
@@ -265,12 +281,16 @@ fn a_callback_that_panics_holds_up_no_other_jar() {
 
 #[test]
 fn a_pool_whose_callback_always_panics_grows_no_further() {
-    let jars: JarPool<u32> = JarPool::keyed().max_jars(4).on_evict(|_, _| panic!("on purpose")).build();
-    let panics = (0..20_u32).filter(|&n| std::panic::catch_unwind(AssertUnwindSafe(|| jars.get(n))).is_err()).count();
+    let jars: JarPool<u32> =
+        JarPool::keyed().max_jars(4).on_evict(|_, _| panic!("on purpose")).build();
+    let panics = (0..20_u32)
+        .filter(|&n| std::panic::catch_unwind(AssertUnwindSafe(|| jars.get(n))).is_err())
+        .count();
     assert_eq!((panics, jars.len()), (16, 4));
 }
 
-/// By handshakes: `a` is evicted, asked for while its callback runs, and evicted again before the first callback returns.
+/// By handshakes: `a` is evicted, asked for while its callback runs, and evicted again before the
+/// first callback returns.
 #[test]
 fn an_eviction_that_was_called_off_takes_no_later_jar_with_it() {
     use std::sync::mpsc::channel;
@@ -306,15 +326,19 @@ fn a_pool_of_files_brings_no_logout_back() {
     let (from, to) = (directory.path().to_owned(), directory.path().to_owned());
     let jars = JarPool::builder()
         .max_jars(1)
-        .new_jar(move |key: &String| CookieFile::open(from.join(key), Format::Netscape).unwrap().jar().clone())
+        .new_jar(move |key: &String| {
+            CookieFile::open(from.join(key), Format::Netscape).unwrap().jar().clone()
+        })
         .on_evict(move |key: &String, jar| {
             CookieFile::with_jar(to.join(key), Format::Netscape, jar.clone()).overwrite().unwrap();
         })
         .build();
     let uri = "https://example.com/".parse().unwrap();
-    for (line, want) in
-        [("sid=1; Max-Age=1000", Some("sid=1")), ("sid=; Max-Age=0", None), ("x=2; Max-Age=9", Some("x=2"))]
-    {
+    for (line, want) in [
+        ("sid=1; Max-Age=1000", Some("sid=1")),
+        ("sid=; Max-Age=0", None),
+        ("x=2; Max-Age=9", Some("x=2")),
+    ] {
         jars.get("ann").set(&uri, line).unwrap();
         jars.get("bob");
         let header = jars.get("ann").header(&uri);
@@ -361,16 +385,25 @@ fn the_caller_has_a_say_on_what_is_stored_and_sent() {
     let jar = CookieJar::builder().policy(NoAds).build();
     let uri = "https://example.com/".parse().unwrap();
     assert_eq!(jar.set(&uri, "ad=1"), Err(Rejection::Policy));
-    assert_eq!(jar.set(&"https://example.com/refused".parse().unwrap(), "a=1"), Err(Rejection::Policy));
+    assert_eq!(
+        jar.set(&"https://example.com/refused".parse().unwrap(), "a=1"),
+        Err(Rejection::Policy)
+    );
     assert_eq!(jar.set(&uri, "a=1"), Ok(StoreAction::Inserted));
     assert_eq!(jar.set(&uri, "kept=1"), Ok(StoreAction::Inserted));
     assert_eq!(jar.header(&uri).unwrap(), "a=1");
     assert_eq!(jar.matching(&uri).len(), 2);
     // A refusal is a typed reason in the response's report, and a logout needs no permission.
     let headers = [("set-cookie", "ad=1"), ("set-cookie", "a=; Max-Age=0")];
-    let headers = headers.map(|(name, line)| (name.parse().unwrap(), line.parse().unwrap())).into_iter().collect();
+    let headers = headers
+        .map(|(name, line)| (name.parse().unwrap(), line.parse().unwrap()))
+        .into_iter()
+        .collect();
     let cookies = jar.store_response(&uri, &headers);
-    assert_eq!((cookies.rejected()[0].name(), cookies.rejected()[0].reason()), ("ad", Rejection::Policy));
+    assert_eq!(
+        (cookies.rejected()[0].name(), cookies.rejected()[0].reason()),
+        ("ad", Rejection::Policy)
+    );
     assert_eq!(jar.header(&uri), None);
     // Unchanged lines are asked about again.
     let jar = CookieJar::builder().policy(DomainPolicy::block(["other.example"]).unwrap()).build();
@@ -409,8 +442,14 @@ fn domains_are_allowed_and_blocked_with_their_subdomains() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    for domain in ["", "https://example.com", "example.com:80", "exa mple.com", "b\u{fc}cher.example", "*.example.com"]
-    {
+    for domain in [
+        "",
+        "https://example.com",
+        "example.com:80",
+        "exa mple.com",
+        "b\u{fc}cher.example",
+        "*.example.com",
+    ] {
         let error = DomainPolicy::block([domain]).unwrap_err();
         assert!(error.to_string().contains("is not the domain of a host"), "{domain}: {error}");
     }
@@ -420,11 +459,17 @@ fn domains_are_allowed_and_blocked_with_their_subdomains() {
 async fn a_request_on_behalf_of_another_site_carries_no_lax_or_strict_cookies() {
     let jar = CookieJar::new();
     let uri = "https://example.com/".parse().unwrap();
-    for line in ["strict=1; SameSite=Strict", "lax=1; SameSite=Lax", "unsaid=1", "none=1; SameSite=None; Secure"] {
+    for line in [
+        "strict=1; SameSite=Strict",
+        "lax=1; SameSite=Lax",
+        "unsaid=1",
+        "none=1; SameSite=None; Secure",
+    ] {
         jar.set(&uri, line).unwrap();
     }
     let server = service_fn(|request: Request<()>| async move {
-        let got = request.headers().get(COOKIE).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let got =
+            request.headers().get(COOKIE).map_or("", |value| value.to_str().unwrap()).to_owned();
         Ok::<_, Infallible>(Response::builder().header("set-cookie", "new=1").body(got).unwrap())
     });
     let client = CookieLayer::new(jar.clone()).layer(server);
@@ -454,7 +499,8 @@ async fn a_request_on_behalf_of_another_site_carries_no_lax_or_strict_cookies() 
     ];
     let mut wrong = Vec::new();
     for (fact, site, method, want, stores) in rows {
-        let mut request = Request::builder().method(method).uri("https://example.com/").body(()).unwrap();
+        let mut request =
+            Request::builder().method(method).uri("https://example.com/").body(()).unwrap();
         request.extensions_mut().extend(site.clone().map_or_else(http::Extensions::new, |site| {
             let mut extensions = http::Extensions::new();
             extensions.insert(site);
@@ -464,7 +510,10 @@ async fn a_request_on_behalf_of_another_site_carries_no_lax_or_strict_cookies() 
         let rejected = response.extensions().get::<ResponseCookies>().unwrap().rejected();
         let reason = rejected.first().map(tower_outbound::cookie::RejectedCookie::reason);
         let stored = jar.remove("example.com", "/", "new").is_some();
-        if response.body() != want || stored != *stores || reason != (!stores).then_some(Rejection::CrossSite) {
+        if response.body() != want
+            || stored != *stores
+            || reason != (!stores).then_some(Rejection::CrossSite)
+        {
             wrong.push(format!("{fact}: {:?}, stored {stored}, {reason:?}", response.body()));
         }
     }
@@ -496,8 +545,9 @@ fn of_two_jars_merged_the_later_cookie_wins_and_the_older_creation_time_stays() 
     left.merge(&right);
     assert!(left.changes() > changes);
     assert_eq!(left.header(&uri).unwrap(), "a=right; b=left; only=left; also=right");
-    let created =
-        |name: &str| left.get(name).unwrap().unwrap().created().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let created = |name: &str| {
+        left.get(name).unwrap().unwrap().created().duration_since(std::time::UNIX_EPOCH).unwrap()
+    };
     let seconds = |name| created(name).as_secs() - 1_000_000;
     assert_eq!((seconds("a"), seconds("b"), seconds("also")), (0, 2, 5));
     assert_eq!(right.len(), 4 - 1, "the expired one is gone, and else the other jar is as it was");

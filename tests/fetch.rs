@@ -26,7 +26,11 @@ struct Seen {
 
 impl Seen {
     fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     fn header(&self, name: &str) -> &str {
@@ -53,7 +57,8 @@ fn reply(status: u16, headers: &str, body: &str) -> Reply {
 }
 
 fn message(status: u16, headers: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status} Why\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("HTTP/1.1 {status} Why\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 fn ok(body: &str) -> Reply {
@@ -90,7 +95,8 @@ impl Server {
                     let raw = socket.try_clone().expect("a second handle");
                     let stream: Box<dyn Stream> = match tls {
                         Some(config) => {
-                            let connection = rustls::ServerConnection::new(config).expect("a valid configuration");
+                            let connection = rustls::ServerConnection::new(config)
+                                .expect("a valid configuration");
                             Box::new(rustls::StreamOwned::new(connection, socket))
                         }
                         None => Box::new(socket),
@@ -119,7 +125,12 @@ impl Server {
     }
 }
 
-fn serve(stream: Box<dyn Stream>, raw: &TcpStream, log: &Mutex<Vec<Seen>>, handler: &dyn Fn(&Seen, usize) -> Reply) {
+fn serve(
+    stream: Box<dyn Stream>,
+    raw: &TcpStream,
+    log: &Mutex<Vec<Seen>>,
+    handler: &dyn Fn(&Seen, usize) -> Reply,
+) {
     let mut stream = BufReader::new(stream);
     while let Some(seen) = request(&mut stream) {
         let number = {
@@ -137,12 +148,15 @@ fn serve(stream: Box<dyn Stream>, raw: &TcpStream, log: &Mutex<Vec<Seen>>, handl
                 return;
             }
             Reply::Reset => {
-                // Closing with data unread is what makes a reset of it; the peer's own close would be too late.
+                // Closing with data unread is what makes a reset of it; the peer's own close would
+                // be too late.
                 socket2::SockRef::from(raw).set_linger(Some(Duration::ZERO)).expect("a socket");
                 return;
             }
         };
-        if stream.get_mut().write_all(&bytes).and_then(|()| stream.get_mut().flush()).is_err() || !keep {
+        if stream.get_mut().write_all(&bytes).and_then(|()| stream.get_mut().flush()).is_err()
+            || !keep
+        {
             return;
         }
     }
@@ -198,7 +212,10 @@ impl From<Output> for Outcome {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
-        assert!(outcome.status != 101 && !outcome.stderr.contains("panicked"), "a panic: {outcome:?}");
+        assert!(
+            outcome.status != 101 && !outcome.stderr.contains("panicked"),
+            "a panic: {outcome:?}"
+        );
         outcome
     }
 }
@@ -215,7 +232,11 @@ fn finish(child: Child) -> Outcome {
 fn assert_outcome(outcome: &Outcome, status: i32, stdout: &str) {
     assert_eq!((outcome.status, outcome.stdout.as_str()), (status, stdout), "{outcome:?}");
     let lines = if status == 0 { 0 } else { 1 };
-    assert_eq!(outcome.stderr.lines().count(), lines, "one line for an error, else none: {outcome:?}");
+    assert_eq!(
+        outcome.stderr.lines().count(),
+        lines,
+        "one line for an error, else none: {outcome:?}"
+    );
 }
 
 /// A table's rows are all judged before one fails the test.
@@ -319,8 +340,18 @@ fn a_body_is_written_as_it_comes() {
 fn broken_transfers_fail_after_what_came_was_written() {
     let rows: [(&str, &[u8], i32, &str); 7] = [
         ("short body", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 18, "abc"),
-        ("chunks without an end", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 18, "abc"),
-        ("a broken chunk", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n", 56, "abc"),
+        (
+            "chunks without an end",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            18,
+            "abc",
+        ),
+        (
+            "a broken chunk",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n",
+            56,
+            "abc",
+        ),
         ("no answer", b"", 52, ""),
         ("half a head", b"HTTP/1.1 200 OK\r\nContent-", 52, ""),
         ("not HTTP", b"SSH-2.0-OpenSSH_9.2 is what listens here\r\n", 8, ""),
@@ -331,7 +362,9 @@ fn broken_transfers_fail_after_what_came_was_written() {
         let server = Server::new(move |_, _| Reply::Close(bytes.to_vec()));
         let outcome = fetch(&[&server.url("/")]);
         let lines = outcome.stderr.lines().count();
-        if (outcome.status, outcome.stdout.as_str(), lines) != (status, stdout, usize::from(status != 0)) {
+        if (outcome.status, outcome.stdout.as_str(), lines)
+            != (status, stdout, usize::from(status != 0))
+        {
             failures.push(format!("{what}: {outcome:?}"));
         }
     }
@@ -388,12 +421,14 @@ fn data_is_sent_as_by_curl() {
     let mut failures = Vec::new();
     for (arguments, method, content_type, body) in rows {
         let server = Server::new(|_, _| ok("ok"));
-        let mut child = command(arguments).arg(server.url("/")).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command(arguments).arg(server.url("/")).stdin(Stdio::piped()).spawn().unwrap();
         // It need not be read.
         let _ = child.stdin.take().unwrap().write_all(b"from\nstdin");
         let outcome = finish(child);
         let seen = server.seen().pop().unwrap_or_default();
-        let got = (outcome.status, seen.method.as_str(), seen.all("content-type"), seen.body.as_slice());
+        let got =
+            (outcome.status, seen.method.as_str(), seen.all("content-type"), seen.body.as_slice());
         if got != (0, method, vec![content_type], body) {
             failures.push(format!("{arguments:?}: {got:?}"));
         }
@@ -404,7 +439,18 @@ fn data_is_sent_as_by_curl() {
 #[test]
 fn headers_are_added_replaced_emptied_and_left_out() {
     let server = Server::new(|_, _| ok(""));
-    let arguments = ["-H", "X-A: 1", "-H", "X-A:2", "-H", "Accept: text/html", "-H", "User-Agent:", "-H", "X-Empty;"];
+    let arguments = [
+        "-H",
+        "X-A: 1",
+        "-H",
+        "X-A:2",
+        "-H",
+        "Accept: text/html",
+        "-H",
+        "User-Agent:",
+        "-H",
+        "X-Empty;",
+    ];
     let outcome = fetch(&[&arguments[..], &[&server.url("/?q#fragment")]].concat());
     assert_outcome(&outcome, 0, "");
     let seen = server.seen().remove(0);
@@ -417,7 +463,9 @@ fn headers_are_added_replaced_emptied_and_left_out() {
 
 #[test]
 fn a_header_that_cannot_be_read_costs_no_other() {
-    let server = Server::new(|_, _| reply(200, "X-Bad: \u{1}\r\nSet-Cookie: a=\u{1}\r\nSet-Cookie: b=1\r\n", "body"));
+    let server = Server::new(|_, _| {
+        reply(200, "X-Bad: \u{1}\r\nSet-Cookie: a=\u{1}\r\nSet-Cookie: b=1\r\n", "body")
+    });
     assert_outcome(&fetch(&["-o", "-", &server.url("/"), &server.url("/")]), 0, "bodybody");
     assert_eq!(server.seen()[1].all("cookie"), ["b=1"]);
 }
@@ -436,7 +484,11 @@ fn userinfo_becomes_basic_authorization() {
         assert_eq!(server.seen().pop().unwrap().all("authorization"), [expected], "{userinfo}");
     }
     fetch(&["-H", "Authorization: Bearer t", &format!("http://u:p@{address}")]);
-    assert_eq!(server.seen().pop().unwrap().all("authorization"), ["Bearer t"], "the caller's own header wins");
+    assert_eq!(
+        server.seen().pop().unwrap().all("authorization"),
+        ["Bearer t"],
+        "the caller's own header wins"
+    );
 }
 
 #[test]
@@ -494,7 +546,11 @@ fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
     for arguments in rows {
         let outcome = fetch(arguments);
         let one_line = outcome.stderr.starts_with("fetch: ") && outcome.stderr.lines().count() == 1;
-        if outcome.status != 2 || !outcome.stdout.is_empty() || !one_line || outcome.stderr.contains("SECRET") {
+        if outcome.status != 2
+            || !outcome.stdout.is_empty()
+            || !one_line
+            || outcome.stderr.contains("SECRET")
+        {
             failures.push(format!("{arguments:?}: {outcome:?}"));
         }
     }
@@ -507,7 +563,8 @@ fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
 fn arguments_that_are_no_text_are_bad_usage() {
     use std::os::unix::ffi::OsStrExt;
     for flag in ["-H", "-b", "-X", "--retry", "--"] {
-        let outcome: Outcome = command(&[flag]).arg(std::ffi::OsStr::from_bytes(b"\xff")).output().unwrap().into();
+        let outcome: Outcome =
+            command(&[flag]).arg(std::ffi::OsStr::from_bytes(b"\xff")).output().unwrap().into();
         assert_outcome(&outcome, 2, "");
     }
 }
@@ -528,7 +585,8 @@ fn files_to_send_or_trust_that_cannot_be_used_end_it_before_any_request() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing").display().to_string();
     let garbage = directory.path().join("garbage");
-    fs::write(&garbage, "SECRET\n-----BEGIN CERTIFICATE-----\nSECRET\n-----END CERTIFICATE-----\n").unwrap();
+    fs::write(&garbage, "SECRET\n-----BEGIN CERTIFICATE-----\nSECRET\n-----END CERTIFICATE-----\n")
+        .unwrap();
     let at_missing = format!("@{missing}");
     let rows: [(&[&str], i32); 5] = [
         (&["-d", &at_missing], 26),
@@ -585,9 +643,14 @@ fn files_of_curl_and_of_python_are_read_and_survive_a_save() {
         fs::write(&path, text).unwrap();
         let file = path.to_str().unwrap();
         for _ in 0..2 {
-            assert_outcome(&fetch(&["-b", file, "-c", file, &server.url("/deep/er"), &server.url("/")]), 0, "");
+            assert_outcome(
+                &fetch(&["-b", file, "-c", file, &server.url("/deep/er"), &server.url("/")]),
+                0,
+                "",
+            );
             let seen = server.seen();
-            let sent: Vec<_> = seen.iter().rev().take(2).map(|seen| sorted(seen.header("cookie"))).collect();
+            let sent: Vec<_> =
+                seen.iter().rev().take(2).map(|seen| sorted(seen.header("cookie"))).collect();
             let root = "empty=; persistent=p1; session=s1";
             assert_eq!(sent, [root.to_owned(), format!("deep=d1; {root}")], "{writer}");
         }
@@ -612,13 +675,25 @@ fn cookies_are_kept_from_url_to_url_and_from_run_to_run() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("new.txt");
     let file = path.to_str().unwrap();
-    assert_outcome(&fetch(&["-b", file, "-c", file, &server.url("/login"), &server.url("/")]), 0, "id=42");
+    assert_outcome(
+        &fetch(&["-b", file, "-c", file, &server.url("/login"), &server.url("/")]),
+        0,
+        "id=42",
+    );
     assert_outcome(&fetch(&["-b", file, &server.url("/")]), 0, "id=42");
     assert_outcome(&fetch(&["-b", "", &server.url("/")]), 0, "");
     let other = directory.path().join("other.txt");
-    assert_outcome(&fetch(&["-b", file, "-c", other.to_str().unwrap(), &server.url("/")]), 0, "id=42");
+    assert_outcome(
+        &fetch(&["-b", file, "-c", other.to_str().unwrap(), &server.url("/")]),
+        0,
+        "id=42",
+    );
     assert_outcome(&fetch(&["-b", other.to_str().unwrap(), &server.url("/")]), 0, "id=42");
-    assert_outcome(&fetch(&["-b", file, "-c", file, &server.url("/logout"), &server.url("/")]), 0, "");
+    assert_outcome(
+        &fetch(&["-b", file, "-c", file, &server.url("/logout"), &server.url("/")]),
+        0,
+        "",
+    );
     assert_outcome(&fetch(&["-b", file, &server.url("/")]), 0, "");
 }
 
@@ -650,10 +725,19 @@ fn a_public_suffixs_cookie_is_not_taken_from_a_file() {
     let server = Server::new(|_, _| ok(""));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.txt");
-    fs::write(&path, ".com\tTRUE\t/\tFALSE\t0\tevil\t1\n.example.com\tTRUE\t/\tFALSE\t0\tgood\t1\n").unwrap();
+    fs::write(
+        &path,
+        ".com\tTRUE\t/\tFALSE\t0\tevil\t1\n.example.com\tTRUE\t/\tFALSE\t0\tgood\t1\n",
+    )
+    .unwrap();
     let host = format!("www.example.com:{}", server.port());
-    let outcome =
-        fetch(&["-b", path.to_str().unwrap(), "--resolve", &format!("{host}:127.0.0.1"), &format!("http://{host}/")]);
+    let outcome = fetch(&[
+        "-b",
+        path.to_str().unwrap(),
+        "--resolve",
+        &format!("{host}:127.0.0.1"),
+        &format!("http://{host}/"),
+    ]);
     assert_outcome(&outcome, 0, "");
     assert_eq!(server.seen()[0].all("cookie"), ["good=1"]);
 }
@@ -698,16 +782,26 @@ fn programs_that_save_at_once_lose_nothing() {
         });
         let file = path.to_str().unwrap();
         let run = |number: usize| {
-            command(&["--max-time", "60", "-b", file, "-c", file, &server.url(&format!("/r{round}n{number}"))])
-                .spawn()
-                .unwrap()
+            command(&[
+                "--max-time",
+                "60",
+                "-b",
+                file,
+                "-c",
+                file,
+                &server.url(&format!("/r{round}n{number}")),
+            ])
+            .spawn()
+            .unwrap()
         };
         for child in (0..RUNS).map(run).collect::<Vec<_>>() {
             assert_outcome(&finish(child), 0, "");
         }
     }
     let saved = fs::read_to_string(&path).unwrap();
-    for name in (0..5).flat_map(|round| (0..RUNS).map(move |number| format!("\tr{round}n{number}\t1"))) {
+    for name in
+        (0..5).flat_map(|round| (0..RUNS).map(move |number| format!("\tr{round}n{number}\t1")))
+    {
         assert!(saved.contains(&name), "{name:?} is lost:\n{saved}");
     }
 }
@@ -752,15 +846,28 @@ fn without_retry_there_is_one_attempt() {
 #[test]
 fn what_a_server_may_have_received_is_sent_again_only_if_idempotent() {
     let mut failures = Vec::new();
-    for (method, retried) in [("GET", true), ("PUT", true), ("DELETE", true), ("POST", false), ("PATCH", false)] {
+    for (method, retried) in
+        [("GET", true), ("PUT", true), ("DELETE", true), ("POST", false), ("PATCH", false)]
+    {
         let cases: [(&str, Answer); 3] = [
             ("reset", || Reply::Reset),
             ("empty reply", || Reply::Close(Vec::new())),
             ("503", || reply(503, "", "busy")),
         ];
         for (case, failure) in cases {
-            let server = Server::new(move |_, number| if number == 0 { failure() } else { ok("done") });
-            fetch(&["--retry", "3", "--retry-delay", "0.01", "-X", method, "-d", "x=1", &server.url("/")]);
+            let server =
+                Server::new(move |_, number| if number == 0 { failure() } else { ok("done") });
+            fetch(&[
+                "--retry",
+                "3",
+                "--retry-delay",
+                "0.01",
+                "-X",
+                method,
+                "-d",
+                "x=1",
+                &server.url("/"),
+            ]);
             let bodies: Vec<_> = server.seen().into_iter().map(|seen| seen.body).collect();
             if bodies != vec![b"x=1".to_vec(); if retried { 2 } else { 1 }] {
                 failures.push(format!("{method}, {case}: {bodies:?}"));
@@ -775,9 +882,20 @@ fn a_refused_connection_is_retried_whatever_the_method() {
     for method in ["GET", "POST", "PATCH"] {
         let address = closed_address();
         let url = format!("http://{address}/");
-        let mut child = command(&["-v", "--retry", "50", "--retry-delay", "0.05", "-X", method, "-d", "x=1", &url])
-            .spawn()
-            .unwrap();
+        let mut child = command(&[
+            "-v",
+            "--retry",
+            "50",
+            "--retry-delay",
+            "0.05",
+            "-X",
+            method,
+            "-d",
+            "x=1",
+            &url,
+        ])
+        .spawn()
+        .unwrap();
         // The first attempt has failed once it is logged.
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
@@ -800,7 +918,10 @@ fn retry_delay_and_retry_after_are_waited_out() {
     let took = start.elapsed();
     assert!((Duration::from_millis(600)..Duration::from_secs(5)).contains(&took), "{took:?}");
 
-    let server = Server::new(|_, number| if number < 1 { reply(503, "Retry-After: 1\r\n", "") } else { ok("") });
+    let server =
+        Server::new(
+            |_, number| if number < 1 { reply(503, "Retry-After: 1\r\n", "") } else { ok("") },
+        );
     let start = Instant::now();
     assert_outcome(&fetch(&["--retry", "2", &server.url("/")]), 0, "");
     let took = start.elapsed();
@@ -817,7 +938,11 @@ fn a_wait_that_would_pass_the_limit_gives_up_at_once() {
     for (arguments, headers) in rows {
         let server = Server::new(move |_, _| reply(503, headers, "busy"));
         let start = Instant::now();
-        assert_outcome(&fetch(&[&["--retry", "5"], arguments, &[&server.url("/")]].concat()), 0, "busy");
+        assert_outcome(
+            &fetch(&[&["--retry", "5"], arguments, &[&server.url("/")]].concat()),
+            0,
+            "busy",
+        );
         assert!(start.elapsed() < Duration::from_secs(20), "{arguments:?}: {:?}", start.elapsed());
         assert_eq!(server.seen().len(), 1, "{arguments:?}");
     }
@@ -834,12 +959,14 @@ fn the_retry_limit_also_cuts_an_attempt_in_flight() {
 
 #[test]
 fn the_retry_limit_holds_for_all_hops_of_a_url_together() {
-    // The first hop takes 0.6 s of the second that there is, so the second hop has no time for the same.
+    // The first hop takes 0.6 s of the second that there is, so the second hop has no time for the
+    // same.
     let server = Server::new(|seen, number| match (seen.target.as_str(), number) {
         ("/", 2) => reply(302, "Location: /next\r\n", ""),
         _ => reply(503, "", "busy"),
     });
-    let arguments = ["-L", "--retry", "5", "--retry-delay", "0.3", "--retry-max-time", "1", &server.url("/")];
+    let arguments =
+        ["-L", "--retry", "5", "--retry-delay", "0.3", "--retry-max-time", "1", &server.url("/")];
     assert_outcome(&fetch(&arguments), 0, "busy");
     let next = server.seen().iter().filter(|seen| seen.target == "/next").count();
     assert!((1..=2).contains(&next), "{:?}", server.targets());
@@ -852,7 +979,11 @@ fn each_hop_has_its_own_retries() {
         ("/next", 5) => ok("done"),
         _ => reply(503, "", "busy"),
     });
-    assert_outcome(&fetch(&["-L", "--retry", "2", "--retry-delay", "0.01", &server.url("/")]), 0, "done");
+    assert_outcome(
+        &fetch(&["-L", "--retry", "2", "--retry-delay", "0.01", &server.url("/")]),
+        0,
+        "done",
+    );
     assert_eq!(server.seen().len(), 6);
 }
 
@@ -863,7 +994,11 @@ fn a_slow_error_body_does_not_delay_the_retry() {
         _ => ok("done"),
     });
     let start = Instant::now();
-    assert_outcome(&fetch(&["--retry", "1", "--retry-delay", "0.01", "--max-time", "20", &server.url("/")]), 0, "done");
+    assert_outcome(
+        &fetch(&["--retry", "1", "--retry-delay", "0.01", "--max-time", "20", &server.url("/")]),
+        0,
+        "done",
+    );
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
@@ -871,7 +1006,12 @@ fn a_slow_error_body_does_not_delay_the_retry() {
 fn max_time_bounds_everything_and_is_not_retried() {
     let rows: [(&str, Answer, &str, usize); 4] = [
         ("no head", || Reply::Hang(Vec::new()), "", 1),
-        ("no end", || Reply::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec()), "abc", 1),
+        (
+            "no end",
+            || Reply::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec()),
+            "abc",
+            1,
+        ),
         ("a wait", || reply(503, "Retry-After: 60\r\n", "busy"), "", 1),
         ("a redirect", || reply(302, "Location: /hang\r\n", ""), "", 2),
     ];
@@ -890,7 +1030,8 @@ fn max_time_bounds_everything_and_is_not_retried() {
 
 #[test]
 fn absurd_times_are_no_panic() {
-    let server = Server::new(|_, number| if number % 2 == 0 { reply(500, "", "") } else { ok("done") });
+    let server =
+        Server::new(|_, number| if number % 2 == 0 { reply(500, "", "") } else { ok("done") });
     for time in ["0", "1e-9", "1e19"] {
         let limits = if time == "1e-9" { "5" } else { time };
         let arguments = [
@@ -907,7 +1048,8 @@ fn absurd_times_are_no_panic() {
         assert_outcome(&fetch(&arguments), 0, "done");
     }
     // A wait that would never end is cut by --max-time.
-    let arguments = ["--retry", "1", "--retry-delay", "1e19", "--max-time", "0.3", &server.url("/")];
+    let arguments =
+        ["--retry", "1", "--retry-delay", "1e19", "--max-time", "0.3", &server.url("/")];
     assert_outcome(&fetch(&arguments), 28, "");
 }
 
@@ -916,7 +1058,8 @@ fn absurd_times_are_no_panic() {
 #[test]
 fn a_redirect_sends_the_body_again_or_turns_post_into_get() {
     let mut failures = Vec::new();
-    for (status, method) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")] {
+    for (status, method) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")]
+    {
         let server = Server::new(move |seen, _| match seen.target.as_str() {
             "/" => reply(status, "Location: /end?q=1#fragment\r\n", ""),
             _ => ok("done"),
@@ -924,7 +1067,12 @@ fn a_redirect_sends_the_body_again_or_turns_post_into_get() {
         let outcome = fetch(&["-L", "-d", "a=1", &server.url("/")]);
         let seen = server.seen().pop().unwrap();
         let body = if method == "POST" { "a=1" } else { "" };
-        let got = (outcome.stdout.as_str(), seen.method.as_str(), seen.target.as_str(), seen.body.as_slice());
+        let got = (
+            outcome.stdout.as_str(),
+            seen.method.as_str(),
+            seen.target.as_str(),
+            seen.body.as_slice(),
+        );
         let typed = !seen.all("content-type").is_empty();
         if got != ("done", method, "/end?q=1", body.as_bytes()) || typed != (method == "POST") {
             failures.push(format!("{status}: {got:?}"));
@@ -937,7 +1085,11 @@ fn a_redirect_sends_the_body_again_or_turns_post_into_get() {
 fn too_many_redirects_are_47() {
     let server = Server::new(|seen, _| {
         let number: u32 = seen.target[1..].parse().unwrap();
-        if number == 60 { ok("end") } else { reply(302, &format!("Location: /{}\r\n", number + 1), "moved") }
+        if number == 60 {
+            ok("end")
+        } else {
+            reply(302, &format!("Location: /{}\r\n", number + 1), "moved")
+        }
     });
     let rows: [(&[&str], i32, &str, usize); 5] = [
         (&[], 47, "", 51),
@@ -948,7 +1100,11 @@ fn too_many_redirects_are_47() {
     ];
     for (arguments, status, stdout, requests) in rows {
         let before = server.seen().len();
-        assert_outcome(&fetch(&[&["-L"], arguments, &[&server.url("/0")]].concat()), status, stdout);
+        assert_outcome(
+            &fetch(&[&["-L"], arguments, &[&server.url("/0")]].concat()),
+            status,
+            stdout,
+        );
         assert_eq!(server.seen().len() - before, requests, "{arguments:?}");
     }
 }
@@ -957,7 +1113,11 @@ fn too_many_redirects_are_47() {
 fn an_attempt_and_a_hop_send_the_cookies_of_those_before() {
     let server = Server::new(|seen, number| match number {
         0 => reply(503, "Set-Cookie: attempt=1\r\n", ""),
-        1 => reply(302, &format!("Location: /{}\r\nSet-Cookie: hop=1\r\n", seen.header("cookie")), ""),
+        1 => reply(
+            302,
+            &format!("Location: /{}\r\nSet-Cookie: hop=1\r\n", seen.header("cookie")),
+            "",
+        ),
         _ => ok(&format!("{} {}", seen.target, seen.header("cookie"))),
     });
     let outcome = fetch(&["-L", "--retry", "1", "--retry-delay", "0.01", &server.url("/")]);
@@ -972,7 +1132,11 @@ fn another_origin_gets_no_credentials_and_there_is_no_way_back_to_them() {
         match number {
             0 => reply(302, "Location: /same\r\nSet-Cookie: jar=home\r\n", ""),
             1 => reply(307, &format!("Location: http://localhost:{port}/away\r\n"), ""),
-            2 => reply(307, &format!("Location: http://127.0.0.1:{port}/home\r\nSet-Cookie: jar=away\r\n"), ""),
+            2 => reply(
+                307,
+                &format!("Location: http://127.0.0.1:{port}/home\r\nSet-Cookie: jar=away\r\n"),
+                "",
+            ),
             _ => ok("end"),
         }
     });
@@ -1022,7 +1186,8 @@ fn a_host_header_and_a_port_belong_to_their_origin() {
     let other = Server::new(|_, _| ok("end"));
     let location = format!("Location: {}\r\n", other.url("/"));
     let server = Server::new(move |_, _| reply(302, &location, ""));
-    let arguments = ["-L", "-H", "Host: virtual.example", "-H", "Authorization: secret", &server.url("/")];
+    let arguments =
+        ["-L", "-H", "Host: virtual.example", "-H", "Authorization: secret", &server.url("/")];
     assert_outcome(&fetch(&arguments), 0, "end");
     assert_eq!(server.seen()[0].all("host"), ["virtual.example"]);
     assert_eq!(other.seen()[0].all("host"), [other.address.to_string()]);
@@ -1038,24 +1203,32 @@ fn userinfo_in_a_location_is_for_its_origin() {
     let location = format!("Location: http://u:p@{}/\r\n", other.address);
     let server = Server::new(move |_, _| reply(302, &location, ""));
     assert_outcome(&fetch(&["-L", &server.url("/")]), 0, "end");
-    let sent: Vec<_> =
-        other.seen().iter().map(|seen| (seen.target.clone(), seen.header("authorization").to_owned())).collect();
+    let sent: Vec<_> = other
+        .seen()
+        .iter()
+        .map(|seen| (seen.target.clone(), seen.header("authorization").to_owned()))
+        .collect();
     assert_eq!(sent, [("/".into(), "Basic dTpw".into()), ("/end".into(), "Basic dTpw".to_owned())]);
 }
 
 #[test]
 fn a_redirect_that_leads_nowhere_is_an_error() {
     for location in ["http://h:99999/?SECRET", "http://", "http://[::1/"] {
-        let server = Server::new(move |_, _| reply(302, &format!("Location: {location}\r\n"), "moved"));
+        let server =
+            Server::new(move |_, _| reply(302, &format!("Location: {location}\r\n"), "moved"));
         let outcome = fetch(&["-L", &server.url("/")]);
         assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
-        assert!(outcome.stderr.contains("cannot follow") && !outcome.stderr.contains("SECRET"), "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("cannot follow") && !outcome.stderr.contains("SECRET"),
+            "{outcome:?}"
+        );
     }
 }
 
 #[test]
 fn a_redirect_out_of_http_is_an_error() {
-    let server = Server::new(|_, _| reply(302, "Location: ftp://user:SECRET@127.0.0.1/?SECRET\r\n", ""));
+    let server =
+        Server::new(|_, _| reply(302, "Location: ftp://user:SECRET@127.0.0.1/?SECRET\r\n", ""));
     let outcome = fetch(&["-L", "-v", &server.url("/")]);
     assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
     assert!(!outcome.stderr.contains("SECRET"), "{outcome:?}");
@@ -1066,7 +1239,9 @@ fn a_redirect_out_of_http_is_an_error() {
 #[test]
 fn verbose_logs_a_line_for_each_attempt_and_no_secret() {
     let server = Server::new(|seen, number| match (seen.target.as_str(), number) {
-        (_, 0) => reply(503, "Set-Cookie: SECRET=SECRET; Domain=example.com\r\nX-A: SECRET\r\n", "SECRET"),
+        (_, 0) => {
+            reply(503, "Set-Cookie: SECRET=SECRET; Domain=example.com\r\nX-A: SECRET\r\n", "SECRET")
+        }
         ("/a?SECRET", _) => reply(302, "Location: /b?SECRET\r\n", "SECRET"),
         _ => ok("done"),
     });
@@ -1092,9 +1267,12 @@ fn verbose_logs_a_line_for_each_attempt_and_no_secret() {
     let stderr = outcome.stderr.replace("cookie SECRET", "");
     assert!(!stderr.contains("SECRET") && !stderr.contains("U0VDUkVU"), "{stderr}");
     let (a, b, c) = (server.url("/a"), server.url("/b"), format!("http://{refused}/c"));
-    for (url, words) in
-        [(&a, vec!["503", "10 ms"]), (&a, vec!["302"]), (&b, vec!["200"]), (&c, vec!["connect", "10 ms"])]
-    {
+    for (url, words) in [
+        (&a, vec!["503", "10 ms"]),
+        (&a, vec!["302"]),
+        (&b, vec!["200"]),
+        (&c, vec!["connect", "10 ms"]),
+    ] {
         let hits = stderr
             .lines()
             .filter(|line| line.contains(&format!("GET {url}")))
@@ -1107,9 +1285,14 @@ fn verbose_logs_a_line_for_each_attempt_and_no_secret() {
 
 #[test]
 fn verbose_names_a_refused_cookie_and_why() {
-    let server = Server::new(|_, _| reply(200, "Set-Cookie: evil=SECRET; Domain=example.com\r\n", ""));
+    let server =
+        Server::new(|_, _| reply(200, "Set-Cookie: evil=SECRET; Domain=example.com\r\n", ""));
     let outcome = fetch(&["-v", &server.url("/")]);
-    let line = outcome.stderr.lines().find(|line| line.contains("evil")).unwrap_or_else(|| panic!("{outcome:?}"));
+    let line = outcome
+        .stderr
+        .lines()
+        .find(|line| line.contains("evil"))
+        .unwrap_or_else(|| panic!("{outcome:?}"));
     assert!(line.contains("cookie") && !outcome.stderr.contains("SECRET"), "{line}");
 }
 
@@ -1128,7 +1311,10 @@ fn errors_show_no_secret() {
     assert_eq!(outcome.status, 8, "{outcome:?}");
     assert!(!outcome.stderr.contains("SECRET"), "{outcome:?}");
     let last = outcome.stderr.lines().last().unwrap();
-    assert!(last.starts_with(&format!("fetch: http://{refused}/p: ")) && last.contains("refused"), "{last}");
+    assert!(
+        last.starts_with(&format!("fetch: http://{refused}/p: ")) && last.contains("refused"),
+        "{last}"
+    );
 }
 
 // TLS.
@@ -1156,12 +1342,14 @@ fn tls_trusts_cacert_and_checks_the_name_behind_resolve() {
     fs::write(&path, &certificate.pem).unwrap();
     let pem = path.to_str().unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let server = Server::on(listener, Some(certificate.config), |seen, _| match seen.target.as_str() {
-        "/set" => reply(200, "Set-Cookie: __Host-id=1; Secure; Path=/\r\n", ""),
-        _ => ok(seen.header("cookie")),
-    });
+    let server =
+        Server::on(listener, Some(certificate.config), |seen, _| match seen.target.as_str() {
+            "/set" => reply(200, "Set-Cookie: __Host-id=1; Secure; Path=/\r\n", ""),
+            _ => ok(seen.header("cookie")),
+        });
     let port = server.port();
-    let [right, wrong] = ["secure.example", "other.example"].map(|host| format!("{host}:{port}:127.0.0.1"));
+    let [right, wrong] =
+        ["secure.example", "other.example"].map(|host| format!("{host}:{port}:127.0.0.1"));
     let [set, get] = ["set", ""].map(|path| format!("https://Secure.example:{port}/{path}"));
     let other = format!("https://other.example:{port}/");
 
@@ -1169,7 +1357,17 @@ fn tls_trusts_cacert_and_checks_the_name_behind_resolve() {
     let outcome = fetch(&["--resolve", &right, &get]);
     assert_outcome(&outcome, 60, "");
     assert!(outcome.stderr.contains("certificate"), "{outcome:?}");
-    let outcome = fetch(&["--retry", "3", "--retry-delay", "60", "--cacert", pem, "--resolve", &wrong, &other]);
+    let outcome = fetch(&[
+        "--retry",
+        "3",
+        "--retry-delay",
+        "60",
+        "--cacert",
+        pem,
+        "--resolve",
+        &wrong,
+        &other,
+    ]);
     assert_outcome(&outcome, 60, "");
     // Plain HTTP where TLS is spoken, and the other way round.
     assert_ne!(fetch(&[&server.url("/")]).status, 0);
@@ -1181,12 +1379,17 @@ fn tls_trusts_cacert_and_checks_the_name_behind_resolve() {
 fn resolve_is_for_one_host_and_port() {
     let server = Server::new(|seen, _| ok(seen.header("host")));
     let port = server.port();
-    let arguments =
-        ["--resolve", &format!("Made-Up.example:{port}:127.0.0.1"), &format!("http://made-up.EXAMPLE:{port}/")];
+    let arguments = [
+        "--resolve",
+        &format!("Made-Up.example:{port}:127.0.0.1"),
+        &format!("http://made-up.EXAMPLE:{port}/"),
+    ];
     assert_outcome(&fetch(&arguments), 0, &format!("made-up.example:{port}"));
-    // An entry for another port does not count: then this address is asked itself, and nobody is there.
+    // An entry for another port does not count: then this address is asked itself, and nobody is
+    // there.
     let refused = closed_address();
     assert!(matches!(refused.ip(), IpAddr::V4(_)));
-    let arguments = ["--resolve", &format!("{}:{port}:127.0.0.1", refused.ip()), &format!("http://{refused}/")];
+    let arguments =
+        ["--resolve", &format!("{}:{port}:127.0.0.1", refused.ip()), &format!("http://{refused}/")];
     assert_outcome(&fetch(&arguments), 7, "");
 }

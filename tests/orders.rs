@@ -1,5 +1,5 @@
-//! Every order of the three layers and of redirects: what each keeps and what it loses. The README's stack is the best of
-//! them; the crate's docs say in short what the others lose.
+//! Every order of the three layers and of redirects: what each keeps and what it loses. The
+//! README's stack is the best of them; the crate's docs say in short what the others lose.
 #![cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 #![allow(clippy::unwrap_used)]
 
@@ -40,12 +40,14 @@ struct Seen {
     authorization: String,
 }
 
-/// Both hosts of the story are busy at first; then a.example sends on to b.example. Every answer sets a cookie that is
-/// named for its host.
+/// Both hosts of the story are busy at first; then a.example sends on to b.example. Every answer
+/// sets a cookie that is named for its host.
 fn server(log: &Arc<Mutex<Vec<Seen>>>) -> Client {
     let log = Arc::clone(log);
     Client::new(service_fn(move |request: Request<Body>| {
-        let text = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let text = |name| {
+            request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned()
+        };
         let seen = Seen {
             host: request.uri().host().unwrap().to_owned(),
             path: request.uri().path().to_owned(),
@@ -54,10 +56,15 @@ fn server(log: &Arc<Mutex<Vec<Seen>>>) -> Client {
             authorization: text("authorization"),
         };
         let mut log = log.lock().unwrap();
-        let count = log.iter().filter(|other| (&other.host, &other.path) == (&seen.host, &seen.path)).count();
+        let count = log
+            .iter()
+            .filter(|other| (&other.host, &other.path) == (&seen.host, &seen.path))
+            .count();
         let host = &seen.host[..1];
         let response = match (seen.path.as_str(), count) {
-            ("/story", 0) => Response::builder().status(503).header("set-cookie", format!("{host}-busy=1")),
+            ("/story", 0) => {
+                Response::builder().status(503).header("set-cookie", format!("{host}-busy=1"))
+            }
             ("/story", _) if host == "a" => Response::builder()
                 .status(302)
                 .header("location", "https://b.example/story")
@@ -79,14 +86,21 @@ fn routing() -> RoutingLayer<Client, Body, Body> {
             })
         })
     };
-    RoutingLayer::builder().mount("https://a.example", via("a")).mount("https://b.example", via("b")).build().unwrap()
+    RoutingLayer::builder()
+        .mount("https://a.example", via("a"))
+        .mount("https://b.example", via("b"))
+        .build()
+        .unwrap()
 }
 
-/// `order` names the layers from the outside to the inside: Follow redirects, Retry, Mounts, Cookies.
+/// `order` names the layers from the outside to the inside: Follow redirects, Retry, Mounts,
+/// Cookies.
 fn stack(order: &str, jar: &CookieJar, server: Client) -> Client {
     order.chars().rev().fold(server, |inner, layer| match layer {
         'F' => Client::new(FollowRedirectLayer::new().layer(inner)),
-        'R' => Client::new(RetryLayer::new(RetryPolicy::new().total(3).backoff(Backoff::none())).layer(inner)),
+        'R' => Client::new(
+            RetryLayer::new(RetryPolicy::new().total(3).backoff(Backoff::none())).layer(inner),
+        ),
         'M' => Client::new(routing().layer(inner)),
         'C' => Client::new(CookieLayer::new(jar.clone()).layer(inner)),
         other => panic!("{other} is no layer"),
@@ -99,20 +113,27 @@ fn orders() -> Vec<String> {
         orders = orders
             .iter()
             .flat_map(|order| {
-                "FRMC".chars().filter(|layer| !order.contains(*layer)).map(move |layer| format!("{order}{layer}"))
+                "FRMC"
+                    .chars()
+                    .filter(|layer| !order.contains(*layer))
+                    .map(move |layer| format!("{order}{layer}"))
             })
             .collect();
     }
     orders
 }
 
-/// What an order made of the story: a line of the table below, and the lines that may be in no order.
+/// What an order made of the story: a line of the table below, and the lines that may be in no
+/// order.
 async fn play(order: &str) -> (String, Vec<String>) {
     let log = Arc::default();
     let jar = CookieJar::new();
     let client = stack(order, &jar, server(&log));
     let get = |uri: &str| {
-        let request = Request::get(uri).header(header::AUTHORIZATION, "secret").body(Body::default()).unwrap();
+        let request = Request::get(uri)
+            .header(header::AUTHORIZATION, "secret")
+            .body(Body::default())
+            .unwrap();
         client.clone().oneshot(request)
     };
     let response = get("https://a.example/story").await.unwrap();
@@ -142,11 +163,15 @@ async fn play(order: &str) -> (String, Vec<String>) {
         "" => "-".to_owned(),
         cookies => cookies.replace("=1", "").replace("; ", " "),
     };
-    let requests: Vec<_> = story.iter().map(|seen| format!("{}/{}", &seen.host[..1], seen.via)).collect();
+    let requests: Vec<_> =
+        story.iter().map(|seen| format!("{}/{}", &seen.host[..1], seen.via)).collect();
     let again = story.iter().skip(1).find(|seen| seen.host == "a.example").map(cookies).unwrap();
-    let mount = extensions.get::<Mount>().map_or("-", |Mount(prefix)| &prefix["https://".len()..][..1]);
+    let mount =
+        extensions.get::<Mount>().map_or("-", |Mount(prefix)| &prefix["https://".len()..][..1]);
     let attempts = extensions.get::<RetryHistory>().map_or(1, |history| history.attempts().len());
-    let own = extensions.get::<ResponseCookies>().map(|own| own.to_map().into_keys().collect::<Vec<_>>().join(" "));
+    let own = extensions
+        .get::<ResponseCookies>()
+        .map(|own| own.to_map().into_keys().collect::<Vec<_>>().join(" "));
     let line = format!(
         "{order} | {} | {again} | {} | {} | {mount} {attempts} {}",
         requests.join(" "),
@@ -157,16 +182,20 @@ async fn play(order: &str) -> (String, Vec<String>) {
     (line, leaks)
 }
 
-/// Order from the outside to the inside | every request, as host/mount that it came by | cookies of the second attempt |
-/// what a.example is sent afterwards | and b.example | what the response tells: mount, attempts, cookies of its own.
+/// Order from the outside to the inside | every request, as host/mount that it came by | cookies of
+/// the second attempt | what a.example is sent afterwards | and b.example | what the response
+/// tells: mount, attempts, cookies of its own.
 ///
 /// - Retries outside cookies: the second attempt sends what the first received.
-/// - Redirects outside cookies: every hop's cookies are kept, and sent by the next. Otherwise those of the hops between are
-///   lost, and no hop but the first sends any; the last answer's are kept for the host that answered.
-/// - Redirects outside mounts: every hop goes by the mount of its own host. Otherwise all of them go by the first's.
+/// - Redirects outside cookies: every hop's cookies are kept, and sent by the next. Otherwise those
+///   of the hops between are lost, and no hop but the first sends any; the last answer's are kept
+///   for the host that answered.
+/// - Redirects outside mounts: every hop goes by the mount of its own host. Otherwise all of them
+///   go by the first's.
 /// - Redirects outside retries: a hop that fails is repeated alone. Otherwise the whole chain is.
 ///
-/// Mounts and retries, and mounts and cookies, are free to change places here, where all mounts share what is below them.
+/// Mounts and retries, and mounts and cookies, are free to change places here, where all mounts
+/// share what is below them.
 const TABLE: [&str; 24] = [
     "FRMC | a/a a/a b/b b/b | a-busy | a-busy a-moved | b-busy b-done | b 2 b-done",
     "FRCM | a/a a/a b/b b/b | a-busy | a-busy a-moved | b-busy b-done | b 2 b-done",
@@ -195,7 +224,8 @@ const TABLE: [&str; 24] = [
 ];
 
 #[tokio::test]
-async fn every_order_keeps_and_loses_what_the_table_says_and_sends_nothing_of_one_host_to_the_other() {
+async fn every_order_keeps_and_loses_what_the_table_says_and_sends_nothing_of_one_host_to_the_other()
+ {
     let (mut wrong, mut lines) = (Vec::new(), Vec::new());
     for order in orders() {
         let (line, leaks) = play(&order).await;
@@ -209,12 +239,15 @@ async fn every_order_keeps_and_loses_what_the_table_says_and_sends_nothing_of_on
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The override allows three retries, the layer one. The redirect leads to the same host or the other, which stays busy.
+/// The override allows three retries, the layer one. The redirect leads to the same host or the
+/// other, which stays busy.
 #[tokio::test]
-async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_is_inside_them_let_it() {
+async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_is_inside_them_let_it()
+ {
     let policy = |total: u32| RetryPolicy::new().no_budget().total(total).backoff(Backoff::none());
     let allowed = FilterCredentials::new().allow_extension::<RetryPolicy>();
-    let allowed = FollowRedirectLayer::with_policy(Limited::default().and::<_, Body, BoxError>(allowed));
+    let allowed =
+        FollowRedirectLayer::with_policy(Limited::default().and::<_, Body, BoxError>(allowed));
     let set = move |mut request: Request<Body>| {
         request.extensions_mut().insert(policy(3));
         request
@@ -224,8 +257,18 @@ async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_
     let rows: [(&str, &str, Box<dyn Fn(Client) -> Client>, usize); 4] = [
         ("the same origin", "a", Box::new(|server| plain(retries(server))), 4),
         ("another origin", "b", Box::new(|server| plain(retries(server))), 2),
-        ("another, and the redirects let it", "b", Box::new(|server| Client::new(allowed.layer(retries(server)))), 4),
-        ("another, set inside", "b", Box::new(|server| plain(Client::new(retries(server).map_request(set)))), 4),
+        (
+            "another, and the redirects let it",
+            "b",
+            Box::new(|server| Client::new(allowed.layer(retries(server)))),
+            4,
+        ),
+        (
+            "another, set inside",
+            "b",
+            Box::new(|server| plain(Client::new(retries(server).map_request(set)))),
+            4,
+        ),
     ];
     let mut wrong = Vec::new();
     for (row, to, stack, sends) in rows {
@@ -237,7 +280,8 @@ async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_
             counted.fetch_add(usize::from(status == 503), Relaxed);
             ready(response.status(status).body(Body::default()).map_err(BoxError::from))
         })));
-        let request = Request::get("https://a.example/").extension(policy(3)).body(Body::default()).unwrap();
+        let request =
+            Request::get("https://a.example/").extension(policy(3)).body(Body::default()).unwrap();
         client.oneshot(request).await.unwrap();
         if sent.load(Relaxed) != sends {
             wrong.push(format!("{row}: {} sends, not {sends}", sent.load(Relaxed)));

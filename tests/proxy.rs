@@ -1,4 +1,5 @@
-//! `examples/proxy` as its users run it: the built program, its clients and its upstreams on the loopback.
+//! `examples/proxy` as its users run it: the built program, its clients and its upstreams on the
+//! loopback.
 #![cfg(unix)]
 // The helpers are tests as well.
 #![allow(clippy::unwrap_used)]
@@ -96,34 +97,51 @@ impl Proxy {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let first = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
-        let (public, metrics) =
-            first.strip_prefix("proxy: clients on ").and_then(|rest| rest.split_once(", metrics on ")).expect(&first);
+        let (public, metrics) = first
+            .strip_prefix("proxy: clients on ")
+            .and_then(|rest| rest.split_once(", metrics on "))
+            .expect(&first);
         let (public, metrics) = (public.parse().unwrap(), metrics.parse().unwrap());
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { child, lines, public, metrics, directory, client }
     }
 
     async fn line(&mut self) -> String {
-        timeout(PATIENCE, self.lines.next_line()).await.expect("a line").unwrap().expect("the proxy runs")
+        timeout(PATIENCE, self.lines.next_line())
+            .await
+            .expect("a line")
+            .unwrap()
+            .expect("the proxy runs")
     }
 
     async fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
-        let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status().await.unwrap();
+        let status = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
+            .status()
+            .await
+            .unwrap();
         assert!(status.success(), "{status}");
     }
 
     /// What the proxy says of that table; by then it serves by it, or has refused it.
     async fn reload(&mut self, table: &str) -> String {
         // As an editor does: no one reads half of it.
-        let (path, new) = (self.directory.path().join("table.toml"), self.directory.path().join("new"));
+        let (path, new) =
+            (self.directory.path().join("table.toml"), self.directory.path().join("new"));
         fs::write(&new, table).unwrap();
         fs::rename(&new, &path).unwrap();
         self.signal("HUP").await;
         self.line().await
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &[u8])], body: impl Into<Bytes>) -> Answer {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &[u8])],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         send(&self.client, self.public, method, path, headers, body.into()).await
     }
 
@@ -151,7 +169,9 @@ impl Proxy {
         let mut counts = [0; 3];
         let names = ["requests", "attempts", "retries_refused_by_budget"];
         for (count, name) in counts.iter_mut().zip(names) {
-            *count = self.count(&format!("proxy_{name}_total{{mount=\"http://127.0.0.1:*{mount}\"}}")).await;
+            *count = self
+                .count(&format!("proxy_{name}_total{{mount=\"http://127.0.0.1:*{mount}\"}}"))
+                .await;
         }
         counts
     }
@@ -183,7 +203,11 @@ async fn send(
         let response = client.request(request.body(Full::new(body)).unwrap()).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: head.status, headers: head.headers, body: String::from_utf8(body.into()).unwrap() }
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body: String::from_utf8(body.into()).unwrap(),
+        }
     };
     timeout(PATIENCE, answer).await.expect("an answer")
 }
@@ -200,10 +224,14 @@ async fn serve(router: Router) -> SocketAddr {
 /// Says what it was sent, and sets the cookie that the query asks for.
 async fn echo(request: Request) -> Response {
     let headers = request.headers();
-    let mut names: Vec<_> =
-        headers.keys().map(http::HeaderName::as_str).filter(|name| !["host", "via"].contains(name)).collect();
+    let mut names: Vec<_> = headers
+        .keys()
+        .map(http::HeaderName::as_str)
+        .filter(|name| !["host", "via"].contains(name))
+        .collect();
     names.sort_unstable();
-    let cookies: Vec<_> = headers.get_all("cookie").iter().map(|value| value.to_str().unwrap()).collect();
+    let cookies: Vec<_> =
+        headers.get_all("cookie").iter().map(|value| value.to_str().unwrap()).collect();
     let said = format!("cookies {cookies:?}, headers {names:?}");
     let response = Response::builder();
     match request.uri().query() {
@@ -233,7 +261,9 @@ async fn each_tenant_has_a_jar_and_no_cookie_reaches_a_client_or_another_tenant(
     let upstream = serve(Router::new().fallback(echo)).await;
     let proxy = Proxy::start(&format!("{TENANTS}{}", mount("", upstream, ""))).await;
 
-    for (tenant, path) in [("ann", "/login?id=of-ann"), ("bob", "/login?id=of-bob"), ("ann", "/login?more=1")] {
+    for (tenant, path) in
+        [("ann", "/login?id=of-ann"), ("bob", "/login?id=of-bob"), ("ann", "/login?more=1")]
+    {
         let answer = proxy.get_as(tenant, path).await;
         assert_eq!(answer.status, StatusCode::OK);
         for name in ["set-cookie", "set-cookie2", "x-hop"] {
@@ -241,8 +271,14 @@ async fn each_tenant_has_a_jar_and_no_cookie_reaches_a_client_or_another_tenant(
         }
     }
     let sent = async |headers: &[(&str, &[u8])]| proxy.send("GET", "/", headers, "").await.body;
-    assert_eq!(sent(&[("x-tenant", b"ann")]).await, r#"cookies ["id=of-ann; second=1; more=1"], headers ["cookie"]"#);
-    assert_eq!(sent(&[("x-tenant", b"bob")]).await, r#"cookies ["id=of-bob; second=1"], headers ["cookie"]"#);
+    assert_eq!(
+        sent(&[("x-tenant", b"ann")]).await,
+        r#"cookies ["id=of-ann; second=1; more=1"], headers ["cookie"]"#
+    );
+    assert_eq!(
+        sent(&[("x-tenant", b"bob")]).await,
+        r#"cookies ["id=of-bob; second=1"], headers ["cookie"]"#
+    );
 
     // What a client brings of its own goes nowhere.
     let own: &[(&str, &[u8])] = &[
@@ -284,7 +320,11 @@ async fn a_tenant_header_that_is_missing_or_hostile_gives_no_jar() {
         for _ in 0..2 {
             let answer = proxy.send("GET", "/?id=of-no-one", headers, "").await;
             assert!(answer.body.starts_with("cookies [], "), "{headers:?}: {}", answer.body);
-            assert_eq!((answer.status, answer.headers.get("set-cookie")), (StatusCode::OK, None), "{headers:?}");
+            assert_eq!(
+                (answer.status, answer.headers.get("set-cookie")),
+                (StatusCode::OK, None),
+                "{headers:?}"
+            );
         }
     }
     assert!(proxy.get_as("ann", "/").await.body.starts_with(r#"cookies ["id=of-ann; second=1"]"#));
@@ -315,7 +355,11 @@ async fn a_flaky_upstream_is_asked_again_within_its_budget_and_counted() {
     let upstream = serve(router).await;
     let table = [
         mount("/flaky", upstream, &format!("total = 2, {AT_ONCE}")),
-        mount("/down", upstream, &format!("{AT_ONCE}, budget = {{ percent = 0, per_second = 2, window = \"1m\" }}")),
+        mount(
+            "/down",
+            upstream,
+            &format!("{AT_ONCE}, budget = {{ percent = 0, per_second = 2, window = \"1m\" }}"),
+        ),
     ];
     let proxy = Proxy::start(&table.concat()).await;
 
@@ -325,7 +369,10 @@ async fn a_flaky_upstream_is_asked_again_within_its_budget_and_counted() {
         assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, body.len()));
     }
     // One that may have been processed is not repeated.
-    assert_eq!(proxy.send("POST", "/flaky", &[], "x").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        proxy.send("POST", "/flaky", &[], "x").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert_eq!(proxy.counts("/flaky").await, [6, 16, 0]);
 
     // 2 a second over a minute.
@@ -343,7 +390,8 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
     deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let down = deaf.local_addr().unwrap();
     let late = serve(Router::new().fallback(std::future::pending::<()>)).await;
-    let upstream = serve(Router::new().fallback(|| std::future::ready(StatusCode::BAD_GATEWAY))).await;
+    let upstream =
+        serve(Router::new().fallback(|| std::future::ready(StatusCode::BAD_GATEWAY))).await;
     let table = [
         mount("/down", down, &format!("total = 2, {AT_ONCE}")),
         mount("/late", late, &format!("total = 1, {AT_ONCE}, attempt_timeout = \"20ms\"")),
@@ -410,7 +458,10 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
         ("OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n", "400: a request needs one host and a path"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n", "400: a request needs one host and a path"),
         ("GET / HTTP/1.1\r\nHost: 127.1\r\n", "400: cannot route to a host that is a number"),
-        ("CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n", "501: this proxy knows neither CONNECT"),
+        (
+            "CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+            "501: this proxy knows neither CONNECT",
+        ),
         ("GET https://127.0.0.1/down HTTP/1.1\r\nHost: 127.0.0.1\r\n", "421: clients speak http"),
         (
             "PUT /down HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: gzip, chunked\r\n",
@@ -445,8 +496,7 @@ async fn what_is_for_this_proxy_alone_goes_no_further() {
     }))
     .await;
     let proxy = Proxy::start(&mount("", upstream, "")).await;
-    let head =
-        "GET http://127.0.0.1?q=1 HTTP/1.1\r\nHost: else.example\r\nProxy-Authorization: Basic eA==\r\nTE: x\r\n";
+    let head = "GET http://127.0.0.1?q=1 HTTP/1.1\r\nHost: else.example\r\nProxy-Authorization: Basic eA==\r\nTE: x\r\n";
     let answer = exchange(&proxy, &format!("{head}Connection: close\r\n\r\n")).await;
     assert!(answer.contains("x-target: /?q=1\r\n") && answer.ends_with("headers []"), "{answer}");
     assert!(!answer.contains("proxy-authenticate"), "{answer}");
@@ -474,12 +524,17 @@ async fn a_client_that_stalls_or_breaks_off_is_told_so_and_its_request_sent_once
         ("/request", "Content-Length: 10\r\n\r\nabc", late),
         ("/attempt", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", late),
         ("/attempt", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno size\r\n", broken),
-        ("/attempt", "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "3"),
+        (
+            "/attempt",
+            "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "3",
+        ),
     ];
     let mut wrong = Vec::new();
     let mut sent = [0, 0];
     for (path, rest, want) in rows {
-        let answer = exchange(&proxy, &format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{rest}")).await;
+        let answer =
+            exchange(&proxy, &format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{rest}")).await;
         if answer.split_once("\r\n\r\n").is_none_or(|(_, body)| body != want) {
             wrong.push(format!("{path} {rest}: {answer}"));
         }
@@ -509,15 +564,17 @@ async fn a_client_that_is_idle_within_a_request_or_an_answer_is_not_waited_for()
         });
         std::future::ready(Response::new(Body::from_stream(stream)))
     };
-    let router = Router::new().route("/endless", get(endless)).fallback(|request: Request| async move {
-        if request.uri().path() == "/read" {
-            let _ = request.into_body().collect().await;
-        }
-        "early"
-    });
+    let router =
+        Router::new().route("/endless", get(endless)).fallback(|request: Request| async move {
+            if request.uri().path() == "/read" {
+                let _ = request.into_body().collect().await;
+            }
+            "early"
+        });
     let upstream = serve(router).await;
     let proxy = Proxy::start_with(&mount("", upstream, ""), &["--idle", "1"]).await;
-    let stalled = |path| format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc");
+    let stalled =
+        |path| format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc");
     let early = exchange(&proxy, &stalled("/early")).await;
     assert!(early.ends_with("early"), "{early}");
     let read = exchange(&proxy, &stalled("/read")).await;
@@ -536,7 +593,10 @@ async fn a_request_that_comes_back_goes_round_no_more() {
     let itself = mount("", proxy.public, "total = 0");
     proxy.reload(&itself).await;
     let answer = proxy.get("/").await;
-    assert_eq!((answer.status.as_u16(), &*answer.body), (508, "508: this request has been here before\n"));
+    assert_eq!(
+        (answer.status.as_u16(), &*answer.body),
+        (508, "508: this request has been here before\n")
+    );
     assert_eq!(proxy.counts("").await, [1, 1, 0]);
 }
 
@@ -550,7 +610,8 @@ async fn a_second_signal_ends_it_at_once() {
     proxy.signal("TERM").await;
     assert_eq!(proxy.line().await, "proxy: no more requests are taken");
     proxy.signal("TERM").await;
-    let ended = (vec!["proxy: told to end at once; requests were still in flight".to_owned()], Some(1));
+    let ended =
+        (vec!["proxy: told to end at once; requests were still in flight".to_owned()], Some(1));
     assert_eq!(proxy.ended().await, ended);
 }
 
@@ -611,7 +672,9 @@ async fn a_host_with_userinfo_is_refused() {
     let upstream = serve(Router::new().fallback(|| std::future::ready("reached"))).await;
     let proxy = Proxy::start(&mount("", upstream, "")).await;
     let mut wrong = Vec::new();
-    for (host, status) in [("127.0.0.1", "200"), ("else.example@127.0.0.1", "400"), ("u:p@127.0.0.1", "400")] {
+    for (host, status) in
+        [("127.0.0.1", "200"), ("else.example@127.0.0.1", "400"), ("u:p@127.0.0.1", "400")]
+    {
         let mut socket = tokio::net::TcpStream::connect(proxy.public).await.unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
@@ -625,10 +688,15 @@ async fn a_host_with_userinfo_is_refused() {
 }
 
 #[tokio::test]
-async fn a_length_beside_a_transfer_coding_counts_for_nothing_and_no_protocol_is_switched_unasked() {
+async fn a_length_beside_a_transfer_coding_counts_for_nothing_and_no_protocol_is_switched_unasked()
+{
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let rows = [
-        ("200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 200, "abc"),
+        (
+            "200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            200,
+            "abc",
+        ),
         ("200 OK\r\nContent-Length: 2, 2\r\n\r\nab", 200, "ab"),
         ("101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 502, "502: "),
     ];
@@ -649,7 +717,8 @@ async fn a_length_beside_a_transfer_coding_counts_for_nothing_and_no_protocol_is
         let proxy = Proxy::start(&mount("", upstream, "")).await;
         let got = proxy.send("GET", "/", &[], "").await;
         assert_eq!(got.status.as_u16(), status);
-        let said = got.headers.get("content-length").map(|length| length.to_str().unwrap().to_owned());
+        let said =
+            got.headers.get("content-length").map(|length| length.to_str().unwrap().to_owned());
         assert!(said.is_none_or(|said| said == got.body.len().to_string()), "{answer}");
         assert!(got.body.starts_with(body), "{:?}", got.body);
     }
@@ -658,14 +727,18 @@ async fn a_length_beside_a_transfer_coding_counts_for_nothing_and_no_protocol_is
 #[tokio::test]
 async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_that_are_as_before() {
     const SWAPS: usize = 20;
-    let named = |name: &'static str| serve(Router::new().fallback(get(move || std::future::ready(name))));
+    let named =
+        |name: &'static str| serve(Router::new().fallback(get(move || std::future::ready(name))));
     let (a, b) = (named("a").await, named("b").await);
-    let busy = serve(Router::new().fallback(|| std::future::ready(StatusCode::SERVICE_UNAVAILABLE))).await;
+    let busy =
+        serve(Router::new().fallback(|| std::future::ready(StatusCode::SERVICE_UNAVAILABLE))).await;
     let budget = |total: u32| {
         let budget = "budget = { percent = 0, per_second = 1, window = \"1m\" }";
         mount("/busy", busy, &format!("total = {total}, {AT_ONCE}, {budget}"))
     };
-    let table = |upstream: SocketAddr, busy: String| format!("{TENANTS}{}{busy}", mount("/which", upstream, ""));
+    let table = |upstream: SocketAddr, busy: String| {
+        format!("{TENANTS}{}{busy}", mount("/which", upstream, ""))
+    };
     let mut proxy = Proxy::start(&table(a, budget(100))).await;
 
     assert_eq!(proxy.get("/busy").await.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -676,7 +749,8 @@ async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_tha
     let load: Vec<_> = ["ann", "bob", "ann", "bob"]
         .into_iter()
         .map(|tenant| {
-            let (client, to, results, over) = (proxy.client.clone(), proxy.public, results.clone(), Arc::clone(&over));
+            let (client, to, results, over) =
+                (proxy.client.clone(), proxy.public, results.clone(), Arc::clone(&over));
             tokio::spawn(async move {
                 let mut sent = 0_u64;
                 while !over.load(Relaxed) {
@@ -701,8 +775,13 @@ async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_tha
         }
     }
     // So it does with a table that is wrong.
-    let said = proxy.reload(&table(b, budget(100)).replace("http://127.0.0.1:*/busy", "http://u:p@127.1/")).await;
-    assert!(said.contains("table.toml: line 7: ") && said.ends_with("; the old table stays"), "{said}");
+    let said = proxy
+        .reload(&table(b, budget(100)).replace("http://127.0.0.1:*/busy", "http://u:p@127.1/"))
+        .await;
+    assert!(
+        said.contains("table.toml: line 7: ") && said.ends_with("; the old table stays"),
+        "{said}"
+    );
     assert!(!said.contains("u:p"), "{said}");
     over.store(true, Relaxed);
     drop(results);
@@ -725,7 +804,8 @@ async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_tha
     assert_eq!(proxy.counts("/busy").await, [3, 123, 3]);
 }
 
-/// All at once: two tenants, an upstream that is busy at every third request, and a table that changes, well and ill.
+/// All at once: two tenants, an upstream that is busy at every third request, and a table that
+/// changes, well and ill.
 #[tokio::test]
 async fn two_tenants_and_a_flaky_upstream_stay_apart_and_lose_nothing_while_the_table_changes() {
     /// Each request as it was seen: whose, which, and with what cookies.
@@ -747,24 +827,39 @@ async fn two_tenants_and_a_flaky_upstream_stay_apart_and_lose_nothing_while_the_
         let is_first = !log.iter().any(|(whose, which, _)| (whose, *which) == (&tenant, number));
         log.push((tenant.clone(), number, cookies.join("; ")));
         let (status, name) = if number % 3 == 2 && is_first { (503, "busy") } else { (200, "who") };
-        let response = Response::builder().status(status).header("set-cookie", format!("{name}={tenant}; Path=/"));
+        let response = Response::builder()
+            .status(status)
+            .header("set-cookie", format!("{name}={tenant}; Path=/"));
         std::future::ready(response.body(Body::from(format!("{tenant} {number}"))).unwrap())
     });
     let (a, b) = (serve(upstream.clone()).await, serve(upstream).await);
-    let table =
-        |upstream: SocketAddr| format!("{TENANTS}{}", mount("/of", upstream, &format!("{AT_ONCE}, budget = \"none\"")));
+    let table = |upstream: SocketAddr| {
+        format!("{TENANTS}{}", mount("/of", upstream, &format!("{AT_ONCE}, budget = \"none\"")))
+    };
     let mut proxy = Proxy::start(&table(a)).await;
 
     let (results, mut answered) = mpsc::unbounded_channel();
     let over = Arc::new(AtomicBool::new(false));
     let load = ["ann", "bob"].map(|tenant| {
-        let (client, to, results, over) = (proxy.client.clone(), proxy.public, results.clone(), Arc::clone(&over));
+        let (client, to, results, over) =
+            (proxy.client.clone(), proxy.public, results.clone(), Arc::clone(&over));
         tokio::spawn(async move {
             let mut sent = 0_u64;
             while !over.load(Relaxed) {
                 let headers: [(&str, &[u8]); 1] = [("x-tenant", tenant.as_bytes())];
-                let answer = send(&client, to, "GET", &format!("/of/{tenant}?{sent}"), &headers, Bytes::new()).await;
-                assert_eq!((answer.status, answer.body), (StatusCode::OK, format!("{tenant} {sent}")));
+                let answer = send(
+                    &client,
+                    to,
+                    "GET",
+                    &format!("/of/{tenant}?{sent}"),
+                    &headers,
+                    Bytes::new(),
+                )
+                .await;
+                assert_eq!(
+                    (answer.status, answer.body),
+                    (StatusCode::OK, format!("{tenant} {sent}"))
+                );
                 assert!(!answer.headers.contains_key("set-cookie"), "{:?}", answer.headers);
                 sent += 1;
                 results.send(()).unwrap();
@@ -776,7 +871,8 @@ async fn two_tenants_and_a_flaky_upstream_stay_apart_and_lose_nothing_while_the_
     for swap in 0..20 {
         let table = table(if swap % 2 == 0 { b } else { a });
         let is_well = swap % 3 != 2;
-        let said = proxy.reload(&if is_well { table } else { table.replace("prefix", "prefiks") }).await;
+        let said =
+            proxy.reload(&if is_well { table } else { table.replace("prefix", "prefiks") }).await;
         let end = if is_well { "proxy: reloaded " } else { "; the old table stays" };
         assert!(said.contains(end), "{said}");
         // There is load between any two.
@@ -785,8 +881,14 @@ async fn two_tenants_and_a_flaky_upstream_stay_apart_and_lose_nothing_while_the_
         }
     }
     over.store(true, Relaxed);
-    let seen_by =
-        |tenant| seen.lock().unwrap().iter().filter(|(whose, ..)| whose == tenant).cloned().collect::<Vec<_>>();
+    let seen_by = |tenant| {
+        seen.lock()
+            .unwrap()
+            .iter()
+            .filter(|(whose, ..)| whose == tenant)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     for task in load {
         let (tenant, sent) = task.await.unwrap();
         assert!(sent > 6, "{sent}");
@@ -799,7 +901,10 @@ async fn two_tenants_and_a_flaky_upstream_stay_apart_and_lose_nothing_while_the_
                     _ => format!("busy={tenant}; who={tenant}"),
                 };
                 let again = (number % 3 == 2).then(|| format!("busy={tenant}; who={tenant}"));
-                [Some(cookies), again].into_iter().flatten().map(move |cookies| (tenant.to_owned(), number, cookies))
+                [Some(cookies), again]
+                    .into_iter()
+                    .flatten()
+                    .map(move |cookies| (tenant.to_owned(), number, cookies))
             })
             .collect();
         assert_eq!(seen_by(tenant), wanted);
@@ -817,7 +922,10 @@ async fn a_table_with_a_fault_keeps_the_old_one_and_says_which_line() {
             good.replace("http://127.0.0.1:*", "127.0.0.1"),
             "line 3: mount prefix \"127.0.0.1\": it must begin with a scheme",
         ),
-        (good.replace("ann", "eve").replace("total = 1", "totl = 1"), "line 5: unknown field `totl`"),
+        (
+            good.replace("ann", "eve").replace("total = 1", "totl = 1"),
+            "line 5: unknown field `totl`",
+        ),
         (good.replace("tenants = [", "tenants = "), "line 1: "),
         (String::from("\n\n[mounts]\n"), "line 3: unknown field `mounts`"),
     ];
@@ -825,7 +933,9 @@ async fn a_table_with_a_fault_keeps_the_old_one_and_says_which_line() {
         let said = proxy.reload(table).await;
         assert!(said.contains(fault) && said.ends_with("; the old table stays"), "{fault}: {said}");
         assert_eq!(proxy.count("proxy_reloads_total{result=\"kept\"}").await, number);
-        assert!(proxy.get_as("ann", "/").await.body.starts_with(r#"cookies ["id=of-ann; second=1"]"#));
+        assert!(
+            proxy.get_as("ann", "/").await.body.starts_with(r#"cookies ["id=of-ann; second=1"]"#)
+        );
     }
     fs::remove_file(proxy.directory.path().join("table.toml")).unwrap();
     proxy.signal("HUP").await;
@@ -835,7 +945,10 @@ async fn a_table_with_a_fault_keeps_the_old_one_and_says_which_line() {
     std::os::unix::fs::symlink("/dev/null", proxy.directory.path().join("table.toml")).unwrap();
     proxy.signal("HUP").await;
     let said = proxy.line().await;
-    assert!(said.contains("a table is a regular file") && said.ends_with("; the old table stays"), "{said}");
+    assert!(
+        said.contains("a table is a regular file") && said.ends_with("; the old table stays"),
+        "{said}"
+    );
     let too_long = format!("{good}#{}", "x".repeat(1 << 20));
     let said = proxy.reload(&too_long).await;
     assert!(said.contains("at most 1 MiB") && said.ends_with("; the old table stays"), "{said}");
@@ -852,11 +965,15 @@ async fn a_table_with_a_fault_keeps_the_old_one_and_says_which_line() {
 async fn a_proxy_does_not_start_with_a_table_that_has_a_fault() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("table.toml");
-    fs::write(&path, "# nothing\n[[mount]]\nprefix = \"http://h\"\nupstream = \"https://h\"\n").unwrap();
+    fs::write(&path, "# nothing\n[[mount]]\nprefix = \"http://h\"\nupstream = \"https://h\"\n")
+        .unwrap();
     let output = Command::new(program()).arg(&path).output();
     let output = timeout(PATIENCE, output).await.unwrap().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("table.toml: line 4: an upstream is written as \"http://host:port\""), "{said}");
+    assert!(
+        said.contains("table.toml: line 4: an upstream is written as \"http://host:port\""),
+        "{said}"
+    );
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -878,7 +995,8 @@ async fn held() -> (SocketAddr, Arc<Notify>, Arc<Notify>) {
 /// A request that is at the upstream by now.
 async fn in_flight(proxy: &Proxy, arrived: &Notify) -> tokio::task::JoinHandle<Answer> {
     let (client, to) = (proxy.client.clone(), proxy.public);
-    let request = tokio::spawn(async move { send(&client, to, "GET", "/held", &[], Bytes::new()).await });
+    let request =
+        tokio::spawn(async move { send(&client, to, "GET", "/held", &[], Bytes::new()).await });
     timeout(PATIENCE, arrived.notified()).await.expect("a request at the upstream");
     request
 }
@@ -924,7 +1042,10 @@ async fn the_end_waits_no_longer_than_the_grace() {
     proxy.signal("INT").await;
     assert_eq!(proxy.line().await, "proxy: no more requests are taken");
     let (said, status) = proxy.ended().await;
-    assert_eq!((said, status), (vec!["proxy: requests were still in flight after 0 s".to_owned()], Some(1)));
+    assert_eq!(
+        (said, status),
+        (vec!["proxy: requests were still in flight after 0 s".to_owned()], Some(1))
+    );
 }
 
 #[tokio::test]
@@ -969,7 +1090,10 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
 
     let mount = "[[mount]]\nprefix = \"http://h\"\nupstream = \"http://u:1\"\n";
     let rows = [
-        ("tenant_header = \"x tenant\"".to_owned(), "line 1: \"x tenant\" is not the name of a header"),
+        (
+            "tenant_header = \"x tenant\"".to_owned(),
+            "line 1: \"x tenant\" is not the name of a header",
+        ),
         ("[cookies]\nper_domian = 3".to_owned(), "line 2: unknown field `per_domian`"),
         (
             mount.replace("http://h", "https://h"),
@@ -980,12 +1104,24 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
             format!("{mount}\n{}", mount.replace("http://h", "HTTP://H:80")),
             "line 6: HTTP://H:80: it is mounted already",
         ),
-        (format!("{mount}retry = {{ deadline = 5 }}"), "line 4: invalid type: integer `5`, expected a duration"),
-        (format!("{mount}retry = {{ deadline = \"0s\" }}"), "line 4: no request succeeds in no time"),
-        (format!("{mount}[mount.retry]\nbudget = {{ percent = -1 }}"), "line 5: `percent` of a budget"),
+        (
+            format!("{mount}retry = {{ deadline = 5 }}"),
+            "line 4: invalid type: integer `5`, expected a duration",
+        ),
+        (
+            format!("{mount}retry = {{ deadline = \"0s\" }}"),
+            "line 4: no request succeeds in no time",
+        ),
+        (
+            format!("{mount}[mount.retry]\nbudget = {{ percent = -1 }}"),
+            "line 5: `percent` of a budget",
+        ),
         (format!("{mount}upstreams = 1"), "line 4: unknown field `upstreams`"),
         (mount.replace("upstream = \"http://u:1\"\n", ""), "line 1: missing field `upstream`"),
-        (mount.replace("http://u:1", "http://u:1/x"), "line 3: an upstream is written as \"http://host:port\""),
+        (
+            mount.replace("http://u:1", "http://u:1/x"),
+            "line 3: an upstream is written as \"http://host:port\"",
+        ),
         (mount.replace("http://u:1", "http://me@u:1"), "line 3: an upstream is written as"),
         (mount.replace("http://u:1", "u:1"), "line 3: an upstream is written as"),
         (mount.replace("http://u:1", "http://u:99999"), "line 3: an upstream is written as"),
@@ -999,20 +1135,31 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
         ("tenants = [\"ann\", \"\"]".to_owned(), "line 1: \"\" can be no tenant"),
         ("tenants = [\"\u{e9}\"]".to_owned(), "line 1: \"\u{e9}\" can be no tenant"),
         ("tenant_header = \"Host\"".to_owned(), "line 1: \"Host\" means something else already"),
-        ("tenant_header = \"expect\"".to_owned(), "line 1: \"expect\" means something else already"),
+        (
+            "tenant_header = \"expect\"".to_owned(),
+            "line 1: \"expect\" means something else already",
+        ),
         ("mount = [3]".to_owned(), "line 1: invalid type: integer `3`, expected a mount, a table"),
-        (mount.replace("http://h", "ftp://h"), "line 2: ftp://h: clients speak no ftp to this proxy; write http://"),
+        (
+            mount.replace("http://h", "ftp://h"),
+            "line 2: ftp://h: clients speak no ftp to this proxy; write http://",
+        ),
         (mount.replace("http://u:1\"", "http://u:1"), "line 3: "),
     ];
     let wrong: Vec<_> = rows
         .iter()
-        .map(|(text, want)| (table::Table::parse(text.as_bytes()).map_err(|fault| fault.to_string()), want))
+        .map(|(text, want)| {
+            (table::Table::parse(text.as_bytes()).map_err(|fault| fault.to_string()), want)
+        })
         .filter(|(got, want)| !got.as_ref().is_err_and(|got| got.starts_with(*want)))
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     let latin = table::Table::parse(b"# one\n# caf\xe9\n").map_err(|fault| fault.to_string());
     assert_eq!(latin.unwrap_err(), "line 2: this is no text; save it as UTF-8");
-    let (own, default) = (format!("{mount}retry = {{ deadline = \"5m\" }}"), format!("{mount}retry = {{ total = 1 }}"));
+    let (own, default) = (
+        format!("{mount}retry = {{ deadline = \"5m\" }}"),
+        format!("{mount}retry = {{ total = 1 }}"),
+    );
     for (text, seconds) in [(own, 300), (default, 60), (mount.to_owned(), 60)] {
         let table = table::Table::parse(text.as_bytes()).unwrap();
         let (_, mount) = table.mounts.first_key_value().unwrap();

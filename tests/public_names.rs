@@ -1,4 +1,5 @@
-//! The public names that others write against, used once each: this file compiles as long as they stand.
+//! The public names that others write against, used once each: this file compiles as long as they
+//! stand.
 #![cfg(all(feature = "cookie_store", feature = "json", feature = "retry", feature = "routing"))]
 
 use std::{
@@ -15,13 +16,14 @@ use tower::{BoxError, Layer, Service, layer::util::Identity, service_fn};
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::{
-        self, Cookie, CookieConflict, CookieControl, CookieFile, CookieJar, CookieJarBuilder, CookieLimits,
-        CookiePolicy, CookieService, CookieStorage, FileError, Format, InvalidCookie, PublicSuffixes, ReadError,
-        Rejection, ResponseCookies, StoreAction, UserCookies,
+        self, Cookie, CookieConflict, CookieControl, CookieFile, CookieJar, CookieJarBuilder,
+        CookieLimits, CookiePolicy, CookieService, CookieStorage, FileError, Format, InvalidCookie,
+        PublicSuffixes, ReadError, Rejection, ResponseCookies, StoreAction, UserCookies,
     },
     retry::{
-        self, Attempt, Backoff, Decision, Drain, Failure, Jitter, Limit, OverMax, Policy, ReplayBody, ReplayBodyLayer,
-        ReplayableBody, RetryError, RetryHistory, RetryPolicy, RetryService, StopReason,
+        self, Attempt, Backoff, Decision, Drain, Failure, Jitter, Limit, OverMax, Policy,
+        ReplayBody, ReplayBodyLayer, ReplayableBody, RetryError, RetryHistory, RetryPolicy,
+        RetryService, StopReason,
     },
     routing::{Mount, PrefixError, RoutingHandle, RoutingService},
 };
@@ -52,13 +54,18 @@ fn names_of_the_cookie_wing() {
     jar.insert(Cookie::builder("n", "v").domain("example.com").build().unwrap());
     let _: Option<Cookie> = jar.remove("example.com", "/", "n");
     jar.merge(&CookieJar::new());
-    let _: (usize, usize, usize, bool) = (jar.clear_expired(), jar.clear_session_cookies(), jar.len(), jar.is_empty());
+    let _: (usize, usize, usize, bool) =
+        (jar.clear_expired(), jar.clear_session_cookies(), jar.len(), jar.is_empty());
     jar.clear_domain("example.com");
     let _: Result<usize, ReadError> = jar.read_from(&b""[..], Format::Netscape);
     let _: io::Result<()> = jar.write_to(Vec::new(), Format::Json);
     jar.clear();
     drop(iter);
-    for suffixes in [PublicSuffixes::Embedded, PublicSuffixes::Custom(publicsuffix_list()), PublicSuffixes::None] {
+    for suffixes in [
+        PublicSuffixes::Embedded,
+        PublicSuffixes::Custom(publicsuffix_list()),
+        PublicSuffixes::None,
+    ] {
         let limits = CookieLimits {
             per_domain: 180,
             total: 50_000,
@@ -69,16 +76,34 @@ fn names_of_the_cookie_wing() {
         };
         assert_eq!(limits, CookieLimits::default());
         let builder: CookieJarBuilder = CookieJar::builder();
-        let _: CookieJar =
-            builder.public_suffixes(suffixes).limits(limits).policy(Everything).clock(SystemTime::now).build();
+        let _: CookieJar = builder
+            .public_suffixes(suffixes)
+            .limits(limits)
+            .policy(Everything)
+            .clock(SystemTime::now)
+            .build();
     }
     jar.set(&uri, "a=1").unwrap();
     let cookie = jar.get("a").unwrap().unwrap();
-    let _ = (cookie.name(), cookie.value(), cookie.value_bytes(), cookie.domain(), cookie.host_only(), cookie.path());
-    let _ = (cookie.secure(), cookie.http_only(), cookie.same_site(), cookie.partitioned(), cookie.expires());
+    let _ = (
+        cookie.name(),
+        cookie.value(),
+        cookie.value_bytes(),
+        cookie.domain(),
+        cookie.host_only(),
+        cookie.path(),
+    );
+    let _ = (
+        cookie.secure(),
+        cookie.http_only(),
+        cookie.same_site(),
+        cookie.partitioned(),
+        cookie.expires(),
+    );
     let _: (SystemTime, SystemTime) = (cookie.created(), cookie.last_access());
     let directory = tempfile::tempdir().unwrap();
-    let file: Result<CookieFile, FileError> = CookieFile::open(directory.path().join("jar"), Format::Netscape);
+    let file: Result<CookieFile, FileError> =
+        CookieFile::open(directory.path().join("jar"), Format::Netscape);
     let file = file.unwrap();
     let _: &CookieJar = file.jar();
     let _: Result<(), FileError> = file.save();
@@ -87,9 +112,12 @@ fn names_of_the_cookie_wing() {
     storage(&jar);
     let store = Mutex::new(cookie_store::CookieStore::default());
     storage(&store);
-    let _ = CookieLayer::with_storage(store).default_origin(uri.clone()).user_cookies(UserCookies::Replace);
+    let _ = CookieLayer::with_storage(store)
+        .default_origin(uri.clone())
+        .user_cookies(UserCookies::Replace);
     let _ = CookieLayer::per_request().user_cookies(UserCookies::Merge);
-    let client = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    let client =
+        service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
     let service: CookieService<_, CookieJar> = CookieLayer::default().layer(client);
     fn is_service<S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>>(_: S) {}
     is_service(service);
@@ -130,7 +158,11 @@ fn names_of_the_retry_wing() {
         .allowed_methods([Method::GET])
         .any_method()
         .status_forcelist([StatusCode::BAD_GATEWAY])
-        .backoff(Backoff::exponential(Duration::from_millis(100)).max(Duration::from_secs(20)).jitter(Jitter::Full))
+        .backoff(
+            Backoff::exponential(Duration::from_millis(100))
+                .max(Duration::from_secs(20))
+                .jitter(Jitter::Full),
+        )
         .respect_retry_after(true)
         .retry_after_max(Duration::from_secs(6 * 60 * 60))
         .retry_after_over_max(OverMax::GiveUp)
@@ -182,13 +214,16 @@ fn names_of_the_retry_wing() {
     {
         drop(service);
     }
-    let client = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    let client =
+        service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
     service(RetryLayer::new(retry::RetryPolicy::new()).layer(client));
 }
 
 #[tokio::test]
 async fn names_of_the_routing_wing() {
-    let client = || service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    let client = || {
+        service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) })
+    };
     let layer: Result<RoutingLayer<_, Body, Body>, PrefixError> = RoutingLayer::builder()
         .mount("http://localhost:*", RetryLayer::new(RetryPolicy::new()))
         .mount_service("https://legacy.example", client())
@@ -197,12 +232,19 @@ async fn names_of_the_routing_wing() {
         .build();
     let mut service: RoutingService<_, Body, Body> = layer.unwrap().layer(client());
     let handle: RoutingHandle<_, Body, Body> = service.handle();
-    let changed: Result<(), PrefixError> =
-        handle.update(|mounts| mounts.unmount("http://localhost:*").mount("https://new.example", Identity::new()));
+    let changed: Result<(), PrefixError> = handle.update(|mounts| {
+        mounts.unmount("http://localhost:*").mount("https://new.example", Identity::new())
+    });
     changed.unwrap();
     let response = service.call(Request::new(Body::default())).await;
-    assert!(response.unwrap().extensions().get::<Mount>().is_some(), "a bare slash goes to the default origin");
-    let response = service.call(Request::get("https://new.example/").body(Body::default()).unwrap()).await.unwrap();
+    assert!(
+        response.unwrap().extensions().get::<Mount>().is_some(),
+        "a bare slash goes to the default origin"
+    );
+    let response = service
+        .call(Request::get("https://new.example/").body(Body::default()).unwrap())
+        .await
+        .unwrap();
     let Mount(prefix) = response.extensions().get::<Mount>().unwrap();
     assert_eq!(&**prefix, "https://new.example");
 }

@@ -19,7 +19,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Backoff, ReplayBody, ReplayBodyLayer, ReplayableBody, RetryHistory, RetryLayer, RetryPolicy, StopReason,
+    Backoff, ReplayBody, ReplayBodyLayer, ReplayableBody, RetryHistory, RetryLayer, RetryPolicy,
+    StopReason,
 };
 
 /// What a stream does when it is polled.
@@ -41,7 +42,10 @@ impl Body for Source {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.project().steps.pop_front() {
             Some(Step::Data(data)) => Poll::Ready(Some(Ok(Frame::data(data.into())))),
             Some(Step::Trailers(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
@@ -82,7 +86,10 @@ impl Wake for Woken {
     }
 }
 
-fn poll_with(body: &mut ReplayBody<Source>, waker: &Waker) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+fn poll_with(
+    body: &mut ReplayBody<Source>,
+    waker: &Waker,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
     Pin::new(body).poll_frame(&mut Context::from_waker(waker))
 }
 
@@ -90,7 +97,8 @@ fn poll(body: &mut ReplayBody<Source>) -> Poll<Option<Result<Frame<Bytes>, BoxEr
     poll_with(body, Waker::noop())
 }
 
-/// All that is left of a body: its bytes, its trailers, and whether it ended well. A pending stream is asked again.
+/// All that is left of a body: its bytes, its trailers, and whether it ended well. A pending stream
+/// is asked again.
 fn rest(body: &mut ReplayBody<Source>) -> (Vec<u8>, Option<HeaderMap>, bool) {
     let (mut bytes, mut trailers) = (Vec::new(), None);
     for _ in 0..1_000_000 {
@@ -110,7 +118,14 @@ fn rest(body: &mut ReplayBody<Source>) -> (Vec<u8>, Option<HeaderMap>, bool) {
 #[test]
 fn a_copy_sends_it_all_however_far_the_ones_before_it_came() {
     let steps = || {
-        [data("one"), Step::Pending, Step::Data(vec![b'x'; 3000]), data("two"), Step::Trailers(trailers()), data("")]
+        [
+            data("one"),
+            Step::Pending,
+            Step::Data(vec![b'x'; 3000]),
+            data("two"),
+            Step::Trailers(trailers()),
+            data(""),
+        ]
     };
     let whole = [b"one".to_vec(), vec![b'x'; 3000], b"two".to_vec()].concat();
     let mut wrong = Vec::new();
@@ -126,7 +141,12 @@ fn a_copy_sends_it_all_however_far_the_ones_before_it_came() {
             }
             let got = rest(&mut attempt);
             if got != (whole.clone(), Some(trailers()), true) {
-                wrong.push(format!("{first} and {second} polls before: {} bytes, {:?}, {}", got.0.len(), got.1, got.2));
+                wrong.push(format!(
+                    "{first} and {second} polls before: {} bytes, {:?}, {}",
+                    got.0.len(),
+                    got.1,
+                    got.2
+                ));
             }
         }
     }
@@ -136,7 +156,9 @@ fn a_copy_sends_it_all_however_far_the_ones_before_it_came() {
 #[test]
 fn past_the_cap_the_stream_goes_on_and_there_are_no_more_copies() {
     let mut wrong = Vec::new();
-    for (max, length, kept) in [(10, 10, true), (10, 11, false), (0, 0, true), (0, 1, false), (usize::MAX, 11, true)] {
+    for (max, length, kept) in
+        [(10, 10, true), (10, 11, false), (0, 0, true), (0, 1, false), (usize::MAX, 11, true)]
+    {
         let mut attempt = body((0..length).map(|_| data("x")), max);
         let spare = attempt.try_replay().unwrap();
         let sent = rest(&mut attempt);
@@ -144,7 +166,10 @@ fn past_the_cap_the_stream_goes_on_and_there_are_no_more_copies() {
             || spare.can_replay() != kept
             || spare.try_replay().is_some() != kept
         {
-            wrong.push(format!("{length} bytes of {max}: sent {sent:?}, kept {}", spare.can_replay()));
+            wrong.push(format!(
+                "{length} bytes of {max}: sent {sent:?}, kept {}",
+                spare.can_replay()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -177,7 +202,10 @@ fn a_size_that_was_said_is_said_by_every_copy_and_shrinks_as_it_is_sent() {
     assert_eq!((spare.size_hint().exact(), spare.is_end_stream()), (Some(5), false));
 
     let empty = ReplayBody::<Source>::default();
-    assert_eq!((empty.size_hint().exact(), empty.is_end_stream(), empty.can_replay()), (Some(0), true, true));
+    assert_eq!(
+        (empty.size_hint().exact(), empty.is_end_stream(), empty.can_replay()),
+        (Some(0), true, true)
+    );
     assert_eq!(rest(&mut empty.try_replay().unwrap()), (vec![], None, true));
     assert!(ReplayBody::new(Full::<Bytes>::default(), 0).is_end_stream());
 
@@ -196,7 +224,10 @@ fn a_superseded_copy_is_woken_and_errs_and_never_takes_a_byte() {
     assert!(matches!(poll(&mut old), Poll::Ready(Some(Ok(_)))));
     assert!(poll_with(&mut old, &Arc::clone(&woken).into()).is_pending());
     let mut new = spare.try_replay().unwrap();
-    assert!(woken.0.load(Relaxed), "the old upload waits for a stream that is not its own any more");
+    assert!(
+        woken.0.load(Relaxed),
+        "the old upload waits for a stream that is not its own any more"
+    );
     let Poll::Ready(Some(Err(error))) = poll(&mut old) else { panic!("no error") };
     assert_eq!(error.to_string(), "a later attempt sends this request body now");
     assert!(matches!(poll(&mut old), Poll::Ready(None)));
@@ -213,7 +244,8 @@ fn an_older_copy_that_comes_late_does_not_take_over() {
     assert_eq!(rest(&mut new), (b"b".to_vec(), None, true));
 }
 
-/// Tower's own runner sends the copy it has kept, and keeps a copy of that; a layer inside may have made copies too.
+/// Tower's own runner sends the copy it has kept, and keeps a copy of that; a layer inside may have
+/// made copies too.
 #[test]
 fn a_kept_copy_may_be_the_one_that_is_sent() {
     let mut sent = body([data("a"), data("b")], 64);
@@ -235,13 +267,19 @@ fn a_stream_that_fails_or_panics_is_not_begun_again() {
     let spare = attempt.try_replay().unwrap();
     let _ = poll(&mut attempt);
     let Poll::Ready(Some(Err(error))) = poll(&mut attempt) else { panic!("no error") };
-    assert_eq!(error.downcast_ref::<io::Error>().map(io::Error::kind), Some(io::ErrorKind::InvalidData));
+    assert_eq!(
+        error.downcast_ref::<io::Error>().map(io::Error::kind),
+        Some(io::ErrorKind::InvalidData)
+    );
     assert!(!spare.can_replay() && spare.try_replay().is_none());
 
     let mut attempt = body([data("a"), Step::Panic, data("b")], 64);
     let mut spare = attempt.try_replay().unwrap();
     let _ = poll(&mut attempt);
-    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| poll(&mut attempt).is_ready())).is_err());
+    assert!(
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| poll(&mut attempt).is_ready()))
+            .is_err()
+    );
     assert!(!spare.can_replay());
     assert_eq!(rest(&mut spare), (vec![], None, false));
     assert_eq!(rest(&mut attempt), (vec![], None, false));
@@ -263,7 +301,8 @@ fn nothing_is_kept_that_no_copy_could_ask_for() {
     assert!(!attempt.can_replay(), "its copy is gone, and what was kept with it");
 }
 
-/// Copies are made, polled and dropped in any order; each sends a beginning of the body, and all of it if it ends well.
+/// Copies are made, polled and dropped in any order; each sends a beginning of the body, and all of
+/// it if it ends well.
 #[test]
 fn no_order_of_copies_and_polls_mixes_or_repeats_a_byte() {
     for seed in 0..20_000 {
@@ -300,9 +339,14 @@ fn no_order_of_copies_and_polls_mixes_or_repeats_a_byte() {
                             let data = frame.into_data().unwrap();
                             assert!(!ended || data.is_empty(), "seed {seed}: data after the end");
                             sent.extend_from_slice(&data);
-                            assert!(whole.starts_with(sent), "seed {seed}: not the beginning of the body");
+                            assert!(
+                                whole.starts_with(sent),
+                                "seed {seed}: not the beginning of the body"
+                            );
                         }
-                        Poll::Ready(None) => assert!(*failed || *sent == whole, "seed {seed}: an end too early"),
+                        Poll::Ready(None) => {
+                            assert!(*failed || *sent == whole, "seed {seed}: an end too early")
+                        }
                         Poll::Ready(Some(Err(_))) => *failed = true,
                         Poll::Pending => {}
                     }
@@ -330,7 +374,10 @@ impl Body for Large {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         static PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
         let length = self.left.min(PIECE.len() as u64);
         self.left -= length;
@@ -366,10 +413,14 @@ async fn a_refused_connection_retries_a_ten_gigabyte_upload() {
             .layer(ReplayBodyLayer::new())
             .layer(RetryLayer::new(policy().any_method().total(9)))
             .service(server);
-        let request = Request::post("http://h.example/").body(Large { left: TEN_GB, said }).unwrap();
+        let request =
+            Request::post("http://h.example/").body(Large { left: TEN_GB, said }).unwrap();
         let response = client.oneshot(request).await.unwrap();
         // It was sent by then, and no one keeps that much.
-        assert_eq!(response.extensions().get::<RetryHistory>().unwrap().stop_reason(), StopReason::Body);
+        assert_eq!(
+            response.extensions().get::<RetryHistory>().unwrap().stop_reason(),
+            StopReason::Body
+        );
         assert_eq!((calls.load(Relaxed), received.load(Relaxed)), (3, TEN_GB));
     }
 }
@@ -387,9 +438,13 @@ async fn each_attempt_sends_the_whole_stream_and_its_trailers() {
             Ok::<_, BoxError>(answer(status))
         }
     });
-    let client = ServiceBuilder::new().layer(ReplayBodyLayer::new()).layer(RetryLayer::new(policy())).service(server);
+    let client = ServiceBuilder::new()
+        .layer(ReplayBodyLayer::new())
+        .layer(RetryLayer::new(policy()))
+        .service(server);
     let upload = source([data("up"), data("load"), Step::Trailers(trailers())], SizeHint::new());
-    let response = client.oneshot(Request::put("http://h.example/").body(upload).unwrap()).await.unwrap();
+    let response =
+        client.oneshot(Request::put("http://h.example/").body(upload).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(*received.lock().unwrap(), vec![(Bytes::from("upload"), Some(trailers())); 3]);
 }
@@ -406,8 +461,12 @@ async fn the_first_error_of_a_stream_comes_through_and_is_not_tried_again() {
         .layer(RetryLayer::new(policy().any_method()))
         .service(server);
     let upload = source([data("up"), Step::Fail], SizeHint::new());
-    let error = client.oneshot(Request::put("http://h.example/").body(upload).unwrap()).await.unwrap_err();
-    assert_eq!(error.downcast_ref::<io::Error>().map(io::Error::kind), Some(io::ErrorKind::InvalidData));
+    let error =
+        client.oneshot(Request::put("http://h.example/").body(upload).unwrap()).await.unwrap_err();
+    assert_eq!(
+        error.downcast_ref::<io::Error>().map(io::Error::kind),
+        Some(io::ErrorKind::InvalidData)
+    );
     assert_eq!(calls.load(Relaxed), 1);
 }
 
@@ -427,19 +486,37 @@ enum Then {
 async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last() {
     use Then::*;
     const ALL: usize = usize::MAX;
-    let stalled = || [data("up"), data("load")].into_iter().chain(vec![Step::Pending; 100]).collect::<Vec<_>>();
+    let stalled = || {
+        [data("up"), data("load")].into_iter().chain(vec![Step::Pending; 100]).collect::<Vec<_>>()
+    };
     let whole = || vec![data("up"), data("load")];
-    // The client's stream, what the server does (the last for all that follow), and how many attempts it sees.
+    // The client's stream, what the server does (the last for all that follow), and how many
+    // attempts it sees.
     let rows: [(&str, Vec<Step>, Vec<Reads>, usize); 10] = [
         ("a client that stalls", stalled(), vec![(ALL, Hang)], 1),
         ("a server that is late", whole(), vec![(ALL, Hang)], 4),
         ("a server that reads nothing", stalled(), vec![(0, Hang)], 4),
         ("a server that reads a frame", stalled(), vec![(1, Hang)], 4),
         // What is kept of the first attempt comes to the next as one frame.
-        ("a server that reads what has come, and no further", stalled(), vec![(2, Hang), (1, Hang)], 4),
+        (
+            "a server that reads what has come, and no further",
+            stalled(),
+            vec![(2, Hang), (1, Hang)],
+            4,
+        ),
         ("a client that stalls the second attempt", stalled(), vec![(2, Hang), (ALL, Hang)], 2),
-        ("an early answer, then a server that reads nothing", stalled(), vec![(3, Answer(503)), (0, Hang)], 4),
-        ("an early answer, then a server that reads what is kept", stalled(), vec![(3, Answer(503)), (1, Hang)], 4),
+        (
+            "an early answer, then a server that reads nothing",
+            stalled(),
+            vec![(3, Answer(503)), (0, Hang)],
+            4,
+        ),
+        (
+            "an early answer, then a server that reads what is kept",
+            stalled(),
+            vec![(3, Answer(503)), (1, Hang)],
+            4,
+        ),
         ("a server that has lost interest in the body", stalled(), vec![(3, DropAndHang)], 4),
         ("a connection that the system gives up", stalled(), vec![(3, TimedOut)], 4),
     ];
@@ -454,9 +531,11 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
                     let mut body = request.into_body();
                     for _ in 0..frames {
                         // A server that goes on without the body has polled in vain before.
-                        let polled = futures_util::future::poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-                            Poll::Pending if then != Hang => Poll::Ready(None),
-                            polled => polled,
+                        let polled = futures_util::future::poll_fn(|cx| {
+                            match Pin::new(&mut body).poll_frame(cx) {
+                                Poll::Pending if then != Hang => Poll::Ready(None),
+                                polled => polled,
+                            }
                         });
                         let Some(frame) = polled.await else { break };
                         frame?;
@@ -473,14 +552,21 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
             });
             let time = Duration::from_secs(1);
             let budget = Counting::default();
-            let policy = RetryPolicy::new().backoff(Backoff::none()).total(3).budget(budget.clone());
-            let request = Request::put("http://h.example/").body(source(steps.clone(), SizeHint::new())).unwrap();
+            let policy =
+                RetryPolicy::new().backoff(Backoff::none()).total(3).budget(budget.clone());
+            let request = Request::put("http://h.example/")
+                .body(source(steps.clone(), SizeHint::new()))
+                .unwrap();
             let replayed = ServiceBuilder::new().layer(ReplayBodyLayer::new());
             let result = if towers_runner {
                 let retry = tower::retry::RetryLayer::new(policy.boxed_errors());
                 replayed.layer(retry).timeout(time).service(server).oneshot(request).await
             } else {
-                replayed.layer(RetryLayer::new(policy.attempt_timeout(time))).service(server).oneshot(request).await
+                replayed
+                    .layer(RetryLayer::new(policy.attempt_timeout(time)))
+                    .service(server)
+                    .oneshot(request)
+                    .await
             };
             let (calls, withdrawn) = (calls.load(Relaxed), budget.0.load(Relaxed));
             let error = result.unwrap_err();
@@ -516,7 +602,10 @@ fn a_replay_body_is_unpin_send_and_sync() {
     impl Body for NotSync {
         type Data = Bytes;
         type Error = BoxError;
-        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
             self.0.set(0);
             Poll::Ready(None)
         }

@@ -1,4 +1,5 @@
-//! Retries over real connections: a hyper client on loopback, and servers that count what reaches them.
+//! Retries over real connections: a hyper client on loopback, and servers that count what reaches
+//! them.
 #![cfg(feature = "retry")]
 
 use std::{
@@ -30,7 +31,9 @@ use tokio::{
     sync::Notify,
 };
 use tower::{BoxError, Layer, ServiceExt};
-use tower_outbound::retry::{Backoff, Drain, Failure, RetryError, RetryHistory, RetryLayer, RetryPolicy, RetryService};
+use tower_outbound::retry::{
+    Backoff, Drain, Failure, RetryError, RetryHistory, RetryLayer, RetryPolicy, RetryService,
+};
 
 type Body = Full<Bytes>;
 type HttpClient = Client<HttpConnector, Body>;
@@ -44,10 +47,15 @@ fn client(policy: RetryPolicy) -> RetryService<HttpClient> {
 }
 
 fn request(method: Method, address: SocketAddr) -> Request<Body> {
-    Request::builder().method(method).uri(format!("http://{address}/")).body(Body::from("upload")).unwrap()
+    Request::builder()
+        .method(method)
+        .uri(format!("http://{address}/"))
+        .body(Body::from("upload"))
+        .unwrap()
 }
 
-/// Answers every so many-th request with 200 and the others with 503, each with a body of `size` bytes.
+/// Answers every so many-th request with 200 and the others with 503, each with a body of `size`
+/// bytes.
 struct Flaky {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -59,7 +67,11 @@ impl Flaky {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::default(), Arc::<AtomicUsize>::default());
-        let flaky = Self { address, connections: Arc::clone(&connections), requests: Arc::clone(&requests) };
+        let flaky = Self {
+            address,
+            connections: Arc::clone(&connections),
+            requests: Arc::clone(&requests),
+        };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Relaxed);
@@ -72,7 +84,9 @@ impl Flaky {
                             assert_eq!(sent, "upload", "each attempt sends the whole body");
                             let status = if (count + 1).is_multiple_of(every) { 200 } else { 503 };
                             let body = Body::from(vec![b'x'; size]);
-                            Ok::<_, hyper::Error>(Response::builder().status(status).body(body).unwrap())
+                            Ok::<_, hyper::Error>(
+                                Response::builder().status(status).body(body).unwrap(),
+                            )
                         }
                     });
                     let http = hyper::server::conn::http1::Builder::new();
@@ -97,7 +111,8 @@ async fn retried_503s_run_over_one_connection() {
         let server = Flaky::start(size, 3).await;
         let client = client(policy().backoff(backoff));
         for _ in 0..20 {
-            let response = client.clone().oneshot(request(Method::GET, server.address)).await.unwrap();
+            let response =
+                client.clone().oneshot(request(Method::GET, server.address)).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), size);
         }
@@ -154,7 +169,8 @@ fn failures(error: &BoxError) -> Vec<Option<Failure>> {
 #[tokio::test]
 async fn a_refused_connection_is_retried_for_any_method() {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-    let error = client(policy().total(2)).oneshot(request(Method::POST, address)).await.unwrap_err();
+    let error =
+        client(policy().total(2)).oneshot(request(Method::POST, address)).await.unwrap_err();
     assert_eq!(failures(&error), [Some(Failure::Connect); 3]);
 }
 
@@ -162,18 +178,25 @@ async fn a_refused_connection_is_retried_for_any_method() {
 async fn a_request_that_was_received_is_repeated_only_if_its_method_may_be() {
     let mut wrong = Vec::new();
     for reset in [false, true] {
-        for (method, sends) in [(Method::GET, 3), (Method::PUT, 3), (Method::POST, 1), (Method::PATCH, 1)] {
+        for (method, sends) in
+            [(Method::GET, 3), (Method::PUT, 3), (Method::POST, 1), (Method::PATCH, 1)]
+        {
             let (address, received) = raw(move |stream, _| async move {
                 if reset {
                     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
                 }
             })
             .await;
-            let error = client(policy().total(2)).oneshot(request(method.clone(), address)).await.unwrap_err();
+            let error = client(policy().total(2))
+                .oneshot(request(method.clone(), address))
+                .await
+                .unwrap_err();
             let received = received.load(Relaxed);
             let classes_fit = sends == 1 || failures(&error) == [Some(Failure::Read); 3];
             if received != sends || !classes_fit {
-                wrong.push(format!("{method}, reset {reset}: sent {received} times, not {sends}: {error:?}"));
+                wrong.push(format!(
+                    "{method}, reset {reset}: sent {received} times, not {sends}: {error:?}"
+                ));
             }
         }
     }
@@ -191,7 +214,8 @@ async fn garbage_is_not_asked_for_again() {
     assert_eq!(received.load(Relaxed), 1);
 }
 
-/// The rest of the 503's body comes only once the retry has been answered, so a client that waited for it would hang.
+/// The rest of the 503's body comes only once the retry has been answered, so a client that waited
+/// for it would hang.
 #[tokio::test]
 async fn a_slow_error_body_does_not_delay_the_retry() {
     let answered = Arc::new(Notify::new());
@@ -201,7 +225,10 @@ async fn a_slow_error_body_does_not_delay_the_retry() {
         let (hold, notify) = (Arc::clone(&hold), Arc::clone(&notify));
         async move {
             if before == 0 {
-                stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\nhalf").await.unwrap();
+                stream
+                    .write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\nhalf")
+                    .await
+                    .unwrap();
             } else {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
                 notify.notify_one();
@@ -219,7 +246,8 @@ async fn a_slow_error_body_does_not_delay_the_retry() {
     assert_eq!(received.load(Relaxed), 3, "the first of the two requests needed a retry");
 }
 
-/// The body comes after its head, when the error that takes the response's place could have been returned already.
+/// The body comes after its head, when the error that takes the response's place could have been
+/// returned already.
 #[tokio::test]
 async fn a_raised_response_leaves_its_connection_for_the_next_request() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -232,7 +260,10 @@ async fn a_raised_response_leaves_its_connection_for_the_next_request() {
             tokio::spawn(async move {
                 let mut buffer = [0; 1024];
                 while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
-                    stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\n").await.unwrap();
+                    stream
+                        .write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\n")
+                        .await
+                        .unwrap();
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     stream.write_all(b"tail").await.unwrap();
                 }
@@ -248,7 +279,8 @@ async fn a_raised_response_leaves_its_connection_for_the_next_request() {
     assert_eq!(connections.load(Relaxed), 1);
 }
 
-/// A connection that learns of its end, and then keeps it from hyper until the test lets it go, which wakes no one.
+/// A connection that learns of its end, and then keeps it from hyper until the test lets it go,
+/// which wakes no one.
 struct Held {
     stream: TokioIo<TcpStream>,
     ended: Arc<Notify>,
@@ -275,7 +307,11 @@ impl hyper::rt::Read for Held {
 }
 
 impl hyper::rt::Write for Held {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -294,8 +330,8 @@ impl Connection for Held {
     }
 }
 
-/// The pool hands the connection out, and its task finds the end of it before it takes the request. The client below has a
-/// retry of its own for this, which sees to it where it is on.
+/// The pool hands the connection out, and its task finds the end of it before it takes the request.
+/// The client below has a retry of its own for this, which sees to it where it is on.
 #[tokio::test]
 async fn a_request_that_its_connection_never_took_is_sent_again_for_any_method() {
     let mut wrong = Vec::new();
@@ -314,20 +350,26 @@ async fn a_request_that_its_connection_never_took_is_sent_again_for_any_method()
                     Ok::<_, io::Error>(Held { stream, ended, let_go })
                 })
             });
-            let http = Client::builder(TokioExecutor::new()).retry_canceled_requests(own_retry).build(connector);
+            let http = Client::builder(TokioExecutor::new())
+                .retry_canceled_requests(own_retry)
+                .build(connector);
             let client = RetryLayer::new(policy()).layer(http);
             let first = client.clone().oneshot(request(method.clone(), address)).await.unwrap();
             first.into_body().collect().await.unwrap();
             ended.notified().await;
             let_go.store(true, Relaxed);
             let outcome = client.oneshot(request(method.clone(), address)).await;
-            let history = outcome.as_ref().ok().map(|response| response.extensions().get::<RetryHistory>());
+            let history =
+                outcome.as_ref().ok().map(|response| response.extensions().get::<RetryHistory>());
             let got = history.map(|history| {
                 let attempts = history.map_or(&[][..], RetryHistory::attempts);
                 attempts.iter().map(|attempt| attempt.failure).collect::<Vec<_>>()
             });
             if (got.as_deref(), received.load(Relaxed)) != (Some(failures), 2) {
-                wrong.push(format!("{method}, {own_retry}: {got:?}, {} received: {outcome:?}", received.load(Relaxed)));
+                wrong.push(format!(
+                    "{method}, {own_retry}: {got:?}, {} received: {outcome:?}",
+                    received.load(Relaxed)
+                ));
             }
         }
     }

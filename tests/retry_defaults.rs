@@ -9,12 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, response};
+use http::{
+    Extensions, HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, response,
+};
 use http_body_util::{BodyExt, Full};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Attempt, Backoff, Decision, Drain, Failure, Jitter, OverMax, Policy, ReplayBody, ReplayBodyLayer, RetryLayer,
-    RetryPolicy, StopReason,
+    Attempt, Backoff, Decision, Drain, Failure, Jitter, OverMax, Policy, ReplayBody,
+    ReplayBodyLayer, RetryLayer, RetryPolicy, StopReason,
 };
 
 const ALMOST_ONE: f64 = 0.999_999_999;
@@ -39,7 +41,12 @@ fn head(status: StatusCode, retry_after: Option<&str>) -> response::Parts {
 }
 
 /// Milliseconds of the delay after a failure, or why there is none.
-fn decide(policy: &mut RetryPolicy, method: &Method, failure: Failure, random: f64) -> Result<u128, StopReason> {
+fn decide(
+    policy: &mut RetryPolicy,
+    method: &Method,
+    failure: Failure,
+    random: f64,
+) -> Result<u128, StopReason> {
     let (headers, broken) = (HeaderMap::new(), BoxError::from("broken"));
     let broken: &(dyn Error + 'static) = &*broken;
     let mut attempt = Attempt::new(method, &headers, Err(broken), failure);
@@ -61,13 +68,17 @@ fn begin(policy: &RetryPolicy) -> RetryPolicy {
 /// The delays of one request, at the largest or the smallest random number.
 fn delays(policy: &RetryPolicy, random: f64) -> Vec<u128> {
     let mut policy = begin(policy);
-    std::iter::from_fn(|| decide(&mut policy, &Method::GET, Failure::Read, random).ok()).take(12).collect()
+    std::iter::from_fn(|| decide(&mut policy, &Method::GET, Failure::Read, random).ok())
+        .take(12)
+        .collect()
 }
 
 /// What comes of a 503 that asks for so many seconds, in milliseconds.
 fn asked(policy: &RetryPolicy, seconds: &str) -> Result<u128, StopReason> {
-    let (response, headers) = (head(StatusCode::SERVICE_UNAVAILABLE, Some(seconds)), HeaderMap::new());
-    let attempt = Attempt::new(&Method::GET, &headers, Ok(&response), Failure::Status(response.status));
+    let (response, headers) =
+        (head(StatusCode::SERVICE_UNAVAILABLE, Some(seconds)), HeaderMap::new());
+    let attempt =
+        Attempt::new(&Method::GET, &headers, Ok(&response), Failure::Status(response.status));
     decision(begin(policy).decide(&attempt))
 }
 
@@ -95,7 +106,8 @@ async fn sends(size: usize) -> usize {
         }
     });
     let client = ReplayBodyLayer::new().layer(RetryLayer::default().layer(server));
-    let request = Request::put("http://h.example/").body(Full::new(Bytes::from(vec![b'x'; size]))).unwrap();
+    let request =
+        Request::put("http://h.example/").body(Full::new(Bytes::from(vec![b'x'; size]))).unwrap();
     client.oneshot(request).await.unwrap();
     sent.into_inner()
 }
@@ -110,20 +122,30 @@ async fn each_default_is_what_the_docs_say() {
         }
     };
 
-    let fails = |status, retry_after| Policy::classify(&policy(), Ok(&head(status, retry_after))).is_some();
+    let fails =
+        |status, retry_after| Policy::classify(&policy(), Ok(&head(status, retry_after))).is_some();
     let statuses = (100..1000).map(|code| StatusCode::from_u16(code).unwrap());
     let failures = statuses.clone().filter(|status| fails(*status, None));
     row("status_forcelist", format!("{:?}", failures.collect::<Vec<_>>()), "[429, 502, 503, 504]");
     let asking = statuses.filter(|status| fails(*status, Some("1")));
-    row("besides, with Retry-After", format!("{:?}", asking.collect::<Vec<_>>()), "[413, 429, 502, 503, 504]");
+    row(
+        "besides, with Retry-After",
+        format!("{:?}", asking.collect::<Vec<_>>()),
+        "[413, 429, 502, 503, 504]",
+    );
     let may = |policy: &RetryPolicy| {
-        let retried = |method: &&Method| decide(&mut begin(policy), method, Failure::Read, 0.0).is_ok();
+        let retried =
+            |method: &&Method| decide(&mut begin(policy), method, Failure::Read, 0.0).is_ok();
         METHODS.iter().filter(retried).map(Method::as_str).collect::<Vec<_>>().join(" ")
     };
     row("allowed_methods", may(&policy()), "GET HEAD OPTIONS TRACE PUT DELETE");
     row("any_method", may(&policy().any_method()), "GET HEAD OPTIONS TRACE PUT DELETE POST PATCH");
 
-    row("total, backoff: the most", format!("{:?}", delays(&policy(), ALMOST_ONE)), "[100, 200, 400]");
+    row(
+        "total, backoff: the most",
+        format!("{:?}", delays(&policy(), ALMOST_ONE)),
+        "[100, 200, 400]",
+    );
     row("total, backoff: the least", format!("{:?}", delays(&policy(), 0.0)), "[0, 0, 0]");
     let on = delays(&policy().total(None).no_budget(), ALMOST_ONE);
     row("backoff's maximum", format!("{:?}", &on[6..10]), "[6400, 12800, 20000, 20000]");
@@ -139,9 +161,14 @@ async fn each_default_is_what_the_docs_say() {
     }
 
     let second = Duration::from_secs(1);
-    let last = |backoff: Backoff, random| format!("{:?}", backoff.delay(31, Duration::ZERO, random));
+    let last =
+        |backoff: Backoff, random| format!("{:?}", backoff.delay(31, Duration::ZERO, random));
     row("Backoff::constant: max", last(Backoff::constant(1000 * second), 0.0), "1000s");
-    row("Backoff::exponential: max", last(Backoff::exponential(second).jitter(Jitter::None), 0.0), "20s");
+    row(
+        "Backoff::exponential: max",
+        last(Backoff::exponential(second).jitter(Jitter::None), 0.0),
+        "20s",
+    );
     row("Backoff::exponential: jitter", last(Backoff::exponential(second), 0.5), "10s");
     row("Backoff::urllib3: max, jitter", last(Backoff::urllib3(second), 0.0), "120s");
 
@@ -168,7 +195,11 @@ async fn each_default_is_what_the_docs_say() {
     row("drain", format!("{:?}", Policy::drain(&policy)), "Drain { bytes: 65536, time: 100ms }");
     row("Drain::default", format!("{:?}", Drain::default()), "Drain { bytes: 65536, time: 100ms }");
 
-    row("ReplayBodyLayer: max_bytes", format!("{:?}", [sends(65_536).await, sends(65_537).await]), "[2, 1]");
+    row(
+        "ReplayBodyLayer: max_bytes",
+        format!("{:?}", [sends(65_536).await, sends(65_537).await]),
+        "[2, 1]",
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -192,7 +223,14 @@ fn a_header_that_frames_or_routes_a_request_cannot_number_attempts() {
     };
     let mut wrong: Vec<String> = framing
         .into_iter()
-        .map(|name| (format!("{name} says how a request is framed or routed, and cannot number attempts"), said(name)))
+        .map(|name| {
+            (
+                format!(
+                    "{name} says how a request is framed or routed, and cannot number attempts"
+                ),
+                said(name),
+            )
+        })
         .filter(|(want, got)| got.as_ref() != Some(want))
         .map(|(want, got)| format!("{got:?}, not {want}"))
         .collect();

@@ -21,8 +21,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Attempt, Backoff, Decision, Drain, Failure, Limit, OverMax, Policy, Replay, RetryError, RetryHistory, RetryLayer,
-    RetryPolicy, RetryService, StopReason,
+    Attempt, Backoff, Decision, Drain, Failure, Limit, OverMax, Policy, Replay, RetryError,
+    RetryHistory, RetryLayer, RetryPolicy, RetryService, StopReason,
 };
 
 type Body = Full<Bytes>;
@@ -69,7 +69,10 @@ impl http_body::Body for Torrent {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         assert!(self.polled.fetch_add(1, Relaxed) < 50_000_000, "the drain reads without end");
         Poll::Ready(Some(Ok(Frame::data(self.frame.clone()))))
     }
@@ -83,7 +86,8 @@ async fn after_torrent(frame: &'static [u8], drain: Drain) -> usize {
         let body = Torrent { frame: Bytes::from_static(frame), polled: Arc::clone(&polled) };
         ready(Ok::<_, BoxError>(Response::builder().status(status).body(body).unwrap()))
     });
-    let response = RetryLayer::new(policy().drain(drain)).layer(server).oneshot(get()).await.unwrap();
+    let response =
+        RetryLayer::new(policy().drain(drain)).layer(server).oneshot(get()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     polled.load(Relaxed)
 }
@@ -109,7 +113,10 @@ impl http_body::Body for Short {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if std::mem::replace(&mut self.asked, true) {
             self.ended.store(true, Relaxed);
             return Poll::Ready(None);
@@ -133,9 +140,15 @@ async fn a_drain_without_a_time_limit_is_a_drain() {
             let first = calls.fetch_add(1, Relaxed) == 0;
             let ended = if first { Arc::clone(&ended) } else { Arc::default() };
             let status = if first { 503 } else { 200 };
-            ready(Ok::<_, BoxError>(Response::builder().status(status).body(Short { asked: false, ended }).unwrap()))
+            ready(Ok::<_, BoxError>(
+                Response::builder().status(status).body(Short { asked: false, ended }).unwrap(),
+            ))
         });
-        RetryLayer::new(policy().drain(Drain { bytes, time })).layer(server).oneshot(get()).await.unwrap();
+        RetryLayer::new(policy().drain(Drain { bytes, time }))
+            .layer(server)
+            .oneshot(get())
+            .await
+            .unwrap();
         if ended.load(Relaxed) != drained {
             wrong.push(format!("{bytes} bytes in {time:?}: drained {}, not {drained}", !drained));
         }
@@ -150,7 +163,10 @@ async fn a_body_that_knows_its_end_is_not_asked_for_it() {
     impl http_body::Body for Known {
         type Data = Bytes;
         type Error = BoxError;
-        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
             self.0.fetch_add(1, Relaxed);
             let more = std::mem::take(&mut self.1);
             Poll::Ready(more.then(|| Ok(Frame::data(Bytes::from_static(b"x")))))
@@ -162,7 +178,9 @@ async fn a_body_that_knows_its_end_is_not_asked_for_it() {
     let (polled, calls) = (Arc::<AtomicUsize>::default(), AtomicUsize::new(0));
     let server = service_fn(|_: Request<Body>| {
         let status = if calls.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
-        ready(Ok::<_, BoxError>(Response::builder().status(status).body(Known(Arc::clone(&polled), true)).unwrap()))
+        ready(Ok::<_, BoxError>(
+            Response::builder().status(status).body(Known(Arc::clone(&polled), true)).unwrap(),
+        ))
     });
     RetryLayer::new(policy()).layer(server).oneshot(get()).await.unwrap();
     assert_eq!(polled.load(Relaxed), 1);
@@ -170,8 +188,15 @@ async fn a_body_that_knows_its_end_is_not_asked_for_it() {
 
 #[test]
 fn an_attempt_shows_no_header_value() {
-    let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, "Bearer secret".parse().unwrap())]);
-    let head = Response::builder().status(503).header("set-cookie", "sid=secret").body(()).unwrap().into_parts().0;
+    let headers =
+        HeaderMap::from_iter([(http::header::AUTHORIZATION, "Bearer secret".parse().unwrap())]);
+    let head = Response::builder()
+        .status(503)
+        .header("set-cookie", "sid=secret")
+        .body(())
+        .unwrap()
+        .into_parts()
+        .0;
     let attempt = Attempt::new(&Method::GET, &headers, Ok(&head), Failure::Status(head.status));
     let shown = format!("{attempt:?} {attempt:#?}");
     assert!(!shown.contains("secret"), "{shown}");
@@ -199,8 +224,8 @@ async fn a_body_that_turns_out_not_to_replay_leaves_the_response_it_had() {
         calls.fetch_add(1, Relaxed);
         ready(Ok::<_, BoxError>(answer(503)))
     });
-    let layer =
-        RetryLayer::new(policy()).replay_with(|body: &Body| (copies.fetch_add(1, Relaxed) == 0).then(|| body.clone()));
+    let layer = RetryLayer::new(policy())
+        .replay_with(|body: &Body| (copies.fetch_add(1, Relaxed) == 0).then(|| body.clone()));
     let response = layer.layer(server).oneshot(get()).await.unwrap();
     assert_eq!((response.status(), calls.load(Relaxed)), (StatusCode::SERVICE_UNAVAILABLE, 1));
     let history: &RetryHistory = response.extensions().get().unwrap();
@@ -218,21 +243,33 @@ async fn a_budget_that_refuses_returns_what_there_is() {
         }
     }
     let status = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(503))));
-    let response = RetryLayer::new(policy().budget(Empty)).layer(status).oneshot(get()).await.unwrap();
-    assert_eq!(response.extensions().get::<RetryHistory>().unwrap().stop_reason(), StopReason::Budget);
+    let response =
+        RetryLayer::new(policy().budget(Empty)).layer(status).oneshot(get()).await.unwrap();
+    assert_eq!(
+        response.extensions().get::<RetryHistory>().unwrap().stop_reason(),
+        StopReason::Budget
+    );
 
     let broken = |kind: io::ErrorKind| {
         service_fn(move |_: Request<Body>| ready(Err::<Response<Body>, _>(io::Error::from(kind))))
     };
-    let client = RetryLayer::new(policy().budget(Empty)).layer(broken(io::ErrorKind::ConnectionReset));
+    let client =
+        RetryLayer::new(policy().budget(Empty)).layer(broken(io::ErrorKind::ConnectionReset));
     let error = client.oneshot(get()).await.unwrap_err();
     let error: &RetryError = error.downcast_ref().unwrap();
-    assert_eq!((error.history().stop_reason(), error.history().attempts().len()), (StopReason::Budget, 1));
+    assert_eq!(
+        (error.history().stop_reason(), error.history().attempts().len()),
+        (StopReason::Budget, 1)
+    );
 
-    let client = RetryLayer::new(policy().budget(Empty).total(2)).layer(broken(io::ErrorKind::ConnectionRefused));
+    let client = RetryLayer::new(policy().budget(Empty).total(2))
+        .layer(broken(io::ErrorKind::ConnectionRefused));
     let error = client.oneshot(get()).await.unwrap_err();
     let error: &RetryError = error.downcast_ref().unwrap();
-    assert_eq!((error.history().stop_reason(), error.history().attempts().len()), (StopReason::Total, 3));
+    assert_eq!(
+        (error.history().stop_reason(), error.history().attempts().len()),
+        (StopReason::Total, 3)
+    );
 }
 
 #[tokio::test]
@@ -275,8 +312,12 @@ where
 
 #[tokio::test]
 async fn the_future_can_be_spawned() {
-    let client = RetryLayer::new(policy()).layer(service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(200)))));
-    assert_eq!(tokio::spawn(client.oneshot(get())).await.unwrap().unwrap().status(), StatusCode::OK);
+    let client = RetryLayer::new(policy())
+        .layer(service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(200)))));
+    assert_eq!(
+        tokio::spawn(client.oneshot(get())).await.unwrap().unwrap().status(),
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
@@ -301,16 +342,19 @@ async fn a_request_that_the_client_cannot_send_is_not_tried_again() {
 #[tokio::test]
 async fn a_connection_found_closed_before_sending_has_sent_nothing() {
     let (near, far) = tokio::io::duplex(64);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(hyper_util::rt::TokioIo::new(near)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(
+        hyper_util::rt::TokioIo::new(near),
+    )
+    .await
+    .unwrap();
     drop((connection, far));
     let error = sender.ready().await.unwrap_err();
     assert!(error.is_closed());
     assert_eq!(class(&error), Failure::Unsent);
 }
 
-/// HTTP/2 over a pipe, to a server that reads a request's head and then says what the test tells it to; it hangs up if
-/// told so, else once the client does.
+/// HTTP/2 over a pipe, to a server that reads a request's head and then says what the test tells it
+/// to; it hangs up if told so, else once the client does.
 #[cfg(feature = "http2")]
 async fn http2(server_says: &[u8], hangs_up: bool) -> Failure {
     use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -336,7 +380,9 @@ async fn http2(server_says: &[u8], hangs_up: bool) -> Failure {
         while !hangs_up && far.read(&mut seen).await.is_ok_and(|read| read > 0) {}
     });
     let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near))
+            .await
+            .unwrap();
     tokio::spawn(connection);
     let request = Request::post("http://h.example/").body(Body::from("upload")).unwrap();
     let error = sender.send_request(request).await.unwrap_err();
@@ -378,7 +424,10 @@ impl http_body::Body for Stalled {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Pending
     }
 }
@@ -394,7 +443,10 @@ async fn a_raised_response_is_read_no_longer_than_the_deadline() {
         tokio::time::sleep(Duration::from_millis(900)).await;
         Ok::<_, BoxError>(stalled())
     });
-    let policy = policy().raise_on_status(true).deadline(second).drain(Drain { bytes: 1024, time: 60 * second });
+    let policy = policy()
+        .raise_on_status(true)
+        .deadline(second)
+        .drain(Drain { bytes: 1024, time: 60 * second });
     let begin = tokio::time::Instant::now();
     let error = RetryLayer::new(policy).layer(server).oneshot(get()).await.unwrap_err();
     assert!(error.is::<RetryError>());
@@ -409,16 +461,30 @@ async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
         request.headers_mut().insert("idempotency-key", "1".parse().unwrap());
         request
     };
-    let to = |method: Method| Request::builder().method(method).uri("http://h/").body(Body::default()).unwrap();
+    let to = |method: Method| {
+        Request::builder().method(method).uri("http://h/").body(Body::default()).unwrap()
+    };
     let upgrade = |mut request: Request<Body>| {
         request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
         request
     };
     // Whether an error is a RetryError, and of which reason.
     let rows: Vec<(&str, RetryPolicy, Request<Body>, io::ErrorKind, Option<StopReason>)> = vec![
-        ("total 0, GET", policy().total(0), to(Method::GET), ConnectionReset, Some(StopReason::Total)),
+        (
+            "total 0, GET",
+            policy().total(0),
+            to(Method::GET),
+            ConnectionReset,
+            Some(StopReason::Total),
+        ),
         ("total 0, POST", policy().total(0), to(Method::POST), ConnectionReset, None),
-        ("total 0, POST, refused", policy().total(0), to(Method::POST), ConnectionRefused, Some(StopReason::Total)),
+        (
+            "total 0, POST, refused",
+            policy().total(0),
+            to(Method::POST),
+            ConnectionRefused,
+            Some(StopReason::Total),
+        ),
         (
             "total 0, POST with a key",
             policy().total(0),
@@ -440,7 +506,8 @@ async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
     ];
     let mut wrong = Vec::new();
     for (what, policy, request, kind, want) in rows {
-        let server = service_fn(|_: Request<Body>| ready(Err::<Response<Body>, _>(io::Error::from(kind))));
+        let server =
+            service_fn(|_: Request<Body>| ready(Err::<Response<Body>, _>(io::Error::from(kind))));
         let error = RetryLayer::new(policy).layer(server).oneshot(request).await.unwrap_err();
         let got = error.downcast_ref::<RetryError>().map(|error| error.history().stop_reason());
         if got != want {
@@ -461,18 +528,21 @@ async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
     }
 }
 
-/// The first 512 and the last 512, so that a request that goes on for years does not fill the memory.
+/// The first 512 and the last 512, so that a request that goes on for years does not fill the
+/// memory.
 #[tokio::test]
 async fn a_history_is_bounded_and_has_the_first_and_the_last_attempts() {
     let server = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(503))));
-    let response = RetryLayer::new(policy().total(2999)).layer(server).oneshot(get()).await.unwrap();
+    let response =
+        RetryLayer::new(policy().total(2999)).layer(server).oneshot(get()).await.unwrap();
     let history: &RetryHistory = response.extensions().get().unwrap();
     let numbers: Vec<_> = history.attempts().iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, (1..=512).chain(2489..=3000).collect::<Vec<_>>());
     assert_eq!(history.to_string().lines().count(), 1024);
 }
 
-/// The clock has jumped over the deadline while the backoff was slept, as it does on a machine that was suspended.
+/// The clock has jumped over the deadline while the backoff was slept, as it does on a machine that
+/// was suspended.
 #[tokio::test(start_paused = true)]
 async fn a_delay_that_ends_late_sends_nothing_after_the_deadline() {
     let second = Duration::from_secs(1);
@@ -480,10 +550,15 @@ async fn a_delay_that_ends_late_sends_nothing_after_the_deadline() {
         let calls = AtomicUsize::new(0);
         let server = service_fn(|_: Request<Body>| {
             calls.fetch_add(1, Relaxed);
-            ready(if broken { Err(io::Error::from(io::ErrorKind::ConnectionReset)) } else { Ok(answer(503)) })
+            ready(if broken {
+                Err(io::Error::from(io::ErrorKind::ConnectionReset))
+            } else {
+                Ok(answer(503))
+            })
         });
         let policy = policy().backoff(Backoff::constant(second)).deadline(5 * second);
-        let mut call = tokio_test::task::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
+        let mut call =
+            tokio_test::task::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
         assert!(call.poll().is_pending());
         tokio::time::advance(10 * second).await;
         // It lets the drained connection have its turn first.
@@ -494,9 +569,16 @@ async fn a_delay_that_ends_late_sends_nothing_after_the_deadline() {
             panic!("it goes on")
         };
         let error: &RetryError = error.downcast_ref().unwrap();
-        assert_eq!((error.history().stop_reason(), error.history().attempts().len()), (StopReason::Deadline, 1));
+        assert_eq!(
+            (error.history().stop_reason(), error.history().attempts().len()),
+            (StopReason::Deadline, 1)
+        );
         assert_eq!((calls.load(Relaxed), error.source().is_some()), (1, broken));
-        assert!(error.history().to_string().ends_with("; no time left before the deadline"), "{}", error.history());
+        assert!(
+            error.history().to_string().ends_with("; no time left before the deadline"),
+            "{}",
+            error.history()
+        );
     }
 }
 
@@ -525,13 +607,18 @@ async fn a_service_that_gets_ready_late_is_not_called_after_the_deadline() {
     for (delay, asked) in [(Duration::ZERO, 3), (second, 1)] {
         let service = Late::default();
         let policy = policy().backoff(Backoff::constant(delay)).deadline(5 * second);
-        let mut call = tokio_test::task::spawn(RetryLayer::new(policy).layer(service.clone()).oneshot(get()));
+        let mut call =
+            tokio_test::task::spawn(RetryLayer::new(policy).layer(service.clone()).oneshot(get()));
         while call.poll().is_pending() && call.is_woken() {}
         tokio::time::advance(10 * second).await;
         let Poll::Ready(Err(error)) = call.poll() else { panic!("it goes on") };
         let error: &RetryError = error.downcast_ref().unwrap();
         assert_eq!(error.history().stop_reason(), StopReason::Deadline);
-        assert_eq!((service.calls.load(Relaxed), service.asked.load(Relaxed)), (1, asked), "after {delay:?}");
+        assert_eq!(
+            (service.calls.load(Relaxed), service.asked.load(Relaxed)),
+            (1, asked),
+            "after {delay:?}"
+        );
     }
 }
 
@@ -547,24 +634,37 @@ async fn delays_of_years_are_slept_for_and_hold_no_connection() {
     impl http_body::Body for Held {
         type Data = Bytes;
         type Error = BoxError;
-        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
             Poll::Pending
         }
     }
     let year = Duration::from_secs(365 * 24 * 60 * 60);
     let rows = [
         ("Retry-After, u64", policy().retry_after_max(Duration::MAX), "99999999999999999999999"),
-        ("Retry-After, a date", policy().retry_after_max(Duration::MAX), "Fri, 31 Dec 9999 23:59:59 GMT"),
+        (
+            "Retry-After, a date",
+            policy().retry_after_max(Duration::MAX),
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+        ),
         (
             "clamped to ages",
             policy().retry_after_max(1000 * year).retry_after_over_max(OverMax::Clamp),
             "99999999999999",
         ),
         ("a constant", policy().backoff(Backoff::constant(Duration::MAX)), "no"),
-        ("with limits of ages", policy().backoff(Backoff::constant(year)).deadline(Duration::MAX), "no"),
+        (
+            "with limits of ages",
+            policy().backoff(Backoff::constant(year)).deadline(Duration::MAX),
+            "no",
+        ),
         (
             "with a drain of ages",
-            policy().backoff(Backoff::constant(Duration::MAX)).drain(Drain { bytes: 9, time: year }),
+            policy()
+                .backoff(Backoff::constant(Duration::MAX))
+                .drain(Drain { bytes: 9, time: year }),
             "no",
         ),
     ];
@@ -581,7 +681,11 @@ async fn delays_of_years_are_slept_for_and_hold_no_connection() {
         let call = tokio::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
         for (wait, holds) in [(1, 1), (200, usize::from(drains))] {
             tokio::time::sleep(Duration::from_millis(wait)).await;
-            assert_eq!((held.load(Relaxed), call.is_finished()), (holds, false), "{what}, after {wait} ms");
+            assert_eq!(
+                (held.load(Relaxed), call.is_finished()),
+                (holds, false),
+                "{what}, after {wait} ms"
+            );
         }
         call.abort();
     }
@@ -597,7 +701,9 @@ async fn times_of_zero_leave_the_first_attempt_the_time_to_answer_at_once() {
         assert_eq!(response.status(), StatusCode::OK);
 
         let begin = tokio::time::Instant::now();
-        let never = service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, BoxError>>());
+        let never = service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, BoxError>>()
+        });
         let error = RetryLayer::new(policy).layer(never).oneshot(get()).await.unwrap_err();
         assert!(error.is::<RetryError>());
         assert!(begin.elapsed() <= Duration::from_millis(5), "{:?}", begin.elapsed());
@@ -635,10 +741,16 @@ impl Service<Request<Full<Bytes>>> for Slow {
     }
 }
 
-/// No attempt runs while the service gets ready, so its time limit does not count and a POST, which was never sent, goes on.
+/// No attempt runs while the service gets ready, so its time limit does not count and a POST, which
+/// was never sent, goes on.
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_readiness_is_bounded_by_the_deadline_alone() {
-    let policy = || RetryPolicy::new().attempt_timeout(Duration::from_millis(100)).backoff(Backoff::none()).no_budget();
+    let policy = || {
+        RetryPolicy::new()
+            .attempt_timeout(Duration::from_millis(100))
+            .backoff(Backoff::none())
+            .no_budget()
+    };
     // When it is ready, the deadline, and whether a second call is made.
     let rows = [
         (Some(5_000), None, true),
@@ -653,27 +765,35 @@ async fn a_wait_for_readiness_is_bounded_by_the_deadline_alone() {
             let ready_at = ready.map(|millis| now + Duration::from_millis(millis));
             let service = Slow { calls: Arc::default(), ready_at, timer: Arc::default() };
             let calls = Arc::clone(&service.calls);
-            let policy = deadline.map_or_else(policy, |millis| policy().deadline(Duration::from_millis(millis)));
-            let request = Request::builder().method(&method).uri("http://h/").body(Full::default()).unwrap();
+            let policy = deadline
+                .map_or_else(policy, |millis| policy().deadline(Duration::from_millis(millis)));
+            let request =
+                Request::builder().method(&method).uri("http://h/").body(Full::default()).unwrap();
             let end = RetryLayer::new(policy).layer(service).oneshot(request).await;
             let made = calls.load(Relaxed);
             let fits = match &end {
                 Ok(response) => {
-                    answers && made == 2 && response.extensions().get::<RetryHistory>().unwrap().attempts().len() == 2
+                    answers
+                        && made == 2
+                        && response.extensions().get::<RetryHistory>().unwrap().attempts().len()
+                            == 2
                 }
                 Err(error) => error.downcast_ref::<RetryError>().is_some_and(|error| {
                     !answers && made == 1 && error.history().stop_reason() == StopReason::Deadline
                 }),
             };
             if !fits {
-                wrong.push(format!("{method} ready {ready:?} deadline {deadline:?}: {made} calls, {end:?}"));
+                wrong.push(format!(
+                    "{method} ready {ready:?} deadline {deadline:?}: {made} calls, {end:?}"
+                ));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A body that always has more holds its task for one turn at a time, however much may be read of it.
+/// A body that always has more holds its task for one turn at a time, however much may be read of
+/// it.
 #[tokio::test(start_paused = true)]
 async fn a_body_without_an_end_lets_others_have_their_turn() {
     struct Endless;
@@ -693,7 +813,8 @@ async fn a_body_without_an_end_lets_others_have_their_turn() {
     let drain = Drain { bytes: usize::MAX, time: Duration::MAX };
     let client = RetryLayer::new(RetryPolicy::new().no_budget().drain(drain)).layer(service);
     let request = Request::get("http://h/").body(Full::default()).unwrap();
-    // Paused time moves once every task waits, which this one never does: the turns are counted instead.
+    // Paused time moves once every task waits, which this one never does: the turns are counted
+    // instead.
     let mut call = tokio_test::task::spawn(client.oneshot(request));
     for _ in 0..100 {
         if call.poll().is_ready() {

@@ -1,4 +1,5 @@
-//! What a request allocates on its way through the retry layer, beside tower's own, and what a streamed upload holds.
+//! What a request allocates on its way through the retry layer, beside tower's own, and what a
+//! streamed upload holds.
 //!
 //! `--nocapture` prints the figures.
 #![cfg(feature = "retry")]
@@ -45,7 +46,11 @@ struct ThreeTimes(u32);
 impl<E> tower::retry::Policy<Request<Body>, Response<Body>, E> for ThreeTimes {
     type Future = Ready<()>;
 
-    fn retry(&mut self, _: &mut Request<Body>, result: &mut Result<Response<Body>, E>) -> Option<Ready<()>> {
+    fn retry(
+        &mut self,
+        _: &mut Request<Body>,
+        result: &mut Result<Response<Body>, E>,
+    ) -> Option<Ready<()>> {
         if result.as_ref().is_ok_and(|response| !response.status().is_server_error()) {
             return None;
         }
@@ -58,7 +63,8 @@ impl<E> tower::retry::Policy<Request<Body>, Response<Body>, E> for ThreeTimes {
     }
 }
 
-/// Header values as they are in a static or in a request that was parsed: a clone of them counts references.
+/// Header values as they are in a static or in a request that was parsed: a clone of them counts
+/// references.
 fn request(method: &Method) -> Request<Body> {
     Request::builder()
         .method(method)
@@ -81,7 +87,9 @@ where
         let request = request(method);
         measure(|| {
             assert!(service.poll_ready(&mut cx).is_ready());
-            let Poll::Ready(response) = pin!(service.call(request)).poll(&mut cx) else { panic!("not at once") };
+            let Poll::Ready(response) = pin!(service.call(request)).poll(&mut cx) else {
+                panic!("not at once")
+            };
             assert_eq!(response.map_err(Into::into).unwrap().status(), StatusCode::OK);
         })
         .count_total
@@ -99,7 +107,10 @@ fn a_request_without_a_failure_allocates_nothing() {
         ("no budget", policy()),
         ("the default", RetryPolicy::new()),
         ("time limits", policy().attempt_timeout(hour).deadline(hour)),
-        ("an attempt header", policy().attempt_header(header::HeaderName::from_static("x-attempt"))),
+        (
+            "an attempt header",
+            policy().attempt_header(header::HeaderName::from_static("x-attempt")),
+        ),
         ("total 0", policy().total(0)),
         ("none", RetryPolicy::none()),
         ("urllib3's defaults", RetryPolicy::urllib3()),
@@ -114,7 +125,8 @@ fn a_request_without_a_failure_allocates_nothing() {
             }
         }
     }
-    let towers = allocated(tower::retry::RetryLayer::new(ThreeTimes(3)).layer(Server), &Method::GET);
+    let towers =
+        allocated(tower::retry::RetryLayer::new(ThreeTimes(3)).layer(Server), &Method::GET);
     println!("tower's own: {towers} allocations");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(allocated(Server, &Method::GET), 0, "what is measured is the layer's");
@@ -131,7 +143,10 @@ impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let length = self.left.min(self.piece);
         self.left -= length;
         Poll::Ready((length > 0).then(|| Ok(Frame::data(Bytes::from(vec![b'x'; length])))))
@@ -165,19 +180,24 @@ fn a_streamed_upload_holds_no_more_than_its_cap_beside_what_is_sent() {
         B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
     {
         let mut body = request.into_body();
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+        {
             received.fetch_add(frame?.into_data().unwrap().len() as u64, Relaxed);
         }
         Ok(Response::new(Body::default()))
     }
     let (bare, below) = (|request| sink(request, &received), |request| sink(request, &received));
     let mut wrong = Vec::new();
-    for (length, piece) in [(100 << 20, 64 * 1024), (100 << 20, 10_000), (10 << 20, 1000), (1 << 20, 1), (CAP, CAP)] {
+    for (length, piece) in
+        [(100 << 20, 64 * 1024), (100 << 20, 10_000), (10 << 20, 1000), (1 << 20, 1), (CAP, CAP)]
+    {
         let alone = peak(service_fn(bare), length, piece, &received);
         let retry = || RetryLayer::new(RetryPolicy::new().no_budget());
         let client = ReplayBodyLayer::new().max_bytes(CAP).layer(retry().layer(service_fn(below)));
         let ours = peak(client, length, piece, &received);
-        println!("{length} bytes in pieces of {piece}: {ours} bytes at most, {alone} without the layers");
+        println!(
+            "{length} bytes in pieces of {piece}: {ours} bytes at most, {alone} without the layers"
+        );
         if ours > alone + (CAP + 64 * 1024) as u64 {
             wrong
                 .push(format!("{length} bytes in pieces of {piece}: {ours} bytes at most, {alone} without the layers"));
@@ -190,7 +210,8 @@ fn a_streamed_upload_holds_no_more_than_its_cap_beside_what_is_sent() {
 fn discarding() -> (std::net::SocketAddr, std::sync::Arc<AtomicU64>) {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let (address, received) = (listener.local_addr().unwrap(), std::sync::Arc::<AtomicU64>::default());
+    let (address, received) =
+        (listener.local_addr().unwrap(), std::sync::Arc::<AtomicU64>::default());
     let counted = std::sync::Arc::clone(&received);
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
@@ -225,19 +246,29 @@ fn an_upload_over_a_connection_holds_no_more_than_its_cap_beside_what_the_client
         Request::put(format!("http://{address}/")).body(body).unwrap()
     };
     let bare: Client<_, Upload> = Client::builder(TokioExecutor::new()).build_http();
-    let http: Client<_, tower_outbound::retry::ReplayBody<Upload>> = Client::builder(TokioExecutor::new()).build_http();
-    let client =
-        ReplayBodyLayer::new().max_bytes(CAP).layer(RetryLayer::new(RetryPolicy::new().no_budget()).layer(http));
+    let http: Client<_, tower_outbound::retry::ReplayBody<Upload>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    let client = ReplayBodyLayer::new()
+        .max_bytes(CAP)
+        .layer(RetryLayer::new(RetryPolicy::new().no_budget()).layer(http));
     let (mut alone, mut ours) = (0, 0);
     // The first of each fills what later ones use again.
     for _ in 0..2 {
         let (bare, client) = (bare.clone(), client.clone());
-        let peak = measure(|| assert_eq!(runtime.block_on(bare.oneshot(upload())).unwrap().status(), 200)).bytes_max;
+        let peak =
+            measure(|| assert_eq!(runtime.block_on(bare.oneshot(upload())).unwrap().status(), 200))
+                .bytes_max;
         alone = peak;
-        let peak = measure(|| assert_eq!(runtime.block_on(client.oneshot(upload())).unwrap().status(), 200)).bytes_max;
+        let peak = measure(|| {
+            assert_eq!(runtime.block_on(client.oneshot(upload())).unwrap().status(), 200)
+        })
+        .bytes_max;
         ours = peak;
     }
     println!("100 MiB over a connection: {ours} bytes at most, {alone} without the layers");
     assert!(received.load(Relaxed) > 4 * LENGTH as u64);
-    assert!(ours <= alone + (CAP + 64 * 1024) as u64, "{ours} bytes at most, {alone} without the layers");
+    assert!(
+        ours <= alone + (CAP + 64 * 1024) as u64,
+        "{ours} bytes at most, {alone} without the layers"
+    );
 }

@@ -43,7 +43,11 @@ impl fmt::Display for Broken {
 impl Error for Broken {}
 
 /// Feeds one failure after another; how many were answered with a retry, and why that ended.
-fn play(policy: &RetryPolicy, method: &Method, failures: &[Failure]) -> (usize, Option<StopReason>) {
+fn play(
+    policy: &RetryPolicy,
+    method: &Method,
+    failures: &[Failure],
+) -> (usize, Option<StopReason>) {
     let mut policy = policy.clone().for_request(&http::Extensions::new());
     let headers = HeaderMap::new();
     for (retries, failure) in failures.iter().enumerate() {
@@ -52,7 +56,9 @@ fn play(policy: &RetryPolicy, method: &Method, failures: &[Failure]) -> (usize, 
             _ => None,
         };
         let outcome = response.as_ref().ok_or(&Broken as &(dyn Error + 'static));
-        if let Decision::Return(reason) = policy.decide(&Attempt::new(method, &headers, outcome, *failure)) {
+        if let Decision::Return(reason) =
+            policy.decide(&Attempt::new(method, &headers, outcome, *failure))
+        {
             return (retries, Some(reason));
         }
     }
@@ -81,7 +87,11 @@ fn delays_grow_as_urllib3s_do() {
         ("row 2", Backoff::urllib3(SECOND).max(10 * SECOND), &[0.0, 2.0, 4.0, 8.0, 10.0, 10.0]),
         ("none", Backoff::none(), &[0.0, 0.0, 0.0]),
         ("constant", Backoff::constant(SECOND), &[1.0, 1.0, 1.0]),
-        ("exponential", Backoff::exponential(SECOND).jitter(Jitter::None), &[1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]),
+        (
+            "exponential",
+            Backoff::exponential(SECOND).jitter(Jitter::None),
+            &[1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0],
+        ),
     ];
     let mut wrong = Vec::new();
     for (row, backoff, want) in rows {
@@ -114,7 +124,8 @@ fn jitter_stays_within_its_bounds() {
     ];
     let mut wrong = Vec::new();
     for (row, backoff, retry, least, most) in rows {
-        let ends = [0.0, 0.999_999_999].map(|random| backoff.delay(*retry, 3 * SECOND, random).as_secs_f64());
+        let ends = [0.0, 0.999_999_999]
+            .map(|random| backoff.delay(*retry, 3 * SECOND, random).as_secs_f64());
         if (ends[0] - least).abs() > 1e-6 || (ends[1] - most).abs() > 1e-6 {
             wrong.push(format!("{row}: {ends:?}, not [{least}, {most}]"));
         }
@@ -124,15 +135,27 @@ fn jitter_stays_within_its_bounds() {
 
 #[test]
 fn no_number_makes_a_delay_overflow() {
-    for backoff in
-        [Backoff::constant(Duration::MAX), Backoff::exponential(Duration::MAX), Backoff::urllib3(Duration::MAX)]
-    {
-        for jitter in [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Added(Duration::MAX), Jitter::Decorrelated] {
+    for backoff in [
+        Backoff::constant(Duration::MAX),
+        Backoff::exponential(Duration::MAX),
+        Backoff::urllib3(Duration::MAX),
+    ] {
+        for jitter in [
+            Jitter::None,
+            Jitter::Full,
+            Jitter::Equal,
+            Jitter::Added(Duration::MAX),
+            Jitter::Decorrelated,
+        ] {
             for max in [Duration::ZERO, SECOND, Duration::MAX] {
                 for retry in [0, 1, 31, 32, 33, u32::MAX] {
                     for random in [f64::NAN, f64::NEG_INFINITY, 0.0, 0.5, 1.0, f64::INFINITY] {
-                        let delay = backoff.max(max).jitter(jitter).delay(retry, Duration::MAX, random);
-                        assert!(delay <= max, "{backoff:?} {jitter:?} {max:?} {retry} {random}: {delay:?}");
+                        let delay =
+                            backoff.max(max).jitter(jitter).delay(retry, Duration::MAX, random);
+                        assert!(
+                            delay <= max,
+                            "{backoff:?} {jitter:?} {max:?} {retry} {random}: {delay:?}"
+                        );
                     }
                 }
             }
@@ -158,13 +181,41 @@ fn counters_run_out_as_urllib3s_do() {
         ("row 11, read", plain(), &Method::POST, &[Read], 0, Some(StopReason::Method)),
         ("row 12", plain(), &Method::POST, &[Other], 0, Some(StopReason::Method)),
         ("a timeout counts as read", plain().read(0), &get, &[Timeout], 0, Some(StopReason::Read)),
-        ("unsent counts as connect", plain().connect(0), &get, &[Unsent], 0, Some(StopReason::Connect)),
+        (
+            "unsent counts as connect",
+            plain().connect(0),
+            &get,
+            &[Unsent],
+            0,
+            Some(StopReason::Connect),
+        ),
         ("other", plain().other(1), &get, &[Other, Other], 1, Some(StopReason::Other)),
-        ("one class disabled", plain().read(Limit::Disabled), &get, &[Read], 0, Some(StopReason::Disabled)),
+        (
+            "one class disabled",
+            plain().read(Limit::Disabled),
+            &get,
+            &[Read],
+            0,
+            Some(StopReason::Disabled),
+        ),
         ("never", plain(), &get, &[Failure::Never], 0, Some(StopReason::Never)),
         ("row 17", plain().any_method(), &Method::POST, &[s500], 1, None),
-        ("the largest limit", plain().total(u32::MAX).read(u32::MAX), &get, &[Read; 100], 100, None),
-        ("no method allowed", plain().allowed_methods([]), &get, &[Read], 0, Some(StopReason::Method)),
+        (
+            "the largest limit",
+            plain().total(u32::MAX).read(u32::MAX),
+            &get,
+            &[Read; 100],
+            100,
+            None,
+        ),
+        (
+            "no method allowed",
+            plain().allowed_methods([]),
+            &get,
+            &[Read],
+            0,
+            Some(StopReason::Method),
+        ),
     ];
     let mut wrong = Vec::new();
     for (row, policy, method, failures, retries, reason) in rows {
@@ -197,16 +248,51 @@ fn statuses_are_retried_by_list_or_by_retry_after() {
         ("row 15, 202", plain(), &get, 202, Some("1"), None),
         ("row 15, bare 503", plain(), &get, 503, None, None),
         ("row 16", plain(), &post, 503, Some("1"), stop(StopReason::Method)),
-        ("row 18", list().respect_retry_after(false).backoff(five), &get, 503, Some("60"), retry(5)),
-        ("row 18, not in the list", plain().respect_retry_after(false), &get, 503, Some("60"), None),
+        (
+            "row 18",
+            list().respect_retry_after(false).backoff(five),
+            &get,
+            503,
+            Some("60"),
+            retry(5),
+        ),
+        (
+            "row 18, not in the list",
+            plain().respect_retry_after(false),
+            &get,
+            503,
+            Some("60"),
+            None,
+        ),
         ("row 19", list(), &get, 500, Some("7"), retry(7)),
         ("row 20", list().backoff(five), &get, 503, Some("60"), retry(60)),
         ("row 21, 0", list().backoff(five), &get, 503, Some("0"), retry(5)),
-        ("row 21, past", list().backoff(five), &get, 503, Some("Thu, 01 Jan 1970 00:00:00 GMT"), retry(5)),
+        (
+            "row 21, past",
+            list().backoff(five),
+            &get,
+            503,
+            Some("Thu, 01 Jan 1970 00:00:00 GMT"),
+            retry(5),
+        ),
         ("row 22, give up", list(), &get, 503, Some("99999"), stop(StopReason::RetryAfter)),
-        ("row 22, clamp", list().retry_after_over_max(OverMax::Clamp), &get, 503, Some("99999"), retry(21600)),
+        (
+            "row 22, clamp",
+            list().retry_after_over_max(OverMax::Clamp),
+            &get,
+            503,
+            Some("99999"),
+            retry(21600),
+        ),
         ("ten years", list(), &get, 503, Some("315360000"), stop(StopReason::RetryAfter)),
-        ("forty digits", list(), &get, 503, Some(&"9".repeat(40).leak()[..]), stop(StopReason::RetryAfter)),
+        (
+            "forty digits",
+            list(),
+            &get,
+            503,
+            Some(&"9".repeat(40).leak()[..]),
+            stop(StopReason::RetryAfter),
+        ),
         ("row 23, -1", list().backoff(five), &get, 503, Some("-1"), retry(5)),
         ("row 23, +1", list().backoff(five), &get, 503, Some("+1"), retry(5)),
         ("row 23, 1.0", list().backoff(five), &get, 503, Some("1.0"), retry(5)),
@@ -215,8 +301,22 @@ fn statuses_are_retried_by_list_or_by_retry_after() {
         ("row 23, empty", list().backoff(five), &get, 503, Some(""), retry(5)),
         ("row 23, soon, empty list", plain(), &get, 503, Some("soon"), None),
         ("row 24, spaces", list(), &get, 503, Some("\t42 "), retry(42)),
-        ("row 24, IMF-fixdate", list(), &get, 503, Some("Thu, 01 Jan 1970 00:01:40 GMT"), retry(100)),
-        ("row 24, RFC 850", list(), &get, 503, Some("Thursday, 01-Jan-70 00:01:40 GMT"), retry(100)),
+        (
+            "row 24, IMF-fixdate",
+            list(),
+            &get,
+            503,
+            Some("Thu, 01 Jan 1970 00:01:40 GMT"),
+            retry(100),
+        ),
+        (
+            "row 24, RFC 850",
+            list(),
+            &get,
+            503,
+            Some("Thursday, 01-Jan-70 00:01:40 GMT"),
+            retry(100),
+        ),
         ("row 24, asctime", list(), &get, 503, Some("Thu Jan  1 00:01:40 1970"), retry(100)),
         (
             "a status no one knows",
@@ -261,7 +361,8 @@ fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline()
 
 #[test]
 fn an_idempotency_key_makes_any_method_one_to_repeat() {
-    let headers = HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]);
+    let headers =
+        HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]);
     let attempt = Attempt::new(&Method::POST, &headers, Err(&Broken), Failure::Read);
     let decision = plain().for_request(&http::Extensions::new()).decide(&attempt);
     assert_eq!(decision, Decision::Retry { after: Duration::ZERO });
@@ -275,7 +376,11 @@ fn a_delay_that_would_end_after_the_deadline_is_not_begun() {
         let mut attempt = Attempt::new(&Method::GET, &headers, Err(&Broken), Failure::Read);
         attempt.elapsed = seconds(elapsed);
         let decision = policy.clone().for_request(&http::Extensions::new()).decide(&attempt);
-        let want = if retried { Decision::Retry { after: SECOND } } else { Decision::Return(StopReason::Deadline) };
+        let want = if retried {
+            Decision::Retry { after: SECOND }
+        } else {
+            Decision::Return(StopReason::Deadline)
+        };
         assert_eq!(decision, want, "after {elapsed} s");
     }
 }
@@ -298,7 +403,10 @@ fn connect_errors_cost_no_budget_and_a_refusal_for_another_reason_neither() {
     }
     let budget = Counting::default();
     let policy = plain().budget(budget.clone());
-    assert_eq!(play(&policy, &Method::GET, &[Failure::Connect, Failure::Unsent, Failure::Never]).0, 2);
+    assert_eq!(
+        play(&policy, &Method::GET, &[Failure::Connect, Failure::Unsent, Failure::Never]).0,
+        2
+    );
     assert_eq!(play(&policy.clone().total(0), &Method::GET, &[Failure::Read]).0, 0);
     assert_eq!((budget.0.load(Relaxed), budget.1.load(Relaxed)), (2, 0));
     let (retries, reason) = play(&policy, &Method::GET, &[Failure::Read, Failure::Read]);
@@ -352,7 +460,8 @@ fn the_callers_own_classes_take_the_place_of_ours() {
 fn a_time_of_day_before_1970_or_far_ahead_makes_no_panic() {
     let (response, headers) = (head(503, Some("Fri, 31 Dec 9999 23:59:59 GMT")), HeaderMap::new());
     for now in [UNIX_EPOCH - SECOND, SystemTime::now(), UNIX_EPOCH + Duration::from_secs(1 << 40)] {
-        let mut attempt = Attempt::new(&Method::GET, &headers, Ok(&response), Failure::Status(response.status));
+        let mut attempt =
+            Attempt::new(&Method::GET, &headers, Ok(&response), Failure::Status(response.status));
         attempt.now = now;
         drop(format!("{:?}", plain().for_request(&http::Extensions::new()).decide(&attempt)));
     }
@@ -366,9 +475,23 @@ fn the_presets_are_urllib3s_defaults_and_none() {
     let rows = [
         ("a bare 503", urllib3(), &get, 503, None, None),
         ("Retry-After", urllib3(), &get, 503, Some("7"), retry(7)),
-        ("Retry-After of a POST", urllib3(), &post, 503, Some("7"), Some(Decision::Return(StopReason::Method))),
+        (
+            "Retry-After of a POST",
+            urllib3(),
+            &post,
+            503,
+            Some("7"),
+            Some(Decision::Return(StopReason::Method)),
+        ),
         ("too long a Retry-After", urllib3(), &get, 429, Some("99999"), retry(21_600)),
-        ("none", RetryPolicy::none(), &get, 503, Some("7"), Some(Decision::Return(StopReason::Disabled))),
+        (
+            "none",
+            RetryPolicy::none(),
+            &get,
+            503,
+            Some("7"),
+            Some(Decision::Return(StopReason::Disabled)),
+        ),
         ("none, bare", RetryPolicy::none(), &get, 400, None, None),
     ];
     let mut wrong = Vec::new();
@@ -381,14 +504,19 @@ fn the_presets_are_urllib3s_defaults_and_none() {
     report(&wrong);
     assert!(Policy::raise_on_status(&urllib3()) && !Policy::raise_on_status(&RetryPolicy::none()));
     assert_eq!(play(&urllib3(), &get, &[Failure::Read; 11]), (10, Some(StopReason::Total)));
-    assert_eq!(play(&RetryPolicy::none(), &get, &[Failure::Connect]), (0, Some(StopReason::Disabled)));
+    assert_eq!(
+        play(&RetryPolicy::none(), &get, &[Failure::Connect]),
+        (0, Some(StopReason::Disabled))
+    );
 }
 
 /// Nothing is kept of a request that will not be sent again, whatever happens to it.
 #[test]
 fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
-    let (none, key) =
-        (HeaderMap::new(), HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]));
+    let (none, key) = (
+        HeaderMap::new(),
+        HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]),
+    );
     let (get, post, connect) = (Method::GET, Method::POST, Method::CONNECT);
     let zero = || plain().read(0).status(0).other(0);
     let rows: &[(&str, RetryPolicy, &Method, &HeaderMap, bool)] = &[
@@ -400,7 +528,13 @@ fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
         ("CONNECT", plain().any_method(), &connect, &none, false),
         ("a POST with nothing for its connections", plain().connect(0), &post, &none, false),
         ("the same with a key", plain().connect(0), &post, &key, true),
-        ("a GET with nothing for its connections", plain().connect(Limit::Disabled), &get, &none, true),
+        (
+            "a GET with nothing for its connections",
+            plain().connect(Limit::Disabled),
+            &get,
+            &none,
+            true,
+        ),
         ("nothing but connections", zero(), &get, &none, true),
         ("nothing at all", zero().connect(0), &get, &none, false),
     ];
@@ -443,7 +577,8 @@ fn a_retry_after_of_any_bytes_leads_to_a_decision() {
         let mut response = head(503, None);
         response.headers.insert(RETRY_AFTER, value);
         let headers = HeaderMap::new();
-        let mut attempt = Attempt::new(&Method::GET, &headers, Ok(&response), Failure::Status(response.status));
+        let mut attempt =
+            Attempt::new(&Method::GET, &headers, Ok(&response), Failure::Status(response.status));
         attempt.now = UNIX_EPOCH + Duration::from_secs(random.u64(..1 << 36));
         attempt.random = random.f64();
         match policy.clone().for_request(&http::Extensions::new()).decide(&attempt) {

@@ -6,7 +6,8 @@ use std::{error::Error, fmt, fmt::Debug, time::Duration};
 use http::{Extensions, HeaderMap, Method, Response, StatusCode, response};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tower_outbound::retry::{
-    Attempt, Backoff, Decision, Drain, Failure, Jitter, Limit, OverMax, Policy, RetryPolicy, StopReason,
+    Attempt, Backoff, Decision, Drain, Failure, Jitter, Limit, OverMax, Policy, RetryPolicy,
+    StopReason,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -24,7 +25,9 @@ fn policy(toml: &str) -> RetryPolicy {
 
 fn head(status: u16, retry_after: Option<&str>) -> response::Parts {
     let response = Response::builder().status(status);
-    let response = retry_after.into_iter().fold(response, |response, value| response.header("retry-after", value));
+    let response = retry_after
+        .into_iter()
+        .fold(response, |response, value| response.header("retry-after", value));
     response.body(()).unwrap().into_parts().0
 }
 
@@ -72,7 +75,8 @@ fn retries(policy: &RetryPolicy, method: &Method, failure: Failure) -> (usize, S
 fn an_empty_table_is_the_default_policy() {
     assert_eq!(format!("{:?}", policy("")), format!("{:?}", RetryPolicy::new()));
     assert_eq!(Policy::drain(&policy("")), Drain::default());
-    let refused = play(&policy(""), &Method::GET, Failure::Status(StatusCode::BAD_GATEWAY), Some("21601"));
+    let refused =
+        play(&policy(""), &Method::GET, Failure::Status(StatusCode::BAD_GATEWAY), Some("21601"));
     assert_eq!(refused, (vec![], StopReason::RetryAfter));
 }
 
@@ -100,17 +104,33 @@ fn the_limits_are_numbers_or_words() {
 
 #[test]
 fn methods_and_statuses_are_lists() {
-    let (ours, others) = (policy("allowed_methods = [\"POST\", \"PURGE\"]"), policy("allowed_methods = \"any\""));
+    let (ours, others) =
+        (policy("allowed_methods = [\"POST\", \"PURGE\"]"), policy("allowed_methods = \"any\""));
     let purge = Method::from_bytes(b"PURGE").unwrap();
-    let rows = [(&ours, Method::GET, 0), (&ours, Method::POST, 3), (&ours, purge, 3), (&others, Method::PATCH, 3)];
+    let rows = [
+        (&ours, Method::GET, 0),
+        (&ours, Method::POST, 3),
+        (&ours, purge, 3),
+        (&others, Method::PATCH, 3),
+    ];
     for (policy, method, want) in rows {
         assert_eq!(retries(policy, &method, Failure::Read).0, want, "{method}");
     }
     let policy = policy("status_forcelist = [500, 204]\nrespect_retry_after = false");
-    let rows = [(500, None, true), (204, None, true), (200, None, false), (502, None, false), (503, Some("1"), false)];
+    let rows = [
+        (500, None, true),
+        (204, None, true),
+        (200, None, false),
+        (502, None, false),
+        (503, Some("1"), false),
+    ];
     for (status, retry_after, want) in rows {
         let fails = Policy::classify(&policy, Ok(&head(status, retry_after))).is_some();
-        assert_eq!(fails && !policy.is_success(StatusCode::from_u16(status).unwrap()), want, "{status}");
+        assert_eq!(
+            fails && !policy.is_success(StatusCode::from_u16(status).unwrap()),
+            want,
+            "{status}"
+        );
     }
 }
 
@@ -157,11 +177,15 @@ fn the_budget_is_a_table_or_none() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-fn is_written_as_it_is_read<T: Serialize + DeserializeOwned + PartialEq + Debug>(rows: &[(T, &str)]) {
+fn is_written_as_it_is_read<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    rows: &[(T, &str)],
+) {
     let wrong: Vec<_> = rows
         .iter()
         .map(|(value, json)| (value, serde_json::to_string(value).unwrap(), json))
-        .filter(|(value, written, json)| written != *json || serde_json::from_str::<T>(json).unwrap() != **value)
+        .filter(|(value, written, json)| {
+            written != *json || serde_json::from_str::<T>(json).unwrap() != **value
+        })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -170,7 +194,10 @@ fn is_written_as_it_is_read<T: Serialize + DeserializeOwned + PartialEq + Debug>
 fn backoff_jitter_limits_and_drain_are_written_as_they_are_read() {
     is_written_as_it_is_read(&[
         (Backoff::none(), r#"{"constant":"0s","jitter":"none"}"#),
-        (Backoff::constant(1_500 * MS).max(MS), r#"{"constant":"1s 500ms","max":"1ms","jitter":"none"}"#),
+        (
+            Backoff::constant(1_500 * MS).max(MS),
+            r#"{"constant":"1s 500ms","max":"1ms","jitter":"none"}"#,
+        ),
         (Backoff::exponential(50 * MS), r#"{"exponential":"50ms","max":"20s","jitter":"full"}"#),
         (
             Backoff::urllib3(100 * MS).jitter(Jitter::Added(MS / 3)),
@@ -190,7 +217,10 @@ fn backoff_jitter_limits_and_drain_are_written_as_they_are_read() {
     is_written_as_it_is_read(&[(Drain::default(), r#"{"bytes":65536,"time":"100ms"}"#)]);
     // The longest there is.
     let endless = Backoff::exponential(Duration::MAX).max(Duration::MAX);
-    assert_eq!(serde_json::from_str::<Backoff>(&serde_json::to_string(&endless).unwrap()).unwrap(), endless);
+    assert_eq!(
+        serde_json::from_str::<Backoff>(&serde_json::to_string(&endless).unwrap()).unwrap(),
+        endless
+    );
 }
 
 #[test]
@@ -200,7 +230,10 @@ fn what_a_backoff_does_not_say_is_as_its_constructor_has_it() {
         (r#"{"exponential":"100ms"}"#, Backoff::exponential(100 * MS)),
         (r#"{"urllib3":"0s"}"#, Backoff::urllib3(Duration::ZERO)),
         (r#"{"max":"1s","exponential":"1ms"}"#, Backoff::exponential(MS).max(1_000 * MS)),
-        (r#"{"constant":"1s","jitter":"equal"}"#, Backoff::constant(1_000 * MS).jitter(Jitter::Equal)),
+        (
+            r#"{"constant":"1s","jitter":"equal"}"#,
+            Backoff::constant(1_000 * MS).jitter(Jitter::Equal),
+        ),
     ];
     for (json, want) in rows {
         assert_eq!(serde_json::from_str::<Backoff>(json).unwrap(), want, "{json}");
@@ -211,9 +244,15 @@ fn what_a_backoff_does_not_say_is_as_its_constructor_has_it() {
 fn what_is_wrong_is_named_with_its_line_and_what_to_write() {
     let rows = [
         ("totl = 3", "unknown field `totl`"),
-        ("total = -1", "invalid value: integer `-1`, expected a number of retries, \"unlimited\" or \"disabled\""),
+        (
+            "total = -1",
+            "invalid value: integer `-1`, expected a number of retries, \"unlimited\" or \"disabled\"",
+        ),
         ("total = 4294967296", "write \"unlimited\""),
-        ("total = \"none\"", "string \"none\", expected a number of retries, \"unlimited\" or \"disabled\""),
+        (
+            "total = \"none\"",
+            "string \"none\", expected a number of retries, \"unlimited\" or \"disabled\"",
+        ),
         ("total = true", "expected a number of retries"),
         ("allowed_methods = [\"GET\", \"post\"]", "write \"POST\""),
         ("allowed_methods = [\"GET POST\"]", "\"GET POST\" is not a method"),

@@ -18,7 +18,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Backoff, Drain, Failure, RetryError, RetryHistory, RetryLayer, RetryPolicy, RetryService, StopReason,
+    Backoff, Drain, Failure, RetryError, RetryHistory, RetryLayer, RetryPolicy, RetryService,
+    StopReason,
 };
 
 type Body = Full<Bytes>;
@@ -30,7 +31,11 @@ fn policy() -> RetryPolicy {
 }
 
 fn request(method: Method) -> Request<Body> {
-    Request::builder().method(method).uri("http://u:secret@h.example/p?q=secret").body(Body::from("body")).unwrap()
+    Request::builder()
+        .method(method)
+        .uri("http://u:secret@h.example/p?q=secret")
+        .body(Body::from("body"))
+        .unwrap()
 }
 
 fn get() -> Request<Body> {
@@ -41,7 +46,8 @@ fn answer(status: u16) -> Response<Body> {
     Response::builder().status(status).body(Body::from("answer")).unwrap()
 }
 
-/// Answers from a list, then with 200; panics on a call without readiness of its own. Keeps what it was sent.
+/// Answers from a list, then with 200; panics on a call without readiness of its own. Keeps what it
+/// was sent.
 #[derive(Default)]
 struct Server {
     ready: bool,
@@ -56,7 +62,8 @@ struct Shared {
 
 impl Server {
     fn new(script: impl IntoIterator<Item = Result<u16, std::io::ErrorKind>>) -> Self {
-        let shared = Shared { script: Mutex::new(script.into_iter().collect()), ..Shared::default() };
+        let shared =
+            Shared { script: Mutex::new(script.into_iter().collect()), ..Shared::default() };
         Self { ready: false, shared: Arc::new(shared) }
     }
 
@@ -150,17 +157,24 @@ async fn row_25_the_last_response_is_returned_with_the_history_of_every_attempt(
     let server = Server::new([Ok(503); 9]);
     let response = client(policy().total(4), &server).oneshot(get()).await.unwrap();
     assert_eq!((response.status(), server.sent()), (StatusCode::SERVICE_UNAVAILABLE, 5));
-    assert_eq!((history(&response).attempts().len(), history(&response).stop_reason()), (5, StopReason::Total));
+    assert_eq!(
+        (history(&response).attempts().len(), history(&response).stop_reason()),
+        (5, StopReason::Total)
+    );
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "answer");
 }
 
 #[tokio::test]
 async fn row_26_raise_on_status_makes_it_an_error() {
     let server = Server::new([Ok(503); 9]);
-    let error = client(policy().total(2).raise_on_status(true), &server).oneshot(get()).await.unwrap_err();
+    let error =
+        client(policy().total(2).raise_on_status(true), &server).oneshot(get()).await.unwrap_err();
     let error: &RetryError = error.downcast_ref().expect("the limit is used up");
     assert_eq!((server.sent(), error.history().attempts().len()), (3, 3));
-    assert_eq!(error.to_string(), "gave up after 3 attempts: no retries left in total (last: status 503)");
+    assert_eq!(
+        error.to_string(),
+        "gave up after 3 attempts: no retries left in total (last: status 503)"
+    );
     let timeline = error.history().to_string();
     assert_eq!(timeline.lines().count(), 3);
     assert!(timeline.starts_with("attempt 1: 503 Service Unavailable after "), "{timeline}");
@@ -169,7 +183,9 @@ async fn row_26_raise_on_status_makes_it_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_history_reads_as_a_timeline() {
-    let script = Mutex::new([Ok(503), Err(std::io::ErrorKind::ConnectionReset), Ok(429), Ok(200)].into_iter());
+    let script = Mutex::new(
+        [Ok(503), Err(std::io::ErrorKind::ConnectionReset), Ok(429), Ok(200)].into_iter(),
+    );
     let server = service_fn(|_: Request<Body>| {
         let next = script.lock().unwrap().next();
         async move {
@@ -188,7 +204,10 @@ async fn a_history_reads_as_a_timeline() {
     let mut call = get();
     call.extensions_mut().insert(policy().total(0).raise_on_status(true));
     let error = client.oneshot(call).await.unwrap_err();
-    assert_eq!(error.to_string(), "gave up after 1 attempt: no retries left in total (last: status 503)");
+    assert_eq!(
+        error.to_string(),
+        "gave up after 1 attempt: no retries left in total (last: status 503)"
+    );
     let history = error.downcast_ref::<RetryError>().unwrap().history();
     let timeline = "attempt 1: 503 Service Unavailable after 250.0ms; no retries left in total";
     assert_eq!(history.to_string(), timeline);
@@ -205,13 +224,22 @@ async fn errors_that_are_not_retried_come_through_as_they_were() {
         ("a class disabled", policy().read(disabled), any.clone(), ConnectionReset, 1, false),
         ("row 8: total 0", policy().total(0), any.clone(), ConnectionReset, 1, true),
         ("used up", policy().total(2), any, ConnectionReset, 3, true),
-        ("row 11: a POST that was never sent is retried", policy().total(2), Method::POST, ConnectionRefused, 3, true),
+        (
+            "row 11: a POST that was never sent is retried",
+            policy().total(2),
+            Method::POST,
+            ConnectionRefused,
+            3,
+            true,
+        ),
     ];
     for (row, policy, method, kind, sends, wrapped) in rows {
         let server = Server::new([Err(kind); 9]);
         let error = client(policy, &server).oneshot(request(method)).await.unwrap_err();
         let inner: Option<&std::io::Error> = match error.downcast_ref::<RetryError>() {
-            Some(error) => std::error::Error::source(error).and_then(|source| source.downcast_ref()),
+            Some(error) => {
+                std::error::Error::source(error).and_then(|source| source.downcast_ref())
+            }
             None => error.downcast_ref(),
         };
         assert_eq!(inner.map(std::io::Error::kind), Some(kind), "{row}");
@@ -234,7 +262,11 @@ async fn retry_after_beyond_the_deadline_returns_the_response_now() {
     let server = service_fn(|_: Request<Body>| {
         sent.fetch_add(1, Relaxed);
         ready(Ok::<_, BoxError>(
-            Response::builder().status(503).header("retry-after", "60").body(Body::default()).unwrap(),
+            Response::builder()
+                .status(503)
+                .header("retry-after", "60")
+                .body(Body::default())
+                .unwrap(),
         ))
     });
     let begin = Instant::now();
@@ -248,14 +280,21 @@ async fn retry_after_beyond_the_deadline_returns_the_response_now() {
 async fn the_deadline_cuts_an_attempt_in_flight_and_the_attempt_timeout_each() {
     let server = || service_fn(|_: Request<Body>| pending::<Result<Response<Body>, BoxError>>());
     let begin = Instant::now();
-    let layer = RetryLayer::new(policy().total(None).attempt_timeout(2 * SECOND).deadline(5 * SECOND));
+    let layer =
+        RetryLayer::new(policy().total(None).attempt_timeout(2 * SECOND).deadline(5 * SECOND));
     let error = layer.layer(server()).oneshot(get()).await.unwrap_err();
     let error: &RetryError = error.downcast_ref().unwrap();
     assert_eq!(begin.elapsed(), 5 * SECOND);
-    assert_eq!((error.history().attempts().len(), error.history().stop_reason()), (3, StopReason::Deadline));
+    assert_eq!(
+        (error.history().attempts().len(), error.history().stop_reason()),
+        (3, StopReason::Deadline)
+    );
 
     // A POST that timed out may have been processed.
-    let error = RetryLayer::new(policy().attempt_timeout(SECOND)).layer(server()).oneshot(request(Method::POST)).await;
+    let error = RetryLayer::new(policy().attempt_timeout(SECOND))
+        .layer(server())
+        .oneshot(request(Method::POST))
+        .await;
     assert!(error.unwrap_err().is::<tower::timeout::error::Elapsed>());
 
     // Times that no clock reaches are no times at all.
@@ -284,7 +323,10 @@ async fn a_service_that_never_gets_ready_again_ends_with_the_deadline() {
     let client = RetryLayer::new(policy().deadline(5 * SECOND)).layer(Once(true));
     let error = client.oneshot(get()).await.unwrap_err();
     assert_eq!(begin.elapsed(), 5 * SECOND);
-    assert_eq!(error.downcast_ref::<RetryError>().unwrap().history().stop_reason(), StopReason::Deadline);
+    assert_eq!(
+        error.downcast_ref::<RetryError>().unwrap().history().stop_reason(),
+        StopReason::Deadline
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,10 +363,13 @@ async fn connect_and_upgrades_are_sent_once() {
 
 #[tokio::test]
 async fn a_foreign_body_is_replayed_as_it_is_told() {
-    type Foreign =
-        StreamBody<futures_util::stream::Iter<std::vec::IntoIter<Result<http_body::Frame<Bytes>, BoxError>>>>;
+    type Foreign = StreamBody<
+        futures_util::stream::Iter<std::vec::IntoIter<Result<http_body::Frame<Bytes>, BoxError>>>,
+    >;
     fn body() -> Foreign {
-        StreamBody::new(futures_util::stream::iter(vec![Ok(http_body::Frame::data(Bytes::from("x")))]))
+        StreamBody::new(futures_util::stream::iter(vec![Ok(http_body::Frame::data(Bytes::from(
+            "x",
+        )))]))
     }
     for (known, sends) in [(true, 2), (false, 1)] {
         let received = Mutex::new(Vec::new());
@@ -338,7 +383,11 @@ async fn a_foreign_body_is_replayed_as_it_is_told() {
             }
         });
         let layer = RetryLayer::new(policy()).replay_with(move |_: &Foreign| known.then(body));
-        let response = layer.layer(server).oneshot(Request::put("http://h/").body(body()).unwrap()).await.unwrap();
+        let response = layer
+            .layer(server)
+            .oneshot(Request::put("http://h/").body(body()).unwrap())
+            .await
+            .unwrap();
         assert_eq!(*received.lock().unwrap(), vec![Bytes::from("x"); sends]);
         if !known {
             assert_eq!(history(&response).stop_reason(), StopReason::Body);
@@ -388,11 +437,14 @@ async fn a_future_dropped_at_any_await_leaves_nothing_behind() {
             Ok::<_, BoxError>(Response::builder().status(503).body(Endless(body)).unwrap())
         }
     });
-    let client = RetryLayer::new(policy().backoff(Backoff::constant(SECOND)).drain(Drain::default())).layer(server);
+    let client =
+        RetryLayer::new(policy().backoff(Backoff::constant(SECOND)).drain(Drain::default()))
+            .layer(server);
     for polls in 0..20 {
         let mut call = Box::pin(client.clone().oneshot(get()));
         for _ in 0..polls {
-            let poll = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
+            let poll =
+                std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
             if poll {
                 break;
             }
@@ -409,7 +461,9 @@ async fn an_error_body_that_never_ends_does_not_delay_the_retry() {
     let sent = AtomicU32::new(0);
     let server = service_fn(|_: Request<Body>| {
         let status = if sent.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
-        ready(Ok::<_, BoxError>(Response::builder().status(status).body(Endless(Live::new(&live))).unwrap()))
+        ready(Ok::<_, BoxError>(
+            Response::builder().status(status).body(Endless(Live::new(&live))).unwrap(),
+        ))
     });
     let begin = Instant::now();
     let response = RetryLayer::new(policy()).layer(server).oneshot(get()).await.unwrap();
@@ -456,11 +510,14 @@ async fn an_error_body_that_breaks_is_let_go_at_once_and_the_retry_goes_on() {
         let server = service_fn(|_: Request<Body>| {
             assert_eq!(live.load(Relaxed), 0, "the body of the attempt before is still held");
             let status = if sent.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
-            ready(Ok::<_, BoxError>(Response::builder().status(status).body(Breaks(false, Live::new(&live))).unwrap()))
+            ready(Ok::<_, BoxError>(
+                Response::builder().status(status).body(Breaks(false, Live::new(&live))).unwrap(),
+            ))
         });
         let begin = Instant::now();
         let policy = policy().backoff(Backoff::constant(delay));
-        let mut call = tokio_test::task::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
+        let mut call =
+            tokio_test::task::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
         assert!(call.poll().is_pending());
         assert_eq!(live.load(Relaxed), 0, "after {delay:?}");
         let response = call.await.unwrap();
@@ -468,7 +525,8 @@ async fn an_error_body_that_breaks_is_let_go_at_once_and_the_retry_goes_on() {
     }
 }
 
-/// A body that tells a task of its end, as a connection's is told, which then has its connection to give back.
+/// A body that tells a task of its end, as a connection's is told, which then has its connection to
+/// give back.
 struct Ends(Arc<tokio::sync::Notify>);
 
 impl http_body::Body for Ends {
@@ -498,16 +556,21 @@ async fn a_drained_connection_has_its_turn_before_the_next_attempt() {
     let at_hand = Arc::clone(&back);
     let server = service_fn(move |_: Request<Body>| {
         assert_eq!(at_hand.swap(0, Relaxed), 1, "the connection is not back");
-        ready(Ok::<_, BoxError>(Response::builder().status(503).body(Ends(Arc::clone(&end))).unwrap()))
+        ready(Ok::<_, BoxError>(
+            Response::builder().status(503).body(Ends(Arc::clone(&end))).unwrap(),
+        ))
     });
     tokio::spawn(RetryLayer::new(policy()).layer(server).oneshot(get())).await.unwrap().unwrap();
 }
 
-/// A body that stalls holds its connection: no longer than it may, though nothing wakes the attempt beside it.
+/// A body that stalls holds its connection: no longer than it may, though nothing wakes the attempt
+/// beside it.
 #[tokio::test(start_paused = true)]
 async fn an_error_body_that_stalls_is_let_go_beside_the_next_attempt() {
     let milliseconds = Duration::from_millis;
-    for (delay, limit) in [(milliseconds(10), None), (milliseconds(10), Some(SECOND)), (Duration::ZERO, Some(SECOND))] {
+    for (delay, limit) in
+        [(milliseconds(10), None), (milliseconds(10), Some(SECOND)), (Duration::ZERO, Some(SECOND))]
+    {
         let (live, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (counted, calls) = (Arc::clone(&live), Arc::clone(&sent));
         let server = service_fn(move |_: Request<Body>| {
@@ -516,7 +579,9 @@ async fn an_error_body_that_stalls_is_let_go_beside_the_next_attempt() {
                 if !first {
                     pending::<()>().await;
                 }
-                Ok::<_, BoxError>(Response::builder().status(503).body(Endless(Live::new(&live))).unwrap())
+                Ok::<_, BoxError>(
+                    Response::builder().status(503).body(Endless(Live::new(&live))).unwrap(),
+                )
             }
         });
         let mut policy = policy().backoff(Backoff::constant(delay));
@@ -534,7 +599,8 @@ async fn an_error_body_that_stalls_is_let_go_beside_the_next_attempt() {
     }
 }
 
-/// An attempt waits for its permit for as long as it takes, and gives it back before the next sleep.
+/// An attempt waits for its permit for as long as it takes, and gives it back before the next
+/// sleep.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_sleeps_holds_no_place_in_the_queue_of_the_service_below() {
     let server = service_fn(|request: Request<Body>| async move {
@@ -547,7 +613,8 @@ async fn a_request_that_sleeps_holds_no_place_in_the_queue_of_the_service_below(
     let limited = tower::limit::ConcurrencyLimitLayer::new(1).layer(server);
     let to = |path| Request::get(format!("http://h{path}")).body(Body::default()).unwrap();
     let policy = policy().attempt_timeout(SECOND / 100).backoff(Backoff::constant(20 * SECOND));
-    let mut sleeper = tokio_test::task::spawn(RetryLayer::new(policy).layer(limited.clone()).oneshot(to("/a")));
+    let mut sleeper =
+        tokio_test::task::spawn(RetryLayer::new(policy).layer(limited.clone()).oneshot(to("/a")));
     assert!(sleeper.poll().is_pending());
     // The second attempt is due while another request has the one permit.
     tokio::time::advance(20 * SECOND - SECOND / 1000).await;

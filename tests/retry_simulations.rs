@@ -1,4 +1,5 @@
-//! Many requests at once, over seeds: brown-outs, herds, deadlines and cancellations, in simulated or paused time.
+//! Many requests at once, over seeds: brown-outs, herds, deadlines and cancellations, in simulated
+//! or paused time.
 #![cfg(feature = "retry")]
 
 use std::{
@@ -67,23 +68,29 @@ async fn a_brown_out_is_not_made_worse_by_more_than_the_budget() {
         let budget = TpsBudget::new(10 * SECOND, 0, 0.1);
         let with = brown_out(RetryPolicy::new().backoff(backoff).budget(budget), per_second).await;
         let without = brown_out(RetryPolicy::new().backoff(backoff).no_budget(), per_second).await;
-        println!("{per_second}/s: {with:.4} sends per request with a budget of 10 %, {without:.4} without");
+        println!(
+            "{per_second}/s: {with:.4} sends per request with a budget of 10 %, {without:.4} without"
+        );
         if with > 1.10 || without != 4.0 {
-            wrong.push(format!("{per_second}/s: {with:.4} sends per request, {without:.4} without a budget"));
+            wrong.push(format!(
+                "{per_second}/s: {with:.4} sends per request, {without:.4} without a budget"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// So many clients begin at once on a resource that serves one for 5 ms and refuses the others; the calls until each has
-/// been served, and the time.
+/// So many clients begin at once on a resource that serves one for 5 ms and refuses the others; the
+/// calls until each has been served, and the time.
 fn herd(clients: u32, backoff: Backoff, seed: u64) -> (u32, Duration) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut calls = 0;
     let (mut busy_until, mut end) = (Duration::ZERO, Duration::ZERO);
-    // When, in random order among those of one instant, the client's retries so far, and its last delay.
-    let mut queue: BinaryHeap<_> =
-        (0..clients).map(|_| Reverse((Duration::ZERO, random.u64(..), 0, Duration::ZERO))).collect();
+    // When, in random order among those of one instant, the client's retries so far, and its last
+    // delay.
+    let mut queue: BinaryHeap<_> = (0..clients)
+        .map(|_| Reverse((Duration::ZERO, random.u64(..), 0, Duration::ZERO)))
+        .collect();
     while let Some(Reverse((now, _, retries, last))) = queue.pop() {
         calls += 1;
         if now >= busy_until {
@@ -93,7 +100,12 @@ fn herd(clients: u32, backoff: Backoff, seed: u64) -> (u32, Duration) {
         }
         let delay = backoff.delay(retries + 1, last, random.f64());
         // Never in the same instant again: a round trip takes time.
-        queue.push(Reverse((now + delay.max(MILLISECOND / 10), random.u64(..), retries + 1, delay)));
+        queue.push(Reverse((
+            now + delay.max(MILLISECOND / 10),
+            random.u64(..),
+            retries + 1,
+            delay,
+        )));
     }
     (calls, end)
 }
@@ -111,7 +123,10 @@ fn full_jitter_keeps_a_herd_from_marching_in_step() {
     ] {
         let runs: Vec<_> = seeds.clone().map(|seed| herd(100, backoff, seed)).collect();
         let mean = f64::from(runs.iter().map(|run| run.0).sum::<u32>()) / runs.len() as f64;
-        let (least, most) = (runs.iter().map(|run| run.0).min().unwrap(), runs.iter().map(|run| run.0).max().unwrap());
+        let (least, most) = (
+            runs.iter().map(|run| run.0).min().unwrap(),
+            runs.iter().map(|run| run.0).max().unwrap(),
+        );
         let time: Duration = runs.iter().map(|run| run.1).sum::<Duration>() / runs.len() as u32;
         println!("{what}: {mean:.0} calls ({least} to {most}) in {time:.0?}");
         means.push((mean, least, most));
@@ -123,8 +138,8 @@ fn full_jitter_keeps_a_herd_from_marching_in_step() {
     assert_eq!(Backoff::exponential(SECOND), Backoff::exponential(SECOND).jitter(Jitter::Full));
 }
 
-/// Random attempts, delays and deadlines: nothing begins after the deadline, and nothing outlasts it by more than the
-/// timer's millisecond.
+/// Random attempts, delays and deadlines: nothing begins after the deadline, and nothing outlasts
+/// it by more than the timer's millisecond.
 #[tokio::test(start_paused = true)]
 async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
     let mut reasons = std::collections::BTreeMap::<String, u32>::new();
@@ -142,7 +157,10 @@ async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
         let server = service_fn(|_: Request<Body>| {
             let at = sends.fetch_add(1, Relaxed);
             let elapsed = begin.elapsed();
-            assert!(at == 0 || elapsed < deadline, "seed {seed}: an attempt at {elapsed:?} of {deadline:?}");
+            assert!(
+                at == 0 || elapsed < deadline,
+                "seed {seed}: an attempt at {elapsed:?} of {deadline:?}"
+            );
             let (kind, takes) = (kinds[at % 20], attempts[at % 20]);
             async move {
                 match kind {
@@ -156,14 +174,22 @@ async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
                     response = response.header("retry-after", "1");
                 }
                 if kind == 3 {
-                    return Err(BoxError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+                    return Err(BoxError::from(std::io::Error::from(
+                        std::io::ErrorKind::ConnectionReset,
+                    )));
                 }
                 Ok(response.body(Drip::new(drips)).unwrap())
             }
         });
-        let jitter = [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Decorrelated][random.usize(..4)];
-        let backoff = if random.u8(..4) == 0 { Backoff::none() } else { Backoff::exponential(delay).jitter(jitter) };
-        let mut policy = RetryPolicy::new().no_budget().total(None).backoff(backoff).deadline(deadline);
+        let jitter =
+            [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Decorrelated][random.usize(..4)];
+        let backoff = if random.u8(..4) == 0 {
+            Backoff::none()
+        } else {
+            Backoff::exponential(delay).jitter(jitter)
+        };
+        let mut policy =
+            RetryPolicy::new().no_budget().total(None).backoff(backoff).deadline(deadline);
         if random.bool() {
             policy = policy.attempt_timeout(Duration::from_micros(random.u64(..100_000)));
         }
@@ -171,21 +197,30 @@ async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
         policy = policy.raise_on_status(raises);
         let outcome = RetryLayer::new(policy).layer(server).oneshot(get()).await;
         let took = begin.elapsed();
-        assert!(took <= deadline + 2 * MILLISECOND, "seed {seed}: it took {took:?} of {deadline:?}");
+        assert!(
+            took <= deadline + 2 * MILLISECOND,
+            "seed {seed}: it took {took:?} of {deadline:?}"
+        );
         let reason = match &outcome {
             Ok(response) => response.extensions().get::<RetryHistory>().unwrap().stop_reason(),
             Err(error) => {
                 let history = error.downcast_ref::<RetryError>().expect("a GET").history();
-                // A delay that would end too late by less than the timer's step is not begun either.
+                // A delay that would end too late by less than the timer's step is not begun
+                // either.
                 let answered = history.attempts().last().unwrap().status.is_some();
                 assert!(raises || !answered, "seed {seed}: a response was lost: {history}");
                 history.stop_reason()
             }
         };
-        *reasons.entry(format!("{reason:?}, {}", if outcome.is_ok() { "response" } else { "error" })).or_default() += 1;
+        *reasons
+            .entry(format!("{reason:?}, {}", if outcome.is_ok() { "response" } else { "error" }))
+            .or_default() += 1;
     }
     println!("{reasons:?}");
-    assert!(reasons.len() >= 2 && reasons.keys().all(|reason| reason.starts_with("Deadline")), "{reasons:?}");
+    assert!(
+        reasons.len() >= 2 && reasons.keys().all(|reason| reason.starts_with("Deadline")),
+        "{reasons:?}"
+    );
 }
 
 /// A body that yields a byte each time.
@@ -204,7 +239,10 @@ impl http_body::Body for Drip {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let every = self.every;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
         std::task::ready!(timer.as_mut().poll(cx));
@@ -239,7 +277,10 @@ impl http_body::Body for Held {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(left) = self.1.checked_sub(1) else { return Poll::Ready(None) };
         self.1 = left;
         if left.is_multiple_of(2) {
@@ -250,8 +291,8 @@ impl http_body::Body for Held {
     }
 }
 
-/// Requests are dropped after every number of polls, in every state: inner call, timers, bodies, permits and copies are
-/// gone with them.
+/// Requests are dropped after every number of polls, in every state: inner call, timers, bodies,
+/// permits and copies are gone with them.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
     let live = Live(Arc::default());
@@ -262,24 +303,26 @@ async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
         let polls = seed % 25;
         let (for_server, yields) = (live.clone(), random.usize(..3));
         let slow = random.bool();
-        let server = service_fn(move |request: Request<tower_outbound::retry::ReplayBody<Held>>| {
-            let (call, body) = (for_server.one(), for_server.one());
-            async move {
-                let mut upload = request.into_body();
-                for _ in 0..yields {
-                    tokio::task::yield_now().await;
-                    let _ = http_body_util::BodyExt::frame(&mut upload).await;
+        let server =
+            service_fn(move |request: Request<tower_outbound::retry::ReplayBody<Held>>| {
+                let (call, body) = (for_server.one(), for_server.one());
+                async move {
+                    let mut upload = request.into_body();
+                    for _ in 0..yields {
+                        tokio::task::yield_now().await;
+                        let _ = http_body_util::BodyExt::frame(&mut upload).await;
+                    }
+                    if slow {
+                        tokio::time::sleep(SECOND).await;
+                    }
+                    drop(call);
+                    Ok::<_, BoxError>(Response::builder().status(503).body(Held(body, 7)).unwrap())
                 }
-                if slow {
-                    tokio::time::sleep(SECOND).await;
-                }
-                drop(call);
-                Ok::<_, BoxError>(Response::builder().status(503).body(Held(body, 7)).unwrap())
-            }
-        });
+            });
         let limited = tower::limit::ConcurrencyLimit::with_semaphore(server, Arc::clone(&permits));
         let backoff = if random.bool() { Backoff::none() } else { Backoff::constant(SECOND) };
-        let mut policy = RetryPolicy::new().no_budget().total(4).backoff(backoff).drain(Drain::default());
+        let mut policy =
+            RetryPolicy::new().no_budget().total(4).backoff(backoff).drain(Drain::default());
         if random.bool() {
             policy = policy.attempt_timeout(SECOND / 2).deadline(10 * SECOND);
         }
@@ -290,7 +333,8 @@ async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
         let request = Request::put("http://h.example/").body(Held(live.one(), 9)).unwrap();
         let mut call = Box::pin(client.oneshot(request));
         for _ in 0..polls {
-            let done = std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
+            let done =
+                std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
             if done {
                 ended += 1;
                 break;
@@ -308,7 +352,8 @@ async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
     assert_eq!(metrics.num_alive_tasks(), 0, "no task is spawned");
 }
 
-/// Whatever the service answers, one that is never ready holds a request no longer than its deadline, and is never called.
+/// Whatever the service answers, one that is never ready holds a request no longer than its
+/// deadline, and is never called.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_never_ready_is_never_called() {
     #[derive(Clone)]

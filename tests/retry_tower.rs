@@ -18,7 +18,8 @@ use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Backoff, Failure, Limit, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy, StopReason,
+    Backoff, Failure, Limit, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer,
+    RetryPolicy, StopReason,
 };
 
 type Body = Full<Bytes>;
@@ -26,7 +27,8 @@ type Answer = Result<u16, ErrorKind>;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Answers from a list, then with 200; panics on a call without readiness of its own. Keeps the attempt headers it saw.
+/// Answers from a list, then with 200; panics on a call without readiness of its own. Keeps the
+/// attempt headers it saw.
 struct Server {
     ready: bool,
     script: Arc<Mutex<VecDeque<Answer>>>,
@@ -62,13 +64,21 @@ impl Service<Request<Body>> for Server {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         assert!(std::mem::take(&mut self.ready), "called without being ready");
-        let attempt = request.headers().get("x-attempt").map_or("none", |value| value.to_str().unwrap());
+        let attempt =
+            request.headers().get("x-attempt").map_or("none", |value| value.to_str().unwrap());
         self.seen.lock().unwrap().push(attempt.to_owned());
-        assert!(!request.headers_mut().append("x-inner", 1.into()), "what a layer further in adds comes back");
+        assert!(
+            !request.headers_mut().append("x-inner", 1.into()),
+            "what a layer further in adds comes back"
+        );
         let answer = self.script.lock().unwrap().pop_front().unwrap_or(Ok(200));
         ready(answer.map_err(io::Error::from).map(|status| {
             let asks = if status == 429 { "3" } else { "no" };
-            Response::builder().status(status).header("retry-after", asks).body(Body::from("answer")).unwrap()
+            Response::builder()
+                .status(status)
+                .header("retry-after", asks)
+                .body(Body::from("answer"))
+                .unwrap()
         }))
     }
 }
@@ -82,11 +92,17 @@ fn request(method: Method) -> Request<Body> {
 }
 
 /// What came of a request: how it ended, and each attempt with its delay.
-type Told = (Result<u16, ErrorKind>, usize, Vec<(Option<Failure>, Option<Duration>)>, Option<StopReason>);
+type Told =
+    (Result<u16, ErrorKind>, usize, Vec<(Option<Failure>, Option<Duration>)>, Option<StopReason>);
 
-fn told(history: Option<&RetryHistory>) -> (Vec<(Option<Failure>, Option<Duration>)>, Option<StopReason>) {
+fn told(
+    history: Option<&RetryHistory>,
+) -> (Vec<(Option<Failure>, Option<Duration>)>, Option<StopReason>) {
     let attempts = history.map_or(&[][..], RetryHistory::attempts);
-    (attempts.iter().map(|one| (one.failure, one.delay)).collect(), history.map(RetryHistory::stop_reason))
+    (
+        attempts.iter().map(|one| (one.failure, one.delay)).collect(),
+        history.map(RetryHistory::stop_reason),
+    )
 }
 
 async fn ours(policy: RetryPolicy, method: Method, script: &[Answer]) -> Told {
@@ -98,7 +114,9 @@ async fn ours(policy: RetryPolicy, method: Method, script: &[Answer]) -> Told {
         }
         Err(error) => {
             let source = match error.downcast_ref::<RetryError>() {
-                Some(error) => std::error::Error::source(error).and_then(|source| source.downcast_ref()),
+                Some(error) => {
+                    std::error::Error::source(error).and_then(|source| source.downcast_ref())
+                }
                 None => error.downcast_ref::<io::Error>(),
             };
             (Err(source.unwrap().kind()), server.sent(), Vec::new(), None)
@@ -108,7 +126,8 @@ async fn ours(policy: RetryPolicy, method: Method, script: &[Answer]) -> Told {
 
 async fn towers(policy: RetryPolicy, method: Method, script: &[Answer]) -> Told {
     let server = Server::new(script);
-    match tower::retry::RetryLayer::new(policy).layer(server.clone()).oneshot(request(method)).await {
+    match tower::retry::RetryLayer::new(policy).layer(server.clone()).oneshot(request(method)).await
+    {
         Ok(response) => {
             let (attempts, reason) = told(response.extensions().get());
             (Ok(response.status().as_u16()), server.sent(), attempts, reason)
@@ -133,9 +152,21 @@ async fn both_runners_make_the_same_attempts() {
         ("POST, refused", policy(), Method::POST, &[Err(ConnectionRefused); 2], 3),
         ("CONNECT", policy(), Method::CONNECT, &[Err(ConnectionRefused); 2], 1),
         ("Retry-After", policy(), get.clone(), &[Ok(429)], 2),
-        ("Retry-After past the deadline", policy().deadline(2 * SECOND), get.clone(), &[Ok(429)], 1),
+        (
+            "Retry-After past the deadline",
+            policy().deadline(2 * SECOND),
+            get.clone(),
+            &[Ok(429)],
+            1,
+        ),
         ("a delay past the deadline", policy().deadline(3 * SECOND), get.clone(), &[Ok(503); 9], 3),
-        ("urllib3's defaults", RetryPolicy::urllib3(), get.clone(), &[Ok(429), Ok(429), Ok(503)], 3),
+        (
+            "urllib3's defaults",
+            RetryPolicy::urllib3(),
+            get.clone(),
+            &[Ok(429), Ok(429), Ok(503)],
+            3,
+        ),
         ("none", RetryPolicy::none(), get, &[Ok(503)], 1),
     ];
     let mut wrong = Vec::new();
@@ -144,7 +175,8 @@ async fn both_runners_make_the_same_attempts() {
         let towers = towers(policy.clone(), method.clone(), script).await;
         // What is sent once has no history on tower's runner, which does not ask.
         let once = *sends == 1 && towers.2.is_empty();
-        if ours.1 != *sends || (ours.0, ours.1) != (towers.0, towers.1) || (!once && ours != towers) {
+        if ours.1 != *sends || (ours.0, ours.1) != (towers.0, towers.1) || (!once && ours != towers)
+        {
             wrong.push(format!("{what}: ours {ours:?}, tower's {towers:?}, not {sends} sends"));
         }
     }
@@ -159,7 +191,11 @@ async fn a_delay_is_waited_for_and_none_touches_no_timer() {
     std::thread::spawn(|| {
         // No driver at all: a timer would panic.
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let told = runtime.block_on(towers(policy().backoff(Backoff::none()), Method::GET, &[Ok(503), Ok(503)]));
+        let told = runtime.block_on(towers(
+            policy().backoff(Backoff::none()),
+            Method::GET,
+            &[Ok(503), Ok(503)],
+        ));
         assert_eq!(told.0, Ok(200));
     })
     .join()
@@ -174,8 +210,9 @@ fn a_service_that_fails_at_once_for_ever_still_lets_its_task_be_cancelled() {
         ready(Err::<Response<Body>, _>(io::Error::from(ErrorKind::ConnectionRefused)))
     });
     let policy = policy().total(None).backoff(Backoff::none());
-    let mut call =
-        tokio_test::task::spawn(tower::retry::RetryLayer::new(policy).layer(server).oneshot(request(Method::GET)));
+    let mut call = tokio_test::task::spawn(
+        tower::retry::RetryLayer::new(policy).layer(server).oneshot(request(Method::GET)),
+    );
     assert!((0..10).all(|_| call.poll().is_pending() && call.is_woken()));
 }
 
@@ -222,7 +259,11 @@ async fn an_attempt_header_counts_from_the_first_attempt_on_ours_and_the_second_
     assert_eq!(*server.seen.lock().unwrap(), counted);
 
     let server = Server::new(&[Ok(503); 2]);
-    tower::retry::RetryLayer::new(named()).layer(server.clone()).oneshot(request(Method::GET)).await.unwrap();
+    tower::retry::RetryLayer::new(named())
+        .layer(server.clone())
+        .oneshot(request(Method::GET))
+        .await
+        .unwrap();
     assert_eq!(*server.seen.lock().unwrap(), ["none", "2", "3"]);
 }
 
@@ -232,7 +273,10 @@ async fn boxed_errors_are_retried_and_come_through_as_they_were() {
     let boxed = server.clone().map_err(BoxError::from);
     let client = tower::retry::RetryLayer::new(policy().total(2).boxed_errors()).layer(boxed);
     let error = client.oneshot(request(Method::GET)).await.unwrap_err();
-    assert_eq!(error.downcast_ref::<io::Error>().map(io::Error::kind), Some(ErrorKind::ConnectionReset));
+    assert_eq!(
+        error.downcast_ref::<io::Error>().map(io::Error::kind),
+        Some(ErrorKind::ConnectionReset)
+    );
     assert_eq!(server.sent(), 3);
 
     let server = Server::new(&[Ok(503)]);

@@ -19,7 +19,8 @@ use tower_outbound::retry::{Backoff, RetryLayer, RetryPolicy};
 
 type Body = Full<Bytes>;
 
-/// `tracing` remembers for all threads who listens: a test beside this one, with no one who does, could silence it.
+/// `tracing` remembers for all threads who listens: a test beside this one, with no one who does,
+/// could silence it.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -128,7 +129,9 @@ fn a_request_has_a_span_with_its_attempts_and_all_that_happens_in_it() {
             _: tracing_subscriber::layer::Context<'_, S>,
         ) {
             if span.metadata().target() == "tower_outbound::retry" {
-                span.record(&mut Text(&mut self.0.lock().unwrap().entry(id.into_u64()).or_default().0));
+                span.record(&mut Text(
+                    &mut self.0.lock().unwrap().entry(id.into_u64()).or_default().0,
+                ));
             }
         }
 
@@ -138,10 +141,15 @@ fn a_request_has_a_span_with_its_attempts_and_all_that_happens_in_it() {
             values: &tracing::span::Record<'_>,
             _: tracing_subscriber::layer::Context<'_, S>,
         ) {
-            values.record(&mut Text(&mut self.0.lock().unwrap().entry(id.into_u64()).or_default().0));
+            values
+                .record(&mut Text(&mut self.0.lock().unwrap().entry(id.into_u64()).or_default().0));
         }
 
-        fn on_event(&self, _: &tracing::Event<'_>, context: tracing_subscriber::layer::Context<'_, S>) {
+        fn on_event(
+            &self,
+            _: &tracing::Event<'_>,
+            context: tracing_subscriber::layer::Context<'_, S>,
+        ) {
             let span = context.lookup_current().expect("every event is inside a span");
             self.0.lock().unwrap().entry(span.id().into_u64()).or_default().1 += 1;
         }
@@ -163,7 +171,9 @@ fn a_request_has_a_span_with_its_attempts_and_all_that_happens_in_it() {
         runtime.block_on(RetryLayer::new(policy()).layer(server).oneshot(get())).unwrap();
     });
     let spans = spans.0.lock().unwrap();
-    let [(fields, events)] = &spans.values().collect::<Vec<_>>()[..] else { panic!("not one span: {spans:?}") };
+    let [(fields, events)] = &spans.values().collect::<Vec<_>>()[..] else {
+        panic!("not one span: {spans:?}")
+    };
     assert_eq!(fields, "method=GET uri=http://h.example/p attempts=1 attempts=2 attempts=3 ");
     // Of each attempt one of its own and two of the server's, and two decisions.
     assert_eq!(*events, 3 * 3 + 2);

@@ -1,5 +1,5 @@
-//! What goes wrong on real connections, over HTTP/1.1 and HTTP/2, plain and over TLS: its class, and what a retry of it
-//! makes the server receive.
+//! What goes wrong on real connections, over HTTP/1.1 and HTTP/2, plain and over TLS: its class,
+//! and what a retry of it makes the server receive.
 #![cfg(feature = "http2")]
 
 mod transport;
@@ -29,7 +29,9 @@ use tokio::{
     sync::Notify,
 };
 use tower::{BoxError, Layer, Service, ServiceExt};
-use tower_outbound::retry::{Backoff, Drain, Failure, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy};
+use tower_outbound::retry::{
+    Backoff, Drain, Failure, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy,
+};
 
 use transport::{Stream, Tls, Transport, serve, tcp};
 
@@ -76,7 +78,8 @@ const REFUSED_STREAM: u8 = 7;
 const CANCEL: u8 = 8;
 const INTERNAL: u8 = 2;
 
-/// Plays its events, one a request, then answers. Counts the requests that it has read to their end.
+/// Plays its events, one a request, then answers. Counts the requests that it has read to their
+/// end.
 #[derive(Clone)]
 struct Server {
     transport: Transport,
@@ -116,7 +119,8 @@ impl Server {
 
     async fn connection(&self, stream: TcpStream) -> io::Result<()> {
         self.connections.fetch_add(1, Relaxed);
-        let resets = self.events.lock().unwrap().iter().any(|event| matches!(event, Reset | ResetAfterHead));
+        let resets =
+            self.events.lock().unwrap().iter().any(|event| matches!(event, Reset | ResetAfterHead));
         if resets {
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         }
@@ -124,7 +128,11 @@ impl Server {
         if self.next_if(|event| event == CloseBefore).is_some() {
             return Ok(());
         }
-        if self.transport.is_http2() { self.http2(&mut *stream).await } else { self.http1(&mut *stream).await }
+        if self.transport.is_http2() {
+            self.http2(&mut *stream).await
+        } else {
+            self.http1(&mut *stream).await
+        }
     }
 
     fn event(&self) -> Event {
@@ -144,14 +152,19 @@ impl Server {
             }
             seen.clear();
             match self.event() {
-                Answer => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?,
+                Answer => {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?
+                }
                 ResetAfterHead => {
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await?;
                     return self.once_read(stream).await;
                 }
                 Garbage => stream.write_all(b"this is no HTTP\r\n\r\n").await?,
                 TooLarge => {
-                    let head = format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "a: b\r\n".repeat(500));
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n",
+                        "a: b\r\n".repeat(500)
+                    );
                     stream.write_all(head.as_bytes()).await?;
                 }
                 AnswerAndClose => {
@@ -168,7 +181,8 @@ impl Server {
         }
     }
 
-    /// A reset takes along what the client has not read yet, so it waits until the client has what it needs.
+    /// A reset takes along what the client has not read yet, so it waits until the client has what
+    /// it needs.
     async fn once_read(&self, stream: &mut dyn Stream) -> io::Result<()> {
         stream.flush().await?;
         READ.notified().await;
@@ -190,7 +204,11 @@ impl Server {
         loop {
             let mut head = [0; 9];
             stream.read_exact(&mut head).await?;
-            let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+            let mut payload =
+                vec![
+                    0;
+                    usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])
+                ];
             stream.read_exact(&mut payload).await?;
             // HEADERS or DATA that ends its stream.
             if !(head[3] <= 1 && head[4] & 1 == 1) {
@@ -203,7 +221,9 @@ impl Server {
             };
             // `:status: 200` of the static table.
             let (answer, begun) = (frame(1, 5, id, &[0x88]), frame(1, 4, id, &[0x88]));
-            let go_away = |last: [u8; 4], code: u8| frame(7, 0, [0; 4], &[&last[..], &[0, 0, 0, code]].concat());
+            let go_away = |last: [u8; 4], code: u8| {
+                frame(7, 0, [0; 4], &[&last[..], &[0, 0, 0, code]].concat())
+            };
             match self.event() {
                 Answer => stream.write_all(&answer).await?,
                 ResetAfterHead => {
@@ -211,7 +231,9 @@ impl Server {
                     return self.once_read(stream).await;
                 }
                 // A header that HTTP/2 forbids.
-                Garbage => stream.write_all(&frame(1, 5, id, b"\x88\x00\x0aconnection\x01x")).await?,
+                Garbage => {
+                    stream.write_all(&frame(1, 5, id, b"\x88\x00\x0aconnection\x01x")).await?
+                }
                 TooLarge => {
                     let head = [&[0x88][..], &b"\x00\x01a\x01b".repeat(1000)].concat();
                     stream.write_all(&frame(1, 5, id, &head)).await?;
@@ -256,18 +278,27 @@ fn policy() -> RetryPolicy {
 }
 
 fn request(method: &Method, transport: Transport, address: SocketAddr) -> Request<Body> {
-    Request::builder().method(method).uri(transport.uri(address)).body(Body::from("upload")).unwrap()
+    Request::builder()
+        .method(method)
+        .uri(transport.uri(address))
+        .body(Body::from("upload"))
+        .unwrap()
 }
 
 /// The class of the first failure, whether the request ended well, and the attempts that were made.
-fn told(outcome: &Result<http::Response<hyper::body::Incoming>, BoxError>) -> (Option<Failure>, bool, usize) {
+fn told(
+    outcome: &Result<http::Response<hyper::body::Incoming>, BoxError>,
+) -> (Option<Failure>, bool, usize) {
     match outcome {
         Ok(response) => {
-            let attempts = response.extensions().get::<RetryHistory>().map_or(&[][..], RetryHistory::attempts);
+            let attempts =
+                response.extensions().get::<RetryHistory>().map_or(&[][..], RetryHistory::attempts);
             (attempts.first().and_then(|first| first.failure), true, attempts.len().max(1))
         }
         Err(error) => match error.downcast_ref::<RetryError>() {
-            Some(error) => (error.history().attempts()[0].failure, false, error.history().attempts().len()),
+            Some(error) => {
+                (error.history().attempts()[0].failure, false, error.history().attempts().len())
+            }
             None => (Policy::classify(&policy(), Err(&**error)), false, 1),
         },
     }
@@ -281,7 +312,8 @@ const HTTP2: [Transport; 2] = [Transport::Http2, Transport::Http2Tls];
 async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() {
     use Failure::{Never, Read, Timeout, Unsent};
     let all = [HTTP1, HTTP2].concat();
-    // The event, where, its class, and how many requests the server receives of a PUT and of a POST.
+    // The event, where, its class, and how many requests the server receives of a PUT and of a
+    // POST.
     let rows: &[(Event, &[Transport], Option<Failure>, usize, usize)] = &[
         (Answer, &all, None, 1, 1),
         (Close, &all, Some(Read), 2, 1),
@@ -306,8 +338,11 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
         for transport in *transports {
             for (method, sends) in [(Method::PUT, *puts), (Method::POST, *posts)] {
                 let (server, address) = Server::start(*transport, &[*event]).await;
-                let policy =
-                    if *event == Silence { policy().attempt_timeout(Duration::from_millis(100)) } else { policy() };
+                let policy = if *event == Silence {
+                    policy().attempt_timeout(Duration::from_millis(100))
+                } else {
+                    policy()
+                };
                 let client = RetryLayer::new(policy).layer(server.tls.client(*transport));
                 let outcome = client.oneshot(request(&method, *transport, address)).await;
                 let (failure, well, attempts) = told(&outcome);
@@ -324,9 +359,11 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
                         READ.notify_one();
                     }
                     let body = response.into_body().collect().await;
-                    // A body that breaks is the caller's: it is never spliced to that of another attempt.
+                    // A body that breaks is the caller's: it is never spliced to that of another
+                    // attempt.
                     if body.is_err() != (*event == ResetAfterHead) {
-                        wrong.push(format!("{event:?}, {transport:?}, {method}: its body {body:?}"));
+                        wrong
+                            .push(format!("{event:?}, {transport:?}, {method}: its body {body:?}"));
                     }
                 }
             }
@@ -365,12 +402,17 @@ async fn a_request_body_that_breaks_is_not_sent_again() {
     for transport in [HTTP1, HTTP2].concat() {
         for (what, error) in errors {
             let (server, address) = Server::start(transport, &[]).await;
-            let layer = RetryLayer::new(policy()).replay_with(|body: &Breaks| Some(Breaks { sent: false, ..*body }));
-            let request = Request::put(transport.uri(address)).body(Breaks { sent: false, error }).unwrap();
+            let layer = RetryLayer::new(policy())
+                .replay_with(|body: &Breaks| Some(Breaks { sent: false, ..*body }));
+            let request =
+                Request::put(transport.uri(address)).body(Breaks { sent: false, error }).unwrap();
             let outcome = layer.layer(server.tls.client(transport)).oneshot(request).await;
             let received = server.received.load(Relaxed);
             if (told(&outcome), received) != ((Some(Failure::Never), false, 1), 0) {
-                wrong.push(format!("{what}, {transport:?}: {:?}, received {received}: {outcome:?}", told(&outcome)));
+                wrong.push(format!(
+                    "{what}, {transport:?}: {:?}, received {received}: {outcome:?}",
+                    told(&outcome)
+                ));
             }
         }
     }
@@ -413,7 +455,8 @@ where
     }
 }
 
-/// HTTP/1.1 writes before it reads, and cannot tell how far that came; HTTP/2 finds the end before it has a stream.
+/// HTTP/1.1 writes before it reads, and cannot tell how far that came; HTTP/2 finds the end before
+/// it has a stream.
 #[tokio::test]
 async fn a_connection_closed_before_the_request_costs_no_request_and_repeats_none() {
     let mut wrong = Vec::new();
@@ -431,7 +474,10 @@ async fn a_connection_closed_before_the_request_costs_no_request_and_repeats_non
                 (false, _) => ((Some(Failure::Read), false, 1), (0, 1)),
             };
             if (told(&outcome), counts) != wanted {
-                wrong.push(format!("{transport:?}, {method}: {:?}, {counts:?}: {outcome:?}", told(&outcome)));
+                wrong.push(format!(
+                    "{transport:?}, {method}: {:?}, {counts:?}: {outcome:?}",
+                    told(&outcome)
+                ));
             }
         }
     }
@@ -451,14 +497,18 @@ async fn a_pooled_connection_that_was_closed_while_idle_is_no_failure() {
             let outcome = client.oneshot(request(&method, transport, address)).await;
             let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
             if (told(&outcome), counts) != ((None, true, 1), (2, 2)) {
-                wrong.push(format!("{transport:?}, {method}: {:?}, {counts:?}: {outcome:?}", told(&outcome)));
+                wrong.push(format!(
+                    "{transport:?}, {method}: {:?}, {counts:?}: {outcome:?}",
+                    told(&outcome)
+                ));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The server keeps the connection after its first answer, and closes it once the second request has come.
+/// The server keeps the connection after its first answer, and closes it once the second request
+/// has come.
 #[tokio::test]
 async fn a_stale_pooled_connection_repeats_no_post() {
     let mut wrong = Vec::new();
@@ -467,11 +517,13 @@ async fn a_stale_pooled_connection_repeats_no_post() {
             for (method, receives) in [(Method::PUT, 3), (Method::POST, 2)] {
                 let (server, address) = Server::start(transport, &[Answer, event]).await;
                 let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
-                let first = client.clone().oneshot(request(&method, transport, address)).await.unwrap();
+                let first =
+                    client.clone().oneshot(request(&method, transport, address)).await.unwrap();
                 first.into_body().collect().await.unwrap();
                 let outcome = client.oneshot(request(&method, transport, address)).await;
                 let (failure, well, _) = told(&outcome);
-                let (received, connections) = (server.received.load(Relaxed), server.connections.load(Relaxed));
+                let (received, connections) =
+                    (server.received.load(Relaxed), server.connections.load(Relaxed));
                 let wanted = (Some(Failure::Read), method == Method::PUT, receives, receives - 1);
                 if (failure, well, received, connections) != wanted {
                     wrong.push(format!(
@@ -513,8 +565,10 @@ async fn a_refused_connection_is_tried_again_for_any_method() {
     let mut wrong = Vec::new();
     for transport in [HTTP1, HTTP2].concat() {
         let (server, then) = Server::start(transport, &[]).await;
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-        let connector = server.tls.connector(transport, Refused { first, then, asked: Arc::default() });
+        let first =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let connector =
+            server.tls.connector(transport, Refused { first, then, asked: Arc::default() });
         let client = RetryLayer::new(policy()).layer(transport.client(connector));
         let outcome = client.oneshot(request(&Method::POST, transport, then)).await;
         let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
@@ -525,7 +579,8 @@ async fn a_refused_connection_is_tried_again_for_any_method() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The first handshake ends in an alert, an end or noise, the second well; and one that never will, as often as allowed.
+/// The first handshake ends in an alert, an end or noise, the second well; and one that never will,
+/// as often as allowed.
 #[tokio::test]
 async fn a_failed_handshake_is_tried_again_for_any_method() {
     let mut wrong = Vec::new();
@@ -551,7 +606,10 @@ async fn a_failed_handshake_is_tried_again_for_any_method() {
             let outcome = client.oneshot(request(&Method::POST, transport, address)).await;
             let received = server.received.load(Relaxed);
             if (told(&outcome), received) != ((Some(Failure::Connect), true, 2), 1) {
-                wrong.push(format!("{what}, {transport:?}: {:?}, received {received}: {outcome:?}", told(&outcome)));
+                wrong.push(format!(
+                    "{what}, {transport:?}: {:?}, received {received}: {outcome:?}",
+                    told(&outcome)
+                ));
             }
         }
         let (server, address) = Server::start(transport, &[]).await;
@@ -559,7 +617,10 @@ async fn a_failed_handshake_is_tried_again_for_any_method() {
         let outcome = client.oneshot(request(&Method::POST, transport, address)).await;
         let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
         if (told(&outcome), counts) != ((Some(Failure::Connect), false, 3), (0, 3)) {
-            wrong.push(format!("distrust, {transport:?}: {:?}, {counts:?}: {outcome:?}", told(&outcome)));
+            wrong.push(format!(
+                "distrust, {transport:?}: {:?}, {counts:?}: {outcome:?}",
+                told(&outcome)
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -589,7 +650,8 @@ async fn http2_responses_are_not_drained_and_keep_their_connection() {
     for transport in HTTP2 {
         let tls = Arc::new(Tls::new(transport));
         let (connections, given_up) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let (accepting, counted, notify) = (Arc::clone(&tls), Arc::clone(&connections), Arc::clone(&given_up));
+        let (accepting, counted, notify) =
+            (Arc::clone(&tls), Arc::clone(&connections), Arc::clone(&given_up));
         let address = serve(move |stream, _| {
             counted.fetch_add(1, Relaxed);
             let (tls, notify) = (Arc::clone(&accepting), Arc::clone(&notify));
@@ -597,7 +659,8 @@ async fn http2_responses_are_not_drained_and_keep_their_connection() {
                 let stream = tls.accept(transport, stream).await.unwrap();
                 let requests = AtomicUsize::new(0);
                 let service = service_fn(|_: Request<Incoming>| {
-                    let status = if requests.fetch_add(1, Relaxed).is_multiple_of(2) { 503 } else { 200 };
+                    let status =
+                        if requests.fetch_add(1, Relaxed).is_multiple_of(2) { 503 } else { 200 };
                     let body = if status == 503 {
                         http_body_util::Either::Left(Endless(Arc::clone(&notify)))
                     } else {
@@ -612,7 +675,9 @@ async fn http2_responses_are_not_drained_and_keep_their_connection() {
         .await;
         // With a delay too: were it drained, the body would be held meanwhile.
         let forever = Drain { bytes: usize::MAX, time: Duration::MAX };
-        let client = RetryLayer::new(policy().drain(forever).backoff(Backoff::constant(Duration::from_secs(3600))));
+        let client = RetryLayer::new(
+            policy().drain(forever).backoff(Backoff::constant(Duration::from_secs(3600))),
+        );
         let client = client.layer(tls.client(transport));
         let mut call = Box::pin(client.oneshot(request(&Method::PUT, transport, address)));
         tokio::select! {
@@ -624,7 +689,8 @@ async fn http2_responses_are_not_drained_and_keep_their_connection() {
         let client = RetryLayer::new(policy()).layer(tls.client(transport));
         let before = connections.load(Relaxed);
         for _ in 0..5 {
-            let response = client.clone().oneshot(request(&Method::PUT, transport, address)).await.unwrap();
+            let response =
+                client.clone().oneshot(request(&Method::PUT, transport, address)).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         }

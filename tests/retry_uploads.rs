@@ -21,7 +21,9 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::{Notify, oneshot};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
-use tower_outbound::retry::{Backoff, Failure, ReplayBody, ReplayBodyLayer, RetryHistory, RetryLayer, RetryPolicy};
+use tower_outbound::retry::{
+    Backoff, Failure, ReplayBody, ReplayBodyLayer, RetryHistory, RetryLayer, RetryPolicy,
+};
 
 use transport::{Tls, Transport, serve};
 
@@ -45,7 +47,10 @@ impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if this.sent == 1 && !this.told.is_terminated() {
             std::task::ready!(this.told.as_mut().poll_unpin(cx))?;
@@ -76,10 +81,16 @@ fn trailers() -> HeaderMap {
 type Received = Arc<Mutex<Vec<Result<(Bytes, Option<HeaderMap>), usize>>>>;
 
 /// Answers the first request with 503 after its first piece, and goes on reading it.
-async fn early(transport: Transport, tls: Arc<Tls>, received: Received, second: Arc<Notify>) -> std::net::SocketAddr {
+async fn early(
+    transport: Transport,
+    tls: Arc<Tls>,
+    received: Received,
+    second: Arc<Notify>,
+) -> std::net::SocketAddr {
     let requests = Arc::new(AtomicUsize::new(0));
     serve(move |stream, _| {
-        let (tls, received, second) = (Arc::clone(&tls), Arc::clone(&received), Arc::clone(&second));
+        let (tls, received, second) =
+            (Arc::clone(&tls), Arc::clone(&received), Arc::clone(&second));
         let requests = Arc::clone(&requests);
         Box::pin(async move {
             let stream = TokioIo::new(tls.accept(transport, stream).await.unwrap());
@@ -102,12 +113,17 @@ async fn early(transport: Transport, tls: Arc<Tls>, received: Received, second: 
                                 },
                             }
                         };
-                        let upload = ended.map(|()| (Bytes::from(bytes.clone()), trailers)).map_err(|_| bytes.len());
+                        let upload = ended
+                            .map(|()| (Bytes::from(bytes.clone()), trailers))
+                            .map_err(|_| bytes.len());
                         received.lock().unwrap().push(upload);
                     };
                     if first {
                         tokio::spawn(rest);
-                        return Ok(Response::builder().status(503).body(Full::<Bytes>::from("busy")).unwrap());
+                        return Ok(Response::builder()
+                            .status(503)
+                            .body(Full::<Bytes>::from("busy"))
+                            .unwrap());
                     }
                     second.notify_one();
                     rest.await;
@@ -118,7 +134,9 @@ async fn early(transport: Transport, tls: Arc<Tls>, received: Received, second: 
                 let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 let _ = http.serve_connection(stream, service).await;
             } else {
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(stream, service)
+                    .await;
             }
         })
     })
@@ -128,11 +146,14 @@ async fn early(transport: Transport, tls: Arc<Tls>, received: Received, second: 
 #[tokio::test]
 async fn an_early_503_stops_the_upload_and_the_retry_sends_all_of_it() {
     let mut wrong = Vec::new();
-    for transport in [Transport::Http1, Transport::Http1Tls, Transport::Http2, Transport::Http2Tls] {
+    for transport in [Transport::Http1, Transport::Http1Tls, Transport::Http2, Transport::Http2Tls]
+    {
         for said in [true, false] {
             let tls = Arc::new(Tls::new(transport));
             let (received, second) = (Received::default(), Arc::new(Notify::new()));
-            let address = early(transport, Arc::clone(&tls), Arc::clone(&received), Arc::clone(&second)).await;
+            let address =
+                early(transport, Arc::clone(&tls), Arc::clone(&received), Arc::clone(&second))
+                    .await;
             let client = ServiceBuilder::new()
                 .layer(ReplayBodyLayer::new())
                 .layer(RetryLayer::new(RetryPolicy::new().no_budget().backoff(Backoff::none())))
@@ -141,15 +162,21 @@ async fn an_early_503_stops_the_upload_and_the_retry_sends_all_of_it() {
             let (upload, tell) = Upload::new(&pieces, said);
             assert_eq!(upload.size_hint().exact(), said.then_some(25_003));
             let request = Request::builder().method(Method::PUT).uri(transport.uri(address));
-            let call = tokio::spawn(client.oneshot(request.header("trailer", "x-sum").body(upload).unwrap()));
-            // The rest comes only once the second attempt is under way, so it is not the first that takes it.
+            let call = tokio::spawn(
+                client.oneshot(request.header("trailer", "x-sum").body(upload).unwrap()),
+            );
+            // The rest comes only once the second attempt is under way, so it is not the first that
+            // takes it.
             second.notified().await;
             tell.send(()).unwrap();
             let response = call.await.unwrap().unwrap();
             let attempts = response.extensions().get::<RetryHistory>().map(RetryHistory::attempts);
-            let failures: Vec<_> = attempts.unwrap_or_default().iter().map(|attempt| attempt.failure).collect();
+            let failures: Vec<_> =
+                attempts.unwrap_or_default().iter().map(|attempt| attempt.failure).collect();
             let status = response.status();
-            if (status, &failures[..]) != (StatusCode::OK, &[Some(Failure::Status(503.try_into().unwrap())), None]) {
+            if (status, &failures[..])
+                != (StatusCode::OK, &[Some(Failure::Status(503.try_into().unwrap())), None])
+            {
                 wrong.push(format!("{transport:?}, said {said}: {status}, {failures:?}"));
             }
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "thanks");
@@ -161,7 +188,8 @@ async fn an_early_503_stops_the_upload_and_the_retry_sends_all_of_it() {
             let received = received.lock().unwrap();
             let fits = received.contains(&Ok(whole)) && received.contains(&Err(5000));
             if !fits {
-                let lengths: Vec<_> = received.iter().map(|one| one.as_ref().map(|(bytes, _)| bytes.len())).collect();
+                let lengths: Vec<_> =
+                    received.iter().map(|one| one.as_ref().map(|(bytes, _)| bytes.len())).collect();
                 wrong.push(format!("{transport:?}, said {said}: received {lengths:?}"));
             }
         }

@@ -1,5 +1,6 @@
-//! Routing against an oracle that is plain and slow: it reads URLs as text, tries every mount on every request, and shares
-//! no code with the crate. First a corpus of confusing URLs, then some of its own making, then tables that change.
+//! Routing against an oracle that is plain and slow: it reads URLs as text, tries every mount on
+//! every request, and shares no code with the crate. First a corpus of confusing URLs, then some of
+//! its own making, then tables that change.
 #![cfg(feature = "routing")]
 #![allow(clippy::unwrap_used)]
 
@@ -73,7 +74,8 @@ mod oracle {
         let labels: Vec<String> = text.split('.').map(str::to_owned).collect();
         let last = labels.last().unwrap();
         let decimal = !last.is_empty() && last.chars().all(|c| c.is_ascii_digit());
-        let hexadecimal = last.starts_with("0x") && last[2..].chars().all(|c| c.is_ascii_hexdigit());
+        let hexadecimal =
+            last.starts_with("0x") && last[2..].chars().all(|c| c.is_ascii_hexdigit());
         if !decimal && !hexadecimal {
             return Ok(Host::Name(labels));
         }
@@ -104,12 +106,16 @@ mod oracle {
                 let escape = escape.filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()));
                 match escape.map(|digits| u8::from_str_radix(digits, 16).unwrap()) {
                     Some(byte) => {
-                        segment.push((byte, !(byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))));
+                        segment.push((
+                            byte,
+                            !(byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)),
+                        ));
                         at += 3;
                     }
                     None => {
                         // What may not stand in a path is as good as escaped.
-                        let plain = bytes[at].is_ascii_alphanumeric() || b"-._~:@!$&'()*+,;=".contains(&bytes[at]);
+                        let plain = bytes[at].is_ascii_alphanumeric()
+                            || b"-._~:@!$&'()*+,;=".contains(&bytes[at]);
                         segment.push((bytes[at], !plain));
                         at += 1;
                     }
@@ -179,7 +185,9 @@ mod oracle {
             let by_host = match mount.host.strip_prefix("*.") {
                 None => (host(&mount.host).unwrap() == request_host).then_some((2, 0))?,
                 Some(domain) => {
-                    let Host::Name(domain) = host(domain).unwrap() else { panic!("{domain} is an address") };
+                    let Host::Name(domain) = host(domain).unwrap() else {
+                        panic!("{domain} is an address")
+                    };
                     let Host::Name(labels) = &request_host else { return None };
                     let is_below = labels.len() > domain.len()
                         && labels.ends_with(&domain)
@@ -189,8 +197,11 @@ mod oracle {
             };
             let by_port = match mount.port.strip_prefix(':') {
                 Some("*") => 0,
-                Some(number) if !number.is_empty() => (port == Some(number.parse().unwrap())).then_some(2)?,
-                // The default port, of the mount's scheme if that has one: it is as good as written out.
+                Some(number) if !number.is_empty() => {
+                    (port == Some(number.parse().unwrap())).then_some(2)?
+                }
+                // The default port, of the mount's scheme if that has one: it is as good as written
+                // out.
                 _ => match default_port(&mount.scheme) {
                     Some(number) => (port == Some(number)).then_some(2)?,
                     None => (port == default).then_some(1)?,
@@ -199,7 +210,10 @@ mod oracle {
             let below = segments(&mount.path);
             path.starts_with(&below).then_some((by_host, below.len(), by_port, by_scheme))
         };
-        let scored = mounts.iter().enumerate().filter_map(|(index, mount)| Some((score(mount.as_ref())?, index)));
+        let scored = mounts
+            .iter()
+            .enumerate()
+            .filter_map(|(index, mount)| Some((score(mount.as_ref())?, index)));
         // Of two with the same score the last: they are the same prefix.
         Ok(scored.max().map(|(_, index)| index))
     }
@@ -250,14 +264,18 @@ fn client(mounts: &[impl AsRef<str>]) -> Client {
     let mount = |builder: tower_outbound::routing::RoutingLayerBuilder<_, _, _>, prefix: &str| {
         builder.mount(prefix, Identity::new())
     };
-    let builder = mounts.iter().fold(RoutingLayer::builder(), |builder, prefix| mount(builder, prefix.as_ref()));
+    let builder = mounts
+        .iter()
+        .fold(RoutingLayer::builder(), |builder, prefix| mount(builder, prefix.as_ref()));
     builder.build().unwrap().layer(below)
 }
 
 /// What serves a request, as the crate and the oracle see it, in words.
 async fn both(client: &Client, mounts: &[impl AsRef<str>], url: &str) -> (String, String) {
     let ours = match client.clone().oneshot(Request::get(url).body(()).unwrap()).await {
-        Ok(response) => response.extensions().get::<Mount>().map_or("F".to_owned(), |mount| mount.0.to_string()),
+        Ok(response) => {
+            response.extensions().get::<Mount>().map_or("F".to_owned(), |mount| mount.0.to_string())
+        }
         Err(error) => match error.downcast_ref::<UriError>() {
             Some(error) => format!("{error:?}"),
             None => panic!("{url}: {error:?}"),
@@ -278,7 +296,8 @@ fn assert_equal(wrong: &[String], checked: usize) {
 #[tokio::test]
 async fn more_than_500_confusing_urls_go_where_the_oracle_says() {
     let corpus = include_str!("data/confusing_urls.txt");
-    let urls: Vec<_> = corpus.lines().filter(|line| !line.starts_with("# ") && !line.is_empty()).collect();
+    let urls: Vec<_> =
+        corpus.lines().filter(|line| !line.starts_with("# ") && !line.is_empty()).collect();
     let client = client(&MOUNTS);
     let (mut wrong, mut by) = (Vec::new(), std::collections::BTreeMap::<_, usize>::new());
     let mut refused = Vec::new();
@@ -298,7 +317,11 @@ async fn more_than_500_confusing_urls_go_where_the_oracle_says() {
     assert!(checked >= 500, "{checked} are URIs to http; not these: {refused:#?}");
     // A corpus that only ever falls through would prove nothing.
     let unused: Vec<_> = MOUNTS.iter().filter(|mount| !by.contains_key(**mount)).collect();
-    assert_eq!(unused, [&"https://EXAMPLE.com/v1"], "each but the one that is mounted again serves something: {by:#?}");
+    assert_eq!(
+        unused,
+        [&"https://EXAMPLE.com/v1"],
+        "each but the one that is mounted again serves something: {by:#?}"
+    );
     for fault in ["F", "Relative", "Port", "NumericHost"] {
         assert!(by[fault] >= 10, "{by:#?}");
     }
@@ -343,9 +366,10 @@ impl Dice {
         let mut path = String::new();
         for _ in 0..self.roll(6) {
             path.push('/');
-            path.push_str(
-                self.of(&["a", "a", "b", "A", "%61", "", ".", "..", "%2e%2E", "%2f", "a%2Fb", "a;x", "%", "..;", "c"]),
-            );
+            path.push_str(self.of(&[
+                "a", "a", "b", "A", "%61", "", ".", "..", "%2e%2E", "%2f", "a%2Fb", "a;x", "%",
+                "..;", "c",
+            ]));
         }
         format!("{scheme}://{userinfo}{host}{port}{path}{}", self.of(&["", "", "?q", "?/../a"]))
     }
@@ -368,8 +392,10 @@ impl Dice {
             "bücher.a.test",
         ]);
         let port = self.of(&["", "", "", ":*", ":*", ":80", ":443", ":8080"]);
-        let path =
-            self.of(&["", "", "/", "/a", "/a/", "/%61/b", "/a/b", "/A", "/x/../a", "//a", "/a%2fb", "/a/b/c", "/a;x"]);
+        let path = self.of(&[
+            "", "", "/", "/a", "/a/", "/%61/b", "/a/b", "/A", "/x/../a", "//a", "/a%2fb", "/a/b/c",
+            "/a;x",
+        ]);
         format!("{scheme}://{host}{port}{path}")
     }
 }
@@ -410,7 +436,8 @@ async fn a_table_that_was_changed_a_thousand_times_agrees_with_the_oracle() {
     let client = client(&mounts);
     let handle: RoutingHandle<_, _, _> = client.handle();
     for _ in 0..1_000 {
-        let changes: Vec<_> = (0..1 + dice.roll(3)).map(|_| (dice.prefix(), dice.roll(5) < 2)).collect();
+        let changes: Vec<_> =
+            (0..1 + dice.roll(3)).map(|_| (dice.prefix(), dice.roll(5) < 2)).collect();
         handle
             .update(|table| {
                 changes.iter().fold(table, |table, (prefix, is_mounted)| match is_mounted {
@@ -430,7 +457,10 @@ async fn a_table_that_was_changed_a_thousand_times_agrees_with_the_oracle() {
         let (mut has, mut wants) = (handle.prefixes(), mounts.clone());
         has.sort();
         wants.sort();
-        assert!(has.iter().map(|prefix| &**prefix).eq(wants.iter().map(String::as_str)), "{has:?}, not {wants:?}");
+        assert!(
+            has.iter().map(|prefix| &**prefix).eq(wants.iter().map(String::as_str)),
+            "{has:?}, not {wants:?}"
+        );
         for _ in 0..10 {
             let url = dice.url();
             if url.parse::<Uri>().is_ok() {

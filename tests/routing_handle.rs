@@ -21,7 +21,9 @@ use tower::{
     service_fn,
     util::BoxCloneSyncService,
 };
-use tower_outbound::routing::{Mount, PrefixError, PrefixFault, RoutingHandle, RoutingLayer, RoutingService};
+use tower_outbound::routing::{
+    Mount, PrefixError, PrefixFault, RoutingHandle, RoutingLayer, RoutingService,
+};
 
 type Below = BoxCloneSyncService<Request<()>, Response<usize>, Infallible>;
 type Client = RoutingService<Below, (), usize>;
@@ -69,14 +71,18 @@ async fn a_thousand_swaps_under_load_are_each_seen_whole_and_leave_the_rest_alon
             tokio::spawn(async move {
                 let mut last = 1;
                 while !done.load(SeqCst) {
-                    // Both are replaced in one step, by ever greater numbers: whoever has seen one of a table can see no
-                    // older one of another, and never none.
+                    // Both are replaced in one step, by ever greater numbers: whoever has seen one
+                    // of a table can see no older one of another, and never
+                    // none.
                     for uri in ["https://x/", "https://y/", "https://x/a", "https://y/b"] {
                         let now = answer(&client, uri).await;
                         assert!(now >= last, "{uri} answers {now} after {last}");
                         last = now;
                     }
-                    assert_eq!(ask(&client, "https://kept/").await, (0, Some("https://kept".into())));
+                    assert_eq!(
+                        ask(&client, "https://kept/").await,
+                        (0, Some("https://kept".into()))
+                    );
                     asked.fetch_add(1, SeqCst);
                     tokio::task::yield_now().await;
                 }
@@ -120,7 +126,11 @@ async fn a_call_in_flight_ends_on_the_table_it_began_with() {
         let receive = receive.lock().unwrap().take().unwrap();
         async move { receive.await.map(|()| Response::new(7)) }
     });
-    let client = RoutingLayer::builder().mount_service("https://h", waits).build().unwrap().layer(answers(0));
+    let client = RoutingLayer::builder()
+        .mount_service("https://h", waits)
+        .build()
+        .unwrap()
+        .layer(answers(0));
     let mut first = tokio_test::task::spawn(client.clone().oneshot(get("https://h/")));
     // One that has not been polled yet has been called all the same.
     let unpolled = tower::Service::call(&mut client.clone(), get("https://else/"));
@@ -128,7 +138,10 @@ async fn a_call_in_flight_ends_on_the_table_it_began_with() {
     client
         .handle()
         .update(|mounts| {
-            mounts.unmount("https://h").mount_service("https://h", answers(8)).mount_service("https://else", answers(9))
+            mounts
+                .unmount("https://h")
+                .mount_service("https://h", answers(8))
+                .mount_service("https://else", answers(9))
         })
         .unwrap();
     assert_eq!(answer(&client, "https://h/").await, 8);
@@ -142,7 +155,11 @@ async fn a_call_in_flight_ends_on_the_table_it_began_with() {
 
 #[tokio::test]
 async fn a_mount_that_is_not_named_keeps_its_permits_and_one_that_is_mounted_again_does_not() {
-    let limit = || tower::ServiceBuilder::new().layer(LoadShedLayer::new()).layer(ConcurrencyLimitLayer::new(1));
+    let limit = || {
+        tower::ServiceBuilder::new()
+            .layer(LoadShedLayer::new())
+            .layer(ConcurrencyLimitLayer::new(1))
+    };
     let hang = service_fn(|_: Request<()>| pending::<Result<Response<usize>, Infallible>>());
     let client = RoutingLayer::builder()
         .mount("https://kept", limit().into_inner())
@@ -156,7 +173,11 @@ async fn a_mount_that_is_not_named_keeps_its_permits_and_one_that_is_mounted_aga
 
     let handle = client.handle();
     handle
-        .update(|mounts| mounts.mount("https://again", limit().into_inner()).mount("https://new", limit().into_inner()))
+        .update(|mounts| {
+            mounts
+                .mount("https://again", limit().into_inner())
+                .mount("https://new", limit().into_inner())
+        })
         .unwrap();
     let error = spawn("https://kept/").await.unwrap_err();
     assert!(error.is::<Overloaded>(), "its one permit is out: {error:?}");
@@ -168,7 +189,11 @@ async fn a_mount_that_is_not_named_keeps_its_permits_and_one_that_is_mounted_aga
 
 #[tokio::test]
 async fn a_bad_prefix_changes_nothing_and_applies_no_layer() {
-    let client = RoutingLayer::builder().mount_service("https://h", answers(1)).build().unwrap().layer(answers(0));
+    let client = RoutingLayer::builder()
+        .mount_service("https://h", answers(1))
+        .build()
+        .unwrap()
+        .layer(answers(0));
     let applied = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&applied);
     let layer = layer_fn(move |inner: Below| {
@@ -178,7 +203,10 @@ async fn a_bad_prefix_changes_nothing_and_applies_no_layer() {
     let error = client
         .handle()
         .update(|mounts| {
-            mounts.unmount("https://h").mount("https://new", layer.clone()).mount("https://u:secret@bad", layer.clone())
+            mounts
+                .unmount("https://h")
+                .mount("https://new", layer.clone())
+                .mount("https://u:secret@bad", layer.clone())
         })
         .unwrap_err();
     assert_eq!((error.prefix(), error.fault()), ("https://bad", PrefixFault::Userinfo));
@@ -192,14 +220,24 @@ async fn a_bad_prefix_changes_nothing_and_applies_no_layer() {
 
 #[tokio::test]
 async fn changes_take_effect_in_their_order_and_unmounting_goes_by_meaning() {
-    let client =
-        RoutingLayer::builder().mount_service("https://h/a%7Eb", answers(1)).build().unwrap().layer(answers(0));
+    let client = RoutingLayer::builder()
+        .mount_service("https://h/a%7Eb", answers(1))
+        .build()
+        .unwrap()
+        .layer(answers(0));
     let handle = client.handle();
-    let rows: [(&str, fn(&RoutingHandle<Below, (), usize>) -> Result<(), PrefixError>, &[&str], usize); 6] = [
+    let rows: [(
+        &str,
+        fn(&RoutingHandle<Below, (), usize>) -> Result<(), PrefixError>,
+        &[&str],
+        usize,
+    ); 6] = [
         (
             "another prefix of the same host",
             |handle| {
-                handle.update(|mounts| mounts.unmount("https://h").unmount("any://h/a~b").unmount("https://h/a~b/c"))
+                handle.update(|mounts| {
+                    mounts.unmount("https://h").unmount("any://h/a~b").unmount("https://h/a~b/c")
+                })
             },
             &["https://h/a%7Eb"],
             1,
@@ -207,15 +245,26 @@ async fn changes_take_effect_in_their_order_and_unmounting_goes_by_meaning() {
         (
             "mounted, then unmounted",
             |handle| {
-                handle.update(|mounts| mounts.mount_service("https://h/a~b/c", answers(2)).unmount("https://h/a~b/c"))
+                handle.update(|mounts| {
+                    mounts.mount_service("https://h/a~b/c", answers(2)).unmount("https://h/a~b/c")
+                })
             },
             &["https://h/a%7Eb"],
             1,
         ),
-        ("another spelling", |handle| handle.update(|mounts| mounts.unmount("HTTPS://H.:443/x/../a~b/")), &[], 0),
+        (
+            "another spelling",
+            |handle| handle.update(|mounts| mounts.unmount("HTTPS://H.:443/x/../a~b/")),
+            &[],
+            0,
+        ),
         (
             "unmounted, then mounted",
-            |handle| handle.update(|mounts| mounts.unmount("https://h").mount_service("https://h", answers(3))),
+            |handle| {
+                handle.update(|mounts| {
+                    mounts.unmount("https://h").mount_service("https://h", answers(3))
+                })
+            },
             &["https://h"],
             3,
         ),
@@ -223,7 +272,9 @@ async fn changes_take_effect_in_their_order_and_unmounting_goes_by_meaning() {
             "twice: the last",
             |handle| {
                 handle.update(|mounts| {
-                    mounts.mount_service("https://H", answers(4)).mount_service("https://h:443", answers(5))
+                    mounts
+                        .mount_service("https://H", answers(4))
+                        .mount_service("https://h:443", answers(5))
                 })
             },
             &["https://h:443"],
@@ -251,7 +302,10 @@ async fn what_is_unmounted_is_let_go_though_idle_clones_live_on() {
         let _ = &counted;
         pending::<Result<Response<usize>, Infallible>>()
     });
-    let client = RoutingLayer::<Below, (), usize>::builder().mount_service("https://h", service).build().unwrap();
+    let client = RoutingLayer::<Below, (), usize>::builder()
+        .mount_service("https://h", service)
+        .build()
+        .unwrap();
     // The layer could make another service, so it keeps what it mounts.
     let (idle, handle) = {
         let client = client.layer(answers(0));
@@ -306,7 +360,10 @@ async fn the_table_may_be_changed_from_within_what_is_mounted_and_from_within_a_
     handle.update(|mounts| mounts.unmount("https://holds")).unwrap();
     let mut prefixes = handle.prefixes();
     prefixes.sort();
-    assert_eq!(prefixes, ["https://dropped", "https://layer", "https://layered", "https://nested"].map(Arc::from));
+    assert_eq!(
+        prefixes,
+        ["https://dropped", "https://layer", "https://layered", "https://nested"].map(Arc::from)
+    );
 }
 
 #[test]

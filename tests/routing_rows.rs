@@ -23,7 +23,9 @@ use tower::{
     load_shed::{LoadShedLayer, error::Overloaded},
     service_fn,
 };
-use tower_outbound::routing::{Mount, NoMount, PrefixFault, RoutingLayer, RoutingService, UriError};
+use tower_outbound::routing::{
+    Mount, NoMount, PrefixFault, RoutingLayer, RoutingService, UriError,
+};
 
 /// Answers with the URI it was sent, and holds every call to its own readiness.
 #[derive(Debug, Default)]
@@ -57,14 +59,16 @@ impl Service<Request<()>> for Echo {
 type Echoes = RoutingService<Echo, (), Uri>;
 
 fn mounted(prefixes: &[&str]) -> Echoes {
-    let builder =
-        prefixes.iter().fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
+    let builder = prefixes
+        .iter()
+        .fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
     builder.build().unwrap().layer(Echo::default())
 }
 
 fn strict(prefixes: &[&str]) -> Echoes {
-    let builder =
-        prefixes.iter().fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
+    let builder = prefixes
+        .iter()
+        .fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
     builder.strict().build().unwrap().layer(Echo::default())
 }
 
@@ -72,11 +76,14 @@ async fn send(service: &Echoes, uri: &str) -> Result<Response<Uri>, BoxError> {
     service.clone().oneshot(Request::get(uri).body(()).unwrap()).await
 }
 
-/// The prefix that served `uri`, `F` for the fallback, or the error. Also checks that the original was sent.
+/// The prefix that served `uri`, `F` for the fallback, or the error. Also checks that the original
+/// was sent.
 async fn served_by(service: &Echoes, uri: &str) -> String {
     match send(service, uri).await {
         Ok(response) if *response.body() != uri => format!("sent as {}", response.body()),
-        Ok(response) => response.extensions().get().map_or("F".to_owned(), |Mount(prefix)| prefix.to_string()),
+        Ok(response) => {
+            response.extensions().get().map_or("F".to_owned(), |Mount(prefix)| prefix.to_string())
+        }
         Err(error) => error.to_string(),
     }
 }
@@ -106,7 +113,11 @@ async fn check(rows: &[Row<'_>]) {
 #[tokio::test]
 async fn requests_go_where_the_rows_say() {
     check(&[
-        ("1", &["https://", "http://"], &[("https://x/y", "https://"), ("http://x:8080/", "http://")]),
+        (
+            "1",
+            &["https://", "http://"],
+            &[("https://x/y", "https://"), ("http://x:8080/", "http://")],
+        ),
         (
             "3",
             &["http://localhost"],
@@ -138,25 +149,44 @@ async fn requests_go_where_the_rows_say() {
         (
             "10",
             &["https://h/", "https://h/a", "https://h/a/b"],
-            &[("https://h/a/b/c", "https://h/a/b"), ("https://h/a/bc", "https://h/a"), ("https://h/x", "https://h/")],
+            &[
+                ("https://h/a/b/c", "https://h/a/b"),
+                ("https://h/a/bc", "https://h/a"),
+                ("https://h/x", "https://h/"),
+            ],
         ),
         (
             "11",
             &["https://h"],
-            &[("https://u:p@h/", "https://h"), ("https://h./", "https://h"), ("https://h?q", "https://h")],
+            &[
+                ("https://u:p@h/", "https://h"),
+                ("https://h./", "https://h"),
+                ("https://h?q", "https://h"),
+            ],
         ),
         ("12", &["http://[::1]"], &[("http://[0:0:0:0:0:0:0:1]:80/", "http://[::1]")]),
         (
             "14",
             &["https://*.ex.com"],
-            &[("https://a.b.ex.com/", "https://*.ex.com"), ("https://ex.com/", "F"), ("https://notex.com/", "F")],
+            &[
+                ("https://a.b.ex.com/", "https://*.ex.com"),
+                ("https://ex.com/", "F"),
+                ("https://notex.com/", "F"),
+            ],
         ),
-        ("15", &["https://*.ex.com/x", "https://a.ex.com"], &[("https://a.ex.com/x", "https://a.ex.com")]),
+        (
+            "15",
+            &["https://*.ex.com/x", "https://a.ex.com"],
+            &[("https://a.ex.com/x", "https://a.ex.com")],
+        ),
         ("16", &["any://h", "https://h"], &[("https://h/", "https://h"), ("http://h/", "any://h")]),
         (
             "17",
             &["https://h/admin"],
-            &[("https://h/x/../admin/", "https://h/admin"), ("https://h/pub/%2e%2E/admin", "https://h/admin")],
+            &[
+                ("https://h/x/../admin/", "https://h/admin"),
+                ("https://h/pub/%2e%2E/admin", "https://h/admin"),
+            ],
         ),
         ("18", &["https://h/a%7Eb"], &[("https://h/a~b", "https://h/a%7Eb")]),
         ("18", &["https://h/a/b"], &[("https://h/a%2Fb", "F"), ("https://h/a%2fb", "F")]),
@@ -181,7 +211,14 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
     check(&[
         (
             "host over path, path over port, port over scheme",
-            &["any://", "https://", "https://*.com", "https://*.ex.com", "any://a.ex.com:*", "https://a.ex.com:8443"],
+            &[
+                "any://",
+                "https://",
+                "https://*.com",
+                "https://*.ex.com",
+                "any://a.ex.com:*",
+                "https://a.ex.com:8443",
+            ],
             &[
                 ("https://a.ex.com:8443/", "https://a.ex.com:8443"),
                 ("https://a.ex.com/", "any://a.ex.com:*"),
@@ -194,7 +231,10 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
         (
             "a host whose mounts do not match is looked for further out",
             &["https://a.ex.com/v1", "https://*.ex.com"],
-            &[("https://a.ex.com/v2", "https://*.ex.com"), ("https://a.ex.com/v1", "https://a.ex.com/v1")],
+            &[
+                ("https://a.ex.com/v2", "https://*.ex.com"),
+                ("https://a.ex.com/v1", "https://a.ex.com/v1"),
+            ],
         ),
         (
             "a path whose ports do not match is looked for further up",
@@ -232,7 +272,11 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
             &["https://*.ex.com"],
             &[("https://.ex.com/", "F"), ("https://a..ex.com/", "F")],
         ),
-        ("an empty segment", &["https://h/a//"], &[("https://h/a//b", "https://h/a//"), ("https://h/a/b", "F")]),
+        (
+            "an empty segment",
+            &["https://h/a//"],
+            &[("https://h/a//b", "https://h/a//"), ("https://h/a/b", "F")],
+        ),
         ("a long path", &["https://h/a"], &[("https://h/a/b/c/d/e/f/g/h/i/j/k", "https://h/a")]),
         (
             "an A-label that decodes to ASCII is no other host",
@@ -384,13 +428,20 @@ async fn a_relative_uri_is_routed_by_the_default_origin_and_sent_as_it_is() {
         .build()
         .unwrap()
         .layer(Echo::default());
-    let rows =
-        [("/v1/x", "https://h:8443/v1"), ("/v2", "F"), ("/v2/../v1?q", "https://h:8443/v1"), ("http://h/v1", "F")];
+    let rows = [
+        ("/v1/x", "https://h:8443/v1"),
+        ("/v2", "F"),
+        ("/v2/../v1?q", "https://h:8443/v1"),
+        ("http://h/v1", "F"),
+    ];
     for (uri, want) in rows {
         assert_eq!(served_by(&service, uri).await, want, "{uri}");
     }
     // It names a host, and not that one.
-    assert_eq!(send(&service, "h:8443").await.unwrap_err().downcast_ref(), Some(&UriError::Relative));
+    assert_eq!(
+        send(&service, "h:8443").await.unwrap_err().downcast_ref(),
+        Some(&UriError::Relative)
+    );
 }
 
 #[test]
@@ -402,7 +453,9 @@ fn a_default_origin_that_is_none_is_a_build_error_and_tells_no_secret() {
         ("https://u:secret@127.1/?secret", PrefixFault::NumericHost),
     ];
     for (origin, fault) in rows {
-        let layer = RoutingLayer::<Echo, (), Uri>::builder().default_origin(origin.parse().unwrap()).build();
+        let layer = RoutingLayer::<Echo, (), Uri>::builder()
+            .default_origin(origin.parse().unwrap())
+            .build();
         let error = layer.unwrap_err();
         assert_eq!(error.fault(), fault, "{origin}");
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
@@ -445,7 +498,10 @@ fn a_bad_prefix_is_named_with_its_fault_and_without_userinfo() {
                 Ok(layer) => format!("{prefix}: built {layer:?}"),
                 Err(error) => format!("{error} {error:?}"),
             };
-            let ok = built.is_err() && text.contains(shown) && text.contains(fault) && !text.contains("secret");
+            let ok = built.is_err()
+                && text.contains(shown)
+                && text.contains(fault)
+                && !text.contains("secret");
             (!ok).then_some(text)
         })
         .collect();
@@ -530,8 +586,11 @@ async fn layers_are_applied_once_for_each_layer_call() {
 #[tokio::test]
 async fn clones_share_a_mounts_limit_and_load_shedding_belongs_inside_a_mount() {
     let hang = service_fn(|_: Request<()>| pending::<Result<Response<()>, Infallible>>());
-    let layer = tower::ServiceBuilder::new().layer(LoadShedLayer::new()).layer(ConcurrencyLimitLayer::new(1));
-    let service = RoutingLayer::builder().mount("https://h", layer.into_inner()).build().unwrap().layer(hang);
+    let layer = tower::ServiceBuilder::new()
+        .layer(LoadShedLayer::new())
+        .layer(ConcurrencyLimitLayer::new(1));
+    let service =
+        RoutingLayer::builder().mount("https://h", layer.into_inner()).build().unwrap().layer(hang);
     let request = || Request::get("https://h/").body(()).unwrap();
 
     let mut first = Box::pin(service.clone().oneshot(request()));
@@ -587,7 +646,9 @@ async fn the_selected_services_own_error_can_be_downcast() {
     impl std::error::Error for Own {}
 
     let fails = |name| service_fn(move |_: Request<()>| ready(Err::<Response<()>, _>(Own(name))));
-    let boxed = service_fn(|_: Request<()>| ready(Err::<Response<()>, BoxError>(io::Error::other("boxed").into())));
+    let boxed = service_fn(|_: Request<()>| {
+        ready(Err::<Response<()>, BoxError>(io::Error::other("boxed").into()))
+    });
     let service = RoutingLayer::builder()
         .mount("https://layer", Identity::new())
         .mount_service("https://service", fails("service"))
@@ -603,7 +664,10 @@ async fn the_selected_services_own_error_can_be_downcast() {
     assert_eq!(error("https://service/").await.downcast_ref(), Some(&Own("service")));
     assert_eq!(error("https://else/").await.downcast_ref(), Some(&Own("below")));
     // Boxed once, not twice.
-    assert_eq!(error("https://boxed/").await.downcast_ref::<io::Error>().unwrap().to_string(), "boxed");
+    assert_eq!(
+        error("https://boxed/").await.downcast_ref::<io::Error>().unwrap().to_string(),
+        "boxed"
+    );
 }
 
 #[tokio::test]
@@ -634,13 +698,16 @@ fn the_service_and_its_future_are_send_whatever_the_response_body() {
     assert!(text.contains("https://h"), "{text}");
 }
 
-/// rustc cannot see that such a call is `Send`, whoever's the layer is, once the type below spells `BoxError` out.
+/// rustc cannot see that such a call is `Send`, whoever's the layer is, once the type below spells
+/// `BoxError` out.
 #[tokio::test]
 async fn a_finished_stack_in_a_box_can_be_called_in_a_spawned_task() {
     type Below = tower::util::BoxCloneSyncService<Request<()>, Response<()>, BoxError>;
     let below = Below::new(service_fn(|_: Request<()>| ready(Ok(Response::new(())))));
-    let client = RoutingLayer::builder().mount("https://h", Identity::new()).build().unwrap().layer(below);
+    let client =
+        RoutingLayer::builder().mount("https://h", Identity::new()).build().unwrap().layer(below);
     let client = client.boxed_clone();
-    let call = async move { client.oneshot(Request::get("https://h/").body(()).unwrap()).await.map(drop) };
+    let call =
+        async move { client.oneshot(Request::get("https://h/").body(()).unwrap()).await.map(drop) };
     tokio::spawn(call).await.unwrap().unwrap();
 }

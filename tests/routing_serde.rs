@@ -24,7 +24,8 @@ fn a_prefix_is_a_string_and_a_key_and_is_written_as_it_was_read() {
     let back: Table = serde_json::from_str(&serde_json::to_string(&table).unwrap()).unwrap();
     assert_eq!(back.fallback.as_str(), "HTTPS://H:443/");
     assert_eq!(back.mounts, table.mounts);
-    let set: HashMap<MountPrefix, ()> = [("https://h".parse().unwrap(), ()), (table.fallback, ())].into();
+    let set: HashMap<MountPrefix, ()> =
+        [("https://h".parse().unwrap(), ()), (table.fallback, ())].into();
     assert_eq!(set.len(), 1);
 }
 
@@ -38,7 +39,11 @@ fn a_bad_prefix_in_a_table_file_is_named_with_its_line_and_fault_and_without_sec
         ),
         ("\nfallback = \"localhost:8080\"\n[mounts]", "line 2", "it must begin with a scheme"),
         ("fallback = 7\n[mounts]", "line 1", "a mount prefix, such as"),
-        ("fallback = \"https://h\"\n[mounts]\n\"https://127.1\" = 1", "line 3", "four decimal octets"),
+        (
+            "fallback = \"https://h\"\n[mounts]\n\"https://127.1\" = 1",
+            "line 3",
+            "four decimal octets",
+        ),
         ("fallback = \"https://h\"\n[mount]", "line 2", "mount"),
     ];
     let wrong: Vec<_> = rows
@@ -57,8 +62,13 @@ fn a_bad_prefix_in_a_table_file_is_named_with_its_line_and_fault_and_without_sec
 async fn a_checked_prefix_is_mounted_and_named_as_it_was_written() {
     let prefix: MountPrefix = serde_json::from_str("\"HTTPS://H\"").unwrap();
     let below = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
-    let client = RoutingLayer::builder().mount(prefix.clone(), Identity::new()).build().unwrap().layer(below);
-    let response = client.clone().oneshot(Request::get("https://h/").body(()).unwrap()).await.unwrap();
+    let client = RoutingLayer::builder()
+        .mount(prefix.clone(), Identity::new())
+        .build()
+        .unwrap()
+        .layer(below);
+    let response =
+        client.clone().oneshot(Request::get("https://h/").body(()).unwrap()).await.unwrap();
     assert_eq!(response.extensions().get(), Some(&Mount("HTTPS://H".into())));
     client.handle().update(|mounts| mounts.unmount(prefix)).unwrap();
     let response = client.oneshot(Request::get("https://h/").body(()).unwrap()).await.unwrap();

@@ -1,4 +1,5 @@
-//! `examples/session` as the README shows it: the built program, against its own server and against another one.
+//! `examples/session` as the README shows it: the built program, against its own server and against
+//! another one.
 #![cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
 // The helpers are tests as well.
 #![allow(clippy::unwrap_used)]
@@ -17,7 +18,8 @@ const README: &str = include_str!("../README.md");
 fn session(arguments: &[&str]) -> String {
     let test = std::env::current_exe().expect("this test's own path");
     let directory = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
-    let program = directory.join("examples").join(format!("session{}", std::env::consts::EXE_SUFFIX));
+    let program =
+        directory.join("examples").join(format!("session{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
         "{} is not there: `cargo test` builds it, `cargo test --test session` does not; run `cargo build --example \
@@ -48,7 +50,8 @@ fn normal(text: &str) -> String {
 fn the_readme_shows_what_the_example_prints() {
     let (_, rest) = README.split_once("```text\nagainst a server of its own").expect("the story");
     let (story, _) = rest.split_once("```").expect("its end");
-    let (shown, printed) = (normal(&format!("against a server of its own{story}")), normal(&session(&[])));
+    let (shown, printed) =
+        (normal(&format!("against a server of its own{story}")), normal(&session(&[])));
     let lines = shown.lines().zip(printed.lines());
     let differ: Vec<_> = lines.filter(|(shown, printed)| shown != printed).collect();
     assert!(differ.is_empty(), "README and program: {differ:#?}");

@@ -1,8 +1,9 @@
-//! The whole stack over a network that fails: partitions, delays, resets, crashes and servers that answer ill, in virtual
-//! time, each story told by its seed.
+//! The whole stack over a network that fails: partitions, delays, resets, crashes and servers that
+//! answer ill, in virtual time, each story told by its seed.
 //!
-//! `TOWER_OUTBOUND_SEEDS` says how many stories, `TOWER_OUTBOUND_SEED` plays the one of that seed and prints what happens:
-//! `TOWER_OUTBOUND_SEED=123 cargo test --all-features --test simulation -- --nocapture`.
+//! `TOWER_OUTBOUND_SEEDS` says how many stories, `TOWER_OUTBOUND_SEED` plays the one of that seed
+//! and prints what happens: `TOWER_OUTBOUND_SEED=123 cargo test --all-features --test simulation --
+//! --nocapture`.
 
 #[path = "simulation/client.rs"]
 mod client;
@@ -57,7 +58,9 @@ const MET: &[&str] = &[
 ];
 
 fn from_environment(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}")))
+    env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}")))
 }
 
 #[test]
@@ -80,9 +83,13 @@ fn no_reply_is_lost_no_post_is_sent_twice_and_no_cookie_goes_astray() {
                         return;
                     }
                     let Report { wrong, met, .. } = panic::catch_unwind(|| play(seed))
-                        .unwrap_or_else(|_| Report { wrong: vec!["a panic".to_owned()], ..Report::default() });
+                        .unwrap_or_else(|_| Report {
+                            wrong: vec!["a panic".to_owned()],
+                            ..Report::default()
+                        });
                     let mut all = all.lock().unwrap();
-                    met.into_iter().for_each(|(what, times)| *all.0.entry(what).or_default() += times);
+                    met.into_iter()
+                        .for_each(|(what, times)| *all.0.entry(what).or_default() += times);
                     all.1.extend(wrong.into_iter().map(|what| format!("seed {seed}: {what}")));
                 }
             });

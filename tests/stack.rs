@@ -29,7 +29,10 @@ fn get(uri: &str) -> Request<Body> {
 }
 
 fn cookies(request: &Request<Body>) -> String {
-    request.headers().get(header::COOKIE).map_or(String::new(), |line| line.to_str().unwrap().to_owned())
+    request
+        .headers()
+        .get(header::COOKIE)
+        .map_or(String::new(), |line| line.to_str().unwrap().to_owned())
 }
 
 #[tokio::test]
@@ -40,7 +43,10 @@ async fn row_21_an_attempt_sends_what_the_one_before_it_received_and_a_hop_too()
         log.lock().unwrap().push(format!("{} {}", request.uri().path(), cookies(&request)));
         let response = match log.lock().unwrap().len() {
             1 => Response::builder().status(503).header("set-cookie", "busy=1"),
-            2 => Response::builder().status(302).header("set-cookie", "moved=1").header("location", "/new"),
+            2 => Response::builder()
+                .status(302)
+                .header("set-cookie", "moved=1")
+                .header("location", "/new"),
             _ => Response::builder(),
         };
         std::future::ready(response.body(Body::default()).map_err(BoxError::from))
@@ -55,7 +61,10 @@ async fn row_21_an_attempt_sends_what_the_one_before_it_received_and_a_hop_too()
     let response = client.oneshot(get("https://h.example/old")).await.unwrap();
     assert_eq!(*sent.lock().unwrap(), ["/old ", "/old busy=1", "/new busy=1; moved=1"]);
     assert_eq!(&*response.extensions().get::<Mount>().unwrap().0, "https://h.example");
-    assert!(response.extensions().get::<RetryHistory>().is_none(), "the hop that answered took one attempt");
+    assert!(
+        response.extensions().get::<RetryHistory>().is_none(),
+        "the hop that answered took one attempt"
+    );
     assert_eq!(jar.len(), 2);
 }
 
@@ -99,7 +108,9 @@ fn events_tell_attempts_decisions_and_rejected_cookies_and_no_secret() {
         .service(server);
     tracing::subscriber::with_default(subscriber, || {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(client.oneshot(get("https://u:secret@h.example:8443/p?t=secret"))).unwrap();
+        runtime
+            .block_on(client.oneshot(get("https://u:secret@h.example:8443/p?t=secret")))
+            .unwrap();
     });
     let events = events.0.lock().unwrap();
     let expected = [
@@ -110,7 +121,10 @@ fn events_tell_attempts_decisions_and_rejected_cookies_and_no_secret() {
     ];
     assert_eq!(events.len(), expected.len(), "{events:#?}");
     for (event, fields) in events.iter().zip(expected) {
-        assert!(fields.iter().all(|field| event.contains(field)), "{event} lacks one of {fields:?}");
+        assert!(
+            fields.iter().all(|field| event.contains(field)),
+            "{event} lacks one of {fields:?}"
+        );
         assert!(!event.contains("secret"), "{event}");
     }
 }

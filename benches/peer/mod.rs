@@ -119,7 +119,10 @@ impl Jar for Mutex<CookieStore> {
     }
 
     fn look_up(&self, url: &Url) -> Option<HeaderValue> {
-        let pairs: Vec<_> = lock(self).get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
+        let pairs: Vec<_> = lock(self)
+            .get_request_values(url)
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let line = pairs.join("; ");
         if line.is_empty() { None } else { HeaderValue::from_maybe_shared(Bytes::from(line)).ok() }
     }

@@ -72,7 +72,12 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-async fn answer(stream: TcpStream, requests: Arc<AtomicUsize>, size: usize, late: Option<Duration>) {
+async fn answer(
+    stream: TcpStream,
+    requests: Arc<AtomicUsize>,
+    size: usize,
+    late: Option<Duration>,
+) {
     let body = Bytes::from(vec![b'x'; size]);
     let service = service_fn(move |_: Request<Incoming>| {
         let failed = requests.fetch_add(1, Relaxed) % 3 != 2;
@@ -84,7 +89,9 @@ async fn answer(stream: TcpStream, requests: Arc<AtomicUsize>, size: usize, late
             response.body(Late { begin: Some(begin), tail, timer: None })
         }
     });
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 /// The beginning at once, and the tail so much later.
@@ -98,18 +105,25 @@ impl http_body::Body for Late {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(begin) = self.begin.take() {
             return Poll::Ready(Some(Ok(Frame::data(begin))));
         }
         let Some((late, _)) = self.tail else { return Poll::Ready(None) };
-        std::task::ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(late))).as_mut().poll(cx));
+        std::task::ready!(
+            self.timer.get_or_insert_with(|| Box::pin(sleep(late))).as_mut().poll(cx)
+        );
         Poll::Ready(self.tail.take().map(|(_, tail)| Ok(Frame::data(tail))))
     }
 
     fn size_hint(&self) -> SizeHint {
         let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len) as u64;
-        SizeHint::with_exact(length(self.begin.as_ref()) + length(self.tail.as_ref().map(|(_, tail)| tail)))
+        SizeHint::with_exact(
+            length(self.begin.as_ref()) + length(self.tail.as_ref().map(|(_, tail)| tail)),
+        )
     }
 }
 
@@ -123,7 +137,11 @@ struct ThreeTimes {
 impl<E> tower::retry::Policy<Request<Body>, Response<Incoming>, E> for ThreeTimes {
     type Future = futures_util::future::Either<std::future::Ready<()>, Sleep>;
 
-    fn retry(&mut self, _: &mut Request<Body>, result: &mut Result<Response<Incoming>, E>) -> Option<Self::Future> {
+    fn retry(
+        &mut self,
+        _: &mut Request<Body>,
+        result: &mut Result<Response<Incoming>, E>,
+    ) -> Option<Self::Future> {
         if !result.as_ref().is_ok_and(|response| response.status().is_server_error()) {
             return None;
         }
@@ -147,8 +165,11 @@ where
 {
     let (before, began) = (server.connections.load(Relaxed), Instant::now());
     for _ in 0..requests {
-        let request = Request::get(format!("http://{}/", server.address)).body(Body::new()).expect("a valid request");
-        let response = client.clone().oneshot(request).await.map_err(Into::into).expect("an answer");
+        let request = Request::get(format!("http://{}/", server.address))
+            .body(Body::new())
+            .expect("a valid request");
+        let response =
+            client.clone().oneshot(request).await.map_err(Into::into).expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
         response.into_body().collect().await.expect("a body");
     }
@@ -185,11 +206,20 @@ pub(crate) fn report(requests: usize, rounds: usize) {
     }
 }
 
-fn row(what: &str, size: usize, late: Option<Duration>, delay: Duration, beside: bool, requests: usize, rounds: usize) {
+fn row(
+    what: &str,
+    size: usize,
+    late: Option<Duration>,
+    delay: Duration,
+    beside: bool,
+    requests: usize,
+    rounds: usize,
+) {
     let runtime = runtime();
     let start = || Server::start(size, late, beside.then_some(&runtime));
     let (server, other) = (start(), start());
-    let ours = RetryLayer::new(RetryPolicy::new().no_budget().backoff(Backoff::constant(delay))).layer(http());
+    let ours = RetryLayer::new(RetryPolicy::new().no_budget().backoff(Backoff::constant(delay)))
+        .layer(http());
     let tower = tower::retry::RetryLayer::new(ThreeTimes { left: 3, delay }).layer(http());
     let mut measured = Vec::new();
     runtime.block_on(async {
@@ -212,7 +242,8 @@ fn row(what: &str, size: usize, late: Option<Duration>, delay: Duration, beside:
     let ours = range(measured.iter().map(|row| row.0.1).collect());
     let tower = range(measured.iter().map(|row| row.1.1).collect());
     let (best, median) = (ours_best / tower_best, measured[measured.len() / 2].2);
-    // Of a server on its own thread the time is that of the system's wake-ups: tower beside itself gave 0.3 to 4.3.
+    // Of a server on its own thread the time is that of the system's wake-ups: tower beside itself
+    // gave 0.3 to 4.3.
     let times = if beside { format!("{best:.2} {median:.2}") } else { String::new() };
     println!("  {what:<44} {tower:>10} {ours:>10}   {times}");
 }

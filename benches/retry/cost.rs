@@ -1,4 +1,5 @@
-//! In process, around a service that is ready at once: a request with three headers and a `Full` body.
+//! In process, around a service that is ready at once: a request with three headers and a `Full`
+//! body.
 
 use std::{
     env,
@@ -99,7 +100,11 @@ impl Draw for std::sync::Arc<TpsBudget> {
 impl<E, G: Draw> tower::retry::Policy<Request<Body>, Response<Body>, E> for ThreeTimes<G> {
     type Future = Ready<()>;
 
-    fn retry(&mut self, _: &mut Request<Body>, result: &mut Result<Response<Body>, E>) -> Option<Ready<()>> {
+    fn retry(
+        &mut self,
+        _: &mut Request<Body>,
+        result: &mut Result<Response<Body>, E>,
+    ) -> Option<Ready<()>> {
         let failed = result.as_ref().is_ok_and(|response| response.status().is_server_error());
         if !failed {
             self.budget.deposit();

@@ -60,15 +60,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// `handler` gets each request with the number of those to the same path before it. A response with an `h2::Reason`
-    /// among its extensions resets its stream instead; one with an `Arc<Notify>` is never sent, and says so by that.
-    pub async fn start(handler: impl Fn(&Seen, usize) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
+    /// `handler` gets each request with the number of those to the same path before it. A response
+    /// with an `h2::Reason` among its extensions resets its stream instead; one with an
+    /// `Arc<Notify>` is never sent, and says so by that.
+    pub async fn start(
+        handler: impl Fn(&Seen, usize) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
         Self::listen(None, Arc::new(handler)).await
     }
 
     /// With a certificate for `localhost`.
-    pub async fn start_tls(handler: impl Fn(&Seen, usize) -> Response<Full<Bytes>> + Send + Sync + 'static) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    pub async fn start_tls(
+        handler: impl Fn(&Seen, usize) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        let made =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let certificate = made.cert.der().clone();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -81,17 +87,22 @@ impl Server {
         Self::listen(Some((config, certificate)), Arc::new(handler)).await
     }
 
-    async fn listen(tls: Option<(ServerConfig, CertificateDer<'static>)>, handler: Handler) -> Self {
+    async fn listen(
+        tls: Option<(ServerConfig, CertificateDer<'static>)>,
+        handler: Handler,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let (config, certificate) = tls.unzip();
         let acceptor = config.map(|config| TlsAcceptor::from(Arc::new(config)));
-        let server = Self { address, certificate, seen: Arc::default(), connections: Arc::default() };
+        let server =
+            Self { address, certificate, seen: Arc::default(), connections: Arc::default() };
         let (seen, connections) = (Arc::clone(&server.seen), Arc::clone(&server.connections));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 connections.fetch_add(1, Relaxed);
-                let (seen, handler, acceptor) = (Arc::clone(&seen), Arc::clone(&handler), acceptor.clone());
+                let (seen, handler, acceptor) =
+                    (Arc::clone(&seen), Arc::clone(&handler), acceptor.clone());
                 tokio::spawn(async move {
                     match acceptor {
                         None => serve(socket, seen, handler).await,
@@ -138,8 +149,12 @@ async fn serve(
             // A request that breaks off here is no one's: an empty one will do.
             let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
             let text = |name: &str| {
-                let values: Vec<_> =
-                    parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+                let values: Vec<_> = parts
+                    .headers
+                    .get_all(name)
+                    .iter()
+                    .filter_map(|value| value.to_str().ok())
+                    .collect();
                 values.join("; ")
             };
             let host = parts.uri.authority().map_or_else(|| text("host"), ToString::to_string);
@@ -154,7 +169,8 @@ async fn serve(
             };
             let count = {
                 let mut seen = seen.lock().expect("no panic");
-                let count = seen.iter().filter(|other| other.uri.path() == request.uri.path()).count();
+                let count =
+                    seen.iter().filter(|other| other.uri.path() == request.uri.path()).count();
                 seen.push(request.clone());
                 count
             };
@@ -169,10 +185,12 @@ async fn serve(
             }
         }
     });
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
+    let _ =
+        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
 }
 
-/// The first request to a path is answered with 503 and a cookie; the others as `answer` says, with another cookie.
+/// The first request to a path is answered with 503 and a cookie; the others as `answer` says, with
+/// another cookie.
 pub fn busy_at_first(
     answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
 ) -> impl Fn(&Seen, usize) -> Response<Full<Bytes>> + Send + Sync + 'static {

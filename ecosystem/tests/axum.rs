@@ -1,4 +1,5 @@
-//! axum's Router as the service at the bottom of the stack, and as what is mounted: a double without a socket.
+//! axum's Router as the service at the bottom of the stack, and as what is mounted: a double
+//! without a socket.
 
 use std::sync::{
     Arc,
@@ -39,7 +40,9 @@ fn router() -> Router {
         };
         (status, [(header::SET_COOKIE, "seen=1")], cookies(&headers))
     };
-    let old = || async { (StatusCode::FOUND, [(header::LOCATION, "/"), (header::SET_COOKIE, "moved=1")]) };
+    let old = || async {
+        (StatusCode::FOUND, [(header::LOCATION, "/"), (header::SET_COOKIE, "moved=1")])
+    };
     Router::new().route("/", get(busy)).route("/old", get(old)).with_state(count)
 }
 
@@ -65,8 +68,8 @@ async fn a_router_serves_the_whole_stack() {
 async fn a_router_is_mounted_beside_a_real_client() {
     let server = Server::start(busy_at_first(|_| Response::new(Full::from("real")))).await;
     // One type of body for all of them: axum's.
-    let hyper =
-        MapResponseBodyLayer::new(axum::body::Body::new).layer(Client::builder(TokioExecutor::new()).build_http());
+    let hyper = MapResponseBodyLayer::new(axum::body::Body::new)
+        .layer(Client::builder(TokioExecutor::new()).build_http());
     let client = RoutingLayer::builder()
         .mount_service("https://double.example", router())
         .mount("http://", RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())))
@@ -79,11 +82,18 @@ async fn a_router_is_mounted_beside_a_real_client() {
     assert_eq!((text(response).await.as_str(), server.lines().len()), ("real", 2));
 }
 
-/// An axum handler that calls out by a client from its state: a type without `BoxError` in it, or a box around all.
+/// An axum handler that calls out by a client from its state: a type without `BoxError` in it, or a
+/// box around all.
 #[tokio::test]
 async fn a_handler_calls_out_through_the_stack() {
-    type Outbound = tower::util::BoxCloneSyncService<Request<Body>, Response<axum::body::Body>, tower::BoxError>;
-    async fn proxy(State(outbound): State<Outbound>) -> Result<Response<axum::body::Body>, (StatusCode, String)> {
+    type Outbound = tower::util::BoxCloneSyncService<
+        Request<Body>,
+        Response<axum::body::Body>,
+        tower::BoxError,
+    >;
+    async fn proxy(
+        State(outbound): State<Outbound>,
+    ) -> Result<Response<axum::body::Body>, (StatusCode, String)> {
         let response = outbound.oneshot(request("https://api.example/")).await;
         response.map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))
     }
@@ -91,14 +101,21 @@ async fn a_handler_calls_out_through_the_stack() {
     let outbound = ServiceBuilder::new()
         .layer(RoutingLayer::builder().mount("https://api.example", retries).build().unwrap())
         .layer(CookieLayer::default());
-    let up = Router::new().route("/", get(proxy)).with_state(Outbound::new(outbound.clone().service(router())));
+    let up = Router::new()
+        .route("/", get(proxy))
+        .with_state(Outbound::new(outbound.clone().service(router())));
     let response = up.oneshot(request("/")).await.unwrap();
     assert_eq!((response.status(), text(response).await.as_str()), (StatusCode::OK, "seen=1"));
 
-    let down =
-        service_fn(|_: Request<Body>| async { Err::<Response<axum::body::Body>, _>(std::io::Error::other("down")) });
-    let strict =
-        RoutingLayer::builder().mount_service("https://else.example", down).strict().build().unwrap().layer(down);
+    let down = service_fn(|_: Request<Body>| async {
+        Err::<Response<axum::body::Body>, _>(std::io::Error::other("down"))
+    });
+    let strict = RoutingLayer::builder()
+        .mount_service("https://else.example", down)
+        .strict()
+        .build()
+        .unwrap()
+        .layer(down);
     let proxy = Router::new().route("/", get(proxy)).with_state(Outbound::new(strict));
     let response = proxy.oneshot(request("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);

@@ -59,7 +59,10 @@ async fn get(session: &Session, uri: String) -> Response<Incoming> {
 
 fn moved(seen: &tower_outbound_ecosystem::Seen) -> Response<Body> {
     let response = match seen.uri.path() {
-        "/old" => Response::builder().status(302).header("location", "/new").header("set-cookie", "moved=1"),
+        "/old" => Response::builder()
+            .status(302)
+            .header("location", "/new")
+            .header("set-cookie", "moved=1"),
         _ => Response::builder(),
     };
     response.body(Full::from("here")).unwrap()
@@ -78,10 +81,15 @@ where
     assert_eq!(extensions.get(), Some(&Mount(server.origin("localhost").into())));
     assert_eq!(extensions.get::<RetryHistory>().unwrap().attempts().len(), 2);
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "here");
-    let wanted =
-        ["GET /old", "GET /old busy=1", "GET /new busy=1; moved=1; done=1", "GET /new busy=1; moved=1; done=1"];
+    let wanted = [
+        "GET /old",
+        "GET /old busy=1",
+        "GET /new busy=1; moved=1; done=1",
+        "GET /new busy=1; moved=1; done=1",
+    ];
     let sorted = |line: &str| {
-        let mut cookies: Vec<_> = line.split([' ', ';']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let mut cookies: Vec<_> =
+            line.split([' ', ';']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
         cookies.sort();
         cookies
     };
@@ -116,7 +124,11 @@ async fn tls_does_so_in_both_versions_and_secure_cookies_stay_with_it() {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
-        let connector = if is_http2 { connector.enable_http2().build() } else { connector.enable_http1().build() };
+        let connector = if is_http2 {
+            connector.enable_http2().build()
+        } else {
+            connector.enable_http1().build()
+        };
         story(&server, Client::builder(TokioExecutor::new()).build(connector), version).await;
     }
 }
@@ -124,7 +136,8 @@ async fn tls_does_so_in_both_versions_and_secure_cookies_stay_with_it() {
 #[tokio::test]
 async fn a_mount_is_for_its_host_alone() {
     let server = Server::start(busy_at_first(moved)).await;
-    let session = session(&server, &CookieJar::new(), Client::builder(TokioExecutor::new()).build_http());
+    let session =
+        session(&server, &CookieJar::new(), Client::builder(TokioExecutor::new()).build_http());
     let response = get(&session, format!("{}/x", server.origin("127.0.0.1"))).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.extensions().get::<Mount>(), None);
@@ -143,13 +156,21 @@ impl Connection for Pipe {
 }
 
 impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
@@ -172,8 +193,9 @@ async fn answer_one(mut connection: DuplexStream) -> DuplexStream {
     connection
 }
 
-/// hyper-util tries a request again by itself only if it was never written, on a connection that had been idle: that is no
-/// attempt of the policy's, which it neither counts nor limits. Turned off, it is one.
+/// hyper-util tries a request again by itself only if it was never written, on a connection that
+/// had been idle: that is no attempt of the policy's, which it neither counts nor limits. Turned
+/// off, it is one.
 #[tokio::test(start_paused = true)]
 async fn what_hyper_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
     for (is_hypers, attempts) in [(true, None), (false, Some(2))] {
@@ -183,7 +205,9 @@ async fn what_hyper_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
             opened.send(theirs).unwrap();
             ready(Ok::<_, io::Error>(TokioIo::new(Pipe(ours))))
         });
-        let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(is_hypers).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .retry_canceled_requests(is_hypers)
+            .build(connector);
         // POST: it was not sent, so it may be repeated all the same.
         let post = || Request::post("http://h.example/").body(Body::default()).unwrap();
         let session = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).layer(client);
@@ -192,10 +216,15 @@ async fn what_hyper_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
         response.unwrap().into_body().collect().await.unwrap();
         // Over once there is nothing else to do: the connection is in the pool by then.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        // No one has had the time to see that it is closed when the next request takes it out of there.
+        // No one has had the time to see that it is closed when the next request takes it out of
+        // there.
         drop(first);
         let (response, _second) = tokio::join!(session.clone().oneshot(post()), answer());
-        let history = response.unwrap().extensions().get::<RetryHistory>().map(|history| history.attempts().len());
+        let history = response
+            .unwrap()
+            .extensions()
+            .get::<RetryHistory>()
+            .map(|history| history.attempts().len());
         assert_eq!(history, attempts, "repeated by hyper: {is_hypers}");
     }
 }

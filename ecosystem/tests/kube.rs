@@ -30,7 +30,8 @@ fn cluster(seen: &Seen) -> Response<http_body_util::Full<bytes::Bytes>> {
 /// `Client::new` brings no retries of its own, so ours are the only ones.
 fn client(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Client {
     let config = Config::new(server.origin("localhost").parse().unwrap());
-    let retries = RetryLayer::new(policy.backoff(Backoff::none())).replay_with(|body: &Body| body.try_clone());
+    let retries = RetryLayer::new(policy.backoff(Backoff::none()))
+        .replay_with(|body: &Body| body.try_clone());
     let service = ServiceBuilder::new()
         // kube's own requests have no host: this has to stand outside the mounts.
         .layer(config.base_uri_layer())
@@ -53,7 +54,8 @@ async fn a_list_survives_a_503_and_cookies_are_kept_across_calls() {
     let pods = pods(client(&server, &jar, RetryPolicy::new()));
     for _ in 0..2 {
         let list = pods.list(&ListParams::default()).await.unwrap();
-        let names: Vec<_> = list.items.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect();
+        let names: Vec<_> =
+            list.items.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect();
         assert_eq!(names, ["one", "two"]);
     }
     assert_eq!(
@@ -66,7 +68,8 @@ async fn a_list_survives_a_503_and_cookies_are_kept_across_calls() {
 /// Two clusters behind one stack: each host has its mount, and the jar keeps their cookies apart.
 #[tokio::test]
 async fn each_cluster_has_the_mount_of_its_host() {
-    let (patient, hasty) = (Server::start(busy_at_first(cluster)).await, Server::start(busy_at_first(cluster)).await);
+    let (patient, hasty) =
+        (Server::start(busy_at_first(cluster)).await, Server::start(busy_at_first(cluster)).await);
     let retries = |policy: RetryPolicy| {
         RetryLayer::new(policy.backoff(Backoff::none())).replay_with(|body: &Body| body.try_clone())
     };
@@ -104,15 +107,19 @@ async fn a_create_is_repeated_with_its_body_only_where_the_policy_says_so() {
     }
 }
 
-/// A layer with a default origin may stand outside kube's base URI as well; the request is sent on as it was.
+/// A layer with a default origin may stand outside kube's base URI as well; the request is sent on
+/// as it was.
 #[tokio::test]
 async fn relative_uris_are_routed_by_a_default_origin() {
     let server = Server::start(busy_at_first(cluster)).await;
     let origin: Uri = server.origin("localhost").parse().unwrap();
     let config = Config::new(origin.clone());
-    let retries =
-        RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).replay_with(|body: &Body| body.try_clone());
-    let routes = RoutingLayer::builder().mount(server.origin("localhost"), retries).default_origin(origin).strict();
+    let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none()))
+        .replay_with(|body: &Body| body.try_clone());
+    let routes = RoutingLayer::builder()
+        .mount(server.origin("localhost"), retries)
+        .default_origin(origin)
+        .strict();
     let service = ServiceBuilder::new()
         .layer(routes.build().unwrap())
         .layer(config.base_uri_layer())
@@ -121,7 +128,8 @@ async fn relative_uris_are_routed_by_a_default_origin() {
     assert_eq!((list.items.len(), server.lines().len()), (2, 2));
 }
 
-/// kube's `ClientBuilder` retries by itself (429, 503, 504; POST as well): `default_retry` turns that off.
+/// kube's `ClientBuilder` retries by itself (429, 503, 504; POST as well): `default_retry` turns
+/// that off.
 #[tokio::test]
 async fn kubes_own_retries_are_one_field_of_its_config() {
     for (default_retry, attempts) in [(true, 2), (false, 1)] {
@@ -129,7 +137,10 @@ async fn kubes_own_retries_are_one_field_of_its_config() {
         let mut config = Config::new(server.origin("localhost").parse().unwrap());
         config.default_retry = default_retry;
         let pods = pods(ClientBuilder::try_from(config).unwrap().build());
-        assert_eq!(pods.create(&PostParams::default(), &Pod::default()).await.is_ok(), default_retry);
+        assert_eq!(
+            pods.create(&PostParams::default(), &Pod::default()).await.is_ok(),
+            default_retry
+        );
         assert_eq!(server.lines(), vec![format!("POST {PODS}"); attempts]);
     }
 }

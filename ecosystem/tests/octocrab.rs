@@ -19,16 +19,21 @@ fn api(seen: &Seen) -> Response<http_body_util::Full<bytes::Bytes>> {
     json_response(&json!({"login": "octocat", "body": String::from_utf8_lossy(&seen.body)}))
 }
 
-/// `with_service` brings no retries of its own, so ours are the only ones. What is named last stands outside.
+/// `with_service` brings no retries of its own, so ours are the only ones. What is named last
+/// stands outside.
 fn client(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Octocrab {
-    // A clone of an `OctoBody` shares what it clones, and is empty once that was sent; what `try_clone` makes is a body of
-    // its own. Only of an empty one, as a GET has, it makes none.
-    let replay = |body: &OctoBody| body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty));
+    // A clone of an `OctoBody` shares what it clones, and is empty once that was sent; what
+    // `try_clone` makes is a body of its own. Only of an empty one, as a GET has, it makes
+    // none.
+    let replay =
+        |body: &OctoBody| body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty));
     let retries = RetryLayer::new(policy.backoff(Backoff::none())).replay_with(replay);
     OctocrabBuilder::new_empty()
         .with_service(Client::builder(TokioExecutor::new()).build_http::<OctoBody>())
         .with_layer(&CookieLayer::new(jar.clone()))
-        .with_layer(&RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap())
+        .with_layer(
+            &RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap(),
+        )
         // octocrab's own requests have no host: this has to stand outside the mounts.
         .with_layer(&BaseUriLayer::new(server.origin("localhost").parse().unwrap()))
         .with_auth(AuthState::None)
@@ -52,9 +57,12 @@ async fn a_call_survives_a_503_and_cookies_are_kept_across_calls() {
 /// The public site and an enterprise's: one stack, a mount for each host.
 #[tokio::test]
 async fn each_site_has_the_mount_of_its_host() {
-    let (patient, hasty) = (Server::start(busy_at_first(api)).await, Server::start(busy_at_first(api)).await);
+    let (patient, hasty) =
+        (Server::start(busy_at_first(api)).await, Server::start(busy_at_first(api)).await);
     let retries = |policy: RetryPolicy| {
-        let replay = |body: &OctoBody| body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty));
+        let replay = |body: &OctoBody| {
+            body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty))
+        };
         RetryLayer::new(policy.backoff(Backoff::none())).replay_with(replay)
     };
     let jar = CookieJar::new();
@@ -83,25 +91,40 @@ async fn a_post_is_repeated_with_its_body_only_where_the_policy_says_so() {
     for (policy, attempts) in [(RetryPolicy::new(), 1), (RetryPolicy::new().any_method(), 2)] {
         let server = Server::start(busy_at_first(api)).await;
         let octocrab = client(&server, &CookieJar::new(), policy);
-        let made: Result<Value, _> = octocrab.post("/user/repos", Some(&json!({"name": "new"}))).await;
+        let made: Result<Value, _> =
+            octocrab.post("/user/repos", Some(&json!({"name": "new"}))).await;
         assert_eq!(made.is_ok(), attempts == 2, "{made:?}");
         let bodies: Vec<_> = server.seen().into_iter().map(|seen| seen.body).collect();
         assert_eq!(bodies, vec![r#"{"name":"new"}"#; attempts]);
     }
 }
 
-/// octocrab's default client retries three times by itself, POST as well: `RetryConfig::None` turns that off.
+/// octocrab's default client retries three times by itself, POST as well: `RetryConfig::None` turns
+/// that off.
 #[tokio::test]
 async fn octocrabs_own_retries_are_one_setting_of_its_builder() {
     for (config, attempts) in [(RetryConfig::Simple(3), 2), (RetryConfig::None, 1)] {
         let server = Server::start(busy_at_first(api)).await;
-        let octocrab =
-            Octocrab::builder().base_uri(server.origin("localhost")).unwrap().add_retry_config(config).build().unwrap();
+        let octocrab = Octocrab::builder()
+            .base_uri(server.origin("localhost"))
+            .unwrap()
+            .add_retry_config(config)
+            .build()
+            .unwrap();
         let user: Result<Value, _> = octocrab.get("/user", None::<&()>).await;
-        let made: Result<Value, _> = octocrab.post("/user/repos", Some(&json!({"name": "new"}))).await;
-        assert_eq!((user.is_ok(), made.is_ok()), (attempts == 2, attempts == 2), "{user:?} {made:?}");
+        let made: Result<Value, _> =
+            octocrab.post("/user/repos", Some(&json!({"name": "new"}))).await;
+        assert_eq!(
+            (user.is_ok(), made.is_ok()),
+            (attempts == 2, attempts == 2),
+            "{user:?} {made:?}"
+        );
         let lines = server.lines();
         let count = |line| lines.iter().filter(|other| *other == line).count();
-        assert_eq!((count("GET /user"), count("POST /user/repos")), (attempts, attempts), "{lines:?}");
+        assert_eq!(
+            (count("GET /user"), count("POST /user/repos")),
+            (attempts, attempts),
+            "{lines:?}"
+        );
     }
 }

@@ -17,7 +17,8 @@ use tower_reqwest::HttpClientLayer;
 
 type Session = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
-/// What reqwest would do by itself is left to the layers: redirects, since each hop has cookies of its own, and retries.
+/// What reqwest would do by itself is left to the layers: redirects, since each hop has cookies of
+/// its own, and retries.
 fn reqwest() -> reqwest::Client {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -28,8 +29,9 @@ fn reqwest() -> reqwest::Client {
 
 fn session(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Session {
     // A body in memory can be sent again; a stream cannot.
-    let retries = RetryLayer::new(policy.backoff(Backoff::none()))
-        .replay_with(|body: &Body| body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into()));
+    let retries = RetryLayer::new(policy.backoff(Backoff::none())).replay_with(|body: &Body| {
+        body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into())
+    });
     let stack = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
         .layer(RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap())
@@ -52,12 +54,17 @@ async fn a_call_survives_a_503_and_keeps_cookies_over_redirects_and_calls() {
     let server = Server::start(busy_at_first(moved)).await;
     let jar = CookieJar::new();
     let session = session(&server, &jar, RetryPolicy::new());
-    let get = || Request::get(format!("{}/old", server.origin("localhost"))).body(Body::default()).unwrap();
+    let get = || {
+        Request::get(format!("{}/old", server.origin("localhost"))).body(Body::default()).unwrap()
+    };
     let response = session.clone().oneshot(get()).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.extensions().get(), Some(&Mount(server.origin("localhost").into())));
     assert_eq!(response.extensions().get::<RetryHistory>().unwrap().attempts().len(), 2);
-    assert_eq!(server.lines(), ["GET /old", "GET /old busy=1", "GET /new busy=1; done=1", "GET /new busy=1; done=1"]);
+    assert_eq!(
+        server.lines(),
+        ["GET /old", "GET /old busy=1", "GET /new busy=1; done=1", "GET /new busy=1; done=1"]
+    );
     assert_eq!((jar.len(), server.connections()), (2, 1));
 }
 
@@ -65,13 +72,15 @@ async fn a_call_survives_a_503_and_keeps_cookies_over_redirects_and_calls() {
 async fn a_put_is_repeated_with_its_body_and_a_stream_is_sent_once() {
     let server = Server::start(busy_at_first(moved)).await;
     let session = session(&server, &CookieJar::new(), RetryPolicy::new());
-    let put =
-        |path: &str, body: Body| Request::put(format!("{}{path}", server.origin("localhost"))).body(body).unwrap();
+    let put = |path: &str, body: Body| {
+        Request::put(format!("{}{path}", server.origin("localhost"))).body(body).unwrap()
+    };
     let response = session.clone().oneshot(put("/bytes", Body::from("text"))).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "text");
     let stream = Body::wrap(http_body_util::Full::new(Bytes::from("stream")));
     assert_eq!(session.oneshot(put("/stream", stream)).await.unwrap().status(), 503);
-    let bodies: Vec<_> = server.seen().into_iter().map(|seen| (seen.uri.path().to_owned(), seen.body)).collect();
+    let bodies: Vec<_> =
+        server.seen().into_iter().map(|seen| (seen.uri.path().to_owned(), seen.body)).collect();
     let wanted = [("/bytes", "text"), ("/bytes", "text"), ("/stream", "stream")];
     assert_eq!(bodies, wanted.map(|(path, body)| (path.to_owned(), Bytes::from(body))));
 }
@@ -90,15 +99,19 @@ async fn each_mount_may_be_a_client_of_its_own() {
         let request = Request::get(server.origin(host)).body(Body::default()).unwrap();
         session.clone().oneshot(request).await.unwrap();
     }
-    let agents: Vec<_> = server.seen().iter().map(|seen| seen.header["user-agent"].clone()).collect();
+    let agents: Vec<_> =
+        server.seen().iter().map(|seen| seen.header["user-agent"].clone()).collect();
     assert_eq!(agents, ["mounted", "fallback"]);
 }
 
-/// By itself reqwest repeats what an HTTP/2 server refused: that is no attempt of the policy's. `never` makes it one.
+/// By itself reqwest repeats what an HTTP/2 server refused: that is no attempt of the policy's.
+/// `never` makes it one.
 #[tokio::test]
 async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
     let default = || reqwest::Client::builder().http2_prior_knowledge();
-    for (client, attempts) in [(default(), None), (default().retry(reqwest::retry::never()), Some(2))] {
+    for (client, attempts) in
+        [(default(), None), (default().retry(reqwest::retry::never()), Some(2))]
+    {
         let server = Server::start(|_, count| {
             let mut response = Response::new(http_body_util::Full::default());
             if count == 0 {
@@ -108,12 +121,14 @@ async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
         })
         .await;
         let client = ServiceBuilder::new().layer(HttpClientLayer).service(client.build().unwrap());
-        let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none()))
-            .replay_with(|body: &Body| body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into()));
+        let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).replay_with(
+            |body: &Body| body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into()),
+        );
         // It was not processed, so a POST may be repeated all the same.
         let post = Request::post(server.origin("localhost")).body(Body::from("text")).unwrap();
         let response = retries.layer(client).oneshot(post).await.unwrap();
-        let history = response.extensions().get::<RetryHistory>().map(|history| history.attempts().len());
+        let history =
+            response.extensions().get::<RetryHistory>().map(|history| history.attempts().len());
         assert_eq!(
             (response.status(), history, server.lines()),
             (200.try_into().unwrap(), attempts, vec!["POST /".to_owned(); 2])

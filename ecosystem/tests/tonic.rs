@@ -23,9 +23,15 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tonic::{Code, body::Body as TonicBody, codegen::Service, transport::Endpoint};
 use tonic_health::{
     ServingStatus,
-    pb::{HealthCheckRequest, health_check_response::ServingStatus as Serving, health_client::HealthClient},
+    pb::{
+        HealthCheckRequest, health_check_response::ServingStatus as Serving,
+        health_client::HealthClient,
+    },
 };
-use tower::{BoxError, ServiceBuilder, ServiceExt, filter::AsyncFilterLayer, service_fn, util::BoxCloneSyncService};
+use tower::{
+    BoxError, ServiceBuilder, ServiceExt, filter::AsyncFilterLayer, service_fn,
+    util::BoxCloneSyncService,
+};
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
@@ -38,7 +44,9 @@ type Stack = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, BoxErr
 /// gRPC's UNAVAILABLE before any message: a response of headers alone.
 fn unavailable() -> Response<TonicBody> {
     let mut response = Response::new(TonicBody::empty());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response.headers_mut().insert("grpc-status", HeaderValue::from(Code::Unavailable as i32));
     response
 }
@@ -50,7 +58,9 @@ fn broken_off() -> Response<TonicBody> {
     trailers.insert("grpc-status", HeaderValue::from(Code::Unavailable as i32));
     let frames = [Ok::<_, Infallible>(Frame::data(message)), Ok(Frame::trailers(trailers))];
     let mut response = Response::new(TonicBody::new(StreamBody::new(tokio_stream::iter(frames))));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 
@@ -62,15 +72,22 @@ fn refused_stream() -> Response<TonicBody> {
 }
 
 /// The first answers are `first`; then tonic's health server's own. All set a cookie.
-async fn server(first: impl Fn(usize) -> Option<Response<TonicBody>> + Send + Sync + 'static) -> (SocketAddr, Log) {
+async fn server(
+    first: impl Fn(usize) -> Option<Response<TonicBody>> + Send + Sync + 'static,
+) -> (SocketAddr, Log) {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", ServingStatus::Serving).await;
     let seen = Log::default();
     let (first, seen_by_service) = (Arc::new(first), Arc::clone(&seen));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (mut health, first, seen) = (health.clone(), Arc::clone(&first), Arc::clone(&seen_by_service));
+        let (mut health, first, seen) =
+            (health.clone(), Arc::clone(&first), Arc::clone(&seen_by_service));
         async move {
-            let cookies = request.headers().get("cookie").map_or("none", |line| line.to_str().unwrap()).to_owned();
+            let cookies = request
+                .headers()
+                .get("cookie")
+                .map_or("none", |line| line.to_str().unwrap())
+                .to_owned();
             let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
             let count = {
                 let mut seen = seen.lock().unwrap();
@@ -96,7 +113,9 @@ async fn server(first: impl Fn(usize) -> Option<Response<TonicBody>> + Send + Sy
         while let Ok((socket, _)) = listener.accept().await {
             let service = TowerToHyperService::new(service.clone());
             tokio::spawn(async move {
-                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                let _ = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(socket), service)
+                    .await;
             });
         }
     });
@@ -113,14 +132,19 @@ enum Transport {
 
 const BOTH: [Transport; 2] = [Transport::Channel, Transport::Hyper];
 
-/// The layers around a transport. A message that is sent again has to be at hand, so the body is gathered first: right for
-/// requests of one message, which a health check and a watch both have.
+/// The layers around a transport. A message that is sent again has to be at hand, so the body is
+/// gathered first: right for requests of one message, which a health check and a watch both have.
 fn stack(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stack {
     stack_after(0, transport, address, policy)
 }
 
 /// So many of its first connections are refused.
-fn stack_after(refusals: usize, transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stack {
+fn stack_after(
+    refusals: usize,
+    transport: Transport,
+    address: SocketAddr,
+    policy: RetryPolicy,
+) -> Stack {
     let connections = Arc::new(AtomicUsize::new(0));
     let connector = service_fn(move |_: Uri| {
         let is_refused = connections.fetch_add(1, Relaxed) < refusals;
@@ -138,34 +162,47 @@ fn stack_after(refusals: usize, transport: Transport, address: SocketAddr, polic
         Ok::<_, BoxError>(Request::from_parts(parts, Full::new(body)))
     });
     let origin = format!("http://localhost:{}", address.port());
-    let bottom: BoxCloneSyncService<Request<Full<Bytes>>, Response<TonicBody>, BoxError> = match transport {
-        Transport::Channel => {
-            let channel = Endpoint::from_shared(origin.clone()).unwrap().connect_with_connector_lazy(connector);
-            let to_tonic = |request: Request<Full<Bytes>>| request.map(TonicBody::new);
-            BoxCloneSyncService::new(channel.map_request(to_tonic).map_err(BoxError::from))
-        }
-        Transport::Hyper => {
-            let hyper = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
-            let to_tonic = |response: Response<Incoming>| response.map(TonicBody::new);
-            BoxCloneSyncService::new(hyper.map_response(to_tonic).map_err(BoxError::from))
-        }
-    };
+    let bottom: BoxCloneSyncService<Request<Full<Bytes>>, Response<TonicBody>, BoxError> =
+        match transport {
+            Transport::Channel => {
+                let channel = Endpoint::from_shared(origin.clone())
+                    .unwrap()
+                    .connect_with_connector_lazy(connector);
+                let to_tonic = |request: Request<Full<Bytes>>| request.map(TonicBody::new);
+                BoxCloneSyncService::new(channel.map_request(to_tonic).map_err(BoxError::from))
+            }
+            Transport::Hyper => {
+                let hyper = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
+                let to_tonic = |response: Response<Incoming>| response.map(TonicBody::new);
+                BoxCloneSyncService::new(hyper.map_response(to_tonic).map_err(BoxError::from))
+            }
+        };
     let stack = ServiceBuilder::new()
         .layer(gather)
-        .layer(RoutingLayer::builder().mount(origin, RetryLayer::new(policy)).strict().build().unwrap())
+        .layer(
+            RoutingLayer::builder()
+                .mount(origin, RetryLayer::new(policy))
+                .strict()
+                .build()
+                .unwrap(),
+        )
         .layer(CookieLayer::new(CookieJar::new()))
         .service(bottom);
     Stack::new(stack)
 }
 
-/// gRPC knows POST alone, and UNAVAILABLE comes with status 200. What is left to say of other outcomes, errors above all,
-/// the usual policy says.
+/// gRPC knows POST alone, and UNAVAILABLE comes with status 200. What is left to say of other
+/// outcomes, errors above all, the usual policy says.
 fn retries() -> RetryPolicy {
     let usual = RetryPolicy::new();
-    RetryPolicy::new().any_method().backoff(Backoff::none()).classify(move |outcome| match outcome {
-        Ok(head) if head.headers.get("grpc-status").is_some_and(|code| code == "14") => Some(Failure::Other),
-        outcome => Policy::classify(&usual, outcome),
-    })
+    RetryPolicy::new().any_method().backoff(Backoff::none()).classify(
+        move |outcome| match outcome {
+            Ok(head) if head.headers.get("grpc-status").is_some_and(|code| code == "14") => {
+                Some(Failure::Other)
+            }
+            outcome => Policy::classify(&usual, outcome),
+        },
+    )
 }
 
 fn client(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> HealthClient<Stack> {
@@ -193,7 +230,8 @@ async fn a_call_survives_a_refused_connection() {
     for transport in BOTH {
         let (address, seen) = server(|_| None).await;
         let origin = format!("http://localhost:{}", address.port()).parse().unwrap();
-        let mut client = HealthClient::with_origin(stack_after(2, transport, address, retries()), origin);
+        let mut client =
+            HealthClient::with_origin(stack_after(2, transport, address, retries()), origin);
         let response = client.check(HealthCheckRequest::default()).await.unwrap();
         assert_eq!(response.into_inner().status(), Serving::Serving);
         assert_eq!(*seen.lock().unwrap(), ["Check none"], "{transport:?}");
@@ -217,7 +255,11 @@ async fn without_the_classifier_unavailable_is_an_answer_like_any_other() {
         let (address, seen) = server(|count| (count < 2).then(unavailable)).await;
         let mut client = client(transport, address, RetryPolicy::new().any_method());
         let error = client.check(HealthCheckRequest::default()).await.unwrap_err();
-        assert_eq!((error.code(), seen.lock().unwrap().len()), (Code::Unavailable, 1), "{transport:?}");
+        assert_eq!(
+            (error.code(), seen.lock().unwrap().len()),
+            (Code::Unavailable, 1),
+            "{transport:?}"
+        );
     }
 }
 
@@ -228,7 +270,11 @@ async fn a_streaming_call_survives_unavailable_before_its_first_message() {
         let mut client = client(transport, address, retries());
         let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
         assert_eq!(stream.message().await.unwrap().unwrap().status(), Serving::Serving);
-        assert_eq!(*seen.lock().unwrap(), ["Watch none", "Watch sticky=1", "Watch sticky=1"], "{transport:?}");
+        assert_eq!(
+            *seen.lock().unwrap(),
+            ["Watch none", "Watch sticky=1", "Watch sticky=1"],
+            "{transport:?}"
+        );
     }
 }
 

@@ -24,8 +24,9 @@ use tower::{
     util::BoxCloneService,
 };
 use tower_http::{
-    decompression::DecompressionLayer, follow_redirect::FollowRedirectLayer, map_response_body::MapResponseBodyLayer,
-    set_header::SetRequestHeaderLayer, timeout::TimeoutLayer, trace::TraceLayer,
+    decompression::DecompressionLayer, follow_redirect::FollowRedirectLayer,
+    map_response_body::MapResponseBodyLayer, set_header::SetRequestHeaderLayer,
+    timeout::TimeoutLayer, trace::TraceLayer,
 };
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
@@ -58,15 +59,22 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
 
 fn answer(seen: &Seen) -> Response<Body> {
     match seen.uri.path() {
-        "/old" => {
-            Response::builder().status(307).header("location", "/new?token=secret").body(Body::default()).unwrap()
-        }
-        _ => Response::builder().header("content-encoding", "gzip").body(Full::from(gzipped(b"hello"))).unwrap(),
+        "/old" => Response::builder()
+            .status(307)
+            .header("location", "/new?token=secret")
+            .body(Body::default())
+            .unwrap(),
+        _ => Response::builder()
+            .header("content-encoding", "gzip")
+            .body(Full::from(gzipped(b"hello")))
+            .unwrap(),
     }
 }
 
 /// All of them; the mount for `localhost` takes one request at a time.
-fn stack(server: &Server) -> BoxCloneService<Request<Body>, Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError> {
+fn stack(
+    server: &Server,
+) -> BoxCloneService<Request<Body>, Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError> {
     let mount = ServiceBuilder::new()
         // Sheds where the mount is busy, and for the mount alone.
         .layer(LoadShedLayer::new())
@@ -81,7 +89,10 @@ fn stack(server: &Server) -> BoxCloneService<Request<Body>, Response<UnsyncBoxBo
         .layer(MapResponseBodyLayer::new(BodyExt::boxed_unsync))
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .layer(FollowRedirectLayer::new())
-        .layer(SetRequestHeaderLayer::overriding(header::USER_AGENT, HeaderValue::from_static("ecosystem")))
+        .layer(SetRequestHeaderLayer::overriding(
+            header::USER_AGENT,
+            HeaderValue::from_static("ecosystem"),
+        ))
         // Outside the retries, so that an attempt's body is drained as it came.
         .layer(DecompressionLayer::new())
         .layer(RoutingLayer::builder().mount(server.origin("localhost"), mount).build().unwrap())
@@ -119,7 +130,9 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for &'static Said {
 
     fn on_record(&self, _: &span::Id, values: &span::Record<'_>, _: layer::Context<'_, S>) {
         let mut said = String::new();
-        values.record(&mut |field: &Field, value: &dyn fmt::Debug| said.push_str(&format!(" {field}={value:?}")));
+        values.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+            said.push_str(&format!(" {field}={value:?}"))
+        });
         self.0.lock().unwrap().push(said);
     }
 
@@ -143,7 +156,11 @@ async fn all_of_them_in_one_stack() {
     let seen = server.seen();
     assert_eq!(
         seen.iter()
-            .map(|seen| format!("{} {}", seen.uri.path(), seen.header["user-agent"].to_str().unwrap()))
+            .map(|seen| format!(
+                "{} {}",
+                seen.uri.path(),
+                seen.header["user-agent"].to_str().unwrap()
+            ))
             .collect::<Vec<_>>(),
         ["/old ecosystem", "/old ecosystem", "/new ecosystem", "/new ecosystem"]
     );
@@ -152,8 +169,10 @@ async fn all_of_them_in_one_stack() {
     let said = said.0.lock().unwrap();
     assert!(said.iter().any(|line| line == "request method=GET path=\"/old\""), "{said:#?}");
     assert!(said.iter().any(|line| line.contains("finished processing request")), "{said:#?}");
-    let secrets: Vec<_> =
-        said.iter().filter(|line| ["secret", "busy=", "done="].iter().any(|secret| line.contains(secret))).collect();
+    let secrets: Vec<_> = said
+        .iter()
+        .filter(|line| ["secret", "busy=", "done="].iter().any(|secret| line.contains(secret)))
+        .collect();
     assert!(secrets.is_empty(), "{secrets:#?}");
 }
 
@@ -170,7 +189,9 @@ async fn a_late_server_meets_the_total_time_and_until_then_the_limit_keeps_other
     })
     .await;
     let client = stack(&server);
-    let send = |host: &str, path: &str| client.clone().oneshot(get(format!("{}{path}", server.origin(host))));
+    let send = |host: &str, path: &str| {
+        client.clone().oneshot(get(format!("{}{path}", server.origin(host))))
+    };
     let mut late = Box::pin(send("localhost", "/late"));
     tokio::select! {
         response = &mut late => panic!("{response:?}"),
@@ -181,7 +202,8 @@ async fn a_late_server_meets_the_total_time_and_until_then_the_limit_keeps_other
     assert_eq!(send("127.0.0.1", "/elsewhere").await.unwrap().status(), 200);
     tokio::time::pause();
     tokio::time::advance(TOTAL).await;
-    let response = tokio::time::timeout(TOTAL, late).await.expect("the total time is over").unwrap();
+    let response =
+        tokio::time::timeout(TOTAL, late).await.expect("the total time is over").unwrap();
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
     tokio::time::resume();
     assert_eq!(send("localhost", "/other").await.unwrap().status(), 200);
@@ -212,8 +234,11 @@ async fn outside_the_retries_decompression_inflates_no_body_that_is_drained() {
         let (calls, bodies) = (Arc::new(AtomicUsize::new(0)), [bomb.clone(), hello.clone()]);
         tower::service_fn(move |_: Request<Body>| {
             let call = calls.fetch_add(1, Relaxed);
-            let response = Response::builder().status([503, 200][call]).header("content-encoding", "gzip");
-            std::future::ready(response.body(Body::from(bodies[call].clone())).map_err(BoxError::from))
+            let response =
+                Response::builder().status([503, 200][call]).header("content-encoding", "gzip");
+            std::future::ready(
+                response.body(Body::from(bodies[call].clone())).map_err(BoxError::from),
+            )
         })
     };
     let (raw, decoded) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -225,7 +250,10 @@ async fn outside_the_retries_decompression_inflates_no_body_that_is_drained() {
         .service(busy());
     let response = outside.oneshot(get("http://h.example/".to_owned())).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
-    assert_eq!((raw.load(Relaxed), decoded.load(Relaxed)), (bomb.len() + hello.len(), "hello".len()));
+    assert_eq!(
+        (raw.load(Relaxed), decoded.load(Relaxed)),
+        (bomb.len() + hello.len(), "hello".len())
+    );
 
     // The other way round they drain what was inflated, if no more of it than they may.
     decoded.store(0, Relaxed);
@@ -251,19 +279,25 @@ async fn a_buffer_lends_clone_to_a_client_that_has_none() {
         .layer(BufferLayer::new(4))
         .service(not_clone);
     for _ in 0..3 {
-        let response = client.clone().oneshot(get(format!("{}/x", server.origin("localhost")))).await.unwrap();
+        let response =
+            client.clone().oneshot(get(format!("{}/x", server.origin("localhost")))).await.unwrap();
         assert_eq!(response.status(), 200);
     }
     assert_eq!(server.lines().len(), 4);
 }
 
-/// Outside the mounts a limit is for all of them, as it was set; and `poll_ready` there says nothing about any mount.
+/// Outside the mounts a limit is for all of them, as it was set; and `poll_ready` there says
+/// nothing about any mount.
 #[tokio::test]
 async fn load_is_shed_inside_a_busy_mount_and_not_in_its_neighbour() {
     let server = Server::start(|_, _| Response::new(Body::default())).await;
     let hyper = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let limited =
-        || ServiceBuilder::new().layer(LoadShedLayer::new()).layer(ConcurrencyLimitLayer::new(1)).into_inner();
+    let limited = || {
+        ServiceBuilder::new()
+            .layer(LoadShedLayer::new())
+            .layer(ConcurrencyLimitLayer::new(1))
+            .into_inner()
+    };
     let hangs = tower::service_fn(|_: Request<Body>| {
         std::future::pending::<Result<Response<hyper::body::Incoming>, BoxError>>()
     });
@@ -291,9 +325,10 @@ async fn a_layer_outside_the_retries_sees_one_request_and_one_inside_sees_attemp
     let server = Server::start(busy_at_first(answer)).await;
     let counting = |count: &Arc<AtomicUsize>| {
         let count = Arc::clone(count);
-        SetRequestHeaderLayer::appending(HeaderName::from_static("x-count"), move |_: &Request<Body>| {
-            Some(HeaderValue::from(count.fetch_add(1, Relaxed)))
-        })
+        SetRequestHeaderLayer::appending(
+            HeaderName::from_static("x-count"),
+            move |_: &Request<Body>| Some(HeaderValue::from(count.fetch_add(1, Relaxed))),
+        )
     };
     let (outside, inside) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let client = ServiceBuilder::new()
@@ -303,6 +338,7 @@ async fn a_layer_outside_the_retries_sees_one_request_and_one_inside_sees_attemp
         .service(Client::builder(TokioExecutor::new()).build_http());
     client.oneshot(get(format!("{}/x", server.origin("localhost")))).await.unwrap();
     assert_eq!((outside.load(Relaxed), inside.load(Relaxed)), (1, 2));
-    let counts: Vec<_> = server.seen().iter().map(|seen| seen.header.get_all("x-count").iter().count()).collect();
+    let counts: Vec<_> =
+        server.seen().iter().map(|seen| seen.header.get_all("x-count").iter().count()).collect();
     assert_eq!(counts, [2, 2], "an attempt starts from the head that the retries were given");
 }

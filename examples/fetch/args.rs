@@ -1,5 +1,5 @@
-//! The command line. Whatever is wrong with it is said here, before any request, and without repeating a value: it may
-//! be a secret.
+//! The command line. Whatever is wrong with it is said here, before any request, and without
+//! repeating a value: it may be a secret.
 
 use std::{
     ffi::OsString,
@@ -38,7 +38,13 @@ pub(crate) struct Args {
     #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = method)]
     pub(crate) method: Option<Method>,
     /// Send DATA as a form, `@FILE` without its line breaks; several are joined by `&`
-    #[arg(short = 'd', long, value_name = "DATA|@FILE", allow_hyphen_values = true, conflicts_with = "data_binary")]
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "DATA|@FILE",
+        allow_hyphen_values = true,
+        conflicts_with = "data_binary"
+    )]
     data: Vec<OsString>,
     /// Send DATA, or `@FILE` byte for byte
     #[arg(long, value_name = "DATA|@FILE", allow_hyphen_values = true)]
@@ -99,8 +105,8 @@ impl Args {
         for (part, is_form) in form.chain(exact) {
             parts.push(match part.to_str().and_then(|part| part.strip_prefix('@')) {
                 Some(path) => {
-                    let mut bytes =
-                        read(path).map_err(|error| Failed::new(26, format!("cannot read {path}: {error}")))?;
+                    let mut bytes = read(path)
+                        .map_err(|error| Failed::new(26, format!("cannot read {path}: {error}")))?;
                     bytes.retain(|byte| !is_form || !matches!(byte, b'\r' | b'\n' | b'\0'));
                     bytes
                 }
@@ -119,7 +125,10 @@ impl Args {
         headers.insert(USER_AGENT, HeaderValue::from_static("tower-outbound-fetch"));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         if has_body {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            headers.insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/x-www-form-urlencoded"),
+            );
         }
         for (name, _) in &self.headers {
             headers.remove(name);
@@ -154,9 +163,9 @@ enum Cookies {
 /// curl's rule: what has a `=` is no file name, unless it begins with `@`.
 fn cookies(text: &str) -> Result<Cookies, &'static str> {
     match text.strip_prefix('@') {
-        None if text.contains('=') => {
-            Ok(Cookies::Pairs(text.parse().map(sensitive).map_err(|_| "a cookie has control characters")?))
-        }
+        None if text.contains('=') => Ok(Cookies::Pairs(
+            text.parse().map(sensitive).map_err(|_| "a cookie has control characters")?,
+        )),
         path => cookie_file(path.unwrap_or(text)).map(Cookies::File),
     }
 }
@@ -168,7 +177,9 @@ fn cookie_file(path: &str) -> Result<PathBuf, &'static str> {
 
 fn header(line: &str) -> Result<(HeaderName, Option<HeaderValue>), &'static str> {
     let (name, value) = match (line.split_once(':'), line.strip_suffix(';')) {
-        (Some((name, value)), _) => (name, Some(value.trim_matches([' ', '\t'])).filter(|value| !value.is_empty())),
+        (Some((name, value)), _) => {
+            (name, Some(value.trim_matches([' ', '\t'])).filter(|value| !value.is_empty()))
+        }
         (None, Some(name)) => (name, Some("")),
         (None, None) => return Err("expected a name, a colon and a value"),
     };
@@ -199,7 +210,8 @@ fn resolve(text: &str) -> Result<((String, u16), IpAddr), &'static str> {
     let wrong = "expected HOST:PORT:ADDR, with an address in numbers";
     let (host, rest) = text.split_once(':').filter(|(host, _)| !host.is_empty()).ok_or(wrong)?;
     let (port, address) = rest.split_once(':').ok_or(wrong)?;
-    let address = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
+    let address =
+        address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
     let port = self::port(port).ok_or(wrong)?;
     Ok(((host.to_ascii_lowercase(), port), address.parse().map_err(|_| wrong)?))
 }
@@ -215,7 +227,9 @@ pub(crate) struct Target {
 pub(crate) fn target(text: &str) -> Result<Target, &'static str> {
     let text = text.split('#').next().unwrap_or_default();
     let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains(['/', '?', '@']) => (scheme.to_ascii_lowercase(), rest),
+        Some((scheme, rest)) if !scheme.contains(['/', '?', '@']) => {
+            (scheme.to_ascii_lowercase(), rest)
+        }
         _ => ("http".to_owned(), text),
     };
     if scheme != "http" && scheme != "https" {
@@ -251,7 +265,8 @@ fn split_userinfo(authority: &str) -> (Option<&str>, &str) {
 
 fn basic(userinfo: &str) -> Option<HeaderValue> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let pair: Vec<u8> = percent_decode_str(user).chain([b':']).chain(percent_decode_str(password)).collect();
+    let pair: Vec<u8> =
+        percent_decode_str(user).chain([b':']).chain(percent_decode_str(password)).collect();
     HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair))).ok().map(sensitive)
 }
 

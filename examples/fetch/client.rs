@@ -31,7 +31,8 @@ pub(crate) type Body = Full<Bytes>;
 pub(crate) type HttpClient = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
 
 pub(crate) fn new(args: &Args) -> Result<HttpClient, Failed> {
-    let resolver = GaiResolver::new().map_err(|error| Failed::new(6, format!("cannot resolve the host: {error}")));
+    let resolver = GaiResolver::new()
+        .map_err(|error| Failed::new(6, format!("cannot resolve the host: {error}")));
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -44,8 +45,11 @@ pub(crate) fn new(args: &Args) -> Result<HttpClient, Failed> {
         .map_err(|error| Failed::new(35, error.to_string()))?
         .with_root_certificates(roots(args)?)
         .with_no_client_auth();
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
     let client = Client::builder(TokioExecutor::new())
         // One header that cannot be read does not cost the response.
         .http1_ignore_invalid_headers_in_responses(true)
@@ -56,11 +60,14 @@ pub(crate) fn new(args: &Args) -> Result<HttpClient, Failed> {
 fn roots(args: &Args) -> Result<RootCertStore, Failed> {
     let mut roots = RootCertStore::empty();
     let Some(path) = &args.cacert else {
-        // A system may have some that do not parse, or none; what counts is whether the server's is among the others.
+        // A system may have some that do not parse, or none; what counts is whether the server's is
+        // among the others.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
-    let unusable = |why: &dyn std::fmt::Display| Failed::new(77, format!("--cacert {}: {why}", path.display()));
+    let unusable = |why: &dyn std::fmt::Display| {
+        Failed::new(77, format!("--cacert {}: {why}", path.display()))
+    };
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
         let certificate = certificate.map_err(|error| unusable(&error))?;
         roots.add(certificate).map_err(|error| unusable(&error))?;

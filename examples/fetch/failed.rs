@@ -64,7 +64,8 @@ pub(crate) fn timed_out() -> Failed {
     Failed::new(28, "timed out")
 }
 
-/// An error of the client's: its root cause, since what lies around it says nothing that a user could act on.
+/// An error of the client's: its root cause, since what lies around it says nothing that a user
+/// could act on.
 pub(crate) fn explain(error: &(dyn Error + 'static)) -> Failed {
     let (mut connecting, mut ended, mut reset, mut root) = (false, false, false, error);
     for link in chain(error) {
@@ -84,7 +85,10 @@ pub(crate) fn explain(error: &(dyn Error + 'static)) -> Failed {
             connecting = error.is_connect();
         } else if let Some(error) = link.downcast_ref::<hyper::Error>() {
             if error.is_incomplete_message() {
-                return Failed::new(52, "the server closed the connection without a whole response");
+                return Failed::new(
+                    52,
+                    "the server closed the connection without a whole response",
+                );
             } else if error.is_parse() {
                 return Failed::new(8, "the server's answer is not HTTP");
             }
@@ -106,9 +110,11 @@ pub(crate) fn explain(error: &(dyn Error + 'static)) -> Failed {
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        // Its source would be the source of what it wraps.
-        Some(wrapped) => Some(wrapped),
-        None => error.source(),
+    iter::successors(Some(error), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            // Its source would be the source of what it wraps.
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
     })
 }

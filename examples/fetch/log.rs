@@ -24,7 +24,8 @@ struct Log {
 
 impl Log {
     fn put(&self, next: String) {
-        let line = mem::replace(&mut *self.line.lock().unwrap_or_else(PoisonError::into_inner), next);
+        let line =
+            mem::replace(&mut *self.line.lock().unwrap_or_else(PoisonError::into_inner), next);
         if !line.is_empty() {
             let _ = writeln!(io::stderr(), "{line}");
         }
@@ -44,12 +45,20 @@ impl<S: Subscriber> Layer<S> for Log {
             (Some(name), _) => self.put(format!("* cookie {name} refused: {}", get("reason"))),
             (None, "") => {
                 let (method, uri, took) = (get("method"), get("uri"), get("elapsed_ms"));
-                self.put(format!("* {method} {uri}: {}{} after {took} ms", get("status"), get("error")));
+                self.put(format!(
+                    "* {method} {uri}: {}{} after {took} ms",
+                    get("status"),
+                    get("error")
+                ));
             }
             (None, decision) => {
                 let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
                 line.push_str(&match decision {
-                    "retry" => format!("; again in {} ms, retries left: {}", get("delay_ms"), get("retries_left")),
+                    "retry" => format!(
+                        "; again in {} ms, retries left: {}",
+                        get("delay_ms"),
+                        get("retries_left")
+                    ),
                     _ => format!("; not again: {}", get("reason")),
                 });
             }

@@ -4,7 +4,8 @@
 //! cargo run --example fetch -- -v -L --retry 3 -b cookies.txt -c cookies.txt https://example.com/
 //! ```
 //!
-//! Flags mean what curl's mean. [`Session::transfer`] has the stack: redirects, retries, cookies, hyper.
+//! Flags mean what curl's mean. [`Session::transfer`] has the stack: redirects, retries, cookies,
+//! hyper.
 
 mod args;
 mod client;
@@ -68,14 +69,19 @@ fn run(args: &Args) -> Result<u8, Failed> {
         client: client::new(args)?,
         jar,
         policy: policy(args),
-        method: args.method.clone().unwrap_or(if body.is_some() { Method::POST } else { Method::GET }),
+        method: args.method.clone().unwrap_or(if body.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        }),
         headers: args.headers(body.is_some())?,
         body: body.unwrap_or_default(),
         args,
     };
 
     let failed = |error| Failed::new(1, format!("cannot start: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let mut status = 0;
     let mut note = |result: Result<(), Failed>| {
         if let Err(failed) = result {
@@ -121,7 +127,11 @@ fn same_file(a: &Path, b: &Path) -> bool {
 fn policy(args: &Args) -> RetryPolicy {
     let mut policy = RetryPolicy::new()
         .total(args.retry.map_or(Limit::Disabled, Limit::Times))
-        .status_forcelist([408, 429, 500, 502, 503, 504].into_iter().filter_map(|code| StatusCode::from_u16(code).ok()))
+        .status_forcelist(
+            [408, 429, 500, 502, 503, 504]
+                .into_iter()
+                .filter_map(|code| StatusCode::from_u16(code).ok()),
+        )
         // One user's own requests: there is no fleet to hold back.
         .no_budget();
     if let Some(delay) = args.retry_delay.filter(|delay| !delay.is_zero()) {
@@ -153,9 +163,12 @@ impl Session<'_> {
         // The hop that is under way, for the message.
         let hop = Arc::new(Mutex::new(show(&target.uri)));
         // The span tells the log when a poll is over.
-        let transfer = self.transfer(target, output, Arc::clone(&hop)).instrument(debug_span!("url"));
+        let transfer =
+            self.transfer(target, output, Arc::clone(&hop)).instrument(debug_span!("url"));
         let result = match self.args.max_time.filter(|limit| !limit.is_zero()) {
-            Some(limit) => tokio::time::timeout(limit, transfer).await.unwrap_or_else(|_| Err(timed_out())),
+            Some(limit) => {
+                tokio::time::timeout(limit, transfer).await.unwrap_or_else(|_| Err(timed_out()))
+            }
             None => transfer.await,
         };
         result.map_err(|failed| {
@@ -164,8 +177,14 @@ impl Session<'_> {
         })
     }
 
-    async fn transfer(&self, target: &Target, output: Option<&Path>, hop: Arc<Mutex<String>>) -> Result<(), Failed> {
-        let limit = self.args.retry_max_time.filter(|limit| !limit.is_zero() && self.args.retry.is_some());
+    async fn transfer(
+        &self,
+        target: &Target,
+        output: Option<&Path>,
+        hop: Arc<Mutex<String>>,
+    ) -> Result<(), Failed> {
+        let limit =
+            self.args.retry_max_time.filter(|limit| !limit.is_zero() && self.args.retry.is_some());
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let policy = self.policy.clone();
         let client = ServiceBuilder::new()

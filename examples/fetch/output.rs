@@ -29,7 +29,8 @@ pub(crate) async fn write(
     };
     let mut bytes = Bytes::from(if include { head(&response) } else { Vec::new() });
     loop {
-        // Flushed each time: a reader sees what there is, and an error belongs to what was just written.
+        // Flushed each time: a reader sees what there is, and an error belongs to what was just
+        // written.
         sink.write_all(&bytes).await.map_err(unwritable)?;
         sink.flush().await.map_err(unwritable)?;
         bytes = match response.body_mut().frame().await {

@@ -37,7 +37,8 @@ impl Policy<Body, BoxError> for Redirects {
             return Err(Failed::new(47, "too many redirects").into());
         }
         self.left = self.left.saturating_sub(1);
-        target(&attempt.location().to_string()).map_err(|why| Failed::new(1, format!("cannot follow: {why}")))?;
+        target(&attempt.location().to_string())
+            .map_err(|why| Failed::new(1, format!("cannot follow: {why}")))?;
         self.crossed = origin(attempt.previous()) != origin(attempt.location());
         Ok(Action::Follow)
     }

@@ -10,8 +10,8 @@ use axum::{
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
-        TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
     },
     uri::Scheme,
 };
@@ -35,11 +35,17 @@ pub(crate) async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -
         return refuse(StatusCode::NOT_IMPLEMENTED, "this proxy knows neither CONNECT nor TRACE");
     }
     if is_coded(request.headers()) {
-        return refuse(StatusCode::NOT_IMPLEMENTED, "this proxy knows no transfer coding but chunked");
+        return refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            "this proxy knows no transfer coding but chunked",
+        );
     }
     // RFC 9110 section 7.4.
     if request.uri().scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
-        return refuse(StatusCode::MISDIRECTED_REQUEST, "clients speak http to this proxy, and no TLS");
+        return refuse(
+            StatusCode::MISDIRECTED_REQUEST,
+            "clients speak http to this proxy, and no TLS",
+        );
     }
     let Some(uri) = asked(&request) else {
         proxy.metrics.unrouted.add();
@@ -105,7 +111,8 @@ fn asked(request: &Request) -> Option<Uri> {
     Uri::builder().scheme(Scheme::HTTP).authority(host).path_and_query(target).build().ok()
 }
 
-/// Whose request it is: the tenant's that the header names, and no one's if it is not exactly one that the table knows.
+/// Whose request it is: the tenant's that the header names, and no one's if it is not exactly one
+/// that the table knows.
 fn tenant<'a>(headers: &HeaderMap, table: &'a Table) -> Option<&'a str> {
     table.tenants.get(only(headers, &table.tenant_header)?).map(String::as_str)
 }
@@ -116,7 +123,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     value.filter(|_| values.next().is_none())
 }
 
-/// The request to the upstream. Nothing of the client's own cookies, of its hop or of its key goes there.
+/// The request to the upstream. Nothing of the client's own cookies, of its hop or of its key goes
+/// there.
 fn prepared(
     request: Request,
     uri: Uri,
@@ -148,8 +156,12 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// RFC 9110 section 7.6.1: these are between two neighbours, and so is what `Connection` names.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let names = headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-    let named: Vec<HeaderName> = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
+    let names = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    let named: Vec<HeaderName> =
+        names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
     let always = [
         CONNECTION,
         KEEP_ALIVE,
@@ -166,10 +178,12 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// RFC 9110 section 8.6: a length that is said more than once goes on as one; hyper has seen that they agree.
+/// RFC 9110 section 8.6: a length that is said more than once goes on as one; hyper has seen that
+/// they agree.
 fn one_length(headers: &mut HeaderMap) {
-    let length =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.split(',').next()?.trim().parse().ok());
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.split(',').next()?.trim().parse().ok());
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
     }
@@ -180,10 +194,13 @@ fn names(via: &HeaderValue, name: &str) -> bool {
     via.to_str().is_ok_and(|via| via.split([',', ' ']).any(|word| word == name))
 }
 
-/// Whether a body has a transfer coding beside `chunked`, which is all that hyper takes off, and puts on.
+/// Whether a body has a transfer coding beside `chunked`, which is all that hyper takes off, and
+/// puts on.
 fn is_coded(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    codings.next().is_some_and(|first| !first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+    codings
+        .next()
+        .is_some_and(|first| !first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
         || codings.next().is_some()
 }
 
@@ -191,11 +208,13 @@ fn failed(error: &BoxError, client: &Client) -> Response {
     let is_late = error.downcast_ref().is_some_and(Failed::is_late);
     // RFC 9112 section 9.6: nothing that comes on this connection now is a request.
     if client.broke_off() {
-        let broken = refuse(StatusCode::BAD_REQUEST, "the body of the request broke off, or was not one");
+        let broken =
+            refuse(StatusCode::BAD_REQUEST, "the body of the request broke off, or was not one");
         return ([(CONNECTION, "close")], broken).into_response();
     }
     if client.is_too_late() || is_late && client.stalls() {
-        let late = refuse(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
+        let late =
+            refuse(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
         return ([(CONNECTION, "close")], late).into_response();
     }
     let status = if error.is::<NoMount>() {

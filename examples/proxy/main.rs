@@ -4,19 +4,24 @@
 //! cargo run --example proxy --features serde -- examples/proxy/table.toml
 //! ```
 //!
-//! - A client says in a header which tenant it is (put the proxy behind what has checked that). Upstreams' cookies stay in
-//!   the tenant's jar, in memory: none reaches a client, or another tenant. A client's own cookies go nowhere. A tenant that
-//!   is away for an hour comes back without cookies.
-//! - Mounts say which upstream serves which host and path, how often it is asked again and for how long.
-//! - `kill -HUP` reads the table again while requests are in flight; a table with a fault leaves the old one. Mounts that
-//!   are written as before keep their budgets, and tenants their jars.
-//! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace` seconds, or when told again.
-//! - A client that stalls has `--head` seconds for the head of a request, and `--idle` for anything more of its body, or of
-//!   an answer. `Via` names this proxy: a request that comes back is refused.
-//! - `/metrics`, on an address of its own, counts requests, attempts and what budgets refused, per mount.
+//! - A client says in a header which tenant it is (put the proxy behind what has checked that).
+//!   Upstreams' cookies stay in the tenant's jar, in memory: none reaches a client, or another
+//!   tenant. A client's own cookies go nowhere. A tenant that is away for an hour comes back
+//!   without cookies.
+//! - Mounts say which upstream serves which host and path, how often it is asked again and for how
+//!   long.
+//! - `kill -HUP` reads the table again while requests are in flight; a table with a fault leaves
+//!   the old one. Mounts that are written as before keep their budgets, and tenants their jars.
+//! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace`
+//!   seconds, or when told again.
+//! - A client that stalls has `--head` seconds for the head of a request, and `--idle` for anything
+//!   more of its body, or of an answer. `Via` names this proxy: a request that comes back is
+//!   refused.
+//! - `/metrics`, on an address of its own, counts requests, attempts and what budgets refused, per
+//!   mount.
 //!
-//! Rooms: `table` reads the file, `upstream` is the stack of layers, `forward` is a request's way through, `upload` its
-//! body's.
+//! Rooms: `table` reads the file, `upstream` is the stack of layers, `forward` is a request's way
+//! through, `upload` its body's.
 
 mod forward;
 mod metrics;
@@ -69,10 +74,12 @@ struct Args {
     /// How many seconds a client has for the head of a request.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     head: u64,
-    /// For how many seconds a client may send nothing of a request's body, or take nothing of an answer.
+    /// For how many seconds a client may send nothing of a request's body, or take nothing of an
+    /// answer.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: u64,
-    /// How many seconds requests in flight have once the proxy is told to end. A second signal ends it at once.
+    /// How many seconds requests in flight have once the proxy is told to end. A second signal
+    /// ends it at once.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
     grace: u64,
 }
@@ -97,19 +104,29 @@ impl Proxy {
     fn new(idle: Duration) -> Result<Self, BoxError> {
         let table = Arc::new(RwLock::new(Arc::new(Table::empty())));
         let of_jars = Arc::clone(&table);
-        let new_jar = move |_: &String| CookieJar::builder().limits(current(&of_jars).cookies).build();
+        let new_jar =
+            move |_: &String| CookieJar::builder().limits(current(&of_jars).cookies).build();
         // The table bounds how many there are.
         let jars = JarPool::builder().max_jars(usize::MAX).new_jar(new_jar).build();
         let name = format!("proxy-{:016x}", RandomState::new().build_hasher().finish());
         let via = format!("1.1 {name}").parse()?;
-        Ok(Self { routes: upstream::routes()?, jars, table, metrics: Metrics::default(), name, via, idle })
+        Ok(Self {
+            routes: upstream::routes()?,
+            jars,
+            table,
+            metrics: Metrics::default(),
+            name,
+            via,
+            idle,
+        })
     }
 
     fn table(&self) -> Arc<Table> {
         current(&self.table)
     }
 
-    /// Puts the file's table in the place of the one there is; or, if anything is wrong with it, leaves that.
+    /// Puts the file's table in the place of the one there is; or, if anything is wrong with it,
+    /// leaves that.
     fn load(&self, path: &Path) -> Result<(), BoxError> {
         let named = |fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
         let file = fs::metadata(path).map_err(|error| named(&error))?;
@@ -175,7 +192,9 @@ async fn run(args: Args) -> Result<(), BoxError> {
     let (end, ended) = watch::channel(());
     let forwarding = Router::new().fallback(forward::forward).with_state(Arc::clone(&proxy));
     let counted = Arc::clone(&proxy);
-    let page = move || std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4")], counted.metrics.page()));
+    let page = move || {
+        std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4")], counted.metrics.page()))
+    };
     let counting = Router::new().route("/metrics", get(page));
     let patience = Patience { head: Duration::from_secs(args.head), idle: proxy.idle };
     let forwarding = serve(public, forwarding, patience, ended.clone());
@@ -204,9 +223,15 @@ struct Patience {
     idle: Duration,
 }
 
-/// Until the other side of `ended` is gone, and the last connection is closed. A connection is closed where the head of a
-/// request does not come in time, also where there is no request, and where no one takes what was answered.
-async fn serve(mut listener: TcpListener, router: Router, patience: Patience, mut ended: watch::Receiver<()>) {
+/// Until the other side of `ended` is gone, and the last connection is closed. A connection is
+/// closed where the head of a request does not come in time, also where there is no request, and
+/// where no one takes what was answered.
+async fn serve(
+    mut listener: TcpListener,
+    router: Router,
+    patience: Patience,
+    mut ended: watch::Receiver<()>,
+) {
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(patience.head).max_buf_size(MOST_BUFFERED);
@@ -227,5 +252,7 @@ async fn serve(mut listener: TcpListener, router: Router, patience: Patience, mu
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, BoxError> {
-    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}").into())
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}").into())
 }

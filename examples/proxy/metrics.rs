@@ -49,22 +49,39 @@ impl Metrics {
         type Row = (&'static str, &'static str, fn(&Counters) -> &Counter);
         const ROWS: [Row; 3] = [
             ("proxy_requests_total", "Requests of clients.", |mount| &mount.requests),
-            ("proxy_attempts_total", "Requests to upstreams, retries included.", |mount| &mount.attempts),
-            ("proxy_retries_refused_by_budget_total", "Retries for which the budget had nothing left.", |mount| {
-                &mount.refused
+            ("proxy_attempts_total", "Requests to upstreams, retries included.", |mount| {
+                &mount.attempts
             }),
+            (
+                "proxy_retries_refused_by_budget_total",
+                "Retries for which the budget had nothing left.",
+                |mount| &mount.refused,
+            ),
         ];
         let mut page = String::new();
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, help, counter) in ROWS {
             head(&mut page, name, help);
             for (prefix, mount) in &*mounts {
-                let _ = writeln!(page, "{name}{{mount=\"{}\"}} {}", escaped(prefix), counter(mount).get());
+                let _ = writeln!(
+                    page,
+                    "{name}{{mount=\"{}\"}} {}",
+                    escaped(prefix),
+                    counter(mount).get()
+                );
             }
         }
-        head(&mut page, "proxy_unrouted_requests_total", "Requests that no mount serves, or that name no place to go.");
+        head(
+            &mut page,
+            "proxy_unrouted_requests_total",
+            "Requests that no mount serves, or that name no place to go.",
+        );
         let _ = writeln!(page, "proxy_unrouted_requests_total {}", self.unrouted.get());
-        head(&mut page, "proxy_reloads_total", "Reloads of the table; \"kept\" where the new one was wrong.");
+        head(
+            &mut page,
+            "proxy_reloads_total",
+            "Reloads of the table; \"kept\" where the new one was wrong.",
+        );
         for (result, counter) in [("ok", &self.reloaded), ("kept", &self.kept)] {
             let _ = writeln!(page, "proxy_reloads_total{{result=\"{result}\"}} {}", counter.get());
         }

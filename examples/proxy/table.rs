@@ -9,7 +9,9 @@ use std::{
 
 use http::{
     HeaderName, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRANSFER_ENCODING, VIA},
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRANSFER_ENCODING, VIA,
+    },
     uri,
 };
 use serde::Deserialize;
@@ -76,13 +78,17 @@ impl Table {
             let line = 1 + file.iter().take(span.start).filter(|&&byte| byte == b'\n').count();
             Fault { line, message }
         };
-        let text = str::from_utf8(file)
-            .map_err(|error| fault(error.valid_up_to()..file.len(), "this is no text; save it as UTF-8".to_owned()))?;
-        let syntax = |error: &toml::de::Error| fault(error.span().unwrap_or_default(), error.message().to_owned());
+        let text = str::from_utf8(file).map_err(|error| {
+            fault(error.valid_up_to()..file.len(), "this is no text; save it as UTF-8".to_owned())
+        })?;
+        let syntax = |error: &toml::de::Error| {
+            fault(error.span().unwrap_or_default(), error.message().to_owned())
+        };
         let file: File = toml::from_str(text).map_err(|error| syntax(&error))?;
         // Once more, without the types: a policy cannot be compared with another.
         let written: toml::Table = toml::from_str(text).map_err(|error| syntax(&error))?;
-        let mut written = written.get("mount").and_then(toml::Value::as_array).into_iter().flatten().cloned();
+        let mut written =
+            written.get("mount").and_then(toml::Value::as_array).into_iter().flatten().cloned();
 
         let mut mounts = BTreeMap::new();
         for entry in file.mount {
@@ -90,7 +96,10 @@ impl Table {
             let prefix = entry.prefix.into_inner();
             let scheme = prefix.as_str().split_once("://").map_or("http", |(scheme, _)| scheme);
             if !["http", "any"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)) {
-                return Err(fault(span, format!("{prefix}: clients speak no {scheme} to this proxy; write http://")));
+                return Err(fault(
+                    span,
+                    format!("{prefix}: clients speak no {scheme} to this proxy; write http://"),
+                ));
             }
             let mut retry = entry.retry;
             if Policy::deadline(&retry).is_none() {
@@ -145,9 +154,13 @@ impl TryFrom<String> for Header {
 
     fn try_from(text: String) -> Result<Self, String> {
         let name = text.parse::<HeaderName>();
-        let name = name.map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-tenant\""))?;
+        let name = name.map_err(|_| {
+            format!("{text:?} is not the name of a header; write one as \"x-tenant\"")
+        })?;
         if TAKEN.contains(&name) {
-            return Err(format!("{text:?} means something else already; name a header of your own"));
+            return Err(format!(
+                "{text:?} means something else already; name a header of your own"
+            ));
         }
         Ok(Self(name))
     }
@@ -163,9 +176,9 @@ impl TryFrom<String> for Tenant {
 
     fn try_from(text: String) -> Result<Self, String> {
         let can_be_sent = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        can_be_sent
-            .then(|| Self(text.clone()))
-            .ok_or_else(|| format!("{text:?} can be no tenant: a name is visible ASCII without spaces"))
+        can_be_sent.then(|| Self(text.clone())).ok_or_else(|| {
+            format!("{text:?} can be no tenant: a name is visible ASCII without spaces")
+        })
     }
 }
 
@@ -185,11 +198,16 @@ impl Upstream {
 
     /// A location that this upstream gives as its own, as clients have to ask for it.
     pub(crate) fn public(&self, location: &str) -> Option<String> {
-        let (place, fragment) = location.find('#').map_or((location, ""), |at| location.split_at(at));
-        let place: Uri = if place.starts_with("//") { format!("http:{place}").parse() } else { place.parse() }.ok()?;
-        let host =
-            |authority: &uri::Authority| (authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(80));
-        let is_own = place.scheme_str() == Some("http") && host(place.authority()?) == host(&self.0);
+        let (place, fragment) =
+            location.find('#').map_or((location, ""), |at| location.split_at(at));
+        let place: Uri =
+            if place.starts_with("//") { format!("http:{place}").parse() } else { place.parse() }
+                .ok()?;
+        let host = |authority: &uri::Authority| {
+            (authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(80))
+        };
+        let is_own =
+            place.scheme_str() == Some("http") && host(place.authority()?) == host(&self.0);
         let target = place.path_and_query().map_or("/", |target| target.as_str());
         is_own.then(|| match target.as_bytes() {
             // Two slashes at the start would be another host, and browsers read a backslash as one.
@@ -204,9 +222,11 @@ impl TryFrom<String> for Upstream {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let wrong = "an upstream is written as \"http://host:port\", without a path, a query or a user";
+        let wrong =
+            "an upstream is written as \"http://host:port\", without a path, a query or a user";
         let parts = text.parse::<Uri>().map_err(|_| wrong)?.into_parts();
-        // What may be a mount's prefix names a host and a port that there can be, but for its wildcards.
+        // What may be a mount's prefix names a host and a port that there can be, but for its
+        // wildcards.
         let is_bare = parts.path_and_query.is_none_or(|target| target == "/")
             && text.parse::<MountPrefix>().is_ok()
             && !text.contains('*');

@@ -65,12 +65,17 @@ impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         this.client.0.store(STALLS, Relaxed);
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         let state = match &frame {
-            Some(Err(error)) if error.source().is_some_and(<dyn Error>::is::<TimeoutError>) => TOO_LATE,
+            Some(Err(error)) if error.source().is_some_and(<dyn Error>::is::<TimeoutError>) => {
+                TOO_LATE
+            }
             Some(Err(_)) => BROKE_OFF,
             _ => SENDS,
         };

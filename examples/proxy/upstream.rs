@@ -1,4 +1,5 @@
-//! The client side: one pool, jars per request, and for each mount its upstream, retries and counters.
+//! The client side: one pool, jars per request, and for each mount its upstream, retries and
+//! counters.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -27,15 +28,16 @@ type Answer = Response<Incoming>;
 type Shared = BoxCloneSyncService<Request<Sent>, Answer, legacy::Error>;
 pub(crate) type Routes = RoutingService<Shared, Sent, Incoming>;
 
-/// No mounts yet. A request for none of them goes nowhere, and one with dot segments neither: upstreams do not all read
-/// these alike.
+/// No mounts yet. A request for none of them goes nowhere, and one with dot segments neither:
+/// upstreams do not all read these alike.
 pub(crate) fn routes() -> Result<Routes, BoxError> {
     let client = legacy::Client::builder(TokioExecutor::new()).build_http();
     let shared = Shared::new(CookieLayer::per_request().layer(client));
     Ok(RoutingLayer::builder().strict().reject_dot_segments().build()?.layer(shared))
 }
 
-/// Goes from one table to the next in one step. Mounts that are written as before keep their budget.
+/// Goes from one table to the next in one step. Mounts that are written as before keep their
+/// budget.
 pub(crate) fn change(
     handle: &RoutingHandle<Shared, Sent, Incoming>,
     old: &Table,
@@ -62,7 +64,8 @@ fn add(
     mount: &Mount,
     counters: Arc<Counters>,
 ) -> Mounts<Shared, Sent, Incoming> {
-    let (upstream, there, of_attempts) = (mount.upstream.clone(), mount.upstream.clone(), Arc::clone(&counters));
+    let (upstream, there, of_attempts) =
+        (mount.upstream.clone(), mount.upstream.clone(), Arc::clone(&counters));
     let (name, of_results) = (prefix.clone(), Arc::clone(&counters));
     let layer = ServiceBuilder::new()
         .map_request(move |mut request: Request<Sent>| {
@@ -74,7 +77,9 @@ fn add(
             if refused_by_budget(&result) {
                 of_results.refused.add();
             }
-            result.map(|answer| public(answer, &there)).map_err(|error| BoxError::from(Failed::of(&name, error)))
+            result
+                .map(|answer| public(answer, &there))
+                .map_err(|error| BoxError::from(Failed::of(&name, error)))
         })
         .layer(RetryLayer::new(mount.retry.clone()))
         .map_request(move |request: Request<Sent>| {
@@ -122,7 +127,9 @@ impl Failed {
     /// Whether it had its time, and did not.
     pub(crate) fn is_late(&self) -> bool {
         match self.error.downcast_ref().map(RetryError::history) {
-            Some(history) => history.attempts().last().is_some_and(|last| last.failure == Some(Failure::Timeout)),
+            Some(history) => {
+                history.attempts().last().is_some_and(|last| last.failure == Some(Failure::Timeout))
+            }
             None => self.error.is::<Elapsed>(),
         }
     }
@@ -143,9 +150,12 @@ impl fmt::Display for Failed {
 
 impl Error for Failed {}
 
-/// What went wrong at the bottom of it. An `io::Error` with an error inside it does not count that among its sources.
+/// What went wrong at the bottom of it. An `io::Error` with an error inside it does not count that
+/// among its sources.
 fn root(error: &(dyn Error + 'static)) -> String {
-    let inner =
-        error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
+    let inner = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .map(|inner| inner as &(dyn Error + 'static));
     inner.or_else(|| error.source()).map_or_else(|| error.to_string(), root)
 }

@@ -1,4 +1,5 @@
-//! The server that the story is played against: a login, a protected page, and two endpoints in trouble.
+//! The server that the story is played against: a login, a protected page, and two endpoints in
+//! trouble.
 
 use std::{
     convert::Infallible,
@@ -68,39 +69,62 @@ async fn accept(listener: TcpListener, counts: Arc<Counts>) {
         tokio::spawn(async move {
             let service = service_fn(|request| answer(request, &counts));
             // A client that goes away is no trouble of the server's.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
 
-async fn answer(request: Request<Incoming>, counts: &Counts) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    counts: &Counts,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     counts.requests.fetch_add(1, Ordering::Relaxed);
     let cookies = cookies_of(&request);
     let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
     let (response, body) = match (request.method(), request.uri().path()) {
         (&Method::POST, "/api/login") => {
-            let form = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
-            let field = |name| form_urlencoded::parse(&form).find(|(key, _)| key == name).map(|(_, value)| value);
-            if field("username").as_deref() == Some("some_name") && field("password").as_deref() == Some("pass") {
-                (response.header(header::SET_COOKIE, COOKIE), json!({"message": "Login successful"}))
+            let form =
+                request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
+            let field = |name| {
+                form_urlencoded::parse(&form).find(|(key, _)| key == name).map(|(_, value)| value)
+            };
+            if field("username").as_deref() == Some("some_name")
+                && field("password").as_deref() == Some("pass")
+            {
+                (
+                    response.header(header::SET_COOKIE, COOKIE),
+                    json!({"message": "Login successful"}),
+                )
             } else {
-                (response.status(StatusCode::UNAUTHORIZED), json!({"message": "Invalid credentials"}))
+                (
+                    response.status(StatusCode::UNAUTHORIZED),
+                    json!({"message": "Invalid credentials"}),
+                )
             }
         }
-        (&Method::GET, "/protected") if cookies.iter().any(|(name, value)| name == "user_id" && value == "1") => {
+        (&Method::GET, "/protected")
+            if cookies.iter().any(|(name, value)| name == "user_id" && value == "1") =>
+        {
             (response, json!({"message": "You have access to this protected route"}))
         }
-        (&Method::GET, "/protected") => (response.status(StatusCode::UNAUTHORIZED), json!({"detail": "Unauthorized"})),
+        (&Method::GET, "/protected") => {
+            (response.status(StatusCode::UNAUTHORIZED), json!({"detail": "Unauthorized"}))
+        }
         (&Method::GET, "/flaky") if counts.flaky.fetch_add(1, Ordering::Relaxed) < 2 => {
             (response.status(StatusCode::INTERNAL_SERVER_ERROR), json!({"detail": "not yet"}))
         }
         (&Method::GET, "/flaky") => (response, json!({"message": "third time lucky"})),
-        (&Method::GET, "/down") => (response.status(StatusCode::INTERNAL_SERVER_ERROR), json!({"detail": "down"})),
+        (&Method::GET, "/down") => {
+            (response.status(StatusCode::INTERNAL_SERVER_ERROR), json!({"detail": "down"}))
+        }
         (&Method::GET, "/api/cookies") => {
             let response = cookies.iter().fold(response, |response, (name, value)| {
                 response.header(header::SET_COOKIE, format!("{name}={value}; Path=/"))
             });
-            let cookies: Map<_, _> = cookies.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
+            let cookies: Map<_, _> =
+                cookies.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
             (response, Value::from(cookies))
         }
         _ => (response.status(StatusCode::NOT_FOUND), json!({"detail": "Not Found"})),
@@ -110,7 +134,9 @@ async fn answer(request: Request<Incoming>, counts: &Counts) -> Result<Response<
 }
 
 fn cookies_of(request: &Request<Incoming>) -> Vec<(String, String)> {
-    let lines = request.headers().get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let lines =
+        request.headers().get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let pairs =
+        lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

@@ -17,7 +17,11 @@ fn expires(date: &[u8]) -> Option<Option<SystemTime>> {
 
 fuzz_target!(|text: &[u8]| {
     expires(text);
-    let Some(date) = str::from_utf8(text).ok().and_then(|text| httpdate::parse_http_date(text).ok()) else { return };
+    let Some(date) =
+        str::from_utf8(text).ok().and_then(|text| httpdate::parse_http_date(text).ok())
+    else {
+        return;
+    };
     let (now, written) = (SystemTime::now(), httpdate::fmt_http_date(date));
     if date < now - DAY {
         assert_eq!(expires(written.as_bytes()), None, "{written}");

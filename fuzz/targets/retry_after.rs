@@ -11,13 +11,19 @@ const MAX: Duration = Duration::from_secs(6 * 60 * 60);
 
 fuzz_target!(|value: &[u8]| {
     let Ok(header) = HeaderValue::from_bytes(value) else { return };
-    let response = Response::builder().status(503).header(RETRY_AFTER, header).body(()).expect("a response");
+    let response =
+        Response::builder().status(503).header(RETRY_AFTER, header).body(()).expect("a response");
     let (head, ()) = response.into_parts();
     let (headers, policy) = (HeaderMap::new(), RetryPolicy::new());
-    assert_eq!(Policy::classify(&policy, Ok(&head)), Some(Failure::Status(StatusCode::SERVICE_UNAVAILABLE)));
+    assert_eq!(
+        Policy::classify(&policy, Ok(&head)),
+        Some(Failure::Status(StatusCode::SERVICE_UNAVAILABLE))
+    );
     let mut attempt = Attempt::new(&Method::GET, &headers, Ok(&head), Failure::Status(head.status));
     attempt.now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    let Decision::Retry { after } = policy.for_request(&head.extensions).decide(&attempt) else { return };
+    let Decision::Retry { after } = policy.for_request(&head.extensions).decide(&attempt) else {
+        return;
+    };
     assert!(after <= MAX + Duration::from_secs(10), "{after:?}");
     let seconds = str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
     let digits = value.iter().all(u8::is_ascii_digit);

@@ -34,7 +34,12 @@ fuzz_target!(|lines: &[u8]| {
         assert!(!cookie.domain().is_empty() && cookie.path().starts_with('/'));
         assert!(!["com", "uk", "co.uk"].contains(&cookie.domain()) || cookie.host_only());
     }
-    for stranger in ["https://example.org/a/b", "https://notexample.com/", "http://c.co.uk/x", "https://192.0.2.11/"] {
+    for stranger in [
+        "https://example.org/a/b",
+        "https://notexample.com/",
+        "http://c.co.uk/x",
+        "https://192.0.2.11/",
+    ] {
         assert_eq!(jar.header(&Uri::from_static(stranger)), None);
     }
 });

@@ -1,4 +1,5 @@
-//! The cookies of one registrable domain: which match, in which order they are sent, which goes first.
+//! The cookies of one registrable domain: which match, in which order they are sent, which goes
+//! first.
 
 use std::{
     cell::Cell,
@@ -29,11 +30,17 @@ pub(super) struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    pub(super) const fn new(origin: &'a Origin<'a>, suffixes: &'a PublicSuffixes, reach: Reach, now: Millis) -> Self {
+    pub(super) const fn new(
+        origin: &'a Origin<'a>,
+        suffixes: &'a PublicSuffixes,
+        reach: Reach,
+        now: Millis,
+    ) -> Self {
         Self { origin, suffixes, reach, now, key: Cell::new(None) }
     }
 
-    /// The registrable domain of the host, by which its cookies are filed; the public suffixes are asked once.
+    /// The registrable domain of the host, by which its cookies are filed; the public suffixes are
+    /// asked once.
     pub(super) fn key(&self) -> &'a str {
         self.key.get().unwrap_or_else(|| {
             let key = self.suffixes.site(&self.origin.host).key;
@@ -42,16 +49,20 @@ impl<'a> Visit<'a> {
         })
     }
 
-    /// Takes it from a bucket that has the host's ending for a key, if that [knows](Bucket::knows) the host.
+    /// Takes it from a bucket that has the host's ending for a key, if that [knows](Bucket::knows)
+    /// the host.
     pub(super) fn learn(&self, bucket: &Bucket) {
         let host = &*self.origin.host;
         if bucket.knows(host.as_bytes()) {
-            self.key.set(host.len().checked_sub(usize::from(bucket.key)).and_then(|start| host.get(start..)));
+            self.key.set(
+                host.len().checked_sub(usize::from(bucket.key)).and_then(|start| host.get(start..)),
+            );
         }
     }
 }
 
-/// A stored cookie. What a look-up or an unchanged `Set-Cookie` moves is atomic, so that both share the read lock.
+/// A stored cookie. What a look-up or an unchanged `Set-Cookie` moves is atomic, so that both share
+/// the read lock.
 pub(super) struct Slot {
     pub(super) data: Data,
     /// Numbers the cookies of a jar as they came.
@@ -63,7 +74,8 @@ pub(super) struct Slot {
     pub(super) source: Source,
 }
 
-/// The `Set-Cookie` line that a cookie came by, so that the same line again need not be judged again.
+/// The `Set-Cookie` line that a cookie came by, so that the same line again need not be judged
+/// again.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Source {
     /// A keyed hash of the line; 0 where the same line could mean something else the next time.
@@ -87,7 +99,11 @@ impl Slot {
     }
 
     pub(super) fn cookie(&self) -> Cookie {
-        let times = Times { expires: self.expires(), updated: self.updated(), sent: self.sent.load(Relaxed) };
+        let times = Times {
+            expires: self.expires(),
+            updated: self.updated(),
+            sent: self.sent.load(Relaxed),
+        };
         Cookie { data: self.data.clone(), times, order: self.order }
     }
 
@@ -127,17 +143,20 @@ impl Slot {
         path_match(path, self.data.path_bytes())
     }
 
-    /// The host lies in the bucket's registrable domain; where that is a suffix, every cookie in it is the host's own.
+    /// The host lies in the bucket's registrable domain; where that is a suffix, every cookie in it
+    /// is the host's own.
     pub(super) fn covers(&self, host: &[u8]) -> bool {
         let domain = self.data.domain_bytes();
         if host.len() == domain.len() {
             host == domain
         } else {
-            !self.data.flags.host_only && host.strip_suffix(domain).is_some_and(|rest| rest.ends_with(b"."))
+            !self.data.flags.host_only
+                && host.strip_suffix(domain).is_some_and(|rest| rest.ends_with(b"."))
         }
     }
 
-    /// Leave secure cookies alone (RFC 6265bis section 5.7, step 12): whether this one forbids a non-secure origin `new`.
+    /// Leave secure cookies alone (RFC 6265bis section 5.7, step 12): whether this one forbids a
+    /// non-secure origin `new`.
     pub(super) fn shields(&self, new: &Admitted<'_>, now: Millis) -> bool {
         let old = &self.data;
         old.flags.secure
@@ -168,8 +187,8 @@ pub(super) struct Bucket {
     has_one_scope: bool,
     /// And to the same paths.
     has_one_path: bool,
-    /// Of a host that the public suffixes were asked about what stands before the registrable domain, if it is as short as
-    /// `www`; 0 for none.
+    /// Of a host that the public suffixes were asked about what stands before the registrable
+    /// domain, if it is as short as `www`; 0 for none.
     subdomain: AtomicU32,
     /// Kept from a request. Boxed, since most sites that a jar knows are not asked again.
     line: OnceBox<Line>,
@@ -180,14 +199,16 @@ struct Line {
     value: HeaderValue,
     /// Of the cookies that went into it.
     places: Places,
-    /// The request's host, which is thereby known to belong to the bucket's site; `None` where a cookie tells that.
+    /// The request's host, which is thereby known to belong to the bucket's site; `None` where a
+    /// cookie tells that.
     host: Option<Box<[u8]>>,
 }
 
 /// Fewer cookies than these are joined faster than their header is worth in memory.
 const WORTH_KEEPING: usize = 3;
 
-/// Some cookies of a bucket: a bit for each by its place, and every bit where it is all of them, however many.
+/// Some cookies of a bucket: a bit for each by its place, and every bit where it is all of them,
+/// however many.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Places(u64);
 
@@ -251,14 +272,20 @@ impl Bucket {
         &self.slots
     }
 
-    /// The live cookies that go along with a request (RFC 6265bis section 5.8.3), each of which `found` is called with.
-    pub(super) fn survey<'a>(&'a self, visit: &Visit<'_>, mut found: impl FnMut(&'a Slot)) -> Survey {
+    /// The live cookies that go along with a request (RFC 6265bis section 5.8.3), each of which
+    /// `found` is called with.
+    pub(super) fn survey<'a>(
+        &'a self,
+        visit: &Visit<'_>,
+        mut found: impl FnMut(&'a Slot),
+    ) -> Survey {
         let (mut count, mut length, mut places, mut is_stale) = (0, 0, 0, false);
         let (host, path) = (visit.origin.host.as_bytes(), visit.origin.path.as_bytes());
         let allows_all = visit.origin.secure && visit.reach == Reach::SameSite;
         // Where they are alike, what the first tells need not be asked of each.
         let (one_scope, one_path) = (self.has_one_scope, self.has_one_path);
-        let is_out = |first: &Slot| one_scope && !first.covers(host) || one_path && !first.is_on_path(path);
+        let is_out =
+            |first: &Slot| one_scope && !first.covers(host) || one_path && !first.is_on_path(path);
         let slots = if self.slots.first().is_some_and(is_out) { &[] } else { &*self.slots };
         for (place, slot) in slots.iter().enumerate() {
             let goes = (allows_all || slot.is_allowed(visit))
@@ -283,7 +310,11 @@ impl Bucket {
 
     /// In the order of a header.
     pub(super) fn at(&self, places: Places) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().enumerate().filter(move |(place, _)| places.has(*place)).map(|(_, slot)| slot)
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(move |(place, _)| places.has(*place))
+            .map(|(_, slot)| slot)
     }
 
     /// The header of these, if it was kept.
@@ -291,8 +322,8 @@ impl Bucket {
         self.line.get().filter(|line| line.places == places).map(|line| &line.value)
     }
 
-    /// Whether it is known, without a look at the public suffixes, that a host that ends in the key belongs to this
-    /// bucket's site.
+    /// Whether it is known, without a look at the public suffixes, that a host that ends in the key
+    /// belongs to this bucket's site.
     pub(super) fn knows(&self, host: &[u8]) -> bool {
         self.subdomain_of(host).is_some_and(|subdomain| subdomain == self.subdomain.load(Relaxed))
             || self.has(host)
@@ -323,11 +354,18 @@ impl Bucket {
     }
 
     /// Keeps the header of these, unless there is one; says how many bytes more there are.
-    pub(super) fn keep_line(&self, value: &HeaderValue, places: Places, count: usize, host: &[u8]) -> usize {
+    pub(super) fn keep_line(
+        &self,
+        value: &HeaderValue,
+        places: Places,
+        count: usize,
+        host: &[u8],
+    ) -> usize {
         if count < WORTH_KEEPING || self.line.get().is_some() {
             return 0;
         }
-        let line = Line { value: value.clone(), places, host: (!self.knows(host)).then(|| host.into()) };
+        let line =
+            Line { value: value.clone(), places, host: (!self.knows(host)).then(|| host.into()) };
         let more = line.len();
         // Another request may have been faster.
         self.line.set(Box::new(line)).map_or(0, |()| more)
@@ -399,12 +437,14 @@ impl Bucket {
         }
     }
 
-    /// A site over its share gives up its own: expired, then not `Secure`, then the least recently used. The newest goes
-    /// last among its equals, but before what is `Secure` if it is not.
+    /// A site over its share gives up its own: expired, then not `Secure`, then the least recently
+    /// used. The newest goes last among its equals, but before what is `Secure` if it is not.
     pub(super) fn evict(&mut self, most: usize, newest: u64, now: Millis, tally: &mut Tally) {
         self.retain(tally, |slot| slot.expires() > now);
         while self.slots.len() > most {
-            let worth = |(_, slot): &(usize, &Slot)| (slot.data.flags.secure, slot.order == newest, slot.last_used());
+            let worth = |(_, slot): &(usize, &Slot)| {
+                (slot.data.flags.secure, slot.order == newest, slot.last_used())
+            };
             let Some((at, _)) = self.slots.iter().enumerate().min_by_key(worth) else { break };
             self.remove(at, tally);
         }

@@ -15,7 +15,12 @@ pub(super) struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { suffixes: Arc::default(), limits: CookieLimits::default(), policy: None, clock: SystemTime::now }
+        Self {
+            suffixes: Arc::default(),
+            limits: CookieLimits::default(),
+            policy: None,
+            clock: SystemTime::now,
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 /// Default: both. With `store: false` the response still says which cookies it set, in
 /// [`ResponseCookies`](super::ResponseCookies).
 ///
-/// Redirect layers drop it where they leave an origin, unless [told to keep it](super#for-its-redirects-too).
+/// Redirect layers drop it where they leave an origin, unless [told to keep
+/// it](super#for-its-redirects-too).
 ///
 /// A browser's `credentials: "omit"` is `send: false, store: false`.
 ///
@@ -19,7 +20,8 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookieControl {
-    /// Whether the jar's cookies are sent. A `Cookie` header of the caller's own goes out as it is either way. Default: true.
+    /// Whether the jar's cookies are sent. A `Cookie` header of the caller's own goes out as it is
+    /// either way. Default: true.
     pub send: bool,
     /// Whether the response's cookies are stored. Default: true.
     pub store: bool,
@@ -31,7 +33,8 @@ impl Default for CookieControl {
     }
 }
 
-/// What becomes of a `Cookie` header that the caller set. The response's cookies are stored either way.
+/// What becomes of a `Cookie` header that the caller set. The response's cookies are stored either
+/// way.
 ///
 /// Default: [`Merge`](Self::Merge), as requests has it for `cookies={...}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,7 +16,11 @@ use super::{
 pub(super) fn to_millis(time: SystemTime) -> Millis {
     // NEVER is taken, and no calendar reaches it.
     time.duration_since(UNIX_EPOCH).map_or(0, |since| {
-        since.as_secs().saturating_mul(1000).saturating_add(since.subsec_millis().into()).min(NEVER - 1)
+        since
+            .as_secs()
+            .saturating_mul(1000)
+            .saturating_add(since.subsec_millis().into())
+            .min(NEVER - 1)
     })
 }
 
@@ -49,14 +53,21 @@ pub struct Cookie {
 impl Cookie {
     /// Starts a cookie that no server sent. It must be given a [`domain`](CookieBuilder::domain).
     ///
-    /// Default: sent to the domain and its subdomains, for every path, over any scheme, until the session ends.
+    /// Default: sent to the domain and its subdomains, for every path, over any scheme, until the
+    /// session ends.
     pub fn builder(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> CookieBuilder {
         CookieBuilder {
             name: name.as_ref().to_vec(),
             value: value.as_ref().to_vec(),
             domain: String::new(),
             path: "/".to_owned(),
-            flags: Flags { host_only: false, secure: false, http_only: false, partitioned: false, same_site: None },
+            flags: Flags {
+                host_only: false,
+                secure: false,
+                http_only: false,
+                partitioned: false,
+                same_site: None,
+            },
             expires: NEVER,
         }
     }
@@ -67,7 +78,8 @@ impl Cookie {
         String::from_utf8_lossy(self.data.name())
     }
 
-    /// The value as it was sent, neither decoded nor unquoted. Bytes that are not UTF-8 are shown as U+FFFD.
+    /// The value as it was sent, neither decoded nor unquoted. Bytes that are not UTF-8 are shown
+    /// as U+FFFD.
     #[must_use]
     pub fn value(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.data.value())
@@ -85,7 +97,8 @@ impl Cookie {
         self.data.domain()
     }
 
-    /// Whether it goes to [`domain`](Self::domain) alone, not to its subdomains (RFC 6265bis: host-only-flag).
+    /// Whether it goes to [`domain`](Self::domain) alone, not to its subdomains (RFC 6265bis:
+    /// host-only-flag).
     #[must_use]
     pub fn host_only(&self) -> bool {
         self.data.flags.host_only
@@ -103,7 +116,8 @@ impl Cookie {
         self.data.flags.secure
     }
 
-    /// Whether the server asked that scripts do not see it. A client without scripts sends it like any other.
+    /// Whether the server asked that scripts do not see it. A client without scripts sends it like
+    /// any other.
     #[must_use]
     pub fn http_only(&self) -> bool {
         self.data.flags.http_only
@@ -115,7 +129,8 @@ impl Cookie {
         self.data.flags.same_site
     }
 
-    /// Whether the server asked for a partitioned cookie. Stored and reported: this client has no partitions.
+    /// Whether the server asked for a partitioned cookie. Stored and reported: this client has no
+    /// partitions.
     #[must_use]
     pub fn partitioned(&self) -> bool {
         self.data.flags.partitioned
@@ -143,7 +158,11 @@ impl Cookie {
 impl Cookie {
     /// What `rules` admitted, as it would be stored: for a policy to look at.
     pub(super) fn admitted(new: &Admitted<'_>, now: Millis) -> Self {
-        Self { data: new.to_data(now), times: Times { expires: new.expires, updated: now, sent: 0 }, order: 0 }
+        Self {
+            data: new.to_data(now),
+            times: Times { expires: new.expires, updated: now, sent: 0 },
+            order: 0,
+        }
     }
 }
 
@@ -179,7 +198,8 @@ impl CookieBuilder {
         self
     }
 
-    /// Whether subdomains are left out. Default: false. Addresses and single labels are host-only whatever this says.
+    /// Whether subdomains are left out. Default: false. Addresses and single labels are host-only
+    /// whatever this says.
     pub const fn host_only(mut self, host_only: bool) -> Self {
         self.flags.host_only = host_only;
         self
@@ -225,7 +245,8 @@ impl CookieBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidCookie`] says which part a server could not have set or a `Cookie` header could not carry.
+    /// [`InvalidCookie`] says which part a server could not have set or a `Cookie` header could not
+    /// carry.
     pub fn build(self) -> Result<Cookie, InvalidCookie> {
         check_pair(&self.name, &self.value)?;
         let domain = written_domain(&self.domain).ok_or(InvalidCookie::Domain)?;
@@ -237,7 +258,8 @@ impl CookieBuilder {
         }
         let mut flags = self.flags;
         flags.host_only |= stands_alone(&domain);
-        rules::prefixes(&self.name, &self.value, flags, self.path == "/").map_err(InvalidCookie::Rule)?;
+        rules::prefixes(&self.name, &self.value, flags, self.path == "/")
+            .map_err(InvalidCookie::Rule)?;
         let now = to_millis(SystemTime::now());
         Ok(Cookie {
             data: Data::new(&self.name, &self.value, &domain, &self.path, flags, now),
@@ -272,8 +294,9 @@ pub enum InvalidCookie {
     TooLong,
     /// No domain, or one that no host can have.
     Domain,
-    /// The path does not begin with a slash, holds a control character or `;`, or is too long: over 1,024 bytes where a
-    /// caller builds the cookie, over 3,072 from the `cookie_store` crate, whose paths may hold a `;`, as a URI's may.
+    /// The path does not begin with a slash, holds a control character or `;`, or is too long: over
+    /// 1,024 bytes where a caller builds the cookie, over 3,072 from the `cookie_store` crate,
+    /// whose paths may hold a `;`, as a URI's may.
     Path,
     /// A rule forbids it.
     Rule(super::Rejection),
@@ -284,11 +307,17 @@ impl InvalidCookie {
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Empty => "a cookie needs a name or a value",
-            Self::Name => "a cookie's name cannot hold control characters, `=`, `;` or outer white space",
-            Self::Value => "a cookie's value cannot hold control characters, `;` or outer white space",
+            Self::Name => {
+                "a cookie's name cannot hold control characters, `=`, `;` or outer white space"
+            }
+            Self::Value => {
+                "a cookie's value cannot hold control characters, `;` or outer white space"
+            }
             Self::TooLong => "a cookie's name and value are at most 4096 bytes together",
             Self::Domain => "a cookie needs the domain of a host, such as `example.com`",
-            Self::Path => "a cookie's path begins with `/`, is not too long and has no `;` or control character",
+            Self::Path => {
+                "a cookie's path begins with `/`, is not too long and has no `;` or control character"
+            }
             Self::Rule(_) => "a rule forbids the cookie",
         }
     }
@@ -307,7 +336,9 @@ impl error::Error for InvalidCookie {}
 
 /// What a `Cookie` header can carry so that the server reads the same name and value again.
 pub(super) fn check_pair(name: &[u8], value: &[u8]) -> Result<(), InvalidCookie> {
-    let plain = |text: &[u8]| trim(text) == text && !text.iter().any(|&byte| is_control(byte) || byte == b';');
+    let plain = |text: &[u8]| {
+        trim(text) == text && !text.iter().any(|&byte| is_control(byte) || byte == b';')
+    };
     if name.is_empty() && value.is_empty() {
         Err(InvalidCookie::Empty)
     } else if !plain(name) || name.contains(&b'=') {

@@ -62,16 +62,25 @@ pub(super) struct Flags {
     pub(super) same_site: Option<SameSite>,
 }
 
-/// What parts the pairs of a `Cookie` header; each text begins with it, so that a header is joined of whole pieces.
+/// What parts the pairs of a `Cookie` header; each text begins with it, so that a header is joined
+/// of whole pieces.
 pub(super) const SEPARATOR: &[u8] = b"; ";
 
 impl Data {
     /// The parts must fit: `rules` bounds name, value and path, DNS the domain.
-    pub(super) fn new(name: &[u8], value: &[u8], domain: &str, path: &str, flags: Flags, created: Millis) -> Self {
+    pub(super) fn new(
+        name: &[u8],
+        value: &[u8],
+        domain: &str,
+        path: &str,
+        flags: Flags,
+        created: Millis,
+    ) -> Self {
         let equals: &[u8] = if name.is_empty() { b"" } else { b"=" };
         let parts = [SEPARATOR, name, equals, value, domain.as_bytes(), path.as_bytes()];
         // One allocation: it is made at its full length, then filled.
-        let mut text: Arc<[u8]> = std::iter::repeat_n(0, Self::length(name, value, domain, path)).collect();
+        let mut text: Arc<[u8]> =
+            std::iter::repeat_n(0, Self::length(name, value, domain, path)).collect();
         if let Some(mut rest) = Arc::get_mut(&mut text) {
             for part in parts {
                 let (here, after) = rest.split_at_mut(part.len());
@@ -82,12 +91,24 @@ impl Data {
         let name = SEPARATOR.len() + name.len();
         let pair = name + equals.len() + value.len();
         let short = |end: usize| u16::try_from(end).unwrap_or(u16::MAX);
-        Self { text, name: short(name), pair: short(pair), domain: short(pair + domain.len()), flags, created }
+        Self {
+            text,
+            name: short(name),
+            pair: short(pair),
+            domain: short(pair + domain.len()),
+            flags,
+            created,
+        }
     }
 
     /// How long the text is that these make.
     pub(super) fn length(name: &[u8], value: &[u8], domain: &str, path: &str) -> usize {
-        SEPARATOR.len() + name.len() + usize::from(!name.is_empty()) + value.len() + domain.len() + path.len()
+        SEPARATOR.len()
+            + name.len()
+            + usize::from(!name.is_empty())
+            + value.len()
+            + domain.len()
+            + path.len()
     }
 
     pub(super) fn name(&self) -> &[u8] {
@@ -134,9 +155,12 @@ impl Data {
         self.text.len()
     }
 
-    /// Name, domain, host-only flag and path (the identity of a cookie, RFC 6265bis section 5.7, step 23).
+    /// Name, domain, host-only flag and path (the identity of a cookie, RFC 6265bis section 5.7,
+    /// step 23).
     pub(super) fn same_identity(&self, other: &Self) -> bool {
-        self.same_hosts(other) && self.path_bytes() == other.path_bytes() && self.name() == other.name()
+        self.same_hosts(other)
+            && self.path_bytes() == other.path_bytes()
+            && self.name() == other.name()
     }
 
     /// Whether both go to the same hosts.

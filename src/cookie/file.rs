@@ -18,10 +18,11 @@ use super::{
 
 /// A jar and the file it is kept in.
 ///
-/// [`save`](Self::save) replaces the file whole or not at all: it writes a temporary file (mode 0600) beside it, syncs
-/// it, renames it and syncs the directory. It holds a lock meanwhile (on `.NAME.lock` beside the file, which stays) and
-/// merges with what others have saved since, so that two processes lose none of each other's cookies. A symbolic link
-/// is followed: the file that it points to is replaced, the link stays. A process that is killed while it saves leaves its
+/// [`save`](Self::save) replaces the file whole or not at all: it writes a temporary file (mode
+/// 0600) beside it, syncs it, renames it and syncs the directory. It holds a lock meanwhile (on
+/// `.NAME.lock` beside the file, which stays) and merges with what others have saved since, so that
+/// two processes lose none of each other's cookies. A symbolic link is followed: the file that it
+/// points to is replaced, the link stays. A process that is killed while it saves leaves its
 /// temporary file, `.cookies-` and six letters.
 ///
 /// ```
@@ -44,13 +45,15 @@ pub struct CookieFile {
     base: Mutex<Base>,
 }
 
-/// Jar and file as they were when they last met: what tells our changes from those of others. They are two, since a jar
-/// caps lifetimes and has limits, and a file's format does not know all that a jar does.
+/// Jar and file as they were when they last met: what tells our changes from those of others. They
+/// are two, since a jar caps lifetimes and has limits, and a file's format does not know all that a
+/// jar does.
 struct Base {
     /// What [`CookieJar::changes`] said then; `None` before the first time.
     changes: Option<u64>,
     jar: Cookies,
-    /// `None` where the jar has never been in the file: what the file lacks was then not taken out by another.
+    /// `None` where the jar has never been in the file: what the file lacks was then not taken out
+    /// by another.
     file: Option<HashSet<Identity>>,
 }
 
@@ -94,23 +97,28 @@ impl std::hash::Hash for Identity {
 }
 
 impl CookieFile {
-    /// Reads the file into a new jar. Where there is no file the jar is empty, and the first save makes it.
+    /// Reads the file into a new jar. Where there is no file the jar is empty, and the first save
+    /// makes it.
     ///
     /// # Errors
     ///
-    /// [`FileError`] where the file cannot be read, is no regular one, or a line of it is damaged. The file stays as it is:
-    /// whether to start empty is the caller's choice.
+    /// [`FileError`] where the file cannot be read, is no regular one, or a line of it is damaged.
+    /// The file stays as it is: whether to start empty is the caller's choice.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
         Self::open_into(path, format, CookieJar::new())
     }
 
-    /// Reads the file into `jar`, a new one with limits or a policy of its own, say. Cookies of the file take the place of
-    /// the jar's.
+    /// Reads the file into `jar`, a new one with limits or a policy of its own, say. Cookies of the
+    /// file take the place of the jar's.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open); the jar is then as it was.
-    pub fn open_into(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Result<Self, FileError> {
+    pub fn open_into(
+        path: impl Into<PathBuf>,
+        format: Format,
+        jar: CookieJar,
+    ) -> Result<Self, FileError> {
         let path = path.into();
         let others = by_identity(jar.iter());
         let Held { allowed, refused } = read(&path, format, &jar)?.unwrap_or_default();
@@ -118,13 +126,17 @@ impl CookieFile {
         // What the jar held before is as new to the file as what comes later.
         let changes = others.is_empty().then(|| jar.changes());
         let file = identities(refused.iter().chain(&allowed));
-        let known = by_identity(jar.iter()).into_iter().filter(|(identity, _)| file.contains(identity)).collect();
+        let known = by_identity(jar.iter())
+            .into_iter()
+            .filter(|(identity, _)| file.contains(identity))
+            .collect();
         let base = Mutex::new(Base { changes, jar: known, file: Some(file) });
         Ok(Self { path, format, jar, base })
     }
 
-    /// A file to save `jar` into, without reading it now. [`save`](Self::save) then merges the jar into what the file
-    /// holds: the jar's cookies win, and those taken out of the jar since this call are taken out of the file.
+    /// A file to save `jar` into, without reading it now. [`save`](Self::save) then merges the jar
+    /// into what the file holds: the jar's cookies win, and those taken out of the jar since
+    /// this call are taken out of the file.
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
         let base = Mutex::new(Base { changes: None, jar: by_identity(jar.iter()), file: None });
@@ -143,21 +155,23 @@ impl CookieFile {
         &self.path
     }
 
-    /// Writes the jar's changes since the last save into the file, beside those of others; of two changes to one
-    /// cookie ours counts, and a cookie that we have taken out goes, unless another has given it a new value meanwhile.
-    /// What the jar's rules refuse or its limits have no room for stays in the file. A file that is not there any more is
-    /// written anew, with all of the jar. The jar itself does not change. Waits while another process saves.
+    /// Writes the jar's changes since the last save into the file, beside those of others; of two
+    /// changes to one cookie ours counts, and a cookie that we have taken out goes, unless
+    /// another has given it a new value meanwhile. What the jar's rules refuse or its limits
+    /// have no room for stays in the file. A file that is not there any more is written anew,
+    /// with all of the jar. The jar itself does not change. Waits while another process saves.
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was, byte for byte, save where [`FileError::Write`] says otherwise. A file that
-    /// has been damaged meanwhile is an error and is not overwritten.
+    /// [`FileError`]; the file is then as it was, byte for byte, save where [`FileError::Write`]
+    /// says otherwise. A file that has been damaged meanwhile is an error and is not
+    /// overwritten.
     pub fn save(&self) -> Result<(), FileError> {
         self.save_changes(&mut self.base())
     }
 
-    /// Saves if the jar has changed since it was last saved or opened, and says whether it had. For calls at intervals
-    /// of the caller's choice: this crate starts no task of its own.
+    /// Saves if the jar has changed since it was last saved or opened, and says whether it had. For
+    /// calls at intervals of the caller's choice: this crate starts no task of its own.
     ///
     /// # Errors
     ///
@@ -170,8 +184,9 @@ impl CookieFile {
         self.save_changes(&mut base).map(|()| true)
     }
 
-    /// Writes the jar as it is, whatever the file holds: nothing is merged, and what others have saved is gone, damaged
-    /// or not. For a file that no one else writes to. Atomic and locked, as [`save`](Self::save) is.
+    /// Writes the jar as it is, whatever the file holds: nothing is merged, and what others have
+    /// saved is gone, damaged or not. For a file that no one else writes to. Atomic and locked,
+    /// as [`save`](Self::save) is.
     ///
     /// # Errors
     ///
@@ -185,7 +200,8 @@ impl CookieFile {
         Ok(())
     }
 
-    /// The jar's cookies, and its changes as of before: a change in between is one for the next time.
+    /// The jar's cookies, and its changes as of before: a change in between is one for the next
+    /// time.
     fn ours(&self) -> (Option<u64>, Vec<Cookie>) {
         let changes = Some(self.jar.changes());
         (changes, self.jar.iter().collect())
@@ -223,7 +239,9 @@ impl CookieFile {
     }
 
     fn lock(&self, target: &Path) -> Result<File, FileError> {
-        lock(target).map_err(|error| self.failed(io::Error::new(error.kind(), format!("cannot lock it: {error}"))))
+        lock(target).map_err(|error| {
+            self.failed(io::Error::new(error.kind(), format!("cannot lock it: {error}")))
+        })
     }
 
     fn replace(&self, target: &Path, cookies: &[Cookie]) -> Result<(), FileError> {
@@ -236,14 +254,23 @@ impl CookieFile {
     }
 }
 
-/// A merge of three: `theirs` is what the file holds by now, in its order; what only we have comes after.
-fn merge(format: Format, base: &Base, ours: &[Cookie], theirs: impl Iterator<Item = Cookie>) -> Vec<Cookie> {
+/// A merge of three: `theirs` is what the file holds by now, in its order; what only we have comes
+/// after.
+fn merge(
+    format: Format,
+    base: &Base,
+    ours: &[Cookie],
+    theirs: impl Iterator<Item = Cookie>,
+) -> Vec<Cookie> {
     let by_us = |identity: &Identity, cookie: &Cookie| {
-        base.file.is_none() || base.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
+        base.file.is_none()
+            || base.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
     };
     let renewed = |identity: &Identity, cookie: &Cookie| {
-        // What our jar held, not what the file did: a value that another set before our last save is as unknown to the jar.
-        let held = base.jar.get(identity).is_some_and(|old| old.data.value() == cookie.data.value());
+        // What our jar held, not what the file did: a value that another set before our last save
+        // is as unknown to the jar.
+        let held =
+            base.jar.get(identity).is_some_and(|old| old.data.value() == cookie.data.value());
         base.file.as_ref().is_some_and(|file| !held || !file.contains(identity))
     };
     let own = by_identity(ours.iter().cloned());
@@ -325,7 +352,11 @@ fn contents(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn regular(entry: &fs::Metadata) -> io::Result<()> {
-    if entry.is_file() { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
+    if entry.is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
 }
 
 /// Such a link is more likely a mistake than a jar to be.
@@ -341,7 +372,9 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
             if fs::symlink_metadata(path).is_ok() {
                 return Err(points_nowhere());
             }
-            let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
+            let name = path
+                .file_name()
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
             Ok(fs::canonicalize(directory(path))?.join(name))
         }
         Err(error) => Err(error),
@@ -355,7 +388,8 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// Locks a file beside the target, since the target itself is replaced. The lock ends when the file is dropped.
+/// Locks a file beside the target, since the target itself is replaced. The lock ends when the file
+/// is dropped.
 fn lock(target: &Path) -> io::Result<File> {
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
@@ -402,8 +436,8 @@ pub enum FileError {
         /// What is wrong with it, and in which line.
         source: ReadError,
     },
-    /// It cannot be replaced; it is as it was. Only where the directory alone could not be synced the new file is there, but
-    /// may not survive a crash.
+    /// It cannot be replaced; it is as it was. Only where the directory alone could not be synced
+    /// the new file is there, but may not survive a crash.
     #[non_exhaustive]
     Write {
         /// The file.
@@ -436,9 +470,16 @@ impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read { path, format, source } => {
-                write!(f, "cannot read cookies from {} as {}: {source}", path.display(), format.name())
+                write!(
+                    f,
+                    "cannot read cookies from {} as {}: {source}",
+                    path.display(),
+                    format.name()
+                )
             }
-            Self::Write { path, source } => write!(f, "cannot save cookies to {}: {source}", path.display()),
+            Self::Write { path, source } => {
+                write!(f, "cannot save cookies to {}: {source}", path.display())
+            }
         }
     }
 }
@@ -446,7 +487,8 @@ impl fmt::Display for FileError {
 impl error::Error for FileError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            // The words of the error itself are ours already; a report of the chain would say them twice.
+            // The words of the error itself are ours already; a report of the chain would say them
+            // twice.
             Self::Read { source, .. } => source.source(),
             Self::Write { source, .. } => source.source(),
         }

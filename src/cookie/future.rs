@@ -9,7 +9,9 @@ use std::{
 use http::{Method, Response, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
-use super::{context::CookieContext, jar::CookieJar, same_site::SiteForCookies, storage::CookieStorage};
+use super::{
+    context::CookieContext, jar::CookieJar, same_site::SiteForCookies, storage::CookieStorage,
+};
 
 pin_project! {
     /// The response of a [`CookieService`](super::CookieService).
@@ -37,7 +39,9 @@ impl<J> Exchange<J> {
     }
 
     const fn context_of<'a>(&'a self, uri: &'a Uri) -> CookieContext<'a> {
-        CookieContext::new(uri, &self.method).on_behalf_of(self.site.as_ref()).with_jar(self.jar.as_ref())
+        CookieContext::new(uri, &self.method)
+            .on_behalf_of(self.site.as_ref())
+            .with_jar(self.jar.as_ref())
     }
 }
 
@@ -73,7 +77,8 @@ where
     }
 }
 
-/// Who answered, where redirects that stand inside this layer tell it: the cookies are theirs, not the first host's.
+/// Who answered, where redirects that stand inside this layer tell it: the cookies are theirs, not
+/// the first host's.
 #[cfg(feature = "follow-redirect")]
 fn answered_by(extensions: &http::Extensions) -> Option<&Uri> {
     let tower_http::follow_redirect::RequestUri(uri) = extensions.get()?;

@@ -28,7 +28,9 @@ use super::{
 /// [`InvalidCookie`] where a name or value could not be read back as it is, or there is none.
 ///
 /// requests: `cookies={...}`.
-pub fn header_value<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<HeaderValue, InvalidCookie>
+pub fn header_value<N, V>(
+    pairs: impl IntoIterator<Item = (N, V)>,
+) -> Result<HeaderValue, InvalidCookie>
 where
     N: AsRef<[u8]>,
     V: AsRef<[u8]>,
@@ -93,7 +95,10 @@ pub(super) fn replace(headers: &mut HeaderMap, value: HeaderValue) {
 }
 
 /// Joins pairs, `length` bytes with their separators.
-pub(super) fn line<'a>(cookies: impl Iterator<Item = &'a Data>, length: usize) -> Option<HeaderValue> {
+pub(super) fn line<'a>(
+    cookies: impl Iterator<Item = &'a Data>,
+    length: usize,
+) -> Option<HeaderValue> {
     let mut line = Vec::with_capacity(length);
     cookies.for_each(|data| line.extend_from_slice(data.separated_pair()));
     let mut line = Bytes::from(line);
@@ -103,8 +108,9 @@ pub(super) fn line<'a>(cookies: impl Iterator<Item = &'a Data>, length: usize) -
     Some(value)
 }
 
-/// Of more than a header may carry the `Secure` ones and then those used last, still in the order of a header; the others
-/// are taken out. By use alone what goes along once would go along again, so that http could keep out what https has set.
+/// Of more than a header may carry the `Secure` ones and then those used last, still in the order
+/// of a header; the others are taken out. By use alone what goes along once would go along again,
+/// so that http could keep out what https has set.
 pub(super) fn choose(cookies: &mut Vec<Cookie>, most: usize, room: usize) -> Option<HeaderValue> {
     let (mut length, room) = (0, room.saturating_add(SEPARATOR.len()));
     cookies.sort_by_key(|Cookie { data, times, order }| {
@@ -168,7 +174,11 @@ mod tests {
                 let jar = jar.map(HeaderValue::from_static);
                 let own = own(&headers).unwrap();
                 replace(&mut headers, merged(own, jar.as_ref()).unwrap());
-                let got: Vec<_> = headers.get_all(COOKIE).iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+                let got: Vec<_> = headers
+                    .get_all(COOKIE)
+                    .iter()
+                    .map(|v| v.to_str().unwrap().to_owned())
+                    .collect();
                 (got, want)
             })
             .filter(|(got, want)| got != &[**want])
@@ -196,7 +206,9 @@ mod tests {
         let wrong: Vec<_> = rows
             .iter()
             .map(|(name, value, want)| (header_value([(name, value)]), want))
-            .filter(|(got, want)| got.as_ref().map(|v| v.to_str().unwrap()).map_err(|e| *e) != **want)
+            .filter(|(got, want)| {
+                got.as_ref().map(|v| v.to_str().unwrap()).map_err(|e| *e) != **want
+            })
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
         assert_eq!(header_value([] as [(&str, &str); 0]), Err(Empty));

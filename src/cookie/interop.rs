@@ -1,4 +1,5 @@
-//! The `cookie_store` crate's cookies and store: as a layer's storage behind the rules of this one, and converted.
+//! The `cookie_store` crate's cookies and store: as a layer's storage behind the rules of this one,
+//! and converted.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -28,11 +29,11 @@ use super::{
     suffix::PublicSuffixes,
 };
 
-/// A `cookie_store` as the layer's storage, behind the rules of this crate: what they refuse is not stored, and what is
-/// in the store all the same is not sent where they forbid it. The default [`CookieLimits`] hold; since the store knows
-/// no times of creation or use, a full site takes no new cookie rather than giving up an old one, and cookies of one
-/// path length are sent by domain and name. Each look-up goes through the whole store: for large ones take a
-/// [`CookieJar`].
+/// A `cookie_store` as the layer's storage, behind the rules of this crate: what they refuse is not
+/// stored, and what is in the store all the same is not sent where they forbid it. The default
+/// [`CookieLimits`] hold; since the store knows no times of creation or use, a full site takes no
+/// new cookie rather than giving up an old one, and cookies of one path length are sent by domain
+/// and name. Each look-up goes through the whole store: for large ones take a [`CookieJar`].
 impl CookieStorage for Mutex<CookieStore> {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         header(&lock(self), context)
@@ -64,7 +65,9 @@ fn now() -> Millis {
 
 fn visit<'a>(context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
     let suffixes = &PublicSuffixes::Embedded;
-    let reach = context.site().map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
+    let reach = context
+        .site()
+        .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
     Visit::new(origin, suffixes, reach, now())
 }
 
@@ -90,10 +93,18 @@ fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValu
     for (order, cookie) in (0..).zip(&mut cookies) {
         (cookie.order, cookie.data.created, cookie.times.updated) = (order, 0, 0);
     }
-    choose(&mut cookies, limits.header_cookies, limits.header_bytes.saturating_sub(context.reserved()))
+    choose(
+        &mut cookies,
+        limits.header_cookies,
+        limits.header_bytes.saturating_sub(context.reserved()),
+    )
 }
 
-fn store_response<G>(lock: impl Fn() -> G, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies
+fn store_response<G>(
+    lock: impl Fn() -> G,
+    context: &CookieContext<'_>,
+    headers: &HeaderMap,
+) -> ResponseCookies
 where
     G: DerefMut<Target = CookieStore>,
 {
@@ -104,7 +115,9 @@ where
         let line = line.as_bytes();
         let outcome = match &visit {
             None => Err(Rejection::NoHost),
-            Some(_) if cookies.accepted().len() >= CookieLimits::default().per_response => Err(Rejection::TooMany),
+            Some(_) if cookies.accepted().len() >= CookieLimits::default().per_response => {
+                Err(Rejection::TooMany)
+            }
             Some(visit) => rules::admit(visit.origin, line, visit.suffixes, visit.reach, visit.now)
                 .and_then(|new| set(&mut lock(), visit, &new)),
         };
@@ -116,7 +129,11 @@ where
     cookies
 }
 
-fn set(store: &mut CookieStore, visit: &Visit<'_>, new: &Admitted<'_>) -> Result<Option<Cookie>, Rejection> {
+fn set(
+    store: &mut CookieStore,
+    visit: &Visit<'_>,
+    new: &Admitted<'_>,
+) -> Result<Option<Cookie>, Rejection> {
     if !visit.origin.secure && store.iter_unexpired().any(|old| shields(old, new)) {
         return Err(Rejection::ShadowsSecure);
     }
@@ -152,7 +169,11 @@ fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection
     for (domain, path, name) in dead {
         store.remove(&domain, &path, &name);
     }
-    if of_site >= limits.per_domain || all >= limits.total { Err(Rejection::NoRoom) } else { Ok(()) }
+    if of_site >= limits.per_domain || all >= limits.total {
+        Err(Rejection::NoRoom)
+    } else {
+        Ok(())
+    }
 }
 
 /// Leave secure cookies alone, as in a jar.
@@ -178,7 +199,8 @@ impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
     fn try_from(theirs: &cookie_store::Cookie<'_>) -> Result<Self, InvalidCookie> {
         let cookie = unjudged(theirs)?;
         let data = &cookie.data;
-        rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/").map_err(InvalidCookie::Rule)?;
+        rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
+            .map_err(InvalidCookie::Rule)?;
         Ok(cookie)
     }
 }
@@ -227,20 +249,25 @@ pub(super) fn unjudged(theirs: &cookie_store::Cookie<'_>) -> Result<Cookie, Inva
 ///
 /// # Errors
 ///
-/// [`InvalidCookie`] where it cannot hold the cookie: it has no name, or one or a value that is not UTF-8.
+/// [`InvalidCookie`] where it cannot hold the cookie: it has no name, or one or a value that is not
+/// UTF-8.
 impl TryFrom<&Cookie> for cookie_store::Cookie<'static> {
     type Error = InvalidCookie;
 
     fn try_from(cookie: &Cookie) -> Result<Self, InvalidCookie> {
         let (data, flags) = (&cookie.data, cookie.data.flags);
-        let name = str::from_utf8(data.name()).ok().filter(|name| !name.is_empty()).ok_or(InvalidCookie::Name)?;
+        let name = str::from_utf8(data.name())
+            .ok()
+            .filter(|name| !name.is_empty())
+            .ok_or(InvalidCookie::Name)?;
         let value = str::from_utf8(data.value()).map_err(|_| InvalidCookie::Value)?;
         // Its own setter wants a type of yet another crate.
         let same_site = match flags.same_site {
             Some(same_site) => format!("; SameSite={}", same_site.name()),
             None => String::new(),
         };
-        let mut raw = RawCookie::parse(format!("{name}={value}{same_site}")).map_err(|_| InvalidCookie::Value)?;
+        let mut raw = RawCookie::parse(format!("{name}={value}{same_site}"))
+            .map_err(|_| InvalidCookie::Value)?;
         if (raw.name(), raw.value()) != (name, value) {
             return Err(InvalidCookie::Value);
         }
@@ -259,10 +286,16 @@ impl TryFrom<&Cookie> for cookie_store::Cookie<'static> {
         }
         let expires = cookie.expires().map(to_offset);
         raw.set_expires(expires);
-        let url = Url::parse(&format!("https://{}/", data.domain())).map_err(|_| InvalidCookie::Domain)?;
-        let mut theirs = Self::try_from_raw_cookie(&raw, &url).map_err(|_| InvalidCookie::Domain)?;
+        let url = Url::parse(&format!("https://{}/", data.domain()))
+            .map_err(|_| InvalidCookie::Domain)?;
+        let mut theirs =
+            Self::try_from_raw_cookie(&raw, &url).map_err(|_| InvalidCookie::Domain)?;
         let domain = data.domain().to_owned();
-        theirs.domain = if flags.host_only { CookieDomain::HostOnly(domain) } else { CookieDomain::Suffix(domain) };
+        theirs.domain = if flags.host_only {
+            CookieDomain::HostOnly(domain)
+        } else {
+            CookieDomain::Suffix(domain)
+        };
         theirs.expires = expires.map_or(CookieExpiration::SessionEnd, CookieExpiration::AtUtc);
         Ok(theirs)
     }
@@ -279,7 +312,8 @@ fn to_offset(at: SystemTime) -> OffsetDateTime {
 impl From<&CookieStore> for CookieJar {
     fn from(store: &CookieStore) -> Self {
         let jar = Self::new();
-        let cookies: Vec<Cookie> = store.iter_unexpired().filter_map(|cookie| Cookie::try_from(cookie).ok()).collect();
+        let cookies: Vec<Cookie> =
+            store.iter_unexpired().filter_map(|cookie| Cookie::try_from(cookie).ok()).collect();
         jar.extend(&jar.judge(cookies).0);
         jar
     }
@@ -292,8 +326,9 @@ impl From<CookieStore> for CookieJar {
     }
 }
 
-/// Every live cookie that the store can hold; the others are left out. It has no place for both a host-only cookie and
-/// one for the whole domain of the same domain, path and name: of two, the newer stays.
+/// Every live cookie that the store can hold; the others are left out. It has no place for both a
+/// host-only cookie and one for the whole domain of the same domain, path and name: of two, the
+/// newer stays.
 impl From<&CookieJar> for CookieStore {
     fn from(jar: &CookieJar) -> Self {
         let cookies = jar.iter().filter_map(|cookie| cookie_store::Cookie::try_from(&cookie).ok());

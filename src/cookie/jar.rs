@@ -25,10 +25,12 @@ use super::{
 
 /// A jar of cookies, kept and matched as a browser does (RFC 6265bis).
 ///
-/// Clones share the cookies. Every call locks for no longer than it takes, never across an await, and a panic
-/// elsewhere does not spoil the jar. `Debug` shows how many cookies there are, none of them.
+/// Clones share the cookies. Every call locks for no longer than it takes, never across an await,
+/// and a panic elsewhere does not spoil the jar. `Debug` shows how many cookies there are, none of
+/// them.
 ///
-/// Default: empty, with the embedded public suffix list and the default [limits](super::CookieLimits).
+/// Default: empty, with the embedded public suffix list and the default
+/// [limits](super::CookieLimits).
 ///
 /// ```
 /// use tower_outbound::cookie::CookieJar;
@@ -95,7 +97,11 @@ impl CookieJar {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
 
-    pub(super) fn store_for(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+    pub(super) fn store_for(
+        &self,
+        context: &CookieContext<'_>,
+        headers: &HeaderMap,
+    ) -> ResponseCookies {
         let mut cookies = ResponseCookies::default();
         if !headers.contains_key(SET_COOKIE) {
             return cookies;
@@ -106,7 +112,9 @@ impl CookieJar {
             let line = line.as_bytes();
             let outcome = match &visit {
                 None => Err(Rejection::NoHost),
-                Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => Err(Rejection::TooMany),
+                Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => {
+                    Err(Rejection::TooMany)
+                }
                 Some(visit) => self.store_line(context, visit, line, Slot::cookie),
             };
             match outcome {
@@ -143,9 +151,16 @@ impl CookieJar {
         store.set(visit, &new, fingerprint, limits, stored)
     }
 
-    fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>, now: Millis) -> Visit<'a> {
+    fn visit<'a>(
+        &'a self,
+        context: &CookieContext<'_>,
+        origin: &'a Origin<'a>,
+        now: Millis,
+    ) -> Visit<'a> {
         let suffixes = &self.shared.rules.suffixes;
-        let reach = context.site().map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
+        let reach = context
+            .site()
+            .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
         Visit::new(origin, suffixes, reach, now)
     }
 
@@ -171,14 +186,18 @@ impl CookieJar {
         self.shared.store.header(&visit, limits, context.reserved(), may_send)
     }
 
-    /// The cookies that a GET request to `uri` would carry, in the order of the header; the limits of a header and the
-    /// jar's policy apart.
+    /// The cookies that a GET request to `uri` would carry, in the order of the header; the limits
+    /// of a header and the jar's policy apart.
     #[must_use]
     pub fn matching(&self, uri: &Uri) -> Vec<Cookie> {
         let Some(origin) = Origin::of(uri) else {
             return Vec::new();
         };
-        self.shared.store.matching(&self.visit(&CookieContext::new(uri, &Method::GET), &origin, self.now()))
+        self.shared.store.matching(&self.visit(
+            &CookieContext::new(uri, &Method::GET),
+            &origin,
+            self.now(),
+        ))
     }
 
     /// Every cookie in the order of creation, as of now: later changes do not show.
@@ -194,8 +213,8 @@ impl CookieJar {
     ///
     /// # Errors
     ///
-    /// [`CookieConflict`] where several domains or paths have a cookie of that name; [`matching`](Self::matching) and
-    /// [`iter`](Self::iter) tell them apart.
+    /// [`CookieConflict`] where several domains or paths have a cookie of that name;
+    /// [`matching`](Self::matching) and [`iter`](Self::iter) tell them apart.
     ///
     /// requests: `jar[name]`, which raises `CookieConflictError`.
     pub fn get(&self, name: &str) -> Result<Option<Cookie>, CookieConflict> {
@@ -212,17 +231,21 @@ impl CookieJar {
     /// requests: `jar.get_dict()`.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
-        self.iter().map(|cookie| (cookie.name().into_owned(), cookie.value().into_owned())).collect()
+        self.iter()
+            .map(|cookie| (cookie.name().into_owned(), cookie.value().into_owned()))
+            .collect()
     }
 
-    /// Puts a cookie in, in place of one with the same name, domain, host-only flag and path; the older creation time
-    /// stays. A cookie for a public suffix becomes host-only; one that has expired only deletes.
+    /// Puts a cookie in, in place of one with the same name, domain, host-only flag and path; the
+    /// older creation time stays. A cookie for a public suffix becomes host-only; one that has
+    /// expired only deletes.
     pub fn insert(&self, cookie: Cookie) {
         self.put(&cookie, self.now(), false);
     }
 
-    /// Puts the cookies of another jar in. Of two with the same name, domain, host-only flag and path the one that was
-    /// set later wins, and the older creation time stays. What the other jar lacks is not taken out of this one.
+    /// Puts the cookies of another jar in. Of two with the same name, domain, host-only flag and
+    /// path the one that was set later wins, and the older creation time stays. What the other
+    /// jar lacks is not taken out of this one.
     pub fn merge(&self, other: &Self) {
         if Arc::ptr_eq(&self.shared, &other.shared) {
             return;
@@ -261,12 +284,14 @@ impl CookieJar {
         }
     }
 
-    /// Removes what has expired, and says how many. Look-ups do so for the site they meet; this does it for all.
+    /// Removes what has expired, and says how many. Look-ups do so for the site they meet; this
+    /// does it for all.
     pub fn clear_expired(&self) -> usize {
         self.shared.store.remove_expired(self.now())
     }
 
-    /// Removes the cookies without an expiry, as the end of a browser's session does, and says how many.
+    /// Removes the cookies without an expiry, as the end of a browser's session does, and says how
+    /// many.
     pub fn clear_session_cookies(&self) -> usize {
         self.shared.store.remove_session()
     }
@@ -284,17 +309,19 @@ impl CookieJar {
         self.len() == 0
     }
 
-    /// A number that grows with every change that a file would tell of: a cookie that is stored, replaced, removed or
-    /// evicted, or whose expiry moves. That a cookie is sent is no change.
+    /// A number that grows with every change that a file would tell of: a cookie that is stored,
+    /// replaced, removed or evicted, or whose expiry moves. That a cookie is sent is no change.
     ///
-    /// For saving when there is something to save; see [`CookieFile::save_if_changed`](super::CookieFile::save_if_changed).
+    /// For saving when there is something to save; see
+    /// [`CookieFile::save_if_changed`](super::CookieFile::save_if_changed).
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shared.store.changes()
     }
 
-    /// Reads a file's cookies into this jar, under its rules, and says how many it read: those that have expired or belong
-    /// to a public suffix are left out, and not counted; of the others the jar's limits may evict some.
+    /// Reads a file's cookies into this jar, under its rules, and says how many it read: those that
+    /// have expired or belong to a public suffix are left out, and not counted; of the others
+    /// the jar's limits may evict some.
     ///
     /// # Errors
     ///
@@ -307,15 +334,22 @@ impl CookieJar {
         Ok(cookies.len())
     }
 
-    /// The cookies of a file that are alive, as they stand there, with no limit and no cap applied: those that the rules
-    /// allow, and those that they refuse.
-    pub(super) fn read_alive(&self, text: &[u8], format: Format) -> Result<(Vec<Cookie>, Vec<Cookie>), ReadError> {
+    /// The cookies of a file that are alive, as they stand there, with no limit and no cap applied:
+    /// those that the rules allow, and those that they refuse.
+    pub(super) fn read_alive(
+        &self,
+        text: &[u8],
+        format: Format,
+    ) -> Result<(Vec<Cookie>, Vec<Cookie>), ReadError> {
         Ok(self.judge(format::read(format, text, self.now())?))
     }
 
     pub(super) fn judge(&self, cookies: Vec<Cookie>) -> (Vec<Cookie>, Vec<Cookie>) {
         let now = self.now();
-        cookies.into_iter().filter(|cookie| cookie.times.expires > now).partition(|cookie| self.may_keep(cookie))
+        cookies
+            .into_iter()
+            .filter(|cookie| cookie.times.expires > now)
+            .partition(|cookie| self.may_keep(cookie))
     }
 
     pub(super) fn extend(&self, cookies: &[Cookie]) {
@@ -392,7 +426,8 @@ mod tests {
 
     use super::*;
 
-    /// Nothing that a caller gives runs under the locks, so that only from in here one can be poisoned.
+    /// Nothing that a caller gives runs under the locks, so that only from in here one can be
+    /// poisoned.
     #[test]
     fn a_panic_under_a_lock_spoils_nothing() {
         let (jar, uri) = (CookieJar::new(), "https://example.com/".parse().unwrap());

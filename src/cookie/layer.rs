@@ -7,13 +7,14 @@ use super::{control::UserCookies, jar::CookieJar, service::CookieService, storag
 
 /// Sends a jar's cookies with each request, and stores those of each response.
 ///
-/// The URI decides whose cookies they are, never a `Host` header. A request without an absolute URI has no cookies,
-/// unless [`default_origin`](Self::default_origin) says where it goes.
+/// The URI decides whose cookies they are, never a `Host` header. A request without an absolute URI
+/// has no cookies, unless [`default_origin`](Self::default_origin) says where it goes.
 ///
-/// Stands inside whatever sends a request again: redirects and retries each then send what the answer before set. Outside
-/// of redirects it loses what the hops in between set; whose the last answer's cookies are it knows from tower-http's
-/// `FollowRedirect` 0.7 (feature `follow-redirect`, on by default). Other redirects must stand outside: a client that follows
-/// redirects by itself has its hops' cookies filed under the first host.
+/// Stands inside whatever sends a request again: redirects and retries each then send what the
+/// answer before set. Outside of redirects it loses what the hops in between set; whose the last
+/// answer's cookies are it knows from tower-http's `FollowRedirect` 0.7 (feature `follow-redirect`,
+/// on by default). Other redirects must stand outside: a client that follows redirects by itself
+/// has its hops' cookies filed under the first host.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -46,12 +47,13 @@ impl CookieLayer<CookieJar> {
 }
 
 impl CookieLayer<PerRequest> {
-    /// Works with the jar that each request brings as its extension; a request without one sends and stores no cookies.
+    /// Works with the jar that each request brings as its extension; a request without one sends
+    /// and stores no cookies.
     ///
     /// For one client that serves many: give each tenant's requests the tenant's jar, from a
-    /// [`JarPool`](super::JarPool) say. Layers that drop extensions (redirects to another origin, unless
-    /// [told to keep it](super#for-its-redirects-too)) drop the jar as well: such a request has no cookies rather than
-    /// another's.
+    /// [`JarPool`](super::JarPool) say. Layers that drop extensions (redirects to another origin,
+    /// unless [told to keep it](super#for-its-redirects-too)) drop the jar as well: such a
+    /// request has no cookies rather than another's.
     ///
     /// ```
     /// use http::{Request, Response};
@@ -80,11 +82,15 @@ impl<J> CookieLayer<J> {
     /// Works with cookies kept elsewhere: any [`CookieStorage`](super::CookieStorage).
     #[must_use]
     pub fn with_storage(storage: J) -> Self {
-        Self { storage: Arc::new(storage), default_origin: None, user_cookies: UserCookies::default() }
+        Self {
+            storage: Arc::new(storage),
+            default_origin: None,
+            user_cookies: UserCookies::default(),
+        }
     }
 
-    /// Scheme and authority of requests whose URI is relative, for clients that add them further in. The request
-    /// itself is not changed.
+    /// Scheme and authority of requests whose URI is relative, for clients that add them further
+    /// in. The request itself is not changed.
     ///
     /// Default: none, and such requests have no cookies.
     #[must_use]

@@ -1,7 +1,8 @@
 //! Cookies: a browser's jar, filled and sent by a layer.
 //!
-//! [`CookieJar`] stores and matches as RFC 6265bis (draft 22) says: public suffixes, `Secure`, name prefixes, order,
-//! limits. [`CookieLayer`] puts it around a client; [`CookieFile`] keeps it from one run to the next.
+//! [`CookieJar`] stores and matches as RFC 6265bis (draft 22) says: public suffixes, `Secure`, name
+//! prefixes, order, limits. [`CookieLayer`] puts it around a client; [`CookieFile`] keeps it from
+//! one run to the next.
 //!
 //! ```
 //! use http::{Request, Response};
@@ -86,21 +87,23 @@
 //!
 //! - One jar for all requests: [`CookieLayer::new`]. Clones of a jar share its cookies.
 //! - A jar for each tenant: [`CookieLayer::per_request`], with the jars in a [`JarPool`].
-//! - Kept by the `cookie_store` crate, behind the rules of this one: [`CookieLayer::with_storage`] with a
-//!   `Mutex<cookie_store::CookieStore>` (feature `cookie_store`).
+//! - Kept by the `cookie_store` crate, behind the rules of this one: [`CookieLayer::with_storage`]
+//!   with a `Mutex<cookie_store::CookieStore>` (feature `cookie_store`).
 //!
 //! # For one request
 //!
 //! - [`CookieControl`] as a request extension: send or store nothing.
 //! - [`SiteForCookies`] as a request extension: on whose behalf, so that `SameSite` counts.
 //! - A `Cookie` header of the caller's own, from [`header_value`]: see [`UserCookies`].
-//! - [`ResponseCookies`] as a response extension: what this response set, and what was refused, and why.
+//! - [`ResponseCookies`] as a response extension: what this response set, and what was refused, and
+//!   why.
 //!
 //! # For its redirects too
 //!
-//! Redirect layers take a request's extensions away where it leaves an origin: the next hop is then one like any other, with
-//! the layer's jar, and with none where the [request brings it](CookieLayer::per_request). tower-http's keeps those that it
-//! is told to. None of these can leak: a jar knows whose its cookies are.
+//! Redirect layers take a request's extensions away where it leaves an origin: the next hop is then
+//! one like any other, with the layer's jar, and with none where the [request brings
+//! it](CookieLayer::per_request). tower-http's keeps those that it is told to. None of these can
+//! leak: a jar knows whose its cookies are.
 //!
 //! ```
 //! use tower_http::follow_redirect::{FollowRedirectLayer, policy::{FilterCredentials, Limited, PolicyExt}};
@@ -116,25 +119,28 @@
 //!
 //! # What may be stored and sent
 //!
-//! An origin is secure by `https` or `wss`, or as this very machine, whatever the scheme: `localhost`, `*.localhost`,
-//! `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule. [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists
-//! of domains. [`CookieLimits`] bound what a jar holds and sends.
+//! An origin is secure by `https` or `wss`, or as this very machine, whatever the scheme:
+//! `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule.
+//! [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists of domains. [`CookieLimits`]
+//! bound what a jar holds and sends.
 //!
 //! # What is not kept apart
 //!
-//! Cookies know no ports (RFC 6265 section 8.5) and, in this client, no partitions: a program has no top-level site. Nor
-//! do they know by which scheme they came: what http sets goes to https too, beside `Secure` ones, as in a browser.
+//! Cookies know no ports (RFC 6265 section 8.5) and, in this client, no partitions: a program has
+//! no top-level site. Nor do they know by which scheme they came: what http sets goes to https too,
+//! beside `Secure` ones, as in a browser.
 //!
 //! # Cost
 //!
-//! A look-up costs about a thousand instructions, at 100,000 sites as at one, and no allocation where the last one's
-//! header serves again; a `Set-Cookie` that changes nothing takes a short way. Sites are spread over locks, and look-ups
-//! share them. A cookie takes 140 to 190 bytes and its text. `benches/cookie.rs` and `benches/cookie_memory.rs` measure it.
+//! A look-up costs about a thousand instructions, at 100,000 sites as at one, and no allocation
+//! where the last one's header serves again; a `Set-Cookie` that changes nothing takes a short way.
+//! Sites are spread over locks, and look-ups share them. A cookie takes 140 to 190 bytes and its
+//! text. `benches/cookie.rs` and `benches/cookie_memory.rs` measure it.
 //!
 //! # Secrets
 //!
-//! Names, domains and counts appear in `Debug`, errors and events; values never do. The `Cookie` header is marked
-//! sensitive, so that it shows in no `Debug` of a request either.
+//! Names, domains and counts appear in `Debug`, errors and events; values never do. The `Cookie`
+//! header is marked sensitive, so that it shows in no `Debug` of a request either.
 
 mod bucket;
 mod builder;

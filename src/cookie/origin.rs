@@ -20,7 +20,8 @@ pub(super) struct Origin<'a> {
     pub(super) secure: bool,
     /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
     pub(super) rooted: bool,
-    /// Where in the host its registrable domain may begin, most likely first; no more than a guess.
+    /// Where in the host its registrable domain may begin, most likely first; no more than a
+    /// guess.
     pub(super) guesses: [usize; 2],
 }
 
@@ -62,8 +63,9 @@ pub(super) fn default_path(path: &str) -> &str {
 pub(super) struct Dots(u64);
 
 impl Dots {
-    /// `None` for userinfo, a port, an address in brackets, capitals, an empty label, and more than 63 bytes: what needs
-    /// a closer look. `authority` is that of a [`Uri`], so it has no slash, `?` or `#`, and is ASCII.
+    /// `None` for userinfo, a port, an address in brackets, capitals, an empty label, and more than
+    /// 63 bytes: what needs a closer look. `authority` is that of a [`Uri`], so it has no
+    /// slash, `?` or `#`, and is ASCII.
     pub(super) fn of_plain_host(authority: &[u8]) -> Option<Self> {
         // Eight bytes at a time, by the high bit of each: no byte of ASCII has one.
         const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -75,7 +77,8 @@ impl Dots {
         }
         // From `@` to `]` there are userinfo, capitals, brackets and the backslash between them.
         const fn is_plain(word: u64) -> u64 {
-            let odd = word.wrapping_add(each(0x80 - b'@')) & !word.wrapping_add(each(0x80 - b']' - 1));
+            let odd =
+                word.wrapping_add(each(0x80 - b'@')) & !word.wrapping_add(each(0x80 - b']' - 1));
             differs(word, b':') & !odd & !word
         }
         // A bit for each byte.
@@ -113,13 +116,15 @@ fn plain_host(authority: &str) -> Option<(&str, Dots)> {
         Some(dots) => Some((authority, dots)),
         None => {
             // Userinfo and brackets stay in it, and are not plain.
-            let host = authority.trim_end_matches(|last: char| last.is_ascii_digit()).strip_suffix(':')?;
+            let host =
+                authority.trim_end_matches(|last: char| last.is_ascii_digit()).strip_suffix(':')?;
             Some((host, Dots::of_plain_host(host.as_bytes())?))
         }
     }
 }
 
-/// The host in an authority: behind the userinfo, before the port. As [`Uri::host`], at a fraction of its cost.
+/// The host in an authority: behind the userinfo, before the port. As [`Uri::host`], at a fraction
+/// of its cost.
 pub(super) fn host(authority: &str) -> &str {
     let start = authority.bytes().rposition(|byte| byte == b'@').map_or(0, |at| at + 1);
     let rest = &authority[start..];
@@ -134,7 +139,8 @@ pub(super) fn host(authority: &str) -> &str {
 /// Longest name of the DNS, and then some.
 const MAX_HOST: usize = 255;
 
-/// The canonical form of a host or a cookie's domain; `None` for what no host is called: an empty label, or too long.
+/// The canonical form of a host or a cookie's domain; `None` for what no host is called: an empty
+/// label, or too long.
 ///
 /// Borrows where the host is canonical already, which it nearly always is.
 pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
@@ -159,8 +165,8 @@ pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-/// The canonical form of a domain as it is spelt outside of URIs: a leading dot is dropped, and an IPv6 address may stand
-/// without its brackets.
+/// The canonical form of a domain as it is spelt outside of URIs: a leading dot is dropped, and an
+/// IPv6 address may stand without its brackets.
 pub(super) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
     let domain = domain.strip_prefix('.').unwrap_or(domain);
     match domain.parse::<Ipv6Addr>() {
@@ -177,7 +183,8 @@ pub(super) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
 
 /// Whether a canonical host has no parent domain that it could share cookies with.
 ///
-/// Besides addresses: names whose last label is a number, since resolvers read `127.1` or `0x7f.1` as an address.
+/// Besides addresses: names whose last label is a number, since resolvers read `127.1` or `0x7f.1`
+/// as an address.
 pub(super) fn stands_alone(host: &str) -> bool {
     // From the end, where the first letter past `f` settles it for most names.
     let mut is_decimal = true;
@@ -255,7 +262,8 @@ mod tests {
             ("a b", None),
             ("a:1", None),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(host, want)| canonical(host).as_deref() != *want).collect();
+        let wrong: Vec<_> =
+            rows.iter().filter(|(host, want)| canonical(host).as_deref() != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
@@ -273,7 +281,8 @@ mod tests {
             (".", None),
             ("", None),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(domain, want)| spelt_domain(domain).as_deref() != *want).collect();
+        let wrong: Vec<_> =
+            rows.iter().filter(|(domain, want)| spelt_domain(domain).as_deref() != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
@@ -295,8 +304,10 @@ mod tests {
             ("http://localhost.example.com/", false),
             ("http://notlocalhost/", false),
         ];
-        let wrong: Vec<_> =
-            rows.iter().filter(|(uri, want)| Origin::of(&uri.parse().unwrap()).unwrap().secure != *want).collect();
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(uri, want)| Origin::of(&uri.parse().unwrap()).unwrap().secure != *want)
+            .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
@@ -311,7 +322,10 @@ mod tests {
             ("10.0.0.1", "0.0.1", false),
             ("5.127.1", "127.1", false),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(host, domain, want)| domain_match(host, domain) != *want).collect();
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(host, domain, want)| domain_match(host, domain) != *want)
+            .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
@@ -332,7 +346,14 @@ mod tests {
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
 
-        let rows = [("/", "/"), ("/a", "/"), ("/a/", "/a"), ("/a/b?q=/c/d", "/a"), ("?q", "/"), ("//a", "/")];
+        let rows = [
+            ("/", "/"),
+            ("/a", "/"),
+            ("/a/", "/a"),
+            ("/a/b?q=/c/d", "/a"),
+            ("?q", "/"),
+            ("//a", "/"),
+        ];
         let wrong: Vec<_> = rows
             .iter()
             .filter(|(path, want)| {
@@ -363,7 +384,8 @@ mod tests {
             ("1.example", false),
             ("localhost", false),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(host, want)| stands_alone(host) != *want).collect();
+        let wrong: Vec<_> =
+            rows.iter().filter(|(host, want)| stands_alone(host) != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
@@ -388,7 +410,13 @@ mod tests {
         .iter()
         .map(ToString::to_string)
         .collect();
-        rows.extend([long.clone(), format!("{long}a"), format!("{long}aa"), format!("{long}."), format!("{long}.a")]);
+        rows.extend([
+            long.clone(),
+            format!("{long}a"),
+            format!("{long}aa"),
+            format!("{long}."),
+            format!("{long}.a"),
+        ]);
         // Every byte in every place of a word, and around its edges.
         for place in 0..17 {
             for byte in (0x21..0x7f).map(char::from).filter(|byte| !"/?#".contains(*byte)) {
@@ -399,15 +427,28 @@ mod tests {
         let wrong: Vec<_> = rows
             .iter()
             .filter(|text| {
-                let canonical =
-                    host(text) == **text && canonical(text).as_deref() == Some(text) && !text.starts_with('[');
-                let dots = text.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| 1_u64 << at).sum();
-                Dots::of_plain_host(text.as_bytes()) != (canonical && text.len() <= 63).then_some(Dots(dots))
+                let canonical = host(text) == **text
+                    && canonical(text).as_deref() == Some(text)
+                    && !text.starts_with('[');
+                let dots = text
+                    .bytes()
+                    .enumerate()
+                    .filter(|(_, byte)| *byte == b'.')
+                    .map(|(at, _)| 1_u64 << at)
+                    .sum();
+                Dots::of_plain_host(text.as_bytes())
+                    != (canonical && text.len() <= 63).then_some(Dots(dots))
             })
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
 
-        let rows = [("a", [0, 0]), ("a.b", [0, 0]), ("a.b.c", [2, 0]), ("aa.b.c.d", [5, 3]), ("a.b.c.d.e", [6, 4])];
+        let rows = [
+            ("a", [0, 0]),
+            ("a.b", [0, 0]),
+            ("a.b.c", [2, 0]),
+            ("aa.b.c.d", [5, 3]),
+            ("a.b.c.d.e", [6, 4]),
+        ];
         let guesses = |text: &str| Dots::of_plain_host(text.as_bytes()).unwrap().guesses();
         let wrong: Vec<_> = rows.iter().filter(|(text, want)| guesses(text) != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
@@ -415,8 +456,19 @@ mod tests {
 
     #[test]
     fn the_host_is_what_http_says_it_is() {
-        let rows =
-            ["h", "h:1", "h:", "u@h", "u:p@h:1", "u@v@h", "a@b:c@h:1", "[::1]", "[::1]:80", "u:p@[::1]:8", "h%5C@n"];
+        let rows = [
+            "h",
+            "h:1",
+            "h:",
+            "u@h",
+            "u:p@h:1",
+            "u@v@h",
+            "a@b:c@h:1",
+            "[::1]",
+            "[::1]:80",
+            "u:p@[::1]:8",
+            "h%5C@n",
+        ];
         let wrong: Vec<_> = rows
             .iter()
             .filter_map(|text| text.parse::<http::uri::Authority>().ok())

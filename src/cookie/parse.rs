@@ -1,4 +1,5 @@
-//! `Set-Cookie` and cookie-date, as RFC 6265bis section 5 reads them: bytes in, slices of the same bytes out.
+//! `Set-Cookie` and cookie-date, as RFC 6265bis section 5 reads them: bytes in, slices of the same
+//! bytes out.
 
 use super::data::SameSite;
 
@@ -7,10 +8,12 @@ pub(super) const MAX_PAIR: usize = 4096;
 /// Longest attribute value; a longer attribute is ignored (RFC 6265bis section 5.6).
 pub(super) const MAX_ATTRIBUTE: usize = 1024;
 
-/// Longest path of a cookie: an attribute's or a request's, each byte of which may have become U+FFFD.
+/// Longest path of a cookie: an attribute's or a request's, each byte of which may have become
+/// U+FFFD.
 pub(super) const MAX_PATH: usize = 3 * MAX_ATTRIBUTE;
 
-/// What may stand in a file as the path of a cookie: all that a jar may hold. A request's path may have a semicolon.
+/// What may stand in a file as the path of a cookie: all that a jar may hold. A request's path may
+/// have a semicolon.
 pub(super) fn is_path(path: &str) -> bool {
     path.starts_with('/') && path.len() <= MAX_PATH && !path.bytes().any(is_control)
 }
@@ -68,7 +71,8 @@ pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
     Ok(cookie)
 }
 
-/// What stands before the first semicolon of a line, parted at its first `=` and trimmed, and what stands behind it.
+/// What stands before the first semicolon of a line, parted at its first `=` and trimmed, and what
+/// stands behind it.
 struct Part<'a> {
     name: &'a [u8],
     /// `None` where there is no `=`.
@@ -98,7 +102,8 @@ fn split<const N: usize>(bytes: &[u8], marks: [u8; N]) -> (&[u8], Option<(u8, &[
 
 /// Where the first of some marks stands.
 fn find<const N: usize>(bytes: &[u8], marks: [u8; N]) -> Option<usize> {
-    // Eight bytes at a time: a mark is a zero of `differs`, and the lowest high bit that is set is the first one's.
+    // Eight bytes at a time: a mark is a zero of `differs`, and the lowest high bit that is set is
+    // the first one's.
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let (words, rest) = bytes.as_chunks::<8>();
@@ -154,9 +159,10 @@ impl<'a> SetCookie<'a> {
 
 /// Whether a text is `word`, which is in lower case, but for the case of its letters.
 fn is<const N: usize>(text: &[u8], word: &[u8; N]) -> bool {
-    // No early exit here either. The bit makes another byte's a letter of none but the same letter, and a hyphen of
-    // none but a control character, which is out by now.
-    <&[u8; N]>::try_from(text).is_ok_and(|text| text.iter().zip(word).fold(0, |sum, (a, b)| sum | (a | 0x20) ^ b) == 0)
+    // No early exit here either. The bit makes another byte's a letter of none but the same letter,
+    // and a hyphen of none but a control character, which is out by now.
+    <&[u8; N]>::try_from(text)
+        .is_ok_and(|text| text.iter().zip(word).fold(0, |sum, (a, b)| sum | (a | 0x20) ^ b) == 0)
 }
 
 /// `%x00-08 / %x0A-1F / %x7F`: every control character but the tab.
@@ -177,7 +183,8 @@ fn name_and_value<'a>(name: &'a [u8], value: Option<&'a [u8]>) -> (&'a [u8], &'a
     value.map_or((&[], name), |value| (name, value))
 }
 
-/// `Max-Age` (RFC 6265bis section 5.6.2): digits after an optional minus; what no `i64` holds saturates.
+/// `Max-Age` (RFC 6265bis section 5.6.2): digits after an optional minus; what no `i64` holds
+/// saturates.
 fn delta_seconds(value: &[u8]) -> Option<i64> {
     let (negative, digits) = match value {
         [b'-', digits @ ..] => (true, digits),
@@ -186,12 +193,14 @@ fn delta_seconds(value: &[u8]) -> Option<i64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let seconds =
-        digits.iter().fold(0_i64, |sum, digit| sum.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
+    let seconds = digits
+        .iter()
+        .fold(0_i64, |sum, digit| sum.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
     Some(if negative { -seconds } else { seconds })
 }
 
-/// A cookie-date as seconds since 1970 (RFC 6265bis section 5.1.1): tokens in any order, the first of each kind counts.
+/// A cookie-date as seconds since 1970 (RFC 6265bis section 5.1.1): tokens in any order, the first
+/// of each kind counts.
 pub(super) fn date(value: &[u8]) -> Option<i64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     for token in value.split(|&byte| is_date_delimiter(byte)) {
@@ -257,8 +266,10 @@ fn clock_time(token: &[u8]) -> Option<(i64, i64, i64)> {
 }
 
 fn month_number(token: &[u8]) -> Option<i64> {
-    const MONTHS: [&[u8; 3]; 12] =
-        [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
+    const MONTHS: [&[u8; 3]; 12] = [
+        b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov",
+        b"dec",
+    ];
     let start = token.get(..3)?;
     let at = MONTHS.iter().position(|month| start.eq_ignore_ascii_case(*month))?;
     i64::try_from(at).ok().map(|at| at + 1)
@@ -273,7 +284,8 @@ const fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days of the proleptic Gregorian calendar, counted in years that begin in March so that the leap day comes last.
+/// Days of the proleptic Gregorian calendar, counted in years that begin in March so that the leap
+/// day comes last.
 const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -308,7 +320,8 @@ mod tests {
             ("Thu, 10 Jan 2020", None),
             ("", None),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(text, want)| date(text.as_bytes()) != *want).collect();
+        let wrong: Vec<_> =
+            rows.iter().filter(|(text, want)| date(text.as_bytes()) != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
@@ -327,7 +340,8 @@ mod tests {
             ("1.0", None),
             ("0x10", None),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(text, want)| delta_seconds(text.as_bytes()) != *want).collect();
+        let wrong: Vec<_> =
+            rows.iter().filter(|(text, want)| delta_seconds(text.as_bytes()) != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
@@ -353,7 +367,9 @@ mod tests {
         ];
         let wrong: Vec<_> = rows
             .iter()
-            .filter(|(line, want)| set_cookie(line).map(|cookie| (cookie.name, cookie.value)) != *want)
+            .filter(|(line, want)| {
+                set_cookie(line).map(|cookie| (cookie.name, cookie.value)) != *want
+            })
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
@@ -362,11 +378,18 @@ mod tests {
     fn the_last_attribute_wins_and_an_overlong_one_is_ignored() {
         let long = format!("a=1; Path=/x; Path=/{}", "y".repeat(MAX_ATTRIBUTE));
         assert_eq!(set_cookie(long.as_bytes()).unwrap().path, Some(&b"/x"[..]));
-        let cookie =
-            set_cookie(b"a=1; Path=/x; PATH=y; Domain=a.b; domain=; SameSite=Lax; samesite=what; Secure=no").unwrap();
-        assert_eq!((cookie.path, cookie.domain, cookie.same_site, cookie.secure), (None, &b""[..], None, true));
-        let cookie =
-            set_cookie(b"a=1; Max-Age=5; Max-Age=; Expires=Thu, 1 Jan 1970 00:00:00 GMT; Expires=soon").unwrap();
+        let cookie = set_cookie(
+            b"a=1; Path=/x; PATH=y; Domain=a.b; domain=; SameSite=Lax; samesite=what; Secure=no",
+        )
+        .unwrap();
+        assert_eq!(
+            (cookie.path, cookie.domain, cookie.same_site, cookie.secure),
+            (None, &b""[..], None, true)
+        );
+        let cookie = set_cookie(
+            b"a=1; Max-Age=5; Max-Age=; Expires=Thu, 1 Jan 1970 00:00:00 GMT; Expires=soon",
+        )
+        .unwrap();
         assert_eq!((cookie.max_age, cookie.expires), (Some(5), Some(0)));
     }
 }

@@ -8,7 +8,8 @@ use super::{
     origin::{canonical, domain_match, written_domain},
 };
 
-/// The caller's say on each cookie, after the rules have had theirs: a policy refuses, it never overrules.
+/// The caller's say on each cookie, after the rules have had theirs: a policy refuses, it never
+/// overrules.
 ///
 /// Both are asked under no lock, so they may use the jar. Default: everything is accepted and sent.
 ///
@@ -32,7 +33,8 @@ use super::{
 pub trait CookiePolicy: Send + Sync {
     /// Whether a cookie that a response set is stored, in place of an older one too. Default: yes.
     ///
-    /// A cookie that is deleted, and one that is inserted, merged or read from a file, is not asked about.
+    /// A cookie that is deleted, and one that is inserted, merged or read from a file, is not asked
+    /// about.
     fn accept(&self, context: &CookieContext<'_>, cookie: &Cookie) -> bool {
         let _ = (context, cookie);
         true
@@ -47,10 +49,11 @@ pub trait CookiePolicy: Send + Sync {
 
 /// A ready-made [`CookiePolicy`]: which hosts may have cookies at all.
 ///
-/// A domain stands for itself and its subdomains. The host of the request decides, for storing and for sending.
+/// A domain stands for itself and its subdomains. The host of the request decides, for storing and
+/// for sending.
 ///
-/// http.cookiejar: `DefaultCookiePolicy(blocked_domains, allowed_domains)`, of which a domain with a leading dot means the
-/// subdomains.
+/// http.cookiejar: `DefaultCookiePolicy(blocked_domains, allowed_domains)`, of which a domain with
+/// a leading dot means the subdomains.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieJar, DomainPolicy};
@@ -73,8 +76,11 @@ impl DomainPolicy {
     ///
     /// # Errors
     ///
-    /// [`InvalidDomain`] for what names no host; an international name must be an A-label (`xn--...`).
-    pub fn allow<D: AsRef<str>>(domains: impl IntoIterator<Item = D>) -> Result<Self, InvalidDomain> {
+    /// [`InvalidDomain`] for what names no host; an international name must be an A-label
+    /// (`xn--...`).
+    pub fn allow<D: AsRef<str>>(
+        domains: impl IntoIterator<Item = D>,
+    ) -> Result<Self, InvalidDomain> {
         Ok(Self { allowed: Some(list(domains)?), blocked: HashSet::new() })
     }
 
@@ -83,7 +89,9 @@ impl DomainPolicy {
     /// # Errors
     ///
     /// As [`allow`](Self::allow).
-    pub fn block<D: AsRef<str>>(domains: impl IntoIterator<Item = D>) -> Result<Self, InvalidDomain> {
+    pub fn block<D: AsRef<str>>(
+        domains: impl IntoIterator<Item = D>,
+    ) -> Result<Self, InvalidDomain> {
         Ok(Self { allowed: None, blocked: list(domains)? })
     }
 
@@ -92,7 +100,10 @@ impl DomainPolicy {
     /// # Errors
     ///
     /// As [`allow`](Self::allow).
-    pub fn and_block<D: AsRef<str>>(mut self, domains: impl IntoIterator<Item = D>) -> Result<Self, InvalidDomain> {
+    pub fn and_block<D: AsRef<str>>(
+        mut self,
+        domains: impl IntoIterator<Item = D>,
+    ) -> Result<Self, InvalidDomain> {
         self.blocked.extend(list(domains)?);
         Ok(self)
     }
@@ -100,7 +111,11 @@ impl DomainPolicy {
     fn covers(&self, context: &CookieContext<'_>) -> bool {
         let Some(host) = context.uri().host().and_then(canonical) else { return false };
         // The host, then each domain that it lies in.
-        let parents = || std::iter::successors(Some(&*host), |domain| domain.split_once('.').map(|(_, parent)| parent));
+        let parents = || {
+            std::iter::successors(Some(&*host), |domain| {
+                domain.split_once('.').map(|(_, parent)| parent)
+            })
+        };
         let among = |domains: &HashSet<Box<str>>| {
             parents().any(|domain| domains.contains(domain) && domain_match(&host, domain))
         };
@@ -108,7 +123,9 @@ impl DomainPolicy {
     }
 }
 
-fn list<D: AsRef<str>>(domains: impl IntoIterator<Item = D>) -> Result<HashSet<Box<str>>, InvalidDomain> {
+fn list<D: AsRef<str>>(
+    domains: impl IntoIterator<Item = D>,
+) -> Result<HashSet<Box<str>>, InvalidDomain> {
     let domain = |domain: D| match written_domain(domain.as_ref()) {
         Some(domain) => Ok(domain.into_owned().into()),
         None => Err(InvalidDomain { domain: domain.as_ref().into() }),
@@ -144,6 +161,9 @@ impl CookiePolicy for DomainPolicy {
 
 impl fmt::Debug for DomainPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DomainPolicy").field("allowed", &self.allowed).field("blocked", &self.blocked).finish()
+        f.debug_struct("DomainPolicy")
+            .field("allowed", &self.allowed)
+            .field("blocked", &self.blocked)
+            .finish()
     }
 }

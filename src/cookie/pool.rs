@@ -15,17 +15,20 @@ use super::jar::CookieJar;
 /// A bounded pool of jars by key, for one client that serves many tenants: see
 /// [`CookieLayer::per_request`](super::CookieLayer::per_request).
 ///
-/// [`get`](Self::get) hands out a tenant's jar and makes it if there is none. A jar leaves the pool once it has not been
-/// asked for during [`idle`](JarPoolBuilder::idle), and when the pool is [full](JarPoolBuilder::max_jars) the one that was
-/// asked for longest ago leaves first. Both happen in `get` and [`evict_idle`](Self::evict_idle): there is no task behind
-/// the pool. A jar that a request still holds counts as asked for, unless every jar is held.
+/// [`get`](Self::get) hands out a tenant's jar and makes it if there is none. A jar leaves the pool
+/// once it has not been asked for during [`idle`](JarPoolBuilder::idle), and when the pool is
+/// [full](JarPoolBuilder::max_jars) the one that was asked for longest ago leaves first. Both
+/// happen in `get` and [`evict_idle`](Self::evict_idle): there is no task behind the pool. A jar
+/// that a request still holds counts as asked for, unless every jar is held.
 ///
-/// What leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be saved; the pool is not locked
-/// meanwhile. Whoever asks for that key during the call is given the same jar, which then stays.
+/// What leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be saved;
+/// the pool is not locked meanwhile. Whoever asks for that key during the call is given the same
+/// jar, which then stays.
 ///
-/// A pool of files: with [`CookieFile::overwrite`](super::CookieFile::overwrite), since the pool alone knows a tenant's cookies;
-/// a merge with what the file held would bring back what the tenant has logged out of. A file that cannot be read is moved
-/// aside first, since `overwrite` asks for nothing.
+/// A pool of files: with [`CookieFile::overwrite`](super::CookieFile::overwrite), since the pool
+/// alone knows a tenant's cookies; a merge with what the file held would bring back what the tenant
+/// has logged out of. A file that cannot be read is moved aside first, since `overwrite` asks for
+/// nothing.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieFile, CookieJar, Format, JarPool};
@@ -62,10 +65,12 @@ use super::jar::CookieJar;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Keys that come from strangers make no file names as they are: escape them, or take only those you know.
+/// Keys that come from strangers make no file names as they are: escape them, or take only those
+/// you know.
 ///
-/// Clones share the jars. The memory of a pool is at most that of its jars at their [limits](super::CookieLimits): give them
-/// smaller ones with [`new_jar`](JarPoolBuilder::new_jar) where keys come from strangers.
+/// Clones share the jars. The memory of a pool is at most that of its jars at their
+/// [limits](super::CookieLimits): give them smaller ones with [`new_jar`](JarPoolBuilder::new_jar)
+/// where keys come from strangers.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -134,10 +139,12 @@ pub struct JarPoolBuilder<K = String> {
 }
 
 impl<K> JarPoolBuilder<K> {
-    /// Most jars at a time, beside those whose [`on_evict`](Self::on_evict) is running. Default: 1,000; 0 counts as 1.
+    /// Most jars at a time, beside those whose [`on_evict`](Self::on_evict) is running. Default:
+    /// 1,000; 0 counts as 1.
     ///
-    /// Give it more than there are requests at a time. Else jars leave that requests still hold, and what these then store
-    /// is not saved; nor is what went into a jar that came and left while [`new_jar`](Self::new_jar) made it once more.
+    /// Give it more than there are requests at a time. Else jars leave that requests still hold,
+    /// and what these then store is not saved; nor is what went into a jar that came and left
+    /// while [`new_jar`](Self::new_jar) made it once more.
     pub fn max_jars(mut self, max_jars: usize) -> Self {
         self.max_jars = max_jars.max(1);
         self
@@ -149,9 +156,9 @@ impl<K> JarPoolBuilder<K> {
         self
     }
 
-    /// Makes the jar of a key that has none in the pool: an empty one with other limits, or one read from where
-    /// [`on_evict`](Self::on_evict) has put it. It runs under no lock; of two made at once for one key, one is dropped.
-    /// Default: [`CookieJar::new`].
+    /// Makes the jar of a key that has none in the pool: an empty one with other limits, or one
+    /// read from where [`on_evict`](Self::on_evict) has put it. It runs under no lock; of two
+    /// made at once for one key, one is dropped. Default: [`CookieJar::new`].
     pub fn new_jar(mut self, new_jar: impl Fn(&K) -> CookieJar + Send + Sync + 'static) -> Self {
         self.new_jar = Arc::new(new_jar);
         self
@@ -159,11 +166,13 @@ impl<K> JarPoolBuilder<K> {
 
     /// Is called with every jar that leaves, before it does. Default: nothing.
     ///
-    /// It may use the pool. What it asks for by [`get`](JarPool::get) evicts nothing until the next `get` outside, so that it
-    /// is not called within itself; and its asking does not keep the jar that it was called for. Where each call adds a jar
-    /// of a new key, no maximum can hold.
+    /// It may use the pool. What it asks for by [`get`](JarPool::get) evicts nothing until the next
+    /// `get` outside, so that it is not called within itself; and its asking does not keep the
+    /// jar that it was called for. Where each call adds a jar of a new key, no maximum can
+    /// hold.
     ///
-    /// Where it panics, the jar leaves like any other, and those that leave with it are handed over before the panic goes on.
+    /// Where it panics, the jar leaves like any other, and those that leave with it are handed over
+    /// before the panic goes on.
     pub fn on_evict(mut self, on_evict: impl Fn(&K, &CookieJar) + Send + Sync + 'static) -> Self {
         self.on_evict = Some(Arc::new(on_evict));
         self
@@ -178,7 +187,13 @@ impl<K> JarPoolBuilder<K> {
     /// The empty pool.
     #[must_use]
     pub fn build(self) -> JarPool<K> {
-        let jars = Jars { by_key: HashMap::new(), by_use: BTreeMap::new(), next: 0, leaving: 0, evicting: Vec::new() };
+        let jars = Jars {
+            by_key: HashMap::new(),
+            by_use: BTreeMap::new(),
+            next: 0,
+            leaving: 0,
+            evicting: Vec::new(),
+        };
         JarPool { shared: Arc::new(Shared { rules: self, jars: Mutex::new(jars) }) }
     }
 }
@@ -255,13 +270,15 @@ impl<K: Hash + Eq> JarPool<K> {
         Some(entry.jar)
     }
 
-    /// Evicts the jars that have been idle for too long, and says how many. For a timer of the caller's; `get` does the same.
+    /// Evicts the jars that have been idle for too long, and says how many. For a timer of the
+    /// caller's; `get` does the same.
     pub fn evict_idle(&self) -> usize {
         let rules = &self.shared.rules;
         self.evict((rules.clock)(), rules.max_jars)
     }
 
-    /// Evicts every jar, those that requests hold too, and says how many: for saving all at the end.
+    /// Evicts every jar, those that requests hold too, and says how many: for saving all at the
+    /// end.
     pub fn evict_all(&self) -> usize {
         let leaving = self.lock().all();
         self.send_off(leaving)

@@ -4,8 +4,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{cookie::Cookie, event, parse, rules::Rejection};
 
-/// Response extension: the cookies of this one response, present where it carried a `Set-Cookie` and its request had an
-/// absolute URI.
+/// Response extension: the cookies of this one response, present where it carried a `Set-Cookie`
+/// and its request had an absolute URI.
 ///
 /// requests: `response.cookies`.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,8 @@ pub struct ResponseCookies {
 }
 
 impl ResponseCookies {
-    /// The cookies that the rules accept, in the order they came; those that only deleted one are not among them.
+    /// The cookies that the rules accept, in the order they came; those that only deleted one are
+    /// not among them.
     #[must_use]
     pub fn accepted(&self) -> &[Cookie] {
         &self.accepted
@@ -36,11 +37,15 @@ impl ResponseCookies {
     /// Names and values of those accepted; of several of one name, the last.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
-        let pairs = self.accepted.iter().map(|cookie| (cookie.name().into_owned(), cookie.value().into_owned()));
+        let pairs = self
+            .accepted
+            .iter()
+            .map(|cookie| (cookie.name().into_owned(), cookie.value().into_owned()));
         pairs.collect()
     }
 
-    /// Of a cookie that is set twice the last one stands; a deletion takes nothing back, since it is no cookie.
+    /// Of a cookie that is set twice the last one stands; a deletion takes nothing back, since it
+    /// is no cookie.
     pub(super) fn accept(&mut self, cookie: Option<Cookie>) {
         if let Some(cookie) = cookie {
             self.accepted.retain(|other| !other.data.same_identity(&cookie.data));
@@ -64,7 +69,8 @@ pub struct RejectedCookie {
 
 impl RejectedCookie {
     fn new(line: &[u8], reason: Rejection) -> Self {
-        // A refused name can be of any length and hold anything; it is only there to be read by a person.
+        // A refused name can be of any length and hold anything; it is only there to be read by a
+        // person.
         let name = parse::name_of(line);
         let name = String::from_utf8_lossy(&name[..name.len().min(256)]);
         let name = match name {

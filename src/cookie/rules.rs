@@ -36,8 +36,8 @@ pub enum Rejection {
     PublicSuffix,
     /// `Secure`, but the [origin is not](super#what-may-be-stored-and-sent).
     InsecureOrigin,
-    /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`; or to set a nameless one that servers
-    /// would take for it, such as `=sid=1`.
+    /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`; or to set a
+    /// nameless one that servers would take for it, such as `=sid=1`.
     ShadowsSecure,
     /// `SameSite=None` without `Secure`.
     SameSiteNone,
@@ -46,9 +46,11 @@ pub enum Rejection {
     CrossSite,
     /// The name begins with `__Secure-`, but the cookie is not `Secure`.
     SecurePrefix,
-    /// The name begins with `__Host-`, but the cookie is not `Secure`, host-only and for the path `/`.
+    /// The name begins with `__Host-`, but the cookie is not `Secure`, host-only and for the path
+    /// `/`.
     HostPrefix,
-    /// The name begins with `__Http-` or `__Host-Http-`, but the cookie is not `Secure` and `HttpOnly`.
+    /// The name begins with `__Http-` or `__Host-Http-`, but the cookie is not `Secure` and
+    /// `HttpOnly`.
     HttpPrefix,
     /// A nameless cookie whose value would be read as a prefixed name.
     NamelessPrefix,
@@ -58,10 +60,11 @@ pub enum Rejection {
     Policy,
     /// The jar's limits leave no room for it.
     NoRoom,
-    /// Another crate's store, which the layer works with, cannot hold it as it is: it has no name, it is not UTF-8, or that
-    /// crate would read its name, value or domain as something else.
+    /// Another crate's store, which the layer works with, cannot hold it as it is: it has no name,
+    /// it is not UTF-8, or that crate would read its name, value or domain as something else.
     Unstorable,
-    /// The response set more cookies than [`CookieLimits::per_response`](super::CookieLimits::per_response).
+    /// The response set more cookies than
+    /// [`CookieLimits::per_response`](super::CookieLimits::per_response).
     TooMany,
 }
 
@@ -78,7 +81,9 @@ impl fmt::Display for Rejection {
             Self::InsecureOrigin => "it is Secure, but its origin is not",
             Self::ShadowsSecure => "a non-secure origin may not touch a Secure cookie",
             Self::SameSiteNone => "SameSite=None needs Secure",
-            Self::CrossSite => "it is not SameSite=None, but the request was made on behalf of another site",
+            Self::CrossSite => {
+                "it is not SameSite=None, but the request was made on behalf of another site"
+            }
             Self::SecurePrefix => "the prefix __Secure- needs Secure",
             Self::HostPrefix => "the prefix __Host- needs Secure, Path=/ and no Domain",
             Self::HttpPrefix => "the prefixes __Http- and __Host-Http- need Secure and HttpOnly",
@@ -122,10 +127,15 @@ pub(super) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    /// Whether servers would read it as a cookie of that name. A nameless one is sent as its value alone: as one named `sid`
-    /// where that is `sid=1`.
+    /// Whether servers would read it as a cookie of that name. A nameless one is sent as its value
+    /// alone: as one named `sid` where that is `sid=1`.
     pub(super) fn passes_for(&self, name: &[u8]) -> bool {
-        let read = || self.value.split(|&byte| byte == b'=').next().is_some_and(|read| parse::trim(read) == name);
+        let read = || {
+            self.value
+                .split(|&byte| byte == b'=')
+                .next()
+                .is_some_and(|read| parse::trim(read) == name)
+        };
         self.name == name || self.name.is_empty() && read()
     }
 
@@ -161,7 +171,8 @@ pub(super) fn admit<'a>(
     };
     // A Domain that only repeats an address makes no difference, so it breaks no __Host- promise.
     let no_domain = cookie.domain.is_empty() || stands_alone(&origin.host);
-    // As long as a Path attribute may be: a server chooses its URLs, and so would choose how much a jar holds.
+    // As long as a Path attribute may be: a server chooses its URLs, and so would choose how much a
+    // jar holds.
     if cookie.path.is_none() && origin.default_path().len() > parse::MAX_ATTRIBUTE {
         return Err(Rejection::LongPath);
     }
@@ -180,9 +191,12 @@ pub(super) fn admit<'a>(
         lasts: lasts && !origin.rooted,
         has_default_path: cookie.path.is_none(),
         domain: domain.unwrap_or_else(|| origin.host.as_ref().into()),
-        // A path that is not UTF-8 matches no request, and is none the less kept as the server meant it.
+        // A path that is not UTF-8 matches no request, and is none the less kept as the server
+        // meant it.
         path: match cookie.path {
-            Some(path) => str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Into::into),
+            Some(path) => {
+                str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Into::into)
+            }
             None => origin.default_path().into(),
         },
         flags,
@@ -201,7 +215,8 @@ fn domain<'a>(
     if !attribute.is_ascii() {
         return Err(Rejection::NonAsciiDomain);
     }
-    // The suites of browsers and curl agree that `example.com.` is no domain of a host that is spelt without the dot.
+    // The suites of browsers and curl agree that `example.com.` is no domain of a host that is
+    // spelt without the dot.
     if attribute.ends_with(b".") && !origin.rooted {
         return Err(Rejection::DomainMismatch);
     }
@@ -219,7 +234,8 @@ fn domain<'a>(
             Err(Rejection::DomainMismatch)
         };
     }
-    // Of two names in one registrable domain alone may one set the other's: a suffix can lie between them otherwise.
+    // Of two names in one registrable domain alone may one set the other's: a suffix can lie
+    // between them otherwise.
     if !domain_match(&origin.host, &domain) || host_site.key != domain_site.key {
         return Err(Rejection::DomainMismatch);
     }
@@ -227,7 +243,12 @@ fn domain<'a>(
 }
 
 /// The promises that a name's prefix makes (RFC 6265bis section 4.1.3), and `SameSite=None`'s.
-pub(super) fn prefixes(name: &[u8], value: &[u8], flags: Flags, for_root: bool) -> Result<(), Rejection> {
+pub(super) fn prefixes(
+    name: &[u8],
+    value: &[u8],
+    flags: Flags,
+    for_root: bool,
+) -> Result<(), Rejection> {
     let starts = |text: &[u8], prefix: &str| {
         text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
@@ -247,14 +268,17 @@ pub(super) fn prefixes(name: &[u8], value: &[u8], flags: Flags, for_root: bool) 
     if starts(name, "__Host-") && !(flags.secure && flags.host_only && for_root) {
         return Err(Rejection::HostPrefix);
     }
-    if (starts(name, "__Http-") || starts(name, "__Host-Http-")) && !(flags.secure && flags.http_only) {
+    if (starts(name, "__Http-") || starts(name, "__Host-Http-"))
+        && !(flags.secure && flags.http_only)
+    {
         return Err(Rejection::HttpPrefix);
     }
     Ok(())
 }
 
-/// `Max-Age` beats `Expires`; 0 stands for "already over". With it, the seconds of a positive `Max-Age`, and whether the same
-/// line means the same later on: the cap of lifetimes moves on under a fixed date.
+/// `Max-Age` beats `Expires`; 0 stands for "already over". With it, the seconds of a positive
+/// `Max-Age`, and whether the same line means the same later on: the cap of lifetimes moves on
+/// under a fixed date.
 fn expiry(cookie: &SetCookie<'_>, now: Millis) -> (Millis, u32, bool) {
     match (cookie.max_age, cookie.expires) {
         (Some(..=0), _) => (0, 0, true),
@@ -324,7 +348,10 @@ mod tests {
             .iter()
             .map(|(uri, line, want)| (uri, line, judge(uri, line.as_bytes()), want))
             .filter(|(.., got, want)| {
-                got.as_ref().map(|(domain, host_only, ..)| (domain.as_str(), *host_only)).map_err(|e| *e) != **want
+                got.as_ref()
+                    .map(|(domain, host_only, ..)| (domain.as_str(), *host_only))
+                    .map_err(|e| *e)
+                    != **want
             })
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
@@ -343,7 +370,11 @@ mod tests {
             ("https://h.example/", "__Host-a=1; Secure; Path=/", None),
             ("https://h.example/", "__Host-a=1; Secure", Some(HostPrefix)),
             ("https://h.example/", "__Host-a=1; Path=/", Some(HostPrefix)),
-            ("https://h.example/", "__hOST-a=1; Secure; Path=/; Domain=h.example", Some(HostPrefix)),
+            (
+                "https://h.example/",
+                "__hOST-a=1; Secure; Path=/; Domain=h.example",
+                Some(HostPrefix),
+            ),
             ("https://10.0.0.1/", "__Host-a=1; Secure; Path=/; Domain=10.0.0.1", None),
             ("https://h.example/", "__Http-a=1; Secure", Some(HttpPrefix)),
             ("https://h.example/", "__Http-a=1; Secure; HttpOnly", None),

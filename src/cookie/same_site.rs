@@ -1,4 +1,5 @@
-//! `SameSite`: on whose behalf a request is made, and which cookies go along (RFC 6265bis sections 5.2, 5.7, 5.8.3).
+//! `SameSite`: on whose behalf a request is made, and which cookies go along (RFC 6265bis sections
+//! 5.2, 5.7, 5.8.3).
 
 use http::{Method, Uri};
 
@@ -6,12 +7,14 @@ use super::{data::SameSite, origin::Origin, suffix::PublicSuffixes};
 
 /// Request extension: the site on whose behalf a request is made, so that `SameSite` counts.
 ///
-/// A program has no address bar, so without this extension every request is same-site: all cookies are sent. With it a
-/// request to another site carries no `Strict` cookies, and `Lax` ones (also those that say nothing) only if it is a
-/// [top-level navigation](Self::top_level_navigation) by a safe method; nor does its response store cookies other than
-/// `SameSite=None`, unless it is a top-level navigation, by whatever method. Sites are compared with their schemes.
+/// A program has no address bar, so without this extension every request is same-site: all cookies
+/// are sent. With it a request to another site carries no `Strict` cookies, and `Lax` ones (also
+/// those that say nothing) only if it is a [top-level navigation](Self::top_level_navigation) by a
+/// safe method; nor does its response store cookies other than `SameSite=None`, unless it is a
+/// top-level navigation, by whatever method. Sites are compared with their schemes.
 ///
-/// Redirect layers drop it where they leave an origin, unless [told to keep it](super#for-its-redirects-too).
+/// Redirect layers drop it where they leave an origin, unless [told to keep
+/// it](super#for-its-redirects-too).
 ///
 /// Source: RFC 6265bis sections 5.2, 5.7 and 5.8.3; its "site for cookies".
 ///
@@ -37,25 +40,34 @@ impl SiteForCookies {
     #[must_use]
     pub fn new(page: &Uri) -> Self {
         match Origin::of(page) {
-            Some(origin) => Self { is_tls: origin.is_tls, host: Some(origin.host.into()), top_level: false },
+            Some(origin) => {
+                Self { is_tls: origin.is_tls, host: Some(origin.host.into()), top_level: false }
+            }
             None => Self::opaque(),
         }
     }
 
-    /// The same site as no other, as the origin of a sandboxed page: the request is cross-site wherever it goes.
+    /// The same site as no other, as the origin of a sandboxed page: the request is cross-site
+    /// wherever it goes.
     #[must_use]
     pub const fn opaque() -> Self {
         Self { host: None, is_tls: false, top_level: false }
     }
 
-    /// Whether the request stands for a person who follows a link, so that `Lax` cookies go along. Default: false.
+    /// Whether the request stands for a person who follows a link, so that `Lax` cookies go along.
+    /// Default: false.
     #[must_use]
     pub const fn top_level_navigation(mut self, top_level: bool) -> Self {
         self.top_level = top_level;
         self
     }
 
-    pub(super) fn reach(&self, origin: &Origin<'_>, method: &Method, suffixes: &PublicSuffixes) -> Reach {
+    pub(super) fn reach(
+        &self,
+        origin: &Origin<'_>,
+        method: &Method,
+        suffixes: &PublicSuffixes,
+    ) -> Reach {
         let key = |host| suffixes.site(host).key;
         let same = self.host.as_deref().is_some_and(|host| key(host) == key(&origin.host));
         match (same && self.is_tls == origin.is_tls, self.top_level) {
@@ -115,7 +127,16 @@ mod tests {
             .map(|(page, to, want)| {
                 let (page, to) = (page.parse().unwrap(), to.parse().unwrap());
                 let origin = Origin::of(&to).unwrap();
-                (SiteForCookies::new(&page).reach(&origin, &Method::GET, &PublicSuffixes::Embedded), page, to, want)
+                (
+                    SiteForCookies::new(&page).reach(
+                        &origin,
+                        &Method::GET,
+                        &PublicSuffixes::Embedded,
+                    ),
+                    page,
+                    to,
+                    want,
+                )
             })
             .filter(|(got, .., want)| got != *want)
             .collect();
@@ -145,7 +166,12 @@ mod tests {
                 let page = page.clone().top_level_navigation(*top_level);
                 let reach = |method| page.reach(&origin, &method, &PublicSuffixes::Embedded);
                 let (get, post) = (reach(Method::GET), reach(Method::POST));
-                ([get.sends(*cookie), post.sends(*cookie), post.stores(*cookie)], top_level, cookie, want)
+                (
+                    [get.sends(*cookie), post.sends(*cookie), post.stores(*cookie)],
+                    top_level,
+                    cookie,
+                    want,
+                )
             })
             .filter(|(got, .., want)| got != *want)
             .collect();

@@ -17,7 +17,11 @@ pub trait CookieStorage {
     /// Judges the cookies of a response without storing any.
     ///
     /// Default: by the rules of an empty [`CookieJar`].
-    fn inspect_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+    fn inspect_response(
+        &self,
+        context: &CookieContext<'_>,
+        headers: &HeaderMap,
+    ) -> ResponseCookies {
         CookieJar::new().store_for(context, headers)
     }
 }
@@ -31,7 +35,11 @@ impl CookieStorage for CookieJar {
         self.store_for(context, headers)
     }
 
-    fn inspect_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+    fn inspect_response(
+        &self,
+        context: &CookieContext<'_>,
+        headers: &HeaderMap,
+    ) -> ResponseCookies {
         self.sibling().store_for(context, headers)
     }
 }
@@ -60,7 +68,11 @@ impl CookieStorage for PerRequest {
         }
     }
 
-    fn inspect_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+    fn inspect_response(
+        &self,
+        context: &CookieContext<'_>,
+        headers: &HeaderMap,
+    ) -> ResponseCookies {
         context.jar().map_or_else(CookieJar::new, CookieJar::sibling).store_for(context, headers)
     }
 }

@@ -1,4 +1,5 @@
-//! The cookies of a jar: buckets by registrable domain, spread over locks so that readers of different sites do not meet.
+//! The cookies of a jar: buckets by registrable domain, spread over locks so that readers of
+//! different sites do not meet.
 
 use std::{
     collections::HashSet,
@@ -70,7 +71,8 @@ impl Default for Store {
 }
 
 impl Shard {
-    // A panic under the lock leaves no half-done change behind that a later call could trip over, so poison is ignored.
+    // A panic under the lock leaves no half-done change behind that a later call could trip over,
+    // so poison is ignored.
     fn read(&self) -> RwLockReadGuard<'_, HashTable<Bucket>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +95,8 @@ impl Store {
 
     /// Looks at the cookies of the site that a request goes to, under its lock.
     ///
-    /// The public suffixes need not be asked where a cookie of that very host shows which site the host belongs to.
+    /// The public suffixes need not be asked where a cookie of that very host shows which site the
+    /// host belongs to.
     fn look<T>(&self, visit: &Visit<'_>, look: impl FnOnce(&Bucket) -> T) -> Option<T> {
         let (host, [first, second]) = (visit.origin.host.as_bytes(), visit.origin.guesses);
         for start in std::iter::once(first).chain((second != first).then_some(second)) {
@@ -114,8 +117,8 @@ impl Store {
         Some(look(bucket))
     }
 
-    /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send` is the caller's say on
-    /// each cookie; it is asked under no lock.
+    /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send`
+    /// is the caller's say on each cookie; it is asked under no lock.
     pub(super) fn header(
         &self,
         visit: &Visit<'_>,
@@ -127,7 +130,8 @@ impl Store {
         let mut survey = Survey::default();
         let header = self.look(visit, |bucket| {
             survey = bucket.survey(visit, |_| ());
-            let fits = survey.count <= limits.header_cookies && survey.length <= room.saturating_add(SEPARATOR.len());
+            let fits = survey.count <= limits.header_cookies
+                && survey.length <= room.saturating_add(SEPARATOR.len());
             if survey.count == 0 || !fits || may_send.is_some() {
                 return None;
             }
@@ -143,7 +147,8 @@ impl Store {
             bucket.line(places).cloned().or_else(|| {
                 let line = line(bucket.at(places).map(|slot| &slot.data), survey.length)?;
                 if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
-                    let more = bucket.keep_line(&line, places, survey.count, visit.origin.host.as_bytes());
+                    let more =
+                        bucket.keep_line(&line, places, survey.count, visit.origin.host.as_bytes());
                     self.bytes.fetch_add(more, Relaxed);
                 }
                 Some(line)
@@ -153,12 +158,15 @@ impl Store {
             self.remove_expired_of(visit.key(), visit.now);
         }
         match header.flatten() {
-            None if survey.count > 0 => self.chosen_header(visit, limits.header_cookies, room, may_send),
+            None if survey.count > 0 => {
+                self.chosen_header(visit, limits.header_cookies, room, may_send)
+            }
             header => header,
         }
     }
 
-    /// More match than a header may carry, or the caller has a say: some are [chosen](choose), still in their order.
+    /// More match than a header may carry, or the caller has a say: some are [chosen](choose),
+    /// still in their order.
     fn chosen_header(
         &self,
         visit: &Visit<'_>,
@@ -175,7 +183,9 @@ impl Store {
         sent.sort_unstable();
         self.look(visit, |bucket| {
             let slots = bucket.slots().iter();
-            slots.filter(|slot| sent.binary_search(&slot.order).is_ok()).for_each(|slot| slot.touch(visit.now));
+            slots
+                .filter(|slot| sent.binary_search(&slot.order).is_ok())
+                .for_each(|slot| slot.touch(visit.now));
         });
         header
     }
@@ -183,7 +193,8 @@ impl Store {
     /// The cookies for a request, in the order they are sent.
     pub(super) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
         let mut cookies = Vec::new();
-        let survey = self.look(visit, |bucket| bucket.survey(visit, |slot| cookies.push(slot.cookie())));
+        let survey =
+            self.look(visit, |bucket| bucket.survey(visit, |slot| cookies.push(slot.cookie())));
         if survey.is_some_and(|survey| survey.is_stale) {
             self.remove_expired_of(visit.key(), visit.now);
         }
@@ -225,10 +236,11 @@ impl Store {
         self.hash(line) | 1
     }
 
-    /// Stores a cookie that stands there by the very same line; `None` if there is none, or if it has to be judged again.
+    /// Stores a cookie that stands there by the very same line; `None` if there is none, or if it
+    /// has to be judged again.
     ///
-    /// What the line says was judged when it came first, so what remains is what the request says: that its host and path
-    /// are the cookie's, and that it may touch what is `Secure`.
+    /// What the line says was judged when it came first, so what remains is what the request says:
+    /// that its host and path are the cookie's, and that it may touch what is `Secure`.
     pub(super) fn set_again<T>(
         &self,
         visit: &Visit<'_>,
@@ -242,16 +254,22 @@ impl Store {
             let hash = self.hash(key);
             let table = self.shard(hash).read();
             let Some(bucket) = table.find(hash, |bucket| bucket.key() == key) else { continue };
-            let Some(slot) = bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint) else {
+            let Some(slot) =
+                bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint)
+            else {
                 visit.learn(bucket);
                 return None;
             };
             let (data, source) = (&slot.data, slot.source);
-            let same_text = line.strip_prefix(data.pair()).is_some_and(|rest| rest.first().is_none_or(|&b| b == b';'));
-            let same_host =
-                slot.covers(host) && (data.flags.host_only || bucket.knows(host) || visit.key().len() == key.len());
-            let same_path = !source.has_default_path || origin.default_path().as_bytes() == data.path_bytes();
-            let may_touch = origin.secure || bucket.slots().iter().all(|slot| !slot.data.flags.secure);
+            let same_text = line
+                .strip_prefix(data.pair())
+                .is_some_and(|rest| rest.first().is_none_or(|&b| b == b';'));
+            let same_host = slot.covers(host)
+                && (data.flags.host_only || bucket.knows(host) || visit.key().len() == key.len());
+            let same_path =
+                !source.has_default_path || origin.default_path().as_bytes() == data.path_bytes();
+            let may_touch =
+                origin.secure || bucket.slots().iter().all(|slot| !slot.data.flags.secure);
             if slot.expires() <= now || !(same_text && same_host && same_path && may_touch) {
                 return None;
             }
@@ -299,28 +317,34 @@ impl Store {
         };
         let mut tally = Tally::default();
         let mut table = self.shard(hash).write();
-        let place = table.entry(hash, |bucket| bucket.key() == key.as_bytes(), |bucket| self.hash(bucket.key()));
+        let place = table.entry(
+            hash,
+            |bucket| bucket.key() == key.as_bytes(),
+            |bucket| self.hash(bucket.key()),
+        );
         let place = match place {
             Entry::Vacant(_) if !lives => return Ok((StoreAction::Expired, None)),
             Entry::Vacant(entry) => Entry::Vacant(entry),
             Entry::Occupied(mut entry) => {
                 let bucket = entry.get_mut();
                 bucket.meet(visit.origin.host.as_bytes());
-                if !visit.origin.secure && bucket.slots().iter().any(|slot| slot.shields(new, now)) {
+                if !visit.origin.secure && bucket.slots().iter().any(|slot| slot.shields(new, now))
+                {
                     return Err(Rejection::ShadowsSecure);
                 }
                 if let Some(at) = bucket.position(same) {
                     let slot = bucket.slot_mut(at);
                     if lives && slot.expires() > now {
                         let moved = slot.set_again(new.expires, now);
-                        let action = if slot.data.flags == new.flags && slot.data.value() == new.value {
-                            slot.source = source;
-                            StoreAction::Unchanged
-                        } else {
-                            let created = slot.data.created;
-                            bucket.replace(at, new.to_data(created), source, &mut tally);
-                            StoreAction::Updated
-                        };
+                        let action =
+                            if slot.data.flags == new.flags && slot.data.value() == new.value {
+                                slot.source = source;
+                                StoreAction::Unchanged
+                            } else {
+                                let created = slot.data.created;
+                                bucket.replace(at, new.to_data(created), source, &mut tally);
+                                StoreAction::Updated
+                            };
                         let slot = bucket.slot_mut(at);
                         let (order, cookie) = (slot.order, stored(slot));
                         if moved || action == StoreAction::Updated {
@@ -330,9 +354,14 @@ impl Store {
                         self.evict_total(order, now, limits);
                         return Ok((action, Some(cookie)));
                     }
-                    // A deletion; or the old one expired unseen, and what replaces it is a new cookie.
+                    // A deletion; or the old one expired unseen, and what replaces it is a new
+                    // cookie.
                     bucket.remove(at, &mut tally);
-                    if bucket.is_empty() { Entry::Vacant(entry.remove().1) } else { Entry::Occupied(entry) }
+                    if bucket.is_empty() {
+                        Entry::Vacant(entry.remove().1)
+                    } else {
+                        Entry::Occupied(entry)
+                    }
                 } else {
                     Entry::Occupied(entry)
                 }
@@ -358,9 +387,16 @@ impl Store {
         Ok((StoreAction::Inserted, Some(cookie)))
     }
 
-    /// Puts a cookie in whatever its origin. One of the same identity makes room: its creation time stays if it is the
-    /// older, and all of it stays if `unless_newer` and it was set later.
-    pub(super) fn put(&self, site: Site<'_>, cookie: &Cookie, now: Millis, limits: &CookieLimits, unless_newer: bool) {
+    /// Puts a cookie in whatever its origin. One of the same identity makes room: its creation time
+    /// stays if it is the older, and all of it stays if `unless_newer` and it was set later.
+    pub(super) fn put(
+        &self,
+        site: Site<'_>,
+        cookie: &Cookie,
+        now: Millis,
+        limits: &CookieLimits,
+        unless_newer: bool,
+    ) {
         let (mut data, key) = (cookie.data.clone(), site.key.as_bytes());
         data.flags.host_only |= site.is_suffix;
         let lives = cookie.times.expires > now;
@@ -369,7 +405,8 @@ impl Store {
         }
         let (hash, mut tally, mut order) = (self.hash(key), Tally::default(), None);
         let mut table = self.shard(hash).write();
-        let place = table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
+        let place =
+            table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
         let place = match place {
             Entry::Vacant(_) if !lives => return,
             Entry::Vacant(entry) => Entry::Vacant(entry),
@@ -392,7 +429,11 @@ impl Store {
                         return;
                     }
                     data.created = created;
-                    if bucket.is_empty() { Entry::Vacant(entry.remove().1) } else { Entry::Occupied(entry) }
+                    if bucket.is_empty() {
+                        Entry::Vacant(entry.remove().1)
+                    } else {
+                        Entry::Occupied(entry)
+                    }
                 } else {
                     Entry::Occupied(entry)
                 }
@@ -404,14 +445,28 @@ impl Store {
             return;
         }
         let order = order.unwrap_or_else(|| self.next.fetch_add(1, Relaxed));
-        insert(place, site.key, Slot::new(data, order, cookie.times, Source::default()), limits, now, &mut tally);
+        insert(
+            place,
+            site.key,
+            Slot::new(data, order, cookie.times, Source::default()),
+            limits,
+            now,
+            &mut tally,
+        );
         self.settle(tally);
         drop(table);
         self.evict_total(order, now, limits);
     }
 
     /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
-    pub(super) fn remove(&self, key: &str, domain: &str, path: &str, name: &[u8], now: Millis) -> Option<Cookie> {
+    pub(super) fn remove(
+        &self,
+        key: &str,
+        domain: &str,
+        path: &str,
+        name: &[u8],
+        now: Millis,
+    ) -> Option<Cookie> {
         let mut removed = None;
         self.change(key, |bucket, tally| {
             // One that has expired unseen is not there.
@@ -488,7 +543,8 @@ impl Store {
         tally.len.unsigned_abs()
     }
 
-    /// Counts a change, while the lock is held that it was made under: else what is counted out could not be in yet.
+    /// Counts a change, while the lock is held that it was made under: else what is counted out
+    /// could not be in yet.
     fn settle(&self, tally: Tally) {
         self.len.fetch_add(tally.len.cast_unsigned(), Relaxed);
         self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
@@ -508,10 +564,12 @@ impl Store {
         self.len.load(Relaxed) > limits.total || self.bytes.load(Relaxed) > limits.bytes
     }
 
-    /// The jar over its total gives up the expired, then the least recently used, of which first what was never sent.
+    /// The jar over its total gives up the expired, then the least recently used, of which first
+    /// what was never sent.
     ///
-    /// The older half is spared, so that no flood of newcomers reaches what was there before it, sent or not; of the
-    /// newer half the newest goes last. A sixteenth goes at once: a flood does not pay for a search per cookie.
+    /// The older half is spared, so that no flood of newcomers reaches what was there before it,
+    /// sent or not; of the newer half the newest goes last. A sixteenth goes at once: a flood
+    /// does not pay for a search per cookie.
     fn evict_total(&self, newest: u64, now: Millis, limits: &CookieLimits) {
         if !self.is_over(limits) {
             return;
@@ -529,7 +587,11 @@ impl Store {
                 bytes += slot.data.text_len();
                 if slot.order != newest {
                     let worth = (slot.was_sent(), slot.last_used());
-                    candidates.push(Candidate { order: slot.order, bytes: slot.data.text_len(), worth });
+                    candidates.push(Candidate {
+                        order: slot.order,
+                        bytes: slot.data.text_len(),
+                        worth,
+                    });
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! The public suffix list: under which names anyone can register, and so which names may not share cookies.
+//! The public suffix list: under which names anyone can register, and so which names may not share
+//! cookies.
 
 use std::fmt;
 
@@ -6,8 +7,8 @@ use super::origin::stands_alone;
 
 /// Which public suffix list a jar goes by.
 ///
-/// A public suffix is a name under which strangers register theirs (`com`, `co.uk`, `github.io`): a cookie for all
-/// of it would reach all of them, so none is stored.
+/// A public suffix is a name under which strangers register theirs (`com`, `co.uk`, `github.io`): a
+/// cookie for all of it would reach all of them, so none is stored.
 ///
 /// Default: [`Embedded`](Self::Embedded). Source: <https://publicsuffix.org>, RFC 6265bis section 5.7.
 #[derive(Default)]
@@ -18,7 +19,8 @@ pub enum PublicSuffixes {
     Embedded,
     /// A list that the caller keeps up to date, from the `publicsuffix` crate.
     Custom(publicsuffix::List),
-    /// No list. A single label (`com`) is refused all the same, but `co.uk` is not: only for networks of one's own.
+    /// No list. A single label (`com`) is refused all the same, but `co.uk` is not: only for
+    /// networks of one's own.
     None,
 }
 
@@ -37,7 +39,8 @@ impl fmt::Debug for PublicSuffixes {
 pub(super) struct Site<'a> {
     /// The registrable domain; the host itself where there is none.
     pub(super) key: &'a str,
-    /// Whether the host is no more than a public suffix, an address or a single label: its cookies stay its own.
+    /// Whether the host is no more than a public suffix, an address or a single label: its cookies
+    /// stay its own.
     pub(super) is_suffix: bool,
 }
 
@@ -71,7 +74,9 @@ mod tests {
     #[test]
     fn every_host_has_one_site() {
         let custom: publicsuffix::List =
-            "// ===BEGIN ICANN DOMAINS===\ncorp\nsecret.corp\n// ===END ICANN DOMAINS===\n".parse().unwrap();
+            "// ===BEGIN ICANN DOMAINS===\ncorp\nsecret.corp\n// ===END ICANN DOMAINS===\n"
+                .parse()
+                .unwrap();
         let custom = PublicSuffixes::Custom(custom);
         let (embedded, none) = (PublicSuffixes::Embedded, PublicSuffixes::None);
         let rows = [
@@ -97,7 +102,9 @@ mod tests {
         ];
         let wrong: Vec<_> = rows
             .iter()
-            .filter(|(list, host, key, is_suffix)| list.site(host) != Site { key, is_suffix: *is_suffix })
+            .filter(|(list, host, key, is_suffix)| {
+                list.site(host) != Site { key, is_suffix: *is_suffix }
+            })
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }

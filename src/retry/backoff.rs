@@ -17,8 +17,8 @@ use std::time::Duration;
 /// let _ = Backoff::exponential(Duration::from_millis(50)).max(Duration::from_secs(2)).jitter(Jitter::Equal);
 /// ```
 ///
-/// With the feature `serde` it is a table: a duration for one of `constant`, `exponential` and `urllib3`, and, where it is
-/// not as that one has it, `max` and `jitter`.
+/// With the feature `serde` it is a table: a duration for one of `constant`, `exponential` and
+/// `urllib3`, and, where it is not as that one has it, `max` and `jitter`.
 ///
 /// ```toml
 /// backoff = { exponential = "50ms", max = "2s", jitter = "equal" }
@@ -45,13 +45,19 @@ enum Shape {
     Urllib3,
 }
 
-/// How a delay is spread at random, so that many clients that failed together do not come back together.
+/// How a delay is spread at random, so that many clients that failed together do not come back
+/// together.
 ///
-/// Any jitter but [`None`](Self::None) also adds up to a tenth (at most 10 s) to a server's `Retry-After`.
+/// Any jitter but [`None`](Self::None) also adds up to a tenth (at most 10 s) to a server's
+/// `Retry-After`.
 ///
 /// With the feature `serde`: `"none"`, `"full"`, `"equal"`, `"decorrelated"` or `{ added = "5s" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(::serde::Deserialize, ::serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(::serde::Deserialize, ::serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Jitter {
     /// The delay as it is.
@@ -84,7 +90,12 @@ impl Backoff {
     /// `first`, then twice that, then four times, up to 20 s. Jitter: [`Full`](Jitter::Full).
     #[must_use]
     pub const fn exponential(first: Duration) -> Self {
-        Self { shape: Shape::Exponential, unit: first, max: Duration::from_secs(20), jitter: Jitter::Full }
+        Self {
+            shape: Shape::Exponential,
+            unit: first,
+            max: Duration::from_secs(20),
+            jitter: Jitter::Full,
+        }
     }
 
     /// Nothing before the first retry, then `factor` times 2, 4, 8 ..., up to 120 s. Jitter: none.
@@ -92,14 +103,19 @@ impl Backoff {
     /// urllib3: `backoff_factor`.
     #[must_use]
     pub const fn urllib3(factor: Duration) -> Self {
-        Self { shape: Shape::Urllib3, unit: factor, max: Duration::from_secs(120), jitter: Jitter::None }
+        Self {
+            shape: Shape::Urllib3,
+            unit: factor,
+            max: Duration::from_secs(120),
+            jitter: Jitter::None,
+        }
     }
 
-    /// Longest delay, jitter included. Zero is no delay at all. Does not bound a server's `Retry-After`; see
-    /// [`retry_after_max`](super::RetryPolicy::retry_after_max).
+    /// Longest delay, jitter included. Zero is no delay at all. Does not bound a server's
+    /// `Retry-After`; see [`retry_after_max`](super::RetryPolicy::retry_after_max).
     ///
-    /// Default: 20 s for [`exponential`](Self::exponential), 120 s for [`urllib3`](Self::urllib3), none for
-    /// [`constant`](Self::constant).
+    /// Default: 20 s for [`exponential`](Self::exponential), 120 s for [`urllib3`](Self::urllib3),
+    /// none for [`constant`](Self::constant).
     ///
     /// urllib3: `backoff_max`.
     #[must_use]
@@ -110,8 +126,8 @@ impl Backoff {
 
     /// How the delay is spread, so that clients that failed together do not come back together.
     ///
-    /// Default: [`Jitter::Full`] for [`exponential`](Self::exponential), [`Jitter::None`] for [`urllib3`](Self::urllib3) and
-    /// [`constant`](Self::constant).
+    /// Default: [`Jitter::Full`] for [`exponential`](Self::exponential), [`Jitter::None`] for
+    /// [`urllib3`](Self::urllib3) and [`constant`](Self::constant).
     ///
     /// urllib3: `backoff_jitter`, which is [`Jitter::Added`].
     #[must_use]
@@ -120,7 +136,8 @@ impl Backoff {
         self
     }
 
-    /// The delay before the `retry`-th retry (from 1), when the last delay was `last`. `random` lies in [0, 1).
+    /// The delay before the `retry`-th retry (from 1), when the last delay was `last`. `random`
+    /// lies in [0, 1).
     #[must_use]
     pub fn delay(&self, retry: u32, last: Duration, random: f64) -> Duration {
         let doubled = |times: u32| self.unit.saturating_mul(2_u32.saturating_pow(times.min(31)));
@@ -145,7 +162,8 @@ impl Backoff {
         spread.min(self.max)
     }
 
-    /// A server's `Retry-After` with a little on top, since every client that was refused got the same one.
+    /// A server's `Retry-After` with a little on top, since every client that was refused got the
+    /// same one.
     pub(super) fn spread(&self, asked: Duration, random: f64) -> Duration {
         if self.jitter == Jitter::None {
             return asked;

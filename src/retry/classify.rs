@@ -8,11 +8,11 @@ use http::StatusCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
-    /// No connection: refused, no such host, a failed TLS handshake. The request was not sent, so any method may be
-    /// retried.
+    /// No connection: refused, no such host, a failed TLS handshake. The request was not sent, so
+    /// any method may be retried.
     Connect,
-    /// A connection, but the server surely did not process the request: it was never written, or HTTP/2 said so. Any
-    /// method may be retried.
+    /// A connection, but the server surely did not process the request: it was never written, or
+    /// HTTP/2 said so. Any method may be retried.
     Unsent,
     /// The connection broke after the request was, or may have been, sent.
     Read,
@@ -22,7 +22,8 @@ pub enum Failure {
     Status(StatusCode),
     /// Any other error.
     Other,
-    /// An error that a second attempt would meet again: a garbled response, a bad request, a failing body.
+    /// An error that a second attempt would meet again: a garbled response, a bad request, a
+    /// failing body.
     Never,
 }
 
@@ -43,31 +44,38 @@ impl fmt::Display for Failure {
 /// Longest chain of sources that is walked: a chain can be a circle.
 const MOST: usize = 32;
 
-/// The class of an error, from the outermost cause that says anything: inner ones know less of what was sent.
+/// The class of an error, from the outermost cause that says anything: inner ones know less of what
+/// was sent.
 pub(super) fn error(error: &(dyn Error + 'static)) -> Failure {
     causes(error).find_map(link).unwrap_or(Failure::Other)
 }
 
-/// Whether it is a clock on this side that ended an attempt, ours or one below, and not the network.
+/// Whether it is a clock on this side that ended an attempt, ours or one below, and not the
+/// network.
 pub(super) fn is_elapsed(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(<dyn Error>::is::<tower::timeout::error::Elapsed>)
 }
 
 /// An error, and what it was caused by.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| -> Option<&'a (dyn Error + 'static)> {
-        // An `io::Error` names its own cause's cause as its source, and skips its cause.
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        }
-    })
+    iter::successors(
+        Some(error),
+        |&error: &&'a (dyn Error + 'static)| -> Option<&'a (dyn Error + 'static)> {
+            // An `io::Error` names its own cause's cause as its source, and skips its cause.
+            match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            }
+        },
+    )
     .take(MOST)
 }
 
-/// Whether hyper-util's client says that the request is one it cannot send: a relative URI, a scheme it does not know.
+/// Whether hyper-util's client says that the request is one it cannot send: a relative URI, a
+/// scheme it does not know.
 ///
-/// Only its words tell. They may rule a retry out, never allow one, so that nothing is sent twice should they change.
+/// Only its words tell. They may rule a retry out, never allow one, so that nothing is sent twice
+/// should they change.
 fn is_bad_request(error: &hyper_util::client::legacy::Error) -> bool {
     match error.source() {
         None => error.to_string().starts_with("client error (User"),
@@ -102,11 +110,12 @@ fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) => Some(Failure::Unsent),
-            // A stream that ends with the peer's GOAWAY lies past the last one it processed, whatever the code (RFC 9113
-            // section 6.8); those before it end with their connection.
+            // A stream that ends with the peer's GOAWAY lies past the last one it processed,
+            // whatever the code (RFC 9113 section 6.8); those before it end with their
+            // connection.
             Some(_) if error.is_go_away() && error.is_remote() => Some(Failure::Unsent),
-            // The response itself is no HTTP/2, or the request's own body failed: hyper resets its stream. A fault of the
-            // connection may be another stream's.
+            // The response itself is no HTTP/2, or the request's own body failed: hyper resets its
+            // stream. A fault of the connection may be another stream's.
             Some(_) if error.is_reset() && !error.is_remote() => Some(Failure::Never),
             Some(_) => Some(Failure::Read),
             // It has no source: what it wraps is asked for by name.
@@ -116,9 +125,11 @@ fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
     if error.is::<tower::timeout::error::Elapsed>() {
         return Some(Failure::Timeout);
     }
-    // Only an error of the system's own is told by its kind; a wrapped one is told by what it wraps.
-    let io =
-        error.downcast_ref::<io::Error>().filter(|error| error.get_ref().is_none_or(|inner| link(inner).is_none()))?;
+    // Only an error of the system's own is told by its kind; a wrapped one is told by what it
+    // wraps.
+    let io = error
+        .downcast_ref::<io::Error>()
+        .filter(|error| error.get_ref().is_none_or(|inner| link(inner).is_none()))?;
     match io.kind() {
         io::ErrorKind::ConnectionRefused => Some(Failure::Connect),
         io::ErrorKind::ConnectionReset
@@ -167,7 +178,8 @@ mod tests {
 
     #[test]
     fn a_class_is_found_at_any_depth() {
-        let of = |kind: io::ErrorKind| -> Box<dyn Error + Send + Sync> { io::Error::from(kind).into() };
+        let of =
+            |kind: io::ErrorKind| -> Box<dyn Error + Send + Sync> { io::Error::from(kind).into() };
         let elapsed = tower::timeout::error::Elapsed::new;
         let rows: Vec<(&str, Box<dyn Error + Send + Sync>, Failure)> = vec![
             ("refused", of(io::ErrorKind::ConnectionRefused), Failure::Connect),
@@ -184,7 +196,11 @@ mod tests {
                 Failure::Timeout,
             ),
             ("text in io", io::Error::new(io::ErrorKind::BrokenPipe, "gone").into(), Failure::Read),
-            ("deep", Box::new(Wrapper(Box::new(Wrapper(of(io::ErrorKind::ConnectionRefused))))), Failure::Connect),
+            (
+                "deep",
+                Box::new(Wrapper(Box::new(Wrapper(of(io::ErrorKind::ConnectionRefused))))),
+                Failure::Connect,
+            ),
             ("unknown", "what".into(), Failure::Other),
             ("a circle", Box::new(Circle), Failure::Other),
         ];
@@ -204,7 +220,10 @@ mod tests {
             (h2::Reason::CANCEL, Failure::Read),
             (h2::Reason::INTERNAL_ERROR, Failure::Read),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(reason, want)| error(&h2::Error::from(*reason)) != *want).collect();
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(reason, want)| error(&h2::Error::from(*reason)) != *want)
+            .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

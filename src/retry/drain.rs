@@ -1,4 +1,5 @@
-//! Reading what is left of a failed response, so that its connection can be used again; nothing ever waits for it.
+//! Reading what is left of a failed response, so that its connection can be used again; nothing
+//! ever waits for it.
 
 use std::{
     pin::Pin,
@@ -32,8 +33,14 @@ pub(super) struct Draining<RB> {
 }
 
 impl<RB: Body> Draining<RB> {
-    /// `None` where nothing is won by reading: an HTTP/2 stream is reset at less cost, and its connection lives on.
-    pub(super) fn begin(head: &response::Parts, body: RB, bounds: Drain, now: Instant) -> Option<Self> {
+    /// `None` where nothing is won by reading: an HTTP/2 stream is reset at less cost, and its
+    /// connection lives on.
+    pub(super) fn begin(
+        head: &response::Parts,
+        body: RB,
+        bounds: Drain,
+        now: Instant,
+    ) -> Option<Self> {
         let by_connection = matches!(head.version, Version::HTTP_10 | Version::HTTP_11);
         // Any bound is a bound: the longest, which no clock could add, included.
         let until = now.checked_add(bounds.time.min(LONGEST))?;
@@ -65,12 +72,16 @@ impl<RB: Body> Draining<RB> {
             came = true;
             match frame {
                 Some(Ok(frame)) => {
-                    // An empty frame counts as a byte, and the clock is asked each time: a body that always has another
-                    // frame would keep the task for ever.
+                    // An empty frame counts as a byte, and the clock is asked each time: a body
+                    // that always has another frame would keep the task for
+                    // ever.
                     let read = frame.data_ref().map_or(0, Buf::remaining).max(1);
                     match self.bytes_left.checked_sub(read) {
-                        // One that knows its length knows its end with its last byte: no need to be told.
-                        Some(left) if !body.is_end_stream() && Instant::now() < self.until => self.bytes_left = left,
+                        // One that knows its length knows its end with its last byte: no need to be
+                        // told.
+                        Some(left) if !body.is_end_stream() && Instant::now() < self.until => {
+                            self.bytes_left = left
+                        }
                         _ => self.body = None,
                     }
                 }
@@ -101,8 +112,8 @@ impl<RB: Body> Draining<RB> {
         }
     }
 
-    /// Ready when the connection of a body that has been read to its end had its turn to go back to the pool; of one
-    /// that has not, at once.
+    /// Ready when the connection of a body that has been read to its end had its turn to go back to
+    /// the pool; of one that has not, at once.
     pub(super) fn poll_handed_back(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.body.is_some() || self.yielded {
             return Poll::Ready(());

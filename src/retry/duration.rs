@@ -7,11 +7,16 @@ use serde::{
     de::{Error, Visitor},
 };
 
-pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Duration, D::Error> {
     struct Text;
 
     impl Visitor<'_> for Text {
@@ -23,7 +28,9 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
             humantime::parse_duration(text).map_err(|error| {
-                E::custom(format_args!("{text:?} is not a duration: {error}; write it as \"100ms\" or \"1m 30s\""))
+                E::custom(format_args!(
+                    "{text:?} is not a duration: {error}; write it as \"100ms\" or \"1m 30s\""
+                ))
             })
         }
     }

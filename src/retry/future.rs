@@ -70,7 +70,8 @@ struct Failed<B, RB> {
     // Of the attempt that runs or is waited for.
     number: u32,
     attempt_began: Instant,
-    // What the next attempt starts from, made while there is still an answer to return in its stead.
+    // What the next attempt starts from, made while there is still an answer to return in its
+    // stead.
     next: Option<(HeaderMap, B)>,
     draining: Option<Draining<RB>>,
     // The last attempt's, should there be no time left before the deadline for another after all.
@@ -99,7 +100,17 @@ where
             Some(span) => span.in_scope(|| service.call(request)),
         };
         let state = State::Attempt { response };
-        Self { state, timer: None, service: service.clone(), policy, replay, kept, began, failed: None, log }
+        Self {
+            state,
+            timer: None,
+            service: service.clone(),
+            policy,
+            replay,
+            kept,
+            began,
+            failed: None,
+            log,
+        }
     }
 }
 
@@ -108,8 +119,11 @@ const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// What is left of the time that an attempt may take; without one, of the whole request's.
 fn limit(policy: &impl Policy, began: Instant, attempt_began: Option<Instant>) -> Option<Duration> {
-    let left = |time: Option<Duration>, since: Instant| time.map(|time| time.saturating_sub(since.elapsed()));
-    let attempt = attempt_began.and_then(|attempt_began| left(policy.attempt_timeout(), attempt_began));
+    let left = |time: Option<Duration>, since: Instant| {
+        time.map(|time| time.saturating_sub(since.elapsed()))
+    };
+    let attempt =
+        attempt_began.and_then(|attempt_began| left(policy.attempt_timeout(), attempt_began));
     match (attempt, left(policy.deadline(), began)) {
         (Some(timeout), Some(left)) => Some(timeout.min(left)),
         (timeout, left) => timeout.or(left),
@@ -120,11 +134,11 @@ fn is_past_deadline(policy: &impl Policy, began: Instant) -> bool {
     policy.deadline().is_some_and(|deadline| began.elapsed() >= deadline)
 }
 
-/// Ready once the attempt, or what comes before it, has had its time. Drains beside it, and lets go of what is drained
-/// once that has had its own.
+/// Ready once the attempt, or what comes before it, has had its time. Drains beside it, and lets go
+/// of what is drained once that has had its own.
 ///
-/// The timer is made once something is waited for. A drain alone makes none unless the request has slept before: there
-/// may be no driver for it, and the drain ends with the attempt.
+/// The timer is made once something is waited for. A drain alone makes none unless the request has
+/// slept before: there may be no driver for it, and the drain ends with the attempt.
 fn poll_limit<B, RB: Body>(
     mut timer: Pin<&mut Option<Sleep>>,
     failed: &mut Option<Box<Failed<B, RB>>>,
@@ -138,7 +152,10 @@ fn poll_limit<B, RB: Body>(
         if timer.is_none() {
             let limit = limit(policy, began, attempt_began);
             let slept = failed.as_ref().is_some_and(|failed| failed.slept);
-            let drained = failed.draining().filter(|_| slept || limit.is_some()).and_then(|drain| drain.time_left());
+            let drained = failed
+                .draining()
+                .filter(|_| slept || limit.is_some())
+                .and_then(|drain| drain.time_left());
             timer.set(limit.into_iter().chain(drained).min().map(sleep));
         }
         ready!(poll_timer(timer.as_mut(), cx));
@@ -175,7 +192,10 @@ where
     R: Replay<B>,
     RB: Body,
 {
-    fn advance(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<RB>, BoxError>> {
+    fn advance(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<RB>, BoxError>> {
         loop {
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
@@ -192,9 +212,17 @@ where
                         Poll::Ready(outcome) => outcome.map_err(Into::into),
                         Poll::Pending => {
                             let began = *this.began;
-                            let attempt_began = this.failed.as_ref().map_or(began, |failed| failed.attempt_began);
+                            let attempt_began =
+                                this.failed.as_ref().map_or(began, |failed| failed.attempt_began);
                             let timer = this.timer.as_mut();
-                            ready!(poll_limit(timer, this.failed, this.policy, began, Some(attempt_began), cx));
+                            ready!(poll_limit(
+                                timer,
+                                this.failed,
+                                this.policy,
+                                began,
+                                Some(attempt_began),
+                                cx
+                            ));
                             Err(Elapsed::new().into())
                         }
                     };
@@ -208,7 +236,9 @@ where
                         this.failed.drain(cx);
                         ready!(poll_timer(this.timer.as_mut(), cx));
                         this.timer.set(None);
-                        let rest = until.take().map(|until| until.saturating_duration_since(Instant::now()));
+                        let rest = until
+                            .take()
+                            .map(|until| until.saturating_duration_since(Instant::now()));
                         if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
                             if let Some(failed) = this.failed {
                                 failed.draining = None;
@@ -243,7 +273,10 @@ where
                             failed.attempt_began = Instant::now();
                         }
                         // `after` has made both before it chose to retry.
-                        let next = this.failed.as_mut().and_then(|failed| Some((failed.number, failed.next.take()?)));
+                        let next = this
+                            .failed
+                            .as_mut()
+                            .and_then(|failed| Some((failed.number, failed.next.take()?)));
                         let Some((number, (headers, body))) = next else {
                             return Poll::Ready(Err("the request could not be made again".into()));
                         };
@@ -261,8 +294,16 @@ where
                         return Poll::Ready(Err(error.into()));
                     }
                     Poll::Pending => {
-                        // Nothing is sent yet, so no attempt runs: the deadline alone bounds the wait.
-                        ready!(poll_limit(this.timer.as_mut(), this.failed, this.policy, *this.began, None, cx));
+                        // Nothing is sent yet, so no attempt runs: the deadline alone bounds the
+                        // wait.
+                        ready!(poll_limit(
+                            this.timer.as_mut(),
+                            this.failed,
+                            this.policy,
+                            *this.began,
+                            None,
+                            cx
+                        ));
                         return Poll::Ready(Err(self.as_mut().out_of_time()));
                     }
                 },
@@ -298,7 +339,8 @@ where
     R: Replay<B>,
     RB: Body,
 {
-    /// Takes in what an attempt came to: the end of the request, or the backoff before the next attempt.
+    /// Takes in what an attempt came to: the end of the request, or the backoff before the next
+    /// attempt.
     fn after(
         mut self: Pin<&mut Self>,
         outcome: Result<Response<RB>, BoxError>,
@@ -315,8 +357,10 @@ where
         }
         let now = Instant::now();
         let elapsed = now.duration_since(*this.began);
-        let (number, attempt_began) =
-            this.failed.as_ref().map_or((1, *this.began), |failed| (failed.number, failed.attempt_began));
+        let (number, attempt_began) = this
+            .failed
+            .as_ref()
+            .map_or((1, *this.began), |failed| (failed.number, failed.attempt_began));
         let mut record = AttemptRecord {
             number,
             failure,
@@ -338,7 +382,8 @@ where
                     outcome: seen,
                     failure,
                     replayable: body.is_ok_and(|body| {
-                        let starved = seen.is_err_and(classify::is_elapsed) && this.replay.is_starved(body);
+                        let starved =
+                            seen.is_err_and(classify::is_elapsed) && this.replay.is_starved(body);
                         !starved && this.replay.can_replay(body)
                     }),
                     elapsed,
@@ -349,7 +394,9 @@ where
                     (Decision::Retry { .. } | Decision::Return(StopReason::Body), Err(reason)) => {
                         Decision::Return(reason)
                     }
-                    (Decision::Retry { after }, _) if policy::too_late(elapsed, after, this.policy.deadline()) => {
+                    (Decision::Retry { after }, _)
+                        if policy::too_late(elapsed, after, this.policy.deadline()) =>
+                    {
                         Decision::Return(StopReason::Deadline)
                     }
                     (Decision::Retry { after }, Ok(body)) => match this.replay.replay(body) {
@@ -369,19 +416,23 @@ where
         match decision {
             Decision::Return(reason) => match outcome {
                 Ok((head, body)) if reason.is_exhaustion() && this.policy.raise_on_status() => {
-                    // No one will read this response, so its connection depends on us, but not past the deadline.
+                    // No one will read this response, so its connection depends on us, but not past
+                    // the deadline.
                     let mut bounds = this.policy.drain();
                     if let Some(deadline) = this.policy.deadline() {
                         bounds.time = bounds.time.min(deadline.saturating_sub(elapsed));
                     }
-                    let error = RetryError::new(history(this.failed.take(), reason, Some(record)), None);
+                    let error =
+                        RetryError::new(history(this.failed.take(), reason, Some(record)), None);
                     let failed = this.failed.insert(Failed::new(number, attempt_began));
                     failed.draining = Draining::begin(&head, body, bounds, now);
                     let mut state = this.state;
                     state.set(State::Raise { error: Some(error.into()) });
                     None
                 }
-                Ok((head, body)) => Some(self.finish(Ok(Response::from_parts(head, body)), reason, Some(record))),
+                Ok((head, body)) => {
+                    Some(self.finish(Ok(Response::from_parts(head, body)), reason, Some(record)))
+                }
                 Err(error) => Some(self.finish(Err(error), reason, Some(record))),
             },
             Decision::Retry { after } => {
@@ -390,12 +441,15 @@ where
                 failed.attempts.push(record);
                 failed.next = next;
                 (failed.draining, failed.error) = match outcome {
-                    Ok((head, body)) => (Draining::begin(&head, body, this.policy.drain(), now), None),
+                    Ok((head, body)) => {
+                        (Draining::begin(&head, body, this.policy.drain(), now), None)
+                    }
                     Err(error) => (None, this.policy.deadline().and(Some(error))),
                 };
                 failed.slept |= !after.is_zero();
                 let after = after.min(LONGEST);
-                let bound = failed.draining.as_ref().map_or(after, |_| this.policy.drain().time.min(after));
+                let bound =
+                    failed.draining.as_ref().map_or(after, |_| this.policy.drain().time.min(after));
                 let (mut state, mut timer) = (this.state, this.timer);
                 timer.set((!after.is_zero()).then(|| sleep(bound)));
                 let until = (bound < after).then(|| now + after);
@@ -405,7 +459,8 @@ where
         }
     }
 
-    /// The end of the request: `outcome` with its history, or the error that the policy wants of it.
+    /// The end of the request: `outcome` with its history, or the error that the policy wants of
+    /// it.
     fn finish(
         self: Pin<&mut Self>,
         outcome: Result<Response<RB>, BoxError>,
@@ -423,19 +478,26 @@ where
                 response.extensions_mut().insert(history);
                 Ok(response)
             }
-            Err(error) if reason.is_exhaustion() => Err(RetryError::new(history, Some(error)).into()),
+            Err(error) if reason.is_exhaustion() => {
+                Err(RetryError::new(history, Some(error)).into())
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// The error of a request whose next attempt would begin after the deadline, though it was not to: the machine was
-    /// too busy, or the service below was not ready in time. The last response is drained by then.
+    /// The error of a request whose next attempt would begin after the deadline, though it was not
+    /// to: the machine was too busy, or the service below was not ready in time. The last
+    /// response is drained by then.
     fn out_of_time(self: Pin<&mut Self>) -> BoxError {
         let this = self.project();
         let mut failed = this.failed.take();
         let mut source = None;
         if let Some(failed) = &mut failed {
-            this.log.decision(failed.number, Decision::Return(StopReason::Deadline), this.policy.retries_left());
+            this.log.decision(
+                failed.number,
+                Decision::Return(StopReason::Deadline),
+                this.policy.retries_left(),
+            );
             failed.attempts.end();
             source = failed.error.take();
         }
@@ -446,11 +508,23 @@ where
 impl<B, RB> Failed<B, RB> {
     fn new(number: u32, attempt_began: Instant) -> Box<Self> {
         let attempts = Attempts::default();
-        Box::new(Self { attempts, number, attempt_began, next: None, draining: None, error: None, slept: false })
+        Box::new(Self {
+            attempts,
+            number,
+            attempt_began,
+            next: None,
+            draining: None,
+            error: None,
+            slept: false,
+        })
     }
 }
 
-fn history<B, RB>(failed: Option<Box<Failed<B, RB>>>, reason: StopReason, last: Option<AttemptRecord>) -> RetryHistory {
+fn history<B, RB>(
+    failed: Option<Box<Failed<B, RB>>>,
+    reason: StopReason,
+    last: Option<AttemptRecord>,
+) -> RetryHistory {
     let mut attempts = failed.map_or_else(Attempts::default, |failed| failed.attempts);
     attempts.extend(last);
     RetryHistory::new(attempts, reason)

@@ -23,8 +23,8 @@ pub struct AttemptRecord {
     pub delay: Option<Duration>,
 }
 
-/// So many attempts are kept of one request; of more, the first half and the last. A policy without a limit may go on
-/// for years.
+/// So many attempts are kept of one request; of more, the first half and the last. A policy without
+/// a limit may go on for years.
 const MOST: usize = 1024;
 
 /// The attempts of one request so far.
@@ -51,7 +51,8 @@ impl Attempts {
     }
 }
 
-/// Response extension: every attempt that a request took. Present only after a failed attempt; in a [`RetryError`] too.
+/// Response extension: every attempt that a request took. Present only after a failed attempt; in a
+/// [`RetryError`] too.
 ///
 /// `Display` is a small timeline, an attempt a line.
 ///
@@ -67,7 +68,8 @@ impl RetryHistory {
         Self { attempts: attempts.0.into(), stop_reason }
     }
 
-    /// Every attempt in order, the last one included. Of more than 1,024 the first 512 and the last 512.
+    /// Every attempt in order, the last one included. Of more than 1,024 the first 512 and the last
+    /// 512.
     #[must_use]
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.attempts
@@ -102,8 +104,9 @@ impl fmt::Display for RetryHistory {
 
 /// A limit, the budget or the deadline is used up.
 ///
-/// It is inside the [`BoxError`] of [`RetryService`](super::RetryService); `source()` is the last attempt's own error,
-/// if it had one. Its `Display` names numbers and classes, no URI and nothing of a request.
+/// It is inside the [`BoxError`] of [`RetryService`](super::RetryService); `source()` is the last
+/// attempt's own error, if it had one. Its `Display` names numbers and classes, no URI and nothing
+/// of a request.
 ///
 /// urllib3: `MaxRetryError`; requests: `RetryError`.
 #[derive(Debug)]
@@ -128,7 +131,12 @@ impl fmt::Display for RetryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attempts = self.history.attempts();
         let plural = if attempts.len() == 1 { "" } else { "s" };
-        write!(f, "gave up after {} attempt{plural}: {}", attempts.len(), self.history.stop_reason())?;
+        write!(
+            f,
+            "gave up after {} attempt{plural}: {}",
+            attempts.len(),
+            self.history.stop_reason()
+        )?;
         match attempts.last().and_then(|last| last.failure) {
             Some(failure) => write!(f, " (last: {failure})"),
             None => Ok(()),

@@ -8,13 +8,13 @@ use super::{
 
 /// Sends a request again when a [`Policy`](super::Policy) says so.
 ///
-/// The request body must be one that can be sent again: [`ReplayableBody`](super::ReplayableBody), or
-/// [`replay_with`](Self::replay_with). The response body is untouched, and a failure after the response's head is the
-/// caller's: bodies are never spliced.
+/// The request body must be one that can be sent again: [`ReplayableBody`](super::ReplayableBody),
+/// or [`replay_with`](Self::replay_with). The response body is untouched, and a failure after the
+/// response's head is the caller's: bodies are never spliced.
 ///
-/// Stands outside the cookies, so that an attempt sends what the one before it received, and inside redirects, so that
-/// each hop has its own retries. It stands inside decompression, so that a failed response is drained as it came, and not
-/// inflated first.
+/// Stands outside the cookies, so that an attempt sends what the one before it received, and inside
+/// redirects, so that each hop has its own retries. It stands inside decompression, so that a
+/// failed response is drained as it came, and not inflated first.
 ///
 /// Default: [`RetryPolicy::default`].
 ///
@@ -63,11 +63,12 @@ impl Default for RetryLayer {
 }
 
 impl<P, R> RetryLayer<P, R> {
-    /// How a body that is not [`ReplayableBody`](super::ReplayableBody) is copied before it is sent; after `None` the
-    /// request is sent once.
+    /// How a body that is not [`ReplayableBody`](super::ReplayableBody) is copied before it is
+    /// sent; after `None` the request is sent once.
     ///
-    /// The copy must send every byte again: the `Clone` of a stream often does not. A function cannot tell that a body's own
-    /// source is what an attempt waits for, as [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does: such
+    /// The copy must send every byte again: the `Clone` of a stream often does not. A function
+    /// cannot tell that a body's own source is what an attempt waits for, as
+    /// [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does: such
     /// attempts are retried when their time is up.
     #[must_use]
     pub fn replay_with<F>(self, replay: F) -> RetryLayer<P, ReplayWith<F>> {

@@ -1,5 +1,5 @@
-//! The events of this wing, under the feature `tracing`: a span per request, in it one event per attempt, and one per
-//! decision.
+//! The events of this wing, under the feature `tracing`: a span per request, in it one event per
+//! attempt, and one per decision.
 
 #[cfg(feature = "tracing")]
 pub(super) use with_tracing::Log;
@@ -50,7 +50,8 @@ mod with_tracing {
             let Some(listened) = &self.0 else { return };
             let Listened { method, uri, span } = &**listened;
             span.record("attempts", attempt.number);
-            let (number, uri, elapsed_ms) = (attempt.number, Bare(uri), attempt.elapsed.as_secs_f64() * 1000.0);
+            let (number, uri, elapsed_ms) =
+                (attempt.number, Bare(uri), attempt.elapsed.as_secs_f64() * 1000.0);
             match (attempt.status, attempt.failure) {
                 (Some(status), _) => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, status = status.as_u16(), elapsed_ms, "attempt"
@@ -65,7 +66,12 @@ mod with_tracing {
             }
         }
 
-        pub(in super::super) fn decision(&self, number: u32, decision: Decision, retries_left: Option<u32>) {
+        pub(in super::super) fn decision(
+            &self,
+            number: u32,
+            decision: Decision,
+            retries_left: Option<u32>,
+        ) {
             let Some(listened) = &self.0 else { return };
             let (method, uri) = (&listened.method, Bare(&listened.uri));
             match decision {

@@ -1,4 +1,5 @@
-//! `Policy` and `RetryPolicy`: whether there is another attempt, and when. No clock, no socket, no future.
+//! `Policy` and `RetryPolicy`: whether there is another attempt, and when. No clock, no socket, no
+//! future.
 
 mod config;
 #[cfg(feature = "serde")]
@@ -27,9 +28,9 @@ pub type Outcome<'a> = Result<&'a response::Parts, &'a (dyn Error + 'static)>;
 
 /// Decides on retries.
 ///
-/// One clone serves one request, so it may count. It is asked, in this order: [`for_request`](Self::for_request),
-/// [`may_retry`](Self::may_retry), and after each attempt [`classify`](Self::classify) and, for a failed one,
-/// [`decide`](Self::decide).
+/// One clone serves one request, so it may count. It is asked, in this order:
+/// [`for_request`](Self::for_request), [`may_retry`](Self::may_retry), and after each attempt
+/// [`classify`](Self::classify) and, for a failed one, [`decide`](Self::decide).
 ///
 /// ```
 /// use tower_outbound::retry::{Attempt, Decision, Policy, StopReason};
@@ -54,16 +55,17 @@ pub trait Policy: Clone {
         self.clone()
     }
 
-    /// Whether a request could be retried at all. If not, nothing is kept of it for a second attempt, and
-    /// [`decide`](Self::decide) is asked for a reason alone, with no header but an `Idempotency-Key`.
+    /// Whether a request could be retried at all. If not, nothing is kept of it for a second
+    /// attempt, and [`decide`](Self::decide) is asked for a reason alone, with no header but an
+    /// `Idempotency-Key`.
     ///
     /// Default: yes, but for CONNECT and upgrades, which hand the connection over.
     fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
         *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
     }
 
-    /// Whether a response of this status is surely a success, so that [`classify`](Self::classify) need not be asked.
-    /// Default: false, always ask.
+    /// Whether a response of this status is surely a success, so that [`classify`](Self::classify)
+    /// need not be asked. Default: false, always ask.
     fn is_success(&self, _status: StatusCode) -> bool {
         false
     }
@@ -89,12 +91,14 @@ pub trait Policy: Clone {
         None
     }
 
-    /// How much of a failed response is read, so that its connection can be used again. Default: [`Drain::default`].
+    /// How much of a failed response is read, so that its connection can be used again. Default:
+    /// [`Drain::default`].
     fn drain(&self) -> Drain {
         Drain::default()
     }
 
-    /// Whether a response that used up a limit becomes a [`RetryError`](super::RetryError). Default: false.
+    /// Whether a response that used up a limit becomes a [`RetryError`](super::RetryError).
+    /// Default: false.
     fn raise_on_status(&self) -> bool {
         false
     }
@@ -120,15 +124,15 @@ pub struct Attempt<'a> {
     pub number: u32,
     /// The request's method.
     pub method: &'a Method,
-    /// The request's headers, as the caller set them. Of a request that is not [`replayable`](Self::replayable) from the
-    /// beginning its `Idempotency-Key` alone.
+    /// The request's headers, as the caller set them. Of a request that is not
+    /// [`replayable`](Self::replayable) from the beginning its `Idempotency-Key` alone.
     pub headers: &'a HeaderMap,
     /// What it came to.
     pub outcome: Outcome<'a>,
     /// What [`Policy::classify`] made of it.
     pub failure: Failure,
-    /// Whether the body can be sent again, to any use: not where its own source was what the attempt waited for until its
-    /// time was up.
+    /// Whether the body can be sent again, to any use: not where its own source was what the
+    /// attempt waited for until its time was up.
     pub replayable: bool,
     /// Time since the request began.
     pub elapsed: Duration,
@@ -139,10 +143,15 @@ pub struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// The first attempt of a request with a replayable body, just begun; set the rest by its fields. For tests of a
-    /// policy.
+    /// The first attempt of a request with a replayable body, just begun; set the rest by its
+    /// fields. For tests of a policy.
     #[must_use]
-    pub const fn new(method: &'a Method, headers: &'a HeaderMap, outcome: Outcome<'a>, failure: Failure) -> Self {
+    pub const fn new(
+        method: &'a Method,
+        headers: &'a HeaderMap,
+        outcome: Outcome<'a>,
+        failure: Failure,
+    ) -> Self {
         Self {
             number: 1,
             method,
@@ -204,7 +213,8 @@ pub enum StopReason {
     Status,
     /// The retries for other errors are used up.
     Other,
-    /// The body cannot be sent again, or its own source was what an attempt waited for until its time was up.
+    /// The body cannot be sent again, or its own source was what an attempt waited for until its
+    /// time was up.
     Body,
     /// The server asks to wait longer than the policy accepts.
     RetryAfter,
@@ -212,7 +222,8 @@ pub enum StopReason {
     Deadline,
     /// The budget has no retry left.
     Budget,
-    /// The service below failed while it was getting ready: its error ends the request as it is, so this is in the log alone.
+    /// The service below failed while it was getting ready: its error ends the request as it is, so
+    /// this is in the log alone.
     NotReady,
 }
 
@@ -247,7 +258,8 @@ impl fmt::Display for StopReason {
 
 /// Retries as urllib3's `Retry` has them, with a budget and a deadline.
 ///
-/// A clone costs a reference count. A request extension of this type overrides the layer's policy for that one request.
+/// A clone costs a reference count. A request extension of this type overrides the layer's policy
+/// for that one request.
 ///
 /// | urllib3 | here | default |
 /// |---|---|---|
@@ -287,8 +299,9 @@ impl fmt::Display for StopReason {
 /// # let _ = policy;
 /// ```
 ///
-/// With the feature `serde` it is read from a table whose keys are the setters above, each with its default. Durations are
-/// text with their unit, statuses are numbers. An unknown key is an error that names it.
+/// With the feature `serde` it is read from a table whose keys are the setters above, each with its
+/// default. Durations are text with their unit, statuses are numbers. An unknown key is an error
+/// that names it.
 ///
 /// ```toml
 /// total = 5                                   # the limits: a number, "unlimited" or "disabled"
@@ -318,7 +331,8 @@ pub struct RetryPolicy {
 /// What one request has used up.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Used {
-    // On tower's own runner alone: the attempts, how many, and when the last one began, since the request did.
+    // On tower's own runner alone: the attempts, how many, and when the last one began, since the
+    // request did.
     pub(super) attempts: Attempts,
     pub(super) number: u32,
     pub(super) attempt_began: Duration,
@@ -331,7 +345,8 @@ pub(super) struct Used {
 }
 
 impl Policy for RetryPolicy {
-    /// An override among the extensions, or this policy, with nothing used up. One deposit into the budget.
+    /// An override among the extensions, or this policy, with nothing used up. One deposit into the
+    /// budget.
     fn for_request(&self, extensions: &Extensions) -> Self {
         let policy = extensions.get::<Self>().unwrap_or(self);
         if let Some(budget) = &policy.config.budget {
@@ -407,7 +422,9 @@ impl Policy for RetryPolicy {
 
     fn retries_left(&self) -> Option<u32> {
         match self.config.total {
-            Limit::Times(most) => Some(most.saturating_sub(self.used.as_ref().map_or(0, |used| used.total))),
+            Limit::Times(most) => {
+                Some(most.saturating_sub(self.used.as_ref().map_or(0, |used| used.total)))
+            }
             Limit::Disabled => Some(0),
             Limit::Unlimited => None,
         }
@@ -415,8 +432,8 @@ impl Policy for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delay before the next attempt, or why there is none. The budget comes last, so that a refusal for another
-    /// reason costs nothing.
+    /// The delay before the next attempt, or why there is none. The budget comes last, so that a
+    /// refusal for another reason costs nothing.
     fn judge(&mut self, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
         let never_sent = matches!(attempt.failure, Failure::Connect | Failure::Unsent);
         if attempt.failure == Failure::Never {
@@ -447,7 +464,9 @@ impl RetryPolicy {
     fn count(&mut self, failure: Failure) -> Result<(), StopReason> {
         let (config, used) = (&self.config, &mut **self.used.get_or_insert_default());
         let (limit, used_of_class, reason) = match failure {
-            Failure::Connect | Failure::Unsent => (config.connect, &mut used.connect, StopReason::Connect),
+            Failure::Connect | Failure::Unsent => {
+                (config.connect, &mut used.connect, StopReason::Connect)
+            }
             Failure::Read | Failure::Timeout => (config.read, &mut used.read, StopReason::Read),
             Failure::Status(_) => (config.status, &mut used.status, StopReason::Status),
             Failure::Other | Failure::Never => (config.other, &mut used.other, StopReason::Other),
@@ -462,9 +481,12 @@ impl RetryPolicy {
 
     fn delay(&self, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
         let config = &self.config;
-        let (retry, last_delay) = self.used.as_ref().map_or((0, Duration::ZERO), |used| (used.total, used.last_delay));
+        let (retry, last_delay) =
+            self.used.as_ref().map_or((0, Duration::ZERO), |used| (used.total, used.last_delay));
         let asked = match attempt.outcome {
-            Ok(head) if config.respect_retry_after => retry_after::asked(&head.headers, attempt.now),
+            Ok(head) if config.respect_retry_after => {
+                retry_after::asked(&head.headers, attempt.now)
+            }
             _ => None,
         };
         let asked = match asked {
@@ -488,10 +510,12 @@ fn asks_again(status: StatusCode) -> bool {
     matches!(status.as_u16(), 413 | 429 | 503)
 }
 
-/// draft-ietf-httpapi-idempotency-key-header: the server sees to it that a repeat does nothing twice.
+/// draft-ietf-httpapi-idempotency-key-header: the server sees to it that a repeat does nothing
+/// twice.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Tokio's timer is this coarse: it rounds up to a millisecond, and waits for it in whole milliseconds.
+/// Tokio's timer is this coarse: it rounds up to a millisecond, and waits for it in whole
+/// milliseconds.
 const TIMER_STEP: Duration = Duration::from_millis(2);
 
 /// Whether an attempt that begins after `delay` would begin past the deadline.
@@ -505,7 +529,8 @@ pub(super) fn number_attempt(headers: &mut HeaderMap, name: &HeaderName, number:
     const FIRST: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
     // The first ones without an allocation.
     let first = usize::try_from(number).ok().and_then(|number| FIRST.get(number));
-    let value = first.map_or_else(|| HeaderValue::from(number), |text| HeaderValue::from_static(text));
+    let value =
+        first.map_or_else(|| HeaderValue::from(number), |text| HeaderValue::from_static(text));
     // Only headers that are full, with more names than any server reads, refuse another.
     let _ = headers.try_insert(name.clone(), value);
 }

@@ -14,8 +14,9 @@ pub use self::{
 
 /// A request body that can be sent again from its first byte.
 ///
-/// `Clone` is never used for this: the clone of a stream can be a shared one, empty by then. Implement it for a body of
-/// your own, or give [`RetryLayer::replay_with`](super::RetryLayer::replay_with) a function for a foreign one. For a
+/// `Clone` is never used for this: the clone of a stream can be a shared one, empty by then.
+/// Implement it for a body of your own, or give
+/// [`RetryLayer::replay_with`](super::RetryLayer::replay_with) a function for a foreign one. For a
 /// streamed body there is [`ReplayBodyLayer`].
 ///
 /// A streamed body without it is refused by the compiler, with a note that says all this:
@@ -60,8 +61,9 @@ pub trait ReplayableBody: Sized {
         true
     }
 
-    /// Whether the attempt that sends this body, or a copy of it, waits for the body's own source. One that ran out of time
-    /// so is not retried: the next would wait for the same. Default: false, the bytes are at hand.
+    /// Whether the attempt that sends this body, or a copy of it, waits for the body's own source.
+    /// One that ran out of time so is not retried: the next would wait for the same. Default:
+    /// false, the bytes are at hand.
     fn is_starved(&self) -> bool {
         false
     }
@@ -102,7 +104,8 @@ impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
     }
 }
 
-/// How a layer copies a request body of type `B` before it is sent. Each request takes a clone of it along.
+/// How a layer copies a request body of type `B` before it is sent. Each request takes a clone of
+/// it along.
 #[diagnostic::on_unimplemented(
     message = "`RetryLayer` does not know how to send a `{B}` a second time",
     note = "for a streamed body put `tower_outbound::retry::ReplayBodyLayer` outside this layer; for bytes use \
@@ -111,7 +114,8 @@ impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
             it: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
 )]
 pub trait Replay<B>: Clone {
-    /// A copy that sends the same bytes; `None` if there can be none, and the request is then sent once.
+    /// A copy that sends the same bytes; `None` if there can be none, and the request is then sent
+    /// once.
     fn replay(&self, body: &B) -> Option<B>;
 
     /// Whether [`replay`](Self::replay) would still work for a copy that is kept. Default: true.

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header::RETRY_AFTER};
 
-/// How long the server asks to wait; `None` where it does not ask, or in no form that the RFC knows.
+/// How long the server asks to wait; `None` where it does not ask, or in no form that the RFC
+/// knows.
 ///
 /// Digits past what a `u64` holds saturate; a date that is past is zero.
 pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
@@ -13,8 +14,9 @@ pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         return None;
     }
     if text.iter().all(u8::is_ascii_digit) {
-        let seconds =
-            text.iter().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+        let seconds = text.iter().fold(0_u64, |sum, digit| {
+            sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+        });
         return Some(Duration::from_secs(seconds));
     }
     let date = httpdate::parse_http_date(str::from_utf8(text).ok()?).ok()?;
@@ -53,7 +55,8 @@ mod tests {
         let wrong: Vec<_> = rows
             .iter()
             .map(|(text, want)| {
-                let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_bytes(text).unwrap())]);
+                let headers =
+                    HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_bytes(text).unwrap())]);
                 (String::from_utf8_lossy(text), asked(&headers, now), want.map(Duration::from_secs))
             })
             .filter(|(_, got, want)| got != want)

@@ -11,7 +11,8 @@ use super::{
 
 /// A request as the caller made it: what layers below added to an attempt is not in the next.
 ///
-/// Of a request that is sent once it holds no more than the policy needs to name a failure's reason.
+/// Of a request that is sent once it holds no more than the policy needs to name a failure's
+/// reason.
 pub(super) struct Kept<B> {
     // A pointer, since a future is moved before it is polled. There is always one until the drop.
     head: Option<Box<Head>>,
@@ -81,7 +82,10 @@ impl<B> Kept<B> {
 impl<B> Drop for Kept<B> {
     /// Leaves the memory to a later request of this thread, and no value in it.
     fn drop(&mut self) {
-        let Some(mut head) = self.head.take().filter(|head| head.lines.capacity() <= LONGEST) else { return };
+        let Some(mut head) = self.head.take().filter(|head| head.lines.capacity() <= LONGEST)
+        else {
+            return;
+        };
         head.lines.clear();
         head.uri = None;
         head.extensions = Extensions::new();
@@ -94,8 +98,8 @@ impl<B> Drop for Kept<B> {
     }
 }
 
-/// Headers as a plain list: most requests need no second attempt, and a header map would be two allocations and a hash
-/// table for each.
+/// Headers as a plain list: most requests need no second attempt, and a header map would be two
+/// allocations and a hash table for each.
 #[derive(Default)]
 struct Head {
     method: Method,
@@ -105,7 +109,8 @@ struct Head {
     extensions: Extensions,
 }
 
-/// Most heads that a thread keeps for its next requests, and the longest of them in lines: 320 KB at most.
+/// Most heads that a thread keeps for its next requests, and the longest of them in lines: 320 KB
+/// at most.
 const HEADS: usize = 128;
 const LONGEST: usize = 32;
 
@@ -130,7 +135,10 @@ mod tests {
         *,
     };
 
-    fn kept(headers: &HeaderMap, policy: &RetryPolicy) -> Kept<http_body_util::Empty<&'static [u8]>> {
+    fn kept(
+        headers: &HeaderMap,
+        policy: &RetryPolicy,
+    ) -> Kept<http_body_util::Empty<&'static [u8]>> {
         let mut request = Request::new(http_body_util::Empty::new());
         *request.headers_mut() = headers.clone();
         *request.uri_mut() = Uri::from_static("http://u:secret@h/p?q");
@@ -148,10 +156,13 @@ mod tests {
         let rows = [
             HeaderMap::new(),
             HeaderMap::from_iter([("a".parse().unwrap(), sensitive)]),
-            [("b", "1"), ("a", "2"), ("b", "3")].into_iter().fold(HeaderMap::new(), |mut map, (name, value)| {
-                map.append(name, HeaderValue::from_static(value));
-                map
-            }),
+            [("b", "1"), ("a", "2"), ("b", "3")].into_iter().fold(
+                HeaderMap::new(),
+                |mut map, (name, value)| {
+                    map.append(name, HeaderValue::from_static(value));
+                    map
+                },
+            ),
             many,
         ];
         for headers in rows {
@@ -160,7 +171,11 @@ mod tests {
                 let request = kept.request(kept.headers(), http_body_util::Empty::new());
                 let map = request.headers();
                 assert!(*map == headers && map.iter().eq(headers.iter()));
-                assert!(map.values().zip(headers.values()).all(|(a, b)| a.is_sensitive() == b.is_sensitive()));
+                assert!(
+                    map.values()
+                        .zip(headers.values())
+                        .all(|(a, b)| a.is_sensitive() == b.is_sensitive())
+                );
                 assert_eq!(request.uri(), "http://u:secret@h/p?q");
             }
         }
@@ -172,16 +187,22 @@ mod tests {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
         let kept = kept(&headers.into_iter().collect(), &RetryPolicy::new().total(0));
         assert_eq!(kept.body().unwrap_err(), StopReason::Disabled);
-        assert_eq!(kept.headers(), HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("1"))]));
+        assert_eq!(
+            kept.headers(),
+            HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("1"))])
+        );
     }
 
     #[test]
     fn what_a_thread_keeps_is_bounded_and_empty() {
-        let headers: HeaderMap = [("a".parse().unwrap(), HeaderValue::from_static("secret"))].into_iter().collect();
+        let headers: HeaderMap =
+            [("a".parse().unwrap(), HeaderValue::from_static("secret"))].into_iter().collect();
         drop((0..2 * HEADS).map(|_| kept(&headers, &RetryPolicy::new())).collect::<Vec<_>>());
         AT_HAND.with_borrow(|heads| {
             assert_eq!(heads.len(), HEADS);
-            let empty = |head: &Head| head.lines.is_empty() && head.uri.is_none() && head.extensions.is_empty();
+            let empty = |head: &Head| {
+                head.lines.is_empty() && head.uri.is_none() && head.extensions.is_empty()
+            };
             assert!(heads.iter().all(|head| empty(head) && head.lines.capacity() <= LONGEST));
         });
     }

@@ -23,14 +23,16 @@ use super::{
     replay::ReplayableBody,
 };
 
-/// Runs on `tower::retry::RetryLayer` too, with the same counters, classes, delays, Retry-After, budget, override and
-/// history on the last response.
+/// Runs on `tower::retry::RetryLayer` too, with the same counters, classes, delays, Retry-After,
+/// budget, override and history on the last response.
 ///
-/// What only [`RetryLayer`](super::RetryLayer) does, since tower's runner asks for no more than a delay:
-/// [`attempt_timeout`](RetryPolicy::attempt_timeout), a [`deadline`](RetryPolicy::deadline) that cuts an attempt in
-/// flight (here it refuses a delay), [`raise_on_status`](RetryPolicy::raise_on_status), [`drain`](RetryPolicy::drain), a
-/// history of errors, [`attempt_header`](RetryPolicy::attempt_header) on the first attempt (here from the second on),
-/// events, and a request of which nothing is kept where the limits rule a retry out after it was sent.
+/// What only [`RetryLayer`](super::RetryLayer) does, since tower's runner asks for no more than a
+/// delay: [`attempt_timeout`](RetryPolicy::attempt_timeout), a [`deadline`](RetryPolicy::deadline)
+/// that cuts an attempt in flight (here it refuses a delay),
+/// [`raise_on_status`](RetryPolicy::raise_on_status), [`drain`](RetryPolicy::drain), a history of
+/// errors, [`attempt_header`](RetryPolicy::attempt_header) on the first attempt (here from the
+/// second on), events, and a request of which nothing is kept where the limits rule a retry out
+/// after it was sent.
 ///
 /// For errors that are boxed there is [`boxed_errors`](RetryPolicy::boxed_errors).
 ///
@@ -57,7 +59,11 @@ where
 {
     type Future = RetryDelay;
 
-    fn retry(&mut self, request: &mut Request<B>, result: &mut Result<Response<RB>, E>) -> Option<RetryDelay> {
+    fn retry(
+        &mut self,
+        request: &mut Request<B>,
+        result: &mut Result<Response<RB>, E>,
+    ) -> Option<RetryDelay> {
         match result {
             Ok(response) => self.after_response(request, response),
             Err(error) => self.after(request, Err(error)).ok(),
@@ -69,13 +75,14 @@ where
     }
 }
 
-/// A [`RetryPolicy`] for `tower::retry::RetryLayer` around a service whose errors are [`BoxError`]s.
+/// A [`RetryPolicy`] for `tower::retry::RetryLayer` around a service whose errors are
+/// [`BoxError`]s.
 #[derive(Clone, Debug)]
 pub struct BoxedErrors(RetryPolicy);
 
 impl RetryPolicy {
-    /// This policy for `tower::retry::RetryLayer` around a service whose errors are [`BoxError`]s, which are no
-    /// `std::error::Error` themselves.
+    /// This policy for `tower::retry::RetryLayer` around a service whose errors are [`BoxError`]s,
+    /// which are no `std::error::Error` themselves.
     #[must_use]
     pub const fn boxed_errors(self) -> BoxedErrors {
         BoxedErrors(self)
@@ -88,7 +95,11 @@ where
 {
     type Future = RetryDelay;
 
-    fn retry(&mut self, request: &mut Request<B>, result: &mut Result<Response<RB>, BoxError>) -> Option<RetryDelay> {
+    fn retry(
+        &mut self,
+        request: &mut Request<B>,
+        result: &mut Result<Response<RB>, BoxError>,
+    ) -> Option<RetryDelay> {
         match result {
             Ok(response) => self.0.after_response(request, response),
             Err(error) => self.0.after(request, Err(&**error)).ok(),
@@ -101,8 +112,9 @@ where
 }
 
 impl RetryPolicy {
-    /// The copy that is kept while a request is sent. Tower's runner asks for the first one on the layer's policy, which
-    /// it copies next for the request; so what one request has changed of it ends with the next.
+    /// The copy that is kept while a request is sent. Tower's runner asks for the first one on the
+    /// layer's policy, which it copies next for the request; so what one request has changed of
+    /// it ends with the next.
     fn copy<B: ReplayableBody>(&mut self, request: &Request<B>) -> Option<Request<B>> {
         if self.used.is_none() {
             self.begin(request);
@@ -186,7 +198,8 @@ impl RetryPolicy {
                 outcome,
                 failure,
                 replayable: {
-                    let starved = outcome.is_err_and(classify::is_elapsed) && request.body().is_starved();
+                    let starved =
+                        outcome.is_err_and(classify::is_elapsed) && request.body().is_starved();
                     !starved && request.body().can_replay()
                 },
                 elapsed,
@@ -201,7 +214,11 @@ impl RetryPolicy {
                 used.attempt_began = elapsed.saturating_add(after);
                 used.attempts.push(record);
                 if let Some(name) = &self.config.attempt_header {
-                    policy::number_attempt(request.headers_mut(), name, used.number.saturating_add(1));
+                    policy::number_attempt(
+                        request.headers_mut(),
+                        name,
+                        used.number.saturating_add(1),
+                    );
                 }
                 Ok(RetryDelay::new(after))
             }

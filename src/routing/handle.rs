@@ -6,7 +6,8 @@ use super::{
     routes::{Route, Shared},
 };
 
-/// Changes the mounts of a [`RoutingService`](super::RoutingService) and of all its clones while they serve.
+/// Changes the mounts of a [`RoutingService`](super::RoutingService) and of all its clones while
+/// they serve.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -35,12 +36,14 @@ pub struct RoutingHandle<S, B, RB> {
 impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
     /// Changes the whole table at once, or, if a prefix is wrong, not at all.
     ///
-    /// A call selects its mount when it is made: what is in flight ends on the service that it began with. Mounts that are
-    /// not named keep their service, with its permits and budgets; one that is mounted again, under the same prefix, starts
-    /// anew. Layers are applied once each, to the service below.
+    /// A call selects its mount when it is made: what is in flight ends on the service that it
+    /// began with. Mounts that are not named keep their service, with its permits and budgets;
+    /// one that is mounted again, under the same prefix, starts anew. Layers are applied once
+    /// each, to the service below.
     ///
-    /// Costs a copy of the table, so time in proportion to all its mounts: put what belongs together into one update.
-    /// Updates from several threads are made one after the other, each on what the one before it left.
+    /// Costs a copy of the table, so time in proportion to all its mounts: put what belongs
+    /// together into one update. Updates from several threads are made one after the other,
+    /// each on what the one before it left.
     ///
     /// # Errors
     ///
@@ -73,6 +76,8 @@ impl<S: Clone, B, RB> Clone for RoutingHandle<S, B, RB> {
 
 impl<S, B, RB> fmt::Debug for RoutingHandle<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutingHandle").field("mounts", &self.shared.prefixes()).finish_non_exhaustive()
+        f.debug_struct("RoutingHandle")
+            .field("mounts", &self.shared.prefixes())
+            .finish_non_exhaustive()
     }
 }

@@ -30,9 +30,11 @@ impl Host {
         let host = canonical(&name).ok_or(PrefixFault::NumericHost)?;
         let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
         let is_name = host.split('.').all(|label| {
-            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            !label.is_empty()
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         });
-        let valid_v6 = host.starts_with('[') && host[1..host.len().max(2) - 1].parse::<Ipv6Addr>().is_ok();
+        let valid_v6 =
+            host.starts_with('[') && host[1..host.len().max(2) - 1].parse::<Ipv6Addr>().is_ok();
         match (under, is_address) {
             (true, true) => Err(PrefixFault::Wildcard),
             (false, true) if valid_v6 || !host.starts_with('[') => Ok(Self::Exact(host.into())),
@@ -43,15 +45,17 @@ impl Host {
     }
 }
 
-/// Labels beyond ASCII as A-labels (UTS 46, as browsers do it), and those that are written as A-labels checked: an
-/// `xn--example-` decodes to plain `example`, and is no label.
+/// Labels beyond ASCII as A-labels (UTS 46, as browsers do it), and those that are written as
+/// A-labels checked: an `xn--example-` decodes to plain `example`, and is no label.
 fn to_ascii(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
-    let is_a_label = |label: &str| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"));
+    let is_a_label =
+        |label: &str| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"));
     if name.is_ascii() && !name.split('.').any(is_a_label) {
         return Ok(Cow::Borrowed(name));
     }
     // What else a host may not hold is checked by the caller, for all hosts alike.
-    idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::EMPTY).map_err(|_| PrefixFault::Idna)
+    idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::EMPTY)
+        .map_err(|_| PrefixFault::Idna)
 }
 
 pub(super) fn lower(text: &str) -> Cow<'_, str> {
@@ -62,7 +66,8 @@ pub(super) fn lower(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Lower case, without one trailing dot; IPv6 as RFC 5952 spells it. `None` for a number that is no address.
+/// Lower case, without one trailing dot; IPv6 as RFC 5952 spells it. `None` for a number that is no
+/// address.
 pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     let host = host.strip_suffix('.').unwrap_or(host);
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
@@ -74,6 +79,8 @@ pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     let host = lower(host);
     let last = host.rsplit('.').next().unwrap_or_default();
     let numeric = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        || last
+            .strip_prefix("0x")
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     (!numeric || host.parse::<Ipv4Addr>().is_ok()).then_some(host)
 }

@@ -19,9 +19,9 @@ type Entry<S, B, RB> = (Arc<str>, Make<S, B, RB>);
 
 /// Sends each request to the layer or service mounted for its URL, or straight on.
 ///
-/// A mounted *layer* wraps a clone of the service below, so that what stands below (a jar, a pool) serves every mount; it
-/// is applied once per [`layer`](Layer::layer) call, so that its limits and budgets hold for all clones together. A
-/// mounted *service* is complete in itself.
+/// A mounted *layer* wraps a clone of the service below, so that what stands below (a jar, a pool)
+/// serves every mount; it is applied once per [`layer`](Layer::layer) call, so that its limits and
+/// budgets hold for all clones together. A mounted *service* is complete in itself.
 ///
 /// requests: `session.mount`.
 ///
@@ -66,16 +66,26 @@ impl<S: Clone, B, RB> Layer<S> for RoutingLayer<S, B, RB> {
     type Service = RoutingService<S, B, RB>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let mounted =
-            |(prefix, make): &Entry<S, B, RB>| Route { prefix: Arc::clone(prefix), service: make(inner.clone()) };
-        let shared = Shared::new(Arc::clone(&self.table), self.mounts.iter().map(mounted), self.settings.clone());
+        let mounted = |(prefix, make): &Entry<S, B, RB>| Route {
+            prefix: Arc::clone(prefix),
+            service: make(inner.clone()),
+        };
+        let shared = Shared::new(
+            Arc::clone(&self.table),
+            self.mounts.iter().map(mounted),
+            self.settings.clone(),
+        );
         RoutingService { shared: Arc::new(shared), fallback: inner }
     }
 }
 
 impl<S, B, RB> Clone for RoutingLayer<S, B, RB> {
     fn clone(&self) -> Self {
-        Self { table: Arc::clone(&self.table), mounts: Arc::clone(&self.mounts), settings: self.settings.clone() }
+        Self {
+            table: Arc::clone(&self.table),
+            mounts: Arc::clone(&self.mounts),
+            settings: self.settings.clone(),
+        }
     }
 }
 
@@ -97,7 +107,8 @@ pub struct RoutingLayerBuilder<S, B, RB> {
 }
 
 impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
-    /// Mounts a layer around the service below. The same prefix again replaces what was mounted there.
+    /// Mounts a layer around the service below. The same prefix again replaces what was mounted
+    /// there.
     pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
@@ -124,33 +135,36 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         self
     }
 
-    /// A request that no mount serves is a [`NoMount`](super::NoMount) error. Default: it goes to the service below.
+    /// A request that no mount serves is a [`NoMount`](super::NoMount) error. Default: it goes to
+    /// the service below.
     pub const fn strict(mut self) -> Self {
         self.settings.strict = true;
         self
     }
 
-    /// A request whose path has dot segments is a [`UriError::DotSegments`]. Default: it is routed by where they lead, and
-    /// sent as it is.
+    /// A request whose path has dot segments is a [`UriError::DotSegments`]. Default: it is routed
+    /// by where they lead, and sent as it is.
     ///
-    /// For those who mount a path to keep others off it: a server may lead `/x/..;/admin` and `/x/..%2Fadmin` to `/admin`,
-    /// which RFC 3986 does not. So `%2e` counts as a dot here, what stands behind a `;` not at all, and `%2F`, `%5C` and a
-    /// backslash end a segment.
+    /// For those who mount a path to keep others off it: a server may lead `/x/..;/admin` and
+    /// `/x/..%2Fadmin` to `/admin`, which RFC 3986 does not. So `%2e` counts as a dot here,
+    /// what stands behind a `;` not at all, and `%2F`, `%5C` and a backslash end a segment.
     pub const fn reject_dot_segments(mut self) -> Self {
         self.settings.strictness.dot_segments = true;
         self
     }
 
-    /// A request whose path has `%2F`, `%5C` or a backslash is a [`UriError::EncodedSlash`]. Default: these are no slashes.
+    /// A request whose path has `%2F`, `%5C` or a backslash is a [`UriError::EncodedSlash`].
+    /// Default: these are no slashes.
     ///
-    /// For those who mount a path to keep others off it: a server may read `/a%2Fadmin` as `/a/admin`.
+    /// For those who mount a path to keep others off it: a server may read `/a%2Fadmin` as
+    /// `/a/admin`.
     pub const fn reject_encoded_slashes(mut self) -> Self {
         self.settings.strictness.encoded_slashes = true;
         self
     }
 
-    /// Scheme and authority of requests whose URI is relative, for clients that add them further in. The request itself
-    /// is not changed. Default: none, and such a request is an error.
+    /// Scheme and authority of requests whose URI is relative, for clients that add them further
+    /// in. The request itself is not changed. Default: none, and such a request is an error.
     pub fn default_origin(mut self, origin: Uri) -> Self {
         self.settings.default_origin = Some(origin);
         self
@@ -160,25 +174,29 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     ///
     /// # Errors
     ///
-    /// [`PrefixError`] names the first prefix that is wrong, and the fault; a default origin without scheme and host too.
+    /// [`PrefixError`] names the first prefix that is wrong, and the fault; a default origin
+    /// without scheme and host too.
     pub fn build(self) -> Result<RoutingLayer<S, B, RB>, PrefixError> {
         if let Some(origin) = &self.settings.default_origin {
-            Target::of(origin, None).and_then(|target| target.host_and_port()).map_err(|error| {
-                let fault = match error {
-                    UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
-                    UriError::Relative => PrefixFault::EmptyHost,
-                    UriError::Port => PrefixFault::Port,
-                    UriError::NumericHost => PrefixFault::NumericHost,
-                    UriError::DotSegments | UriError::EncodedSlash => PrefixFault::Path,
-                };
-                PrefixError::new(&origin.to_string(), fault)
-            })?;
+            Target::of(origin, None).and_then(|target| target.host_and_port()).map_err(
+                |error| {
+                    let fault = match error {
+                        UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
+                        UriError::Relative => PrefixFault::EmptyHost,
+                        UriError::Port => PrefixFault::Port,
+                        UriError::NumericHost => PrefixFault::NumericHost,
+                        UriError::DotSegments | UriError::EncodedSlash => PrefixFault::Path,
+                    };
+                    PrefixError::new(&origin.to_string(), fault)
+                },
+            )?;
         }
         let changes = self.mounts.parsed()?;
         let mut table = Table::default();
         let mut mounts: Vec<Entry<S, B, RB>> = Vec::with_capacity(changes.len());
         // A builder only mounts.
-        let mounted = changes.into_iter().filter_map(|(key, (prefix, make))| Some((key, (prefix, make?))));
+        let mounted =
+            changes.into_iter().filter_map(|(key, (prefix, make))| Some((key, (prefix, make?))));
         for (key, entry) in mounted {
             let number = table.insert(&key, mounts.len() as u32);
             match mounts.get_mut(number as usize) {
@@ -192,6 +210,8 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
 
 impl<S, B, RB> fmt::Debug for RoutingLayerBuilder<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutingLayerBuilder").field("mounts", &self.mounts.len()).finish_non_exhaustive()
+        f.debug_struct("RoutingLayerBuilder")
+            .field("mounts", &self.mounts.len())
+            .finish_non_exhaustive()
     }
 }

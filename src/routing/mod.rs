@@ -11,23 +11,27 @@
 //! | `any://example.com` | every scheme, each on its default port |
 //! | `https://`, `any://` | every host and port |
 //!
-//! Scheme and host are compared without case, and a trailing dot of a host, a trailing slash of a path, and the userinfo of
-//! a request make no difference. Hosts beyond ASCII are compared by their A-labels (`https://bücher.example` serves
-//! `xn--bcher-kva.example`), IPv6 addresses by their value. The path is compared with case, after dot segments and needless
-//! escapes are taken out (`/x/../admin` and `/%61dmin` are `/admin`; `//admin` and `/a%2Fb` are not `/admin` and `/a/b`);
-//! it is sent as it was given. Who mounts a path to keep others off it may want
+//! Scheme and host are compared without case, and a trailing dot of a host, a trailing slash of a
+//! path, and the userinfo of a request make no difference. Hosts beyond ASCII are compared by their A-labels (`https://bücher.example` serves
+//! `xn--bcher-kva.example`), IPv6 addresses by their value. The path is compared with case, after
+//! dot segments and needless escapes are taken out (`/x/../admin` and `/%61dmin` are `/admin`;
+//! `//admin` and `/a%2Fb` are not `/admin` and `/a/b`); it is sent as it was given. Who mounts a
+//! path to keep others off it may want
 //! [`reject_dot_segments`](RoutingLayerBuilder::reject_dot_segments) and
-//! [`reject_encoded_slashes`](RoutingLayerBuilder::reject_encoded_slashes): servers do not all read paths alike.
+//! [`reject_encoded_slashes`](RoutingLayerBuilder::reject_encoded_slashes): servers do not all read
+//! paths alike.
 //!
-//! Where several prefixes match, an exact host goes before a wildcard, a longer wildcard before a shorter, any of them
-//! before every host; then the longer path; then a port before `:*`; then a scheme before `any`. The same prefix twice:
-//! the last.
+//! Where several prefixes match, an exact host goes before a wildcard, a longer wildcard before a
+//! shorter, any of them before every host; then the longer path; then a port before `:*`; then a
+//! scheme before `any`. The same prefix twice: the last.
 //!
-//! [`MountPrefix`] is a prefix as a value, for configuration. [`RoutingHandle`] changes the mounts while they serve.
+//! [`MountPrefix`] is a prefix as a value, for configuration. [`RoutingHandle`] changes the mounts
+//! while they serve.
 //!
 //! # As in httpx
 //!
-//! A pattern of httpx's `mounts` without a port means every port; a prefix here means the scheme's own.
+//! A pattern of httpx's `mounts` without a port means every port; a prefix here means the scheme's
+//! own.
 //!
 //! | httpx | here |
 //! |---|---|
@@ -39,8 +43,8 @@
 //! | `all://*example.com`, these and the domain itself | both of `any://*.example.com:*` and `any://example.com:*` |
 //! | `"all://example.com": None`, no proxy there | [`mount`](RoutingLayerBuilder::mount) with `tower::layer::util::Identity` |
 //!
-//! `all://` is a [fault](PrefixFault::All) here, since it would be taken for a scheme of that name and never match. httpx
-//! lets a port go before a longer host; here the host goes first.
+//! `all://` is a [fault](PrefixFault::All) here, since it would be taken for a scheme of that name
+//! and never match. httpx lets a port go before a longer host; here the host goes first.
 //!
 //! # Readiness
 //!
@@ -48,14 +52,16 @@
 //!
 //! # Requests that go nowhere
 //!
-//! A relative URI without a [`default_origin`](RoutingLayerBuilder::default_origin), a port past 65535 and a numeric host
-//! such as `127.1` are errors ([`UriError`]): guessing would send the request somewhere.
+//! A relative URI without a [`default_origin`](RoutingLayerBuilder::default_origin), a port past
+//! 65535 and a numeric host such as `127.1` are errors ([`UriError`]): guessing would send the
+//! request somewhere.
 //!
 //! # Cost
 //!
-//! A look-up takes as long among 100,000 mounts as among ten, and allocates nothing, save where a path or host is spelt so
-//! that it has to be rewritten. A mounted service costs one box for each request, and its [`Mount`] extension up to three
-//! more allocations, by how `http` stores these; the fallback costs neither. `cargo bench --bench routing` has figures.
+//! A look-up takes as long among 100,000 mounts as among ten, and allocates nothing, save where a
+//! path or host is spelt so that it has to be rewritten. A mounted service costs one box for each
+//! request, and its [`Mount`] extension up to three more allocations, by how `http` stores these;
+//! the fallback costs neither. `cargo bench --bench routing` has figures.
 
 mod future;
 mod handle;

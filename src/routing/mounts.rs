@@ -14,7 +14,8 @@ use tower_service::Service;
 
 use super::prefix::{Prefix, PrefixError};
 
-/// Mounts to add to a table, and to take out of it: what [`RoutingHandle::update`](super::RoutingHandle::update) lends.
+/// Mounts to add to a table, and to take out of it: what
+/// [`RoutingHandle::update`](super::RoutingHandle::update) lends.
 ///
 /// They take effect in the order in which they are named here.
 #[must_use]
@@ -31,7 +32,8 @@ impl<S, B, RB> Mounts<S, B, RB> {
         Self { changes: Vec::new() }
     }
 
-    /// Mounts a layer around the service below. The same prefix again replaces what was mounted there.
+    /// Mounts a layer around the service below. The same prefix again replaces what was mounted
+    /// there.
     pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
@@ -41,7 +43,8 @@ impl<S, B, RB> Mounts<S, B, RB> {
         B: Send + 'static,
         RB: 'static,
     {
-        self.changes.push((prefix.into(), Some(Arc::new(move |inner| Arc::new(layer.layer(inner))))));
+        self.changes
+            .push((prefix.into(), Some(Arc::new(move |inner| Arc::new(layer.layer(inner))))));
         self
     }
 
@@ -88,14 +91,19 @@ impl<S, B, RB> fmt::Debug for Mounts<S, B, RB> {
 
 /// A mounted service, whatever it is made of.
 pub(super) type Mounted<B, RB> = Arc<dyn Call<B, RB>>;
-pub(super) type BoxedResponse<RB> = Pin<Box<dyn Future<Output = Result<Response<RB>, BoxError>> + Send>>;
+pub(super) type BoxedResponse<RB> =
+    Pin<Box<dyn Future<Output = Result<Response<RB>, BoxError>> + Send>>;
 
-/// A service as a trait object that is called without being cloned into a box of its own first: the future's is the only
-/// one.
+/// A service as a trait object that is called without being cloned into a box of its own first: the
+/// future's is the only one.
 pub(super) trait Call<B, RB>: Send + Sync {
-    /// Calls a clone, at once if that is ready: then the box holds the response alone, and neither service nor request is
-    /// moved there to wait.
-    fn oneshot(&self, request: Request<B>, cx: &mut Context<'_>) -> Result<BoxedResponse<RB>, BoxError>;
+    /// Calls a clone, at once if that is ready: then the box holds the response alone, and neither
+    /// service nor request is moved there to wait.
+    fn oneshot(
+        &self,
+        request: Request<B>,
+        cx: &mut Context<'_>,
+    ) -> Result<BoxedResponse<RB>, BoxError>;
 }
 
 impl<M, B, RB> Call<B, RB> for M
@@ -105,7 +113,11 @@ where
     M::Future: Send + 'static,
     B: Send + 'static,
 {
-    fn oneshot(&self, request: Request<B>, cx: &mut Context<'_>) -> Result<BoxedResponse<RB>, BoxError> {
+    fn oneshot(
+        &self,
+        request: Request<B>,
+        cx: &mut Context<'_>,
+    ) -> Result<BoxedResponse<RB>, BoxError> {
         let mut service = self.clone();
         match service.poll_ready(cx).map_err(Into::into)? {
             Poll::Ready(()) => Ok(Box::pin(BoxedError { response: service.call(request) })),

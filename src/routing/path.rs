@@ -2,15 +2,17 @@
 
 use std::borrow::Cow;
 
-/// A path without dot segments (RFC 3986 section 5.2.4) and with no escapes but those it needs (section 6.2.2). `%2F`
-/// stays, and so do empty segments: servers may take either for something else.
+/// A path without dot segments (RFC 3986 section 5.2.4) and with no escapes but those it needs
+/// (section 6.2.2). `%2F` stays, and so do empty segments: servers may take either for something
+/// else.
 ///
 /// Borrows where there is nothing to do.
 pub(super) fn normalised(path: &str) -> Cow<'_, str> {
     if is_normal(path.as_bytes()) {
         return Cow::Borrowed(path);
     }
-    let path = if is_escaped(path.as_bytes()) { Cow::Borrowed(path) } else { Cow::Owned(escape(path)) };
+    let path =
+        if is_escaped(path.as_bytes()) { Cow::Borrowed(path) } else { Cow::Owned(escape(path)) };
     if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
         Cow::Owned(without_dot_segments(&path))
     } else {
@@ -18,7 +20,8 @@ pub(super) fn normalised(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether there is surely nothing to do, as for most paths: no escapes, and no segment that begins with a dot.
+/// Whether there is surely nothing to do, as for most paths: no escapes, and no segment that begins
+/// with a dot.
 fn is_normal(path: &[u8]) -> bool {
     const PLAIN: [bool; 256] = {
         let mut plain = [false; 256];
@@ -47,8 +50,9 @@ fn is_escaped(path: &[u8]) -> bool {
     })
 }
 
-/// Escapes of unreserved characters are undone; the digits of the others are put in upper case, and what is no escape
-/// becomes one, a stray `%` too: it must not make another escape with what is decoded behind it.
+/// Escapes of unreserved characters are undone; the digits of the others are put in upper case, and
+/// what is no escape becomes one, a stray `%` too: it must not make another escape with what is
+/// decoded behind it.
 fn escape(path: &str) -> String {
     let mut output = String::with_capacity(path.len() + 8);
     let mut rest = path.as_bytes();
@@ -90,7 +94,19 @@ pub(super) const fn is_path_byte(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(
             byte,
-            b'/' | b':' | b'@' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+            b'/' | b':'
+                | b'@'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
         )
 }
 
@@ -113,8 +129,9 @@ fn without_dot_segments(path: &str) -> String {
     output
 }
 
-/// Whether some server would take a segment for `.` or `..`: `%2e` is a dot, what [some read as a slash](has_hidden_slashes)
-/// ends a segment, and what stands behind a `;` is a parameter that Java's servers cut off first.
+/// Whether some server would take a segment for `.` or `..`: `%2e` is a dot, what [some read as a
+/// slash](has_hidden_slashes) ends a segment, and what stands behind a `;` is a parameter that
+/// Java's servers cut off first.
 pub(super) fn has_dot_segments(path: &str) -> bool {
     let path = if has_hidden_slashes(path) {
         let slashes = ["%2f", "%2F", "%5c", "%5C", "\\"];
@@ -139,7 +156,8 @@ fn strip_dot(text: &str) -> Option<&str> {
 /// Whether some server would find a slash where there is none: `%2F`, `%5C`, or a backslash.
 pub(super) fn has_hidden_slashes(path: &str) -> bool {
     path.bytes().enumerate().any(|(at, byte)| {
-        byte == b'\\' || byte == b'%' && matches!(escaped(&path.as_bytes()[at..]), Some(b'/' | b'\\'))
+        byte == b'\\'
+            || byte == b'%' && matches!(escaped(&path.as_bytes()[at..]), Some(b'/' | b'\\'))
     })
 }
 
@@ -206,8 +224,12 @@ mod tests {
         ];
         let wrong: Vec<_> = rows
             .iter()
-            .map(|&(path, dots, slashes)| (path, has_dot_segments(path), dots, has_hidden_slashes(path), slashes))
-            .filter(|(_, dots, want_dots, slashes, want_slashes)| dots != want_dots || slashes != want_slashes)
+            .map(|&(path, dots, slashes)| {
+                (path, has_dot_segments(path), dots, has_hidden_slashes(path), slashes)
+            })
+            .filter(|(_, dots, want_dots, slashes, want_slashes)| {
+                dots != want_dots || slashes != want_slashes
+            })
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }

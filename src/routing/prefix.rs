@@ -1,4 +1,5 @@
-//! Mount prefixes, taken apart and brought into one spelling. Components are compared, never strings.
+//! Mount prefixes, taken apart and brought into one spelling. Components are compared, never
+//! strings.
 
 use std::{borrow::Cow, error, fmt};
 
@@ -115,7 +116,9 @@ impl Prefix {
         let (scheme, rest) = text.split_once("://").ok_or(PrefixFault::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-        if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(known) {
+        if !scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            || !scheme.bytes().all(known)
+        {
             return Err(PrefixFault::Scheme);
         }
         if scheme == "all" {
@@ -146,7 +149,8 @@ impl Prefix {
     }
 }
 
-/// A path that could not match is a fault: an unescaped space, or a pattern. Beyond ASCII is fine, as in an IRI.
+/// A path that could not match is a fault: an unescaped space, or a pattern. Beyond ASCII is fine,
+/// as in an IRI.
 fn parse_path(path: &str) -> Result<Cow<'_, str>, PrefixFault> {
     let bytes = path.as_bytes();
     let fits = |(at, &byte): (usize, &u8)| match byte {
@@ -205,10 +209,12 @@ fn without_secrets(text: &str) -> String {
     let rest = format!("{}{path}", authority.replace("%40", "@"));
     let rest = rest.as_str();
     let authority = &rest[..rest.len() - path.len()];
-    // An `@` further on was meant to end a password, unless what is before it reads as a host with or without a port.
+    // An `@` further on was meant to end a password, unless what is before it reads as a host with
+    // or without a port.
     let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "0"));
-    let is_host =
-        !host.is_empty() && (port.ends_with(']') || !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_host = !host.is_empty()
+        && (port.ends_with(']')
+            || !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
     let last = if scheme.is_empty() || !is_host { rest.rfind(AT) } else { authority.rfind(AT) };
     let shown = last.map_or(rest, |at| rest[at..].trim_start_matches(AT));
     let shown = &shown[..shown.find(['?', '#']).unwrap_or(shown.len())];

@@ -18,7 +18,8 @@ use super::{
 pub(super) struct Shared<B, RB> {
     pub(super) settings: Settings,
     routes: ArcSwap<Routes<B, RB>>,
-    /// Held from the reading of a table to its replacement, and never while somebody else's code runs.
+    /// Held from the reading of a table to its replacement, and never while somebody else's code
+    /// runs.
     updating: Mutex<()>,
 }
 
@@ -57,7 +58,11 @@ impl<B, RB> Clone for Route<B, RB> {
 }
 
 impl<B, RB> Shared<B, RB> {
-    pub(super) fn new(table: Arc<Table>, mounts: impl Iterator<Item = Route<B, RB>>, settings: Settings) -> Self {
+    pub(super) fn new(
+        table: Arc<Table>,
+        mounts: impl Iterator<Item = Route<B, RB>>,
+        settings: Settings,
+    ) -> Self {
         let routes = Routes { table, mounts: mounts.map(Some).collect() };
         Self { settings, routes: ArcSwap::from_pointee(routes), updating: Mutex::new(()) }
     }
@@ -69,10 +74,17 @@ impl<B, RB> Shared<B, RB> {
 
     /// The mount for a request.
     #[inline(never)] // so that `benches/routing.rs` can tell it from the rest
-    pub(super) fn find<'r>(&self, routes: &'r Routes<B, RB>, uri: &Uri) -> Result<Option<&'r Route<B, RB>>, UriError> {
+    pub(super) fn find<'r>(
+        &self,
+        routes: &'r Routes<B, RB>,
+        uri: &Uri,
+    ) -> Result<Option<&'r Route<B, RB>>, UriError> {
         let target = Target::of(uri, self.settings.default_origin.as_ref())?;
         self.settings.strictness.check(&target)?;
-        Ok(routes.table.find(&target)?.and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
+        Ok(routes
+            .table
+            .find(&target)?
+            .and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
     }
 
     /// Puts `changes` into effect, all at once; `None` unmounts.
@@ -80,7 +92,8 @@ impl<B, RB> Shared<B, RB> {
         let lock = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let routes = self.routes.load_full();
         let (mut table, mut mounts) = (Table::clone(&routes.table), routes.mounts.clone());
-        let mut free: Vec<_> = (0..mounts.len()).filter(|&number| mounts[number].is_none()).collect();
+        let mut free: Vec<_> =
+            (0..mounts.len()).filter(|&number| mounts[number].is_none()).collect();
         for (prefix, route) in changes {
             let Some(route) = route else {
                 if let Some(number) = table.remove(&prefix) {

@@ -12,17 +12,19 @@ use super::{future::ResponseFuture, handle::RoutingHandle, routes::Shared};
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
-/// It is always ready: a call selects a mount, and its future clones that and waits until the clone is ready. Limits and
-/// load shedding therefore belong inside a mount, where they hold for its requests, not around this service.
+/// It is always ready: a call selects a mount, and its future clones that and waits until the clone
+/// is ready. Limits and load shedding therefore belong inside a mount, where they hold for its
+/// requests, not around this service.
 ///
-/// A service below whose type spells out `BoxError`, such as a `BoxCloneService<_, _, BoxError>`, makes rustc refuse an
-/// `async` block that calls this one and has to be `Send` ("implementation of `From` is not general enough"), as it does
-/// around tower's `Timeout`. A box around the finished stack, `.boxed_clone()`, is the way out.
+/// A service below whose type spells out `BoxError`, such as a `BoxCloneService<_, _, BoxError>`,
+/// makes rustc refuse an `async` block that calls this one and has to be `Send` ("implementation of
+/// `From` is not general enough"), as it does around tower's `Timeout`. A box around the finished
+/// stack, `.boxed_clone()`, is the way out.
 ///
 /// # Errors
 ///
-/// The selected service's own, boxed; [`UriError`](super::UriError) for a request that has no place to go;
-/// [`NoMount`] with [`strict`](super::RoutingLayerBuilder::strict).
+/// The selected service's own, boxed; [`UriError`](super::UriError) for a request that has no place
+/// to go; [`NoMount`] with [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
     pub(super) shared: Arc<Shared<B, RB>>,
     pub(super) fallback: S,
@@ -53,7 +55,9 @@ where
         let routes = self.shared.routes();
         match self.shared.find(&routes, request.uri()) {
             Ok(Some(route)) => ResponseFuture::mounted(route.clone(), request),
-            Ok(None) if self.shared.settings.strict => ResponseFuture::failed(NoMount::of(request.uri()).into()),
+            Ok(None) if self.shared.settings.strict => {
+                ResponseFuture::failed(NoMount::of(request.uri()).into())
+            }
             Ok(None) => ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request)),
             Err(error) => ResponseFuture::failed(error.into()),
         }
@@ -68,11 +72,14 @@ impl<S: Clone, B, RB> Clone for RoutingService<S, B, RB> {
 
 impl<S, B, RB> fmt::Debug for RoutingService<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutingService").field("mounts", &self.shared.prefixes()).finish_non_exhaustive()
+        f.debug_struct("RoutingService")
+            .field("mounts", &self.shared.prefixes())
+            .finish_non_exhaustive()
     }
 }
 
-/// Response extension: the prefix that served the request, as it was written. Absent for the fallback.
+/// Response extension: the prefix that served the request, as it was written. Absent for the
+/// fallback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount(pub Arc<str>);
 

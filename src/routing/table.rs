@@ -1,4 +1,5 @@
-//! The look-up: a hash on the host, then one on each leading part of the path where the host has mounts with paths.
+//! The look-up: a hash on the host, then one on each leading part of the path where the host has
+//! mounts with paths.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,7 +17,8 @@ use super::{
 pub(super) struct Table {
     exact: HashMap<Box<str>, Paths, RandomState>,
     under: HashMap<Box<str>, Paths, RandomState>,
-    /// Most labels of a domain among them: a longer one, of a host that a stranger made up, need not be tried.
+    /// Most labels of a domain among them: a longer one, of a host that a stranger made up, need
+    /// not be tried.
     labels: usize,
     any: Paths,
     /// The numbers of schemes beside the two that all have.
@@ -36,7 +38,8 @@ type Rule = (Port, Scheme);
 
 /// The mounts of one host.
 ///
-/// Small, and without a step to elsewhere for the most common: each is a cache miss once there are many.
+/// Small, and without a step to elsewhere for the most common: each is a cache miss once there are
+/// many.
 #[derive(Clone, Debug, Default)]
 struct Paths {
     /// Those without a path.
@@ -123,11 +126,16 @@ impl Table {
             target::Scheme::Http => HTTP,
             target::Scheme::Https => HTTPS,
             // One that no mount names is served by those for any.
-            target::Scheme::Other(other) => self.schemes.get(&*lower(other)).copied().unwrap_or(ANY),
+            target::Scheme::Other(other) => {
+                self.schemes.get(&*lower(other)).copied().unwrap_or(ANY)
+            }
         };
         let wanted = Wanted { port: target.default_port, is_default_port: true, scheme };
-        // An authority that is a mount's host to the letter is a host without a port: there is nothing to take apart.
-        let Some(paths) = self.exact.get(target.authority) else { return self.find_spelt(target, wanted) };
+        // An authority that is a mount's host to the letter is a host without a port: there is
+        // nothing to take apart.
+        let Some(paths) = self.exact.get(target.authority) else {
+            return self.find_spelt(target, wanted);
+        };
         match paths.find(target, wanted) {
             None => Ok(self.find_around(target.authority, target, wanted)),
             found => Ok(found),
@@ -148,7 +156,8 @@ impl Table {
 
     /// Where no exact host serves: wildcards, then those for every host.
     fn find_around(&self, host: &str, target: &Target<'_>, wanted: Wanted) -> Option<u32> {
-        let under = if self.under.is_empty() { None } else { self.find_under(host, target, wanted) };
+        let under =
+            if self.under.is_empty() { None } else { self.find_under(host, target, wanted) };
         under.or_else(|| self.any.find(target, wanted))
     }
 
@@ -272,7 +281,11 @@ impl Rules {
 
 fn find_among(rules: &BTreeMap<Rule, u32>, wanted: Wanted) -> Option<u32> {
     // The most specific first.
-    let ports = [wanted.port.map(Port::Number), wanted.is_default_port.then_some(Port::Default), Some(Port::Any)];
+    let ports = [
+        wanted.port.map(Port::Number),
+        wanted.is_default_port.then_some(Port::Default),
+        Some(Port::Any),
+    ];
     let rule = |port| [(port, wanted.scheme), (port, ANY)];
     ports.into_iter().flatten().flat_map(rule).find_map(|rule| rules.get(&rule).copied())
 }

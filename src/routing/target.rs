@@ -10,7 +10,8 @@ use super::{
     prefix::default_port,
 };
 
-/// Where a request goes. Host, port and path are brought into the spelling of prefixes only where they are asked for.
+/// Where a request goes. Host, port and path are brought into the spelling of prefixes only where
+/// they are asked for.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     pub(super) scheme: Scheme<'a>,
@@ -37,7 +38,8 @@ pub enum UriError {
     Relative,
     /// Its port is not a number up to 65535. `http::Uri` reads such a URI as one without a port.
     Port,
-    /// Its host is a number, but not four decimal octets: resolvers read `127.1` as an address all the same.
+    /// Its host is a number, but not four decimal octets: resolvers read `127.1` as an address all
+    /// the same.
     NumericHost,
     /// Its path has a segment that some servers read as `.` or `..`, and the layer
     /// [rejects](super::RoutingLayerBuilder::reject_dot_segments) these.
@@ -90,9 +92,9 @@ impl<'a> Target<'a> {
         let (scheme, authority) = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme), Some(authority)) => (scheme, authority),
             // An authority without a scheme, as CONNECT has it, names no origin either.
-            (None, None) => {
-                origin.and_then(|origin| origin.scheme_str().zip(origin.authority())).ok_or(UriError::Relative)?
-            }
+            (None, None) => origin
+                .and_then(|origin| origin.scheme_str().zip(origin.authority()))
+                .ok_or(UriError::Relative)?,
             _ => return Err(UriError::Relative),
         };
         let (scheme, default_port) = match scheme {
@@ -120,7 +122,8 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Host and port of most authorities, which need nothing done to them; the answer is that of [`host_and_port`].
+/// Host and port of most authorities, which need nothing done to them; the answer is that of
+/// [`host_and_port`].
 #[inline(always)]
 fn plain(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = if is_plain(authority.as_bytes()) {
@@ -141,11 +144,13 @@ fn plain(authority: &str) -> Option<(&str, Option<u16>)> {
 
 /// Whether the last label is one that [`canonical`] may take for a number.
 fn is_numeric(host: &str) -> bool {
-    host.rsplit('.').next().is_some_and(|label| label.starts_with(|first: char| first.is_ascii_digit()))
+    host.rsplit('.')
+        .next()
+        .is_some_and(|label| label.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// Whether no byte is a colon or lies between `@` and `_`, which are the upper case, brackets, and the end of userinfo.
-/// Eight bytes at once: this runs for every request.
+/// Whether no byte is a colon or lies between `@` and `_`, which are the upper case, brackets, and
+/// the end of userinfo. Eight bytes at once: this runs for every request.
 #[inline(always)]
 fn is_plain(authority: &[u8]) -> bool {
     const fn special(word: u64) -> u64 {
@@ -170,7 +175,11 @@ fn is_plain(authority: &[u8]) -> bool {
 #[cold]
 fn host_and_port(authority: &str) -> Result<(Cow<'_, str>, Option<u16>), UriError> {
     let authority = authority.rsplit('@').next().unwrap_or_default();
-    let end = if authority.starts_with('[') { authority.find(']').map(|at| at + 1) } else { authority.find(':') };
+    let end = if authority.starts_with('[') {
+        authority.find(']').map(|at| at + 1)
+    } else {
+        authority.find(':')
+    };
     let (host, port) = authority.split_at(end.unwrap_or(authority.len()));
     if host.is_empty() {
         return Err(UriError::Relative);
@@ -179,7 +188,9 @@ fn host_and_port(authority: &str) -> Result<(Cow<'_, str>, Option<u16>), UriErro
     let port = match port {
         "" | ":" => None,
         given => {
-            let digits = given.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+            let digits = given
+                .strip_prefix(':')
+                .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
             Some(digits.and_then(|port| port.parse().ok()).ok_or(UriError::Port)?)
         }
     };
@@ -218,8 +229,10 @@ mod tests {
 
     #[test]
     fn the_short_way_through_an_authority_ends_where_the_long_way_does() {
-        let pieces =
-            ["", "a", "ex.com", "EX.com", "u:p@", "@", "[::1]", "1", "0x", "0x7f.1", "a_b", "z.1", "be", "ac-d", "~!"];
+        let pieces = [
+            "", "a", "ex.com", "EX.com", "u:p@", "@", "[::1]", "1", "0x", "0x7f.1", "a_b", "z.1",
+            "be", "ac-d", "~!",
+        ];
         let dots = ["", ".", "..", ".example.com", ".e1", ".12"];
         let ports = ["", ":", ":80", ":0443", ":99999", ":x", ":+1", "80", ":000000000000080"];
         let (mut short, mut wrong) = (0, Vec::new());
@@ -237,6 +250,9 @@ mod tests {
                 }
             }
         }
-        assert!(wrong.is_empty() && short > 500, "{short} took the short way, these wrongly: {wrong:?}");
+        assert!(
+            wrong.is_empty() && short > 500,
+            "{short} took the short way, these wrongly: {wrong:?}"
+        );
     }
 }

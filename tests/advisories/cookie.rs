@@ -11,7 +11,8 @@ use http::{
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::cookie::{
-    CookieControl, CookieFile, CookieJar, CookieLayer, Format, JarPool, Rejection, ResponseCookies, StoreAction,
+    CookieControl, CookieFile, CookieJar, CookieLayer, Format, JarPool, Rejection, ResponseCookies,
+    StoreAction,
 };
 
 type Client = BoxCloneSyncService<Request<String>, Response<String>, tower::BoxError>;
@@ -28,18 +29,25 @@ fn set(jar: &CookieJar, from: &str, line: impl AsRef<[u8]>) -> Result<StoreActio
 }
 
 fn sent(jar: &CookieJar, to: &str) -> String {
-    jar.header(&uri(to)).map_or(String::new(), |value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    jar.header(&uri(to))
+        .map_or(String::new(), |value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// Redirects by a table of absolute URIs; every other request is answered with 200. Each host sets `from=HOST`.
+/// Redirects by a table of absolute URIs; every other request is answered with 200. Each host sets
+/// `from=HOST`.
 fn server(redirects: &'static [(&'static str, &'static str)]) -> (Client, Log) {
     let log = Log::default();
     let seen = Arc::clone(&log);
     let service = service_fn(move |request: Request<String>| {
-        let cookies = request.headers().get_all(COOKIE).iter().map(|line| line.to_str().unwrap().to_owned());
+        let cookies =
+            request.headers().get_all(COOKIE).iter().map(|line| line.to_str().unwrap().to_owned());
         let to = request.uri().to_string();
         let cookies = cookies.collect::<Vec<_>>().join(" | ");
-        seen.lock().unwrap().push((to.clone(), cookies, request.headers().contains_key(AUTHORIZATION)));
+        seen.lock().unwrap().push((
+            to.clone(),
+            cookies,
+            request.headers().contains_key(AUTHORIZATION),
+        ));
         let host = request.uri().host().unwrap().trim_end_matches('.').to_owned();
         let mut response = Response::builder().header(SET_COOKIE, format!("from={host}"));
         if let Some((_, location)) = redirects.iter().find(|(from, _)| *from == to) {
@@ -78,18 +86,30 @@ fn a_public_suffix_is_refused_with_a_trailing_dot_and_in_capitals() {
 async fn a_control_byte_drops_the_cookie_and_the_response_is_delivered() {
     for byte in (0..=31_u8).chain([127]).filter(|byte| *byte != b'\t') {
         let line = [b"a=1", &[byte][..], b"2"].concat();
-        assert_eq!(set(&CookieJar::new(), "https://h.example/", &line), Err(Rejection::ControlCharacter), "{byte}");
+        assert_eq!(
+            set(&CookieJar::new(), "https://h.example/", &line),
+            Err(Rejection::ControlCharacter),
+            "{byte}"
+        );
     }
     // Through the layer: what a header can carry at all.
     let service = service_fn(|_request: Request<()>| async {
         let line = HeaderValue::from_bytes(b"bad=\x80\xff; Path=/").unwrap();
         Ok::<_, Infallible>(
-            Response::builder().header(SET_COOKIE, line).header(SET_COOKIE, "ok=1").body("body").unwrap(),
+            Response::builder()
+                .header(SET_COOKIE, line)
+                .header(SET_COOKIE, "ok=1")
+                .body("body")
+                .unwrap(),
         )
     });
-    let response = CookieLayer::default().layer(service).oneshot(Request::get("https://h/").body(()).unwrap());
+    let response =
+        CookieLayer::default().layer(service).oneshot(Request::get("https://h/").body(()).unwrap());
     let response = response.await.unwrap();
-    assert_eq!((*response.body(), response.headers().get_all(SET_COOKIE).iter().count()), ("body", 2));
+    assert_eq!(
+        (*response.body(), response.headers().get_all(SET_COOKIE).iter().count()),
+        ("body", 2)
+    );
     assert_eq!(response.extensions().get::<ResponseCookies>().unwrap().accepted().len(), 2);
 }
 
@@ -101,9 +121,11 @@ fn ten_thousand_cookies_in_a_response_hurt_no_sister_site() {
     set(&jar, "https://example.com/", "own=1; Domain=example.com; Secure").unwrap();
     let big = "v".repeat(4000);
     for response in 0..5 {
-        let lines =
-            (0..10_000).map(|n| (SET_COOKIE, format!("c{response}-{n}={big}; Domain=example.com").parse().unwrap()));
-        let cookies = jar.store_response(&uri("http://evil.example.com/"), &lines.collect::<HeaderMap>());
+        let lines = (0..10_000).map(|n| {
+            (SET_COOKIE, format!("c{response}-{n}={big}; Domain=example.com").parse().unwrap())
+        });
+        let cookies =
+            jar.store_response(&uri("http://evil.example.com/"), &lines.collect::<HeaderMap>());
         assert_eq!(cookies.accepted().len(), 50);
         assert_eq!(cookies.rejected()[0].reason(), Rejection::TooMany);
     }
@@ -144,11 +166,15 @@ async fn a_host_header_set_by_hand_changes_no_cookies_owner() {
     set(&jar, "https://b.example/", "of=b").unwrap();
     let mut client = CookieLayer::new(jar.clone()).layer(server);
     for host in ["b.example", "a.example", "b.example"] {
-        let request = Request::get("https://a.example/").header(HOST, host).body(String::new()).unwrap();
+        let request =
+            Request::get("https://a.example/").header(HOST, host).body(String::new()).unwrap();
         client.ready().await.unwrap().call(request).await.unwrap();
     }
     let a = "https://a.example/";
-    assert_eq!(cookies_of(&log), [format!("{a} "), format!("{a} from=a.example"), format!("{a} from=a.example")]);
+    assert_eq!(
+        cookies_of(&log),
+        [format!("{a} "), format!("{a} from=a.example"), format!("{a} from=a.example")]
+    );
     assert_eq!(sent(&jar, "https://b.example/"), "of=b");
 }
 
@@ -168,7 +194,11 @@ fn a_cookie_set_over_http_shadows_no_secure_one() {
         "= sid =evil",
         "sid",
     ] {
-        assert_eq!(set(&jar, "http://h.example/deep/er", line), Err(Rejection::ShadowsSecure), "{line}");
+        assert_eq!(
+            set(&jar, "http://h.example/deep/er", line),
+            Err(Rejection::ShadowsSecure),
+            "{line}"
+        );
     }
     assert_eq!(sent(&jar, "https://h.example/deep/er"), "sid=1");
     for line in ["=sid2=1", "=x=sid", "other=sid"] {
@@ -179,20 +209,30 @@ fn a_cookie_set_over_http_shadows_no_secure_one() {
 /// urllib3 CVE-2023-43804, undici, Go CVE-2023-45289 and CVE-2024-45336.
 #[tokio::test]
 async fn nothing_of_one_origin_reaches_another_nor_comes_back_later_in_the_chain() {
-    let (server, log) =
-        server(&[("https://a.example/", "https://b.example/"), ("https://b.example/", "https://b.example/2")]);
+    let (server, log) = server(&[
+        ("https://a.example/", "https://b.example/"),
+        ("https://b.example/", "https://b.example/2"),
+    ]);
     let jar = CookieJar::new();
     set(&jar, "https://a.example/", "sid=a; Domain=a.example").unwrap();
-    let client = ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(CookieLayer::new(jar)).service(server);
+    let client = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::new())
+        .layer(CookieLayer::new(jar))
+        .service(server);
     let mut request = Request::get("https://a.example/").body(String::new()).unwrap();
     request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("Basic c2VjcmV0"));
     request.headers_mut().insert(COOKIE, HeaderValue::from_static("own=a"));
     client.oneshot(request).await.unwrap();
     assert_eq!(
         cookies_of(&log),
-        ["https://a.example/ own=a; sid=a", "https://b.example/ ", "https://b.example/2 from=b.example"]
+        [
+            "https://a.example/ own=a; sid=a",
+            "https://b.example/ ",
+            "https://b.example/2 from=b.example"
+        ]
     );
-    let credentials: Vec<_> = log.lock().unwrap().iter().map(|(.., credentials)| *credentials).collect();
+    let credentials: Vec<_> =
+        log.lock().unwrap().iter().map(|(.., credentials)| *credentials).collect();
     assert_eq!(credentials, [true, false, false]);
 }
 
@@ -201,8 +241,10 @@ async fn nothing_of_one_origin_reaches_another_nor_comes_back_later_in_the_chain
 #[tokio::test]
 async fn a_mounted_layer_and_a_mounted_client_strip_as_the_direct_way_does() {
     use tower_outbound::RoutingLayer;
-    const CHAIN: &[(&str, &str)] =
-        &[("https://a.example/", "https://b.example/"), ("https://b.example/", "https://b.example/2")];
+    const CHAIN: &[(&str, &str)] = &[
+        ("https://a.example/", "https://b.example/"),
+        ("https://b.example/", "https://b.example/2"),
+    ];
     let mut seen = Vec::new();
     for way in ["direct", "mounted layer", "mounted client"] {
         let (server, log) = server(CHAIN);
@@ -218,7 +260,10 @@ async fn a_mounted_layer_and_a_mounted_client_strip_as_the_direct_way_does() {
             }
             _ => {
                 let own = cookies.clone().layer(server.clone());
-                let routes = RoutingLayer::builder().mount_service("https://a.example", own).build().unwrap();
+                let routes = RoutingLayer::builder()
+                    .mount_service("https://a.example", own)
+                    .build()
+                    .unwrap();
                 BoxCloneSyncService::new(routes.layer(cookies.layer(server)))
             }
         };
@@ -240,11 +285,20 @@ async fn secure_cookies_do_not_follow_a_redirect_to_http() {
     let jar = CookieJar::new();
     set(&jar, "https://h.example/", "sid=1; Secure").unwrap();
     set(&jar, "https://h.example/", "plain=1").unwrap();
-    let client = ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(CookieLayer::new(jar)).service(server);
-    client.oneshot(Request::get("https://h.example:8443/").body(String::new()).unwrap()).await.unwrap();
+    let client = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::new())
+        .layer(CookieLayer::new(jar))
+        .service(server);
+    client
+        .oneshot(Request::get("https://h.example:8443/").body(String::new()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(
         cookies_of(&log),
-        ["https://h.example:8443/ sid=1; plain=1", "http://h.example:8443/ plain=1; from=h.example"]
+        [
+            "https://h.example:8443/ sid=1; plain=1",
+            "http://h.example:8443/ plain=1; from=h.example"
+        ]
     );
 }
 
@@ -262,8 +316,11 @@ fn userinfo_is_never_taken_for_the_host() {
         ("https://example.com%5C@example.net/", ""),
         ("https://example.com%2F@example.net/", ""),
     ];
-    let wrong: Vec<_> =
-        rows.iter().map(|(to, want)| (to, sent(&jar, to), want)).filter(|(_, got, want)| got != *want).collect();
+    let wrong: Vec<_> = rows
+        .iter()
+        .map(|(to, want)| (to, sent(&jar, to), want))
+        .filter(|(_, got, want)| got != *want)
+        .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
@@ -273,7 +330,8 @@ async fn a_302s_cookie_belongs_to_who_answered_not_to_where_it_points() {
     let (server, log) = server(&[("https://a.example/", "https://b.example/")]);
     let jar = CookieJar::new();
     let layer = CookieLayer::new(jar.clone());
-    let client = ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(layer).service(server);
+    let client =
+        ServiceBuilder::new().layer(FollowRedirectLayer::new()).layer(layer).service(server);
     client.oneshot(Request::get("https://a.example/").body(String::new()).unwrap()).await.unwrap();
     assert_eq!(cookies_of(&log), ["https://a.example/ ", "https://b.example/ "]);
     assert_eq!(
@@ -296,7 +354,10 @@ async fn an_override_for_one_request_is_gone_at_the_next() {
         client.ready().await.unwrap().call(request).await.unwrap();
     }
     let h = "https://h.example/";
-    assert_eq!(cookies_of(&log), [format!("{h} "), format!("{h} sid=1"), format!("{h} sid=1; from=h.example")]);
+    assert_eq!(
+        cookies_of(&log),
+        [format!("{h} "), format!("{h} sid=1"), format!("{h} sid=1; from=h.example")]
+    );
 }
 
 /// tough-cookie CVE-2023-26136.
@@ -308,7 +369,10 @@ fn a_cookie_or_domain_named_proto_is_one_like_any_other() {
     assert_eq!(sent(&jar, "https://h.example/"), "__proto__=1");
     assert_eq!(sent(&jar, "https://__proto__/__proto__/x"), "constructor=1");
     assert_eq!(sent(&jar, "https://other.example/"), "");
-    assert_eq!(set(&jar, "https://h.example/", "a=1; Domain=__proto__"), Err(Rejection::DomainMismatch));
+    assert_eq!(
+        set(&jar, "https://h.example/", "a=1; Domain=__proto__"),
+        Err(Rejection::DomainMismatch)
+    );
 }
 
 /// cookie RUSTSEC-2017-0005.
@@ -328,8 +392,11 @@ fn lifetimes_beyond_all_numbers_are_capped_or_ignored() {
         ("a=1; Expires=Fri, 31 Dec 9999 23:59:59 GMT".to_owned(), Some(400)),
         ("a=1; Expires=Fri, 31 Dec 99999 23:59:59 GMT".to_owned(), None),
     ];
-    let wrong: Vec<_> =
-        rows.iter().map(|(line, want)| (line, days(line), want)).filter(|(_, got, want)| got != *want).collect();
+    let wrong: Vec<_> = rows
+        .iter()
+        .map(|(line, want)| (line, days(line), want))
+        .filter(|(_, got, want)| got != *want)
+        .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
@@ -339,7 +406,12 @@ fn a_megabyte_of_nested_expires_is_ignored_and_fast() {
     let start = Instant::now();
     for filler in ["(", "Jan ", "1:1:1 ", "; Expires=("] {
         let jar = CookieJar::new();
-        set(&jar, "https://h.example/", format!("a=1; Expires={}", filler.repeat((1 << 20) / filler.len()))).unwrap();
+        set(
+            &jar,
+            "https://h.example/",
+            format!("a=1; Expires={}", filler.repeat((1 << 20) / filler.len())),
+        )
+        .unwrap();
         assert_eq!(jar.iter().next().unwrap().expires(), None);
     }
     // Quadratic work would take minutes.
@@ -387,7 +459,9 @@ fn a_round_trip_through_a_file_keeps_every_flag_for_the_owner_alone() {
         assert_eq!(told(again.jar()), told(file.jar()), "{format:?}");
         #[cfg(unix)]
         {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+            let mode = std::os::unix::fs::PermissionsExt::mode(
+                &std::fs::metadata(&path).unwrap().permissions(),
+            );
             assert_eq!(mode & 0o777, 0o600, "{format:?}");
         }
     }
@@ -400,7 +474,8 @@ async fn two_tenants_of_one_client_have_disjoint_cookies() {
     let jars = JarPool::builder().build();
     let mut client = CookieLayer::per_request().layer(server);
     for (tenant, path) in [("a", "/login"), ("b", "/"), ("a", "/"), ("", "/")] {
-        let mut request = Request::get(format!("https://h.example{path}")).body(String::new()).unwrap();
+        let mut request =
+            Request::get(format!("https://h.example{path}")).body(String::new()).unwrap();
         if !tenant.is_empty() {
             request.extensions_mut().insert(jars.get(tenant));
         }
@@ -419,7 +494,8 @@ fn host_only_cookies_stay_with_their_host_and_max_age_counts() {
     let jar = CookieJar::new();
     set(&jar, "https://example.com/", "host=1").unwrap();
     set(&jar, "https://example.com/", "gone=1; Max-Age=0").unwrap();
-    set(&jar, "https://example.com/", "kept=1; Max-Age=60; Expires=Thu, 1 Jan 1970 00:00:00 GMT").unwrap();
+    set(&jar, "https://example.com/", "kept=1; Max-Age=60; Expires=Thu, 1 Jan 1970 00:00:00 GMT")
+        .unwrap();
     assert_eq!(
         (sent(&jar, "https://example.com/"), sent(&jar, "https://www.example.com/")),
         ("host=1; kept=1".into(), String::new())
@@ -432,7 +508,8 @@ fn debug_shows_no_value_and_no_userinfo() {
     let jar = CookieJar::new();
     let from = uri("https://user:s3cret@h.example/?q=s3cret");
     jar.set(&from, "sid=s3cret").unwrap();
-    let headers: HeaderMap = [(SET_COOKIE, HeaderValue::from_static("sid=s3cret; Domain=com"))].into_iter().collect();
+    let headers: HeaderMap =
+        [(SET_COOKIE, HeaderValue::from_static("sid=s3cret; Domain=com"))].into_iter().collect();
     let cookies = jar.store_response(&from, &headers);
     let layer = CookieLayer::new(jar.clone()).default_origin(from.clone());
     let shown = format!(

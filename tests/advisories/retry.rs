@@ -20,7 +20,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Backoff, Drain, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy, StopReason,
+    Backoff, Drain, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy,
+    StopReason,
 };
 
 type Body = Full<Bytes>;
@@ -55,14 +56,18 @@ impl http_body::Body for Counted {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.read.fetch_add(self.frame.len(), Relaxed);
         Poll::Ready(Some(Ok(Frame::data(self.frame.clone()))))
     }
 }
 
-/// urllib3 GHSA-mf9v-mfxr-j63j: what was drained was decoded, and a small body became gigabytes. Nothing here decodes; with
-/// a decompressor in the stack it is in `ecosystem/tests/tower_middleware.rs`.
+/// urllib3 GHSA-mf9v-mfxr-j63j: what was drained was decoded, and a small body became gigabytes.
+/// Nothing here decodes; with a decompressor in the stack it is in
+/// `ecosystem/tests/tower_middleware.rs`.
 #[tokio::test]
 async fn draining_reads_raw_bytes_and_no_more_than_its_bound() {
     // The beginning of a gzip file, over and over: raw, it is what is counted.
@@ -75,7 +80,8 @@ async fn draining_reads_raw_bytes_and_no_more_than_its_bound() {
             ready(Response::builder().status(status).header("content-encoding", "gzip").body(body))
         });
         let policy = policy().drain(Drain { bytes, time: SECOND });
-        let response = RetryLayer::new(policy).layer(server).oneshot(request(Method::GET)).await.unwrap();
+        let response =
+            RetryLayer::new(policy).layer(server).oneshot(request(Method::GET)).await.unwrap();
         assert_eq!(response.headers()["content-encoding"], "gzip");
         let read = read.load(Relaxed);
         assert!(read <= bytes + frame.len(), "{read} bytes were read, of {bytes} allowed");
@@ -87,11 +93,18 @@ async fn draining_reads_raw_bytes_and_no_more_than_its_bound() {
 async fn a_retry_after_of_ten_years_does_not_park_the_client() {
     for asked in ["315360000", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
         let server = service_fn(|_: Request<Body>| {
-            ready(Response::builder().status(503).header("retry-after", asked).body(Body::default()))
+            ready(
+                Response::builder().status(503).header("retry-after", asked).body(Body::default()),
+            )
         });
         let begin = Instant::now();
-        let response = RetryLayer::new(policy()).layer(server).oneshot(request(Method::GET)).await.unwrap();
-        assert_eq!((response.status(), begin.elapsed()), (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO), "{asked}");
+        let response =
+            RetryLayer::new(policy()).layer(server).oneshot(request(Method::GET)).await.unwrap();
+        assert_eq!(
+            (response.status(), begin.elapsed()),
+            (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO),
+            "{asked}"
+        );
         let history: &RetryHistory = response.extensions().get().unwrap();
         assert_eq!(history.stop_reason(), StopReason::RetryAfter);
     }
@@ -107,7 +120,8 @@ async fn a_failure_after_the_response_body_has_begun_is_the_callers_and_bodies_a
             [Ok(Frame::data(Bytes::from("half"))), Err(io::ErrorKind::ConnectionReset.into())];
         ready(Ok::<_, BoxError>(Response::new(StreamBody::new(futures_util::stream::iter(frames)))))
     });
-    let response = RetryLayer::new(policy()).layer(server).oneshot(request(Method::GET)).await.unwrap();
+    let response =
+        RetryLayer::new(policy()).layer(server).oneshot(request(Method::GET)).await.unwrap();
     let mut body = response.into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
     assert_eq!(body.frame().await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
@@ -121,14 +135,21 @@ async fn head_with_content_length_retries_like_get() {
         let calls = AtomicUsize::new(0);
         let server = service_fn(|_: Request<Body>| {
             let status = if calls.fetch_add(1, Relaxed) < 2 { 503 } else { 200 };
-            ready(Response::builder().status(status).header("content-length", "1000000").body(Body::default()))
+            ready(
+                Response::builder()
+                    .status(status)
+                    .header("content-length", "1000000")
+                    .body(Body::default()),
+            )
         });
-        let response = RetryLayer::new(policy()).layer(server).oneshot(request(method)).await.unwrap();
+        let response =
+            RetryLayer::new(policy()).layer(server).oneshot(request(method)).await.unwrap();
         assert_eq!((response.status(), calls.load(Relaxed)), (StatusCode::OK, 3));
     }
 }
 
-/// The same on a connection, where the length could make the client wait for bytes: nothing is opened anew either.
+/// The same on a connection, where the length could make the client wait for bytes: nothing is
+/// opened anew either.
 #[tokio::test]
 async fn head_with_content_length_keeps_its_connection() {
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -147,7 +168,8 @@ async fn head_with_content_length_keeps_its_connection() {
                     seen.extend_from_slice(&buffer[..read]);
                     if seen.ends_with(b"\r\n\r\n") {
                         seen.clear();
-                        let status = if asked.fetch_add(1, Relaxed) < 2 { "503 Busy" } else { "200 OK" };
+                        let status =
+                            if asked.fetch_add(1, Relaxed) < 2 { "503 Busy" } else { "200 OK" };
                         let head = format!("HTTP/1.1 {status}\r\ncontent-length: 1000000\r\n\r\n");
                         stream.write_all(head.as_bytes()).await.unwrap();
                     }
@@ -208,9 +230,14 @@ fn a_secret_is_in_no_log_error_or_debug() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             for (total, raise) in [(0, true), (2, true), (2, false)] {
-                for kind in [None, Some(io::ErrorKind::ConnectionReset), Some(io::ErrorKind::ConnectionRefused)] {
+                for kind in [
+                    None,
+                    Some(io::ErrorKind::ConnectionReset),
+                    Some(io::ErrorKind::ConnectionRefused),
+                ] {
                     let server = service_fn(|_: Request<Body>| {
-                        let response = Response::builder().status(503).header("set-cookie", "sid=canary");
+                        let response =
+                            Response::builder().status(503).header("set-cookie", "sid=canary");
                         ready(kind.map_or_else(
                             || Ok(response.body(Body::from("canary")).unwrap()),
                             |kind| Err(io::Error::from(kind)),
@@ -284,8 +311,8 @@ mod readiness {
 
     use super::*;
 
-    /// A client that panics on any call without readiness of its own, and is not ready at its first poll. Fails twice of
-    /// three times.
+    /// A client that panics on any call without readiness of its own, and is not ready at its first
+    /// poll. Fails twice of three times.
     #[derive(Default)]
     struct Strict {
         ready: bool,
@@ -336,7 +363,9 @@ mod readiness {
             ("routing", |inner| Boxed::new(RoutingLayer::builder().build().unwrap().layer(inner))),
             ("limit", |inner| Boxed::new(tower::limit::ConcurrencyLimitLayer::new(1).layer(inner))),
             ("buffer", |inner| Boxed::new(tower::buffer::BufferLayer::new(1).layer(inner))),
-            ("timeout", |inner| Boxed::new(tower::timeout::TimeoutLayer::new(60 * SECOND).layer(inner))),
+            ("timeout", |inner| {
+                Boxed::new(tower::timeout::TimeoutLayer::new(60 * SECOND).layer(inner))
+            }),
         ];
         let mut orders = vec![Vec::new()];
         for _ in 0..layers.len() {
@@ -358,10 +387,9 @@ mod readiness {
                 let mut plain = request(Method::GET);
                 *plain.uri_mut() = "http://h.example/".parse().unwrap();
                 let outcome = tokio::spawn(client.ready().await.unwrap().call(plain)).await;
-                if !outcome
-                    .as_ref()
-                    .is_ok_and(|outcome| outcome.as_ref().is_ok_and(|response| response.status() == 200))
-                {
+                if !outcome.as_ref().is_ok_and(|outcome| {
+                    outcome.as_ref().is_ok_and(|response| response.status() == 200)
+                }) {
                     let names: Vec<_> = order.iter().map(|at| layers[*at].0).collect();
                     wrong.push(format!("{names:?}, from the client out: {outcome:?}"));
                 }
@@ -385,25 +413,33 @@ async fn a_body_that_streams_past_its_cap_is_sent_once_and_its_first_error_surfa
                 Ok::<_, BoxError>(answer(503))
             }
         });
-        let client =
-            ServiceBuilder::new().layer(ReplayBodyLayer::new().max_bytes(1000)).layer(RetryLayer::new(policy()));
+        let client = ServiceBuilder::new()
+            .layer(ReplayBodyLayer::new().max_bytes(1000))
+            .layer(RetryLayer::new(policy()));
         let frames = (0..pieces).map(move |piece| match fails && piece == 1 {
             true => Err(io::Error::from(io::ErrorKind::InvalidData)),
             false => Ok(Frame::data(Bytes::from(vec![b'x'; 900]))),
         });
         let upload = StreamBody::new(futures_util::stream::iter(frames));
-        let outcome = client.service(server).oneshot(Request::put("http://h/").body(upload).unwrap()).await;
+        let outcome =
+            client.service(server).oneshot(Request::put("http://h/").body(upload).unwrap()).await;
         match outcome {
             Ok(response) => {
                 assert!(!fails);
                 let history: &RetryHistory = response.extensions().get().unwrap();
-                assert_eq!((history.stop_reason(), history.attempts().len()), (StopReason::Body, 1));
+                assert_eq!(
+                    (history.stop_reason(), history.attempts().len()),
+                    (StopReason::Body, 1)
+                );
                 assert_eq!(*received.lock().unwrap(), [2700]);
             }
             Err(error) => {
                 assert!(fails);
                 let error: &io::Error = error.downcast_ref().expect("the stream's own error");
-                assert_eq!((error.kind(), received.lock().unwrap().len()), (io::ErrorKind::InvalidData, 0));
+                assert_eq!(
+                    (error.kind(), received.lock().unwrap().len()),
+                    (io::ErrorKind::InvalidData, 0)
+                );
             }
         }
     }
@@ -415,7 +451,10 @@ async fn a_retry_does_not_wait_for_an_error_body_that_is_sent_slowly() {
     impl http_body::Body for Slow {
         type Data = Bytes;
         type Error = BoxError;
-        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
             std::task::ready!(self.0.as_mut().poll(cx));
             self.0 = Box::pin(tokio::time::sleep(SECOND / 50));
             self.1.fetch_add(1, Relaxed);
@@ -437,7 +476,11 @@ async fn a_retry_does_not_wait_for_an_error_body_that_is_sent_slowly() {
         assert_eq!((calls.load(Relaxed), begin.elapsed()), (4, 3 * delay));
         // A byte in 20 ms, and no more of them than the time that there is.
         let most = 3 * (Duration::from_millis(drain).min(delay).as_millis() / 20) as usize;
-        assert!(read.load(Relaxed) <= most, "{} bytes in {delay:?}, {drain} ms", read.load(Relaxed));
+        assert!(
+            read.load(Relaxed) <= most,
+            "{} bytes in {delay:?}, {drain} ms",
+            read.load(Relaxed)
+        );
     }
 }
 
@@ -469,26 +512,35 @@ async fn a_panic_of_the_inner_service_propagates_and_the_budget_stays_as_it_was(
     let response = client.oneshot(request(Method::GET)).await.unwrap();
     assert_eq!(response.status(), 503);
     let history: &RetryHistory = response.extensions().get().unwrap();
-    assert_eq!((history.stop_reason(), history.attempts().len(), budget.0.load(Relaxed)), (StopReason::Budget, 4, 0));
+    assert_eq!(
+        (history.stop_reason(), history.attempts().len(), budget.0.load(Relaxed)),
+        (StopReason::Budget, 4, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_beyond_the_deadline_returns_the_response_now() {
-    let server =
-        service_fn(|_: Request<Body>| ready(Response::builder().status(503).header("retry-after", "60").body(())));
+    let server = service_fn(|_: Request<Body>| {
+        ready(Response::builder().status(503).header("retry-after", "60").body(()))
+    });
     let server = server.map_response(|response| response.map(|()| Body::default()));
     let begin = Instant::now();
     let client = RetryLayer::new(policy().deadline(30 * SECOND)).layer(server);
     let response = client.oneshot(request(Method::GET)).await.unwrap();
     assert_eq!(begin.elapsed(), Duration::ZERO);
-    assert_eq!(response.extensions().get::<RetryHistory>().unwrap().stop_reason(), StopReason::Deadline);
+    assert_eq!(
+        response.extensions().get::<RetryHistory>().unwrap().stop_reason(),
+        StopReason::Deadline
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_future_dropped_at_any_await_gives_its_permit_back() {
     let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, BoxError>>());
     let limited = tower::limit::ConcurrencyLimitLayer::new(1).layer(server);
-    let client = RetryLayer::new(policy().attempt_timeout(SECOND).backoff(Backoff::constant(SECOND))).layer(limited);
+    let client =
+        RetryLayer::new(policy().attempt_timeout(SECOND).backoff(Backoff::constant(SECOND)))
+            .layer(limited);
     for polls in 0..12 {
         let mut call = tokio_test::task::spawn(client.clone().oneshot(request(Method::GET)));
         for _ in 0..polls {

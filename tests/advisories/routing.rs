@@ -36,16 +36,21 @@ fn get(uri: &str) -> Request<()> {
     Request::get(uri).body(()).unwrap()
 }
 
-/// The mount that serves each URI, `F` for none of them, or the error; all that differ from what is wanted.
+/// The mount that serves each URI, `F` for none of them, or the error; all that differ from what is
+/// wanted.
 async fn wrong(prefixes: &[&str], rows: &[(&str, &str)]) -> Vec<String> {
     let below = service_fn(|_: Request<()>| ready(Ok::<_, Infallible>(Response::new(()))));
-    let builder =
-        prefixes.iter().fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
+    let builder = prefixes
+        .iter()
+        .fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
     let client = builder.build().unwrap().layer(below);
     let mut wrong = Vec::new();
     for (uri, want) in rows {
         let got = match client.clone().oneshot(get(uri)).await {
-            Ok(response) => response.extensions().get::<Mount>().map_or("F".to_owned(), |mount| mount.0.to_string()),
+            Ok(response) => response
+                .extensions()
+                .get::<Mount>()
+                .map_or("F".to_owned(), |mount| mount.0.to_string()),
             Err(error) => format!("{:?}", error.downcast_ref::<UriError>()),
         };
         if got != *want {
@@ -76,7 +81,8 @@ async fn coraza_cve_2025_29914_what_a_server_could_read_as_another_path_can_be_r
     let lax = builder().build().unwrap().layer(below);
     let no_dots = builder().reject_dot_segments().build().unwrap().layer(below);
     let no_slashes = builder().reject_encoded_slashes().strict().build().unwrap().layer(below);
-    let neither = builder().reject_dot_segments().reject_encoded_slashes().build().unwrap().layer(below);
+    let neither =
+        builder().reject_dot_segments().reject_encoded_slashes().build().unwrap().layer(below);
     use UriError::{DotSegments, EncodedSlash};
     let rows = [
         ("https://h/api/x", None, None),
@@ -92,9 +98,15 @@ async fn coraza_cve_2025_29914_what_a_server_could_read_as_another_path_can_be_r
     ];
     let mut wrong = Vec::new();
     for (uri, dots, slashes) in rows {
-        let clients = [(&lax, None), (&no_dots, dots), (&no_slashes, slashes), (&neither, dots.or(slashes))];
+        let clients =
+            [(&lax, None), (&no_dots, dots), (&no_slashes, slashes), (&neither, dots.or(slashes))];
         for (client, want) in clients {
-            let got = client.clone().oneshot(get(uri)).await.err().and_then(|error| error.downcast_ref().copied());
+            let got = client
+                .clone()
+                .oneshot(get(uri))
+                .await
+                .err()
+                .and_then(|error| error.downcast_ref().copied());
             if got != want {
                 wrong.push(format!("{uri}: {got:?}, not {want:?}"));
             }
@@ -111,8 +123,13 @@ async fn idna_rustsec_2024_0421_an_a_label_that_decodes_to_ascii_is_not_that_hos
         ("https://example.org/", "https://example.org"),
     ];
     assert_eq!(wrong(&["https://example.org"], &rows).await, [""; 0]);
-    for prefix in ["https://xn--example-.org", "https://*.xn--example-.org", "https://XN--example-.org"] {
-        let error = RoutingLayer::<(), (), ()>::builder().mount_service(prefix, nothing()).build().unwrap_err();
+    for prefix in
+        ["https://xn--example-.org", "https://*.xn--example-.org", "https://XN--example-.org"]
+    {
+        let error = RoutingLayer::<(), (), ()>::builder()
+            .mount_service(prefix, nothing())
+            .build()
+            .unwrap_err();
         assert_eq!((error.prefix(), error.fault()), (prefix, PrefixFault::Idna));
     }
 }
@@ -156,9 +173,13 @@ async fn go_retryablehttp_cve_2024_6104_userinfo_and_query_are_in_no_error_and_n
         assert!(error.is::<NoMount>() || error.is::<UriError>(), "{error:?}");
         texts.push(format!("{error} {error:?}"));
     }
-    for prefix in
-        ["https://u:secret@h", "u:secret@h", "https://u:secret@h:x/", "https://h/?secret", "https:///u:secret@h"]
-    {
+    for prefix in [
+        "https://u:secret@h",
+        "u:secret@h",
+        "https://u:secret@h:x/",
+        "https://h/?secret",
+        "https:///u:secret@h",
+    ] {
         let builder = RoutingLayer::<(), (), ()>::builder().mount_service(prefix, nothing());
         texts.push(format!("{builder:?}"));
         let error = builder.build().unwrap_err();
@@ -205,7 +226,8 @@ async fn tower_resilience_362_every_call_of_a_mounted_service_follows_its_own_re
         .mount_service("https://b", Strict::default())
         .build();
     let mut client = layer.unwrap().layer(Strict::default());
-    for uri in ["https://a/", "https://b/", "https://c/", "https://a/", "https://b/", "https://c/"] {
+    for uri in ["https://a/", "https://b/", "https://c/", "https://a/", "https://b/", "https://c/"]
+    {
         client.call(get(uri)).await.unwrap();
         client.clone().oneshot(get(uri)).await.unwrap();
     }
@@ -214,7 +236,8 @@ async fn tower_resilience_362_every_call_of_a_mounted_service_follows_its_own_re
 type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, BoxError>;
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Three redirects, each to another origin or path; it notes who is asked, and with which of the secrets.
+/// Three redirects, each to another origin or path; it notes who is asked, and with which of the
+/// secrets.
 fn redirecting(log: &Log) -> Client {
     let log = Arc::clone(log);
     Client::new(service_fn(move |request: Request<Full<Bytes>>| {
@@ -229,12 +252,15 @@ fn redirecting(log: &Log) -> Client {
             (_, "/2") => Some("http://a.example:8080/3".to_owned()),
             _ => None,
         };
-        let response = to.map_or_else(Response::builder, |to| Response::builder().status(302).header("location", to));
+        let response = to.map_or_else(Response::builder, |to| {
+            Response::builder().status(302).header("location", to)
+        });
         ready(response.body(Full::default()).map_err(BoxError::from))
     }))
 }
 
-/// A hyper client whose every connection goes to a forward proxy, behind which all hosts are `redirecting`.
+/// A hyper client whose every connection goes to a forward proxy, behind which all hosts are
+/// `redirecting`.
 async fn proxied(log: &Log) -> Client {
     let origins = redirecting(log);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -247,17 +273,21 @@ async fn proxied(log: &Log) -> Client {
                 assert!(request.uri().authority().is_some(), "{request:?}");
                 origins.clone().oneshot(request.map(|_| Full::default()))
             });
-            let connection =
-                http1::Builder::new().serve_connection(TokioIo::new(socket), TowerToHyperService::new(proxy));
+            let connection = http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), TowerToHyperService::new(proxy));
             tokio::spawn(connection);
         }
     });
     let connector = service_fn(move |_: Uri| {
-        Box::pin(async move { TcpStream::connect(address).await.map(|stream| TokioIo::new(ToProxy(stream))) })
+        Box::pin(async move {
+            TcpStream::connect(address).await.map(|stream| TokioIo::new(ToProxy(stream)))
+        })
     });
     let hyper = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
     Client::new(
-        hyper.map_response(|response: Response<Incoming>| response.map(|_| Full::default())).map_err(BoxError::from),
+        hyper
+            .map_response(|response: Response<Incoming>| response.map(|_| Full::default()))
+            .map_err(BoxError::from),
     )
 }
 
@@ -289,15 +319,24 @@ async fn urllib3_ghsa_qccp_gfcp_xxvc_a_redirect_strips_the_same_by_every_way_in(
         );
         let mut ways = vec![
             ("a mounted layer", RoutingLayer::builder().mount("any://", Identity::new())),
-            ("a mounted service", RoutingLayer::builder().mount_service("any://", redirecting(&log))),
+            (
+                "a mounted service",
+                RoutingLayer::builder().mount_service("any://", redirecting(&log)),
+            ),
             ("the fallback", RoutingLayer::builder()),
             ("one service each", RoutingLayer::builder().mount_service(&*a, redirecting(&log))),
         ];
         // Through a tunnel with TLS in it a proxy sees none of this.
         if scheme == "http" {
             let proxied = proxied(&log).await;
-            ways.push(("a mounted proxy", RoutingLayer::builder().mount_service("any://", proxied.clone())));
-            ways.push(("a proxy for the first alone", RoutingLayer::builder().mount_service(&*a, proxied)));
+            ways.push((
+                "a mounted proxy",
+                RoutingLayer::builder().mount_service("any://", proxied.clone()),
+            ));
+            ways.push((
+                "a proxy for the first alone",
+                RoutingLayer::builder().mount_service(&*a, proxied),
+            ));
         }
         for (way, builder) in ways {
             let client = ServiceBuilder::new()
@@ -330,7 +369,10 @@ async fn urllib3_ghsa_qccp_gfcp_xxvc_a_jar_sends_the_same_directly_and_through_a
             .layer(tower_outbound::CookieLayer::new(jar))
             .layer(routes.build().unwrap())
             .service(redirecting(&log));
-        client.oneshot(Request::get("http://a.example/").body(Full::default()).unwrap()).await.unwrap();
+        client
+            .oneshot(Request::get("http://a.example/").body(Full::default()).unwrap())
+            .await
+            .unwrap();
         seen.push((way, std::mem::take(&mut *log.lock().unwrap())));
     }
     let wanted = [
@@ -353,13 +395,21 @@ impl Connection for ToProxy {
 }
 
 impl AsyncRead for ToProxy {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for ToProxy {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
@@ -374,17 +424,25 @@ impl AsyncWrite for ToProxy {
 
 #[tokio::test]
 async fn a_panic_in_what_is_mounted_propagates_and_the_table_goes_on_serving() {
-    let panics =
-        layer_fn(|_| service_fn(|_: Request<()>| -> Ready<Result<Response<()>, Infallible>> { panic!("mounted") }));
-    let client = RoutingLayer::builder().mount("https://bad", panics).build().unwrap().layer(nothing());
+    let panics = layer_fn(|_| {
+        service_fn(|_: Request<()>| -> Ready<Result<Response<()>, Infallible>> {
+            panic!("mounted")
+        })
+    });
+    let client =
+        RoutingLayer::builder().mount("https://bad", panics).build().unwrap().layer(nothing());
     let error = tokio::spawn(client.clone().oneshot(get("https://bad/"))).await.unwrap_err();
     assert!(error.is_panic());
     client.clone().oneshot(get("https://good/")).await.unwrap();
 
     // While the table changes too.
     let handle = client.handle();
-    let layer = layer_fn(|_| -> BoxCloneSyncService<Request<()>, Response<()>, Infallible> { panic!("layer") });
-    let update = AssertUnwindSafe(|| handle.update(|mounts| mounts.unmount("https://bad").mount("https://new", layer)));
+    let layer = layer_fn(|_| -> BoxCloneSyncService<Request<()>, Response<()>, Infallible> {
+        panic!("layer")
+    });
+    let update = AssertUnwindSafe(|| {
+        handle.update(|mounts| mounts.unmount("https://bad").mount("https://new", layer))
+    });
     assert!(std::panic::catch_unwind(update).is_err());
     assert_eq!(handle.prefixes(), ["https://bad".into()], "all of it or nothing");
     handle.update(|mounts| mounts.unmount("https://bad")).unwrap();

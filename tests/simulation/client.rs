@@ -24,7 +24,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use tokio::time::{sleep, timeout};
-use tower::{BoxError, Layer, Service, ServiceExt, layer::layer_fn, retry::budget::TpsBudget, util::BoxCloneService};
+use tower::{
+    BoxError, Layer, Service, ServiceExt, layer::layer_fn, retry::budget::TpsBudget,
+    util::BoxCloneService,
+};
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
@@ -57,7 +60,12 @@ pub(crate) async fn run(story: Story, rules: Vec<Rules>, ledger: Arc<Ledger>) ->
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
             let random = fastrand::Rng::with_seed(story.seed ^ ((caller + 1) << 32));
-            tokio::task::spawn_local(call(stack.clone(), rules.clone(), Arc::clone(&ledger), random))
+            tokio::task::spawn_local(call(
+                stack.clone(),
+                rules.clone(),
+                Arc::clone(&ledger),
+                random,
+            ))
         })
         .collect();
     for caller in callers {
@@ -80,7 +88,9 @@ fn stack(story: Story, rules: &[Rules], ledger: &Arc<Ledger>) -> Stack {
     // Where the client does not send again itself what it never wrote, the retries do.
     client.retry_canceled_requests(random.bool());
     // Else a connection that HTTP/2 shares stays dead for all.
-    client.http2_keep_alive_interval(Duration::from_millis(100)).http2_keep_alive_timeout(Duration::from_millis(100));
+    client
+        .http2_keep_alive_interval(Duration::from_millis(100))
+        .http2_keep_alive_timeout(Duration::from_millis(100));
     client.http2_keep_alive_while_idle(true);
     let client = client.build(tower::service_fn(connect));
 
@@ -101,7 +111,9 @@ fn stack(story: Story, rules: &[Rules], ledger: &Arc<Ledger>) -> Stack {
         }
         policy = match rules.requests_per_retry {
             None => policy.no_budget(),
-            Some(requests) => policy.budget(TpsBudget::new(Duration::from_secs(60), 0, 1.0 / requests as f32)),
+            Some(requests) => {
+                policy.budget(TpsBudget::new(Duration::from_secs(60), 0, 1.0 / requests as f32))
+            }
         };
         routes = routes.mount(format!("http://{host}"), RetryLayer::new(policy));
     }
@@ -196,11 +208,15 @@ async fn call(stack: Stack, rules: Vec<Rules>, ledger: Arc<Ledger>, mut random: 
         };
         // Without a mount there is no limit but the caller's own.
         let limit = rules.get(host).map(|rules| rules.deadline);
-        let patience = limit.is_none().then_some(400).or_else(|| (random.u8(..12) == 0).then(|| random.u64(1..100)));
+        let patience = limit
+            .is_none()
+            .then_some(400)
+            .or_else(|| (random.u8(..12) == 0).then(|| random.u64(1..100)));
         let patience = patience.map(Duration::from_millis);
 
         let id = ledger.ask(host, &method, keyed, path);
-        let mut request = Request::builder().method(&method).uri(format!("http://{}{path}", HOSTS[host]));
+        let mut request =
+            Request::builder().method(&method).uri(format!("http://{}{path}", HOSTS[host]));
         request = request.header("x-id", id).header("x-length", length);
         if keyed {
             request = request.header("idempotency-key", id);
@@ -218,7 +234,9 @@ async fn call(stack: Stack, rules: Vec<Rules>, ledger: Arc<Ledger>, mut random: 
         match outcome {
             Err(error) => {
                 ledger.note(&format!("#{id}: {}", causes(&*error)));
-                let attempts = error.downcast_ref::<RetryError>().map(|error| error.history().attempts().len());
+                let attempts = error
+                    .downcast_ref::<RetryError>()
+                    .map(|error| error.history().attempts().len());
                 ledger.close(id, &Outcome::Error(attempts));
             }
             Ok(response) => {
@@ -259,8 +277,15 @@ fn check_history(
 }
 
 /// A response is that of the request, by its last attempt, and whole or an error.
-async fn check_response(id: usize, attempts: usize, host: usize, response: Response<Incoming>, ledger: &Ledger) {
-    let mount = response.extensions().get().map(|Mount(mount)| mount.strip_prefix("http://").unwrap());
+async fn check_response(
+    id: usize,
+    attempts: usize,
+    host: usize,
+    response: Response<Incoming>,
+    ledger: &Ledger,
+) {
+    let mount =
+        response.extensions().get().map(|Mount(mount)| mount.strip_prefix("http://").unwrap());
     if mount != HOSTS[..MOUNTED].get(host).copied() {
         ledger.wrong(format!("#{id} to {} went by {mount:?}", HOSTS[host]));
     }
@@ -300,13 +325,21 @@ impl Connection for Wire {
 }
 
 impl Read for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }
 
 impl Write for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 

@@ -1,4 +1,5 @@
-//! A jar that is plain and slow: what a server is to be sent, told from the answers that the client has had.
+//! A jar that is plain and slow: what a server is to be sent, told from the answers that the client
+//! has had.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -30,7 +31,9 @@ impl PlainJar {
         };
         for part in parts {
             match part.split_once('=') {
-                Some(("Domain", domain)) => (cookie.domain, cookie.host_only) = (domain.to_owned(), false),
+                Some(("Domain", domain)) => {
+                    (cookie.domain, cookie.host_only) = (domain.to_owned(), false)
+                }
                 Some(("Path", path)) => cookie.path = path.to_owned(),
                 Some(("Max-Age", seconds)) => {
                     cookie.expires = Some(now + Duration::from_secs(seconds.parse().unwrap()));
@@ -40,7 +43,8 @@ impl PlainJar {
                 _ => panic!("a part that is not known: {part}"),
             }
         }
-        // Another's domain, or a public suffix: every name under `test` is registered by someone else.
+        // Another's domain, or a public suffix: every name under `test` is registered by someone
+        // else.
         if !is_within(host, &cookie.domain) || !cookie.domain.contains('.') {
             return;
         }
@@ -62,11 +66,20 @@ impl PlainJar {
         let mut sent: Vec<_> = self
             .0
             .iter()
-            .filter(|cookie| if cookie.host_only { host == cookie.domain } else { is_within(host, &cookie.domain) })
+            .filter(|cookie| {
+                if cookie.host_only {
+                    host == cookie.domain
+                } else {
+                    is_within(host, &cookie.domain)
+                }
+            })
             .filter(|cookie| cookie.path == "/" || path.starts_with(&format!("{}/", cookie.path)))
             .collect();
         sent.sort_by_key(|cookie| Reverse(cookie.path.len()));
-        sent.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect::<Vec<_>>().join("; ")
+        sent.iter()
+            .map(|cookie| format!("{}={}", cookie.name, cookie.value))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     fn expire(&mut self, now: Duration) {

@@ -1,4 +1,5 @@
-//! Everything that happens in one simulation, written down where it happens, and what of it may not be.
+//! Everything that happens in one simulation, written down where it happens, and what of it may not
+//! be.
 
 use std::{
     collections::BTreeMap,
@@ -202,7 +203,10 @@ impl Ledger {
             let paid = last.processed > 0 || matches!(last.end, End::Status(_) | End::Dropped);
             if !may_repeat && (paid || last.end == End::Open) {
                 let end = &last.end;
-                let text = format!("#{id}: a POST is repeated after {end:?}, processed {} times", last.processed);
+                let text = format!(
+                    "#{id}: a POST is repeated after {end:?}, processed {} times",
+                    last.processed
+                );
                 book.wrong(text);
             }
             let last = book.asked[id].attempts.last().unwrap();
@@ -223,17 +227,26 @@ impl Ledger {
         if let Some(requests) = book.rules.get(host).and_then(|rules| rules.requests_per_retry) {
             let (begun, paid) = (book.begun[host], book.paid[host]);
             if paid * requests > begun {
-                book.wrong(format!("#{id}: {paid} retries of {begun} requests, where {requests} are to grant one"));
+                book.wrong(format!(
+                    "#{id}: {paid} retries of {begun} requests, where {requests} are to grant one"
+                ));
             }
         }
-        book.asked[id].attempts.push(Attempt { cookies, end: End::Open, set: Vec::new(), processed: 0 });
+        book.asked[id].attempts.push(Attempt {
+            cookies,
+            end: End::Open,
+            set: Vec::new(),
+            processed: 0,
+        });
     }
 
     /// A server begins to handle an attempt, with this `Cookie` header.
     pub(crate) fn process(&self, host: usize, id: usize, number: usize, cookies: &str) {
         let book = &mut *self.book();
         book.note(&format!("#{id}.{number} is with {}", HOSTS[host]));
-        let Some(attempt) = book.asked.get_mut(id).and_then(|asked| asked.attempts.get_mut(number - 1)) else {
+        let Some(attempt) =
+            book.asked.get_mut(id).and_then(|asked| asked.attempts.get_mut(number - 1))
+        else {
             return book.wrong(format!("#{id}.{number}: no one sent it"));
         };
         attempt.processed += 1;
@@ -249,11 +262,21 @@ impl Ledger {
         if cookies != expected {
             book.wrong(format!("#{id}.{number}: cookies [{cookies}], not [{expected}]"));
         }
-        book.report.meet(if cookies.is_empty() { "request without cookies" } else { "request with cookies" });
+        book.report.meet(if cookies.is_empty() {
+            "request without cookies"
+        } else {
+            "request with cookies"
+        });
     }
 
     /// The head of a response has passed the cookies on its way up.
-    pub(crate) fn receive(&self, id: usize, number: usize, status: StatusCode, headers: &HeaderMap) {
+    pub(crate) fn receive(
+        &self,
+        id: usize,
+        number: usize,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) {
         let book = &mut *self.book();
         let host = book.asked[id].host;
         let (now, mut set) = (book.now(), Vec::new());
@@ -287,18 +310,23 @@ impl Ledger {
         let last = attempts.last().map(|attempt| attempt.end.clone());
         let made = attempts.len();
         let (what, fits) = match (outcome, &last) {
-            (Outcome::Response(status, told), Some(End::Status(last))) => ("response", status == last && *told == made),
+            (Outcome::Response(status, told), Some(End::Status(last))) => {
+                ("response", status == last && *told == made)
+            }
             (Outcome::Response(..), _) => ("response", false),
             // What succeeded is the caller's.
-            (Outcome::Error(told), Some(End::Status(last))) => {
-                ("error after a response", !last.is_success() && told.is_some_and(|told| told == made))
-            }
+            (Outcome::Error(told), Some(End::Status(last))) => (
+                "error after a response",
+                !last.is_success() && told.is_some_and(|told| told == made),
+            ),
             (Outcome::Error(told), _) => ("error", told.is_none_or(|told| told == made)),
             (Outcome::GivenUp, _) => ("request given up", last != Some(End::Open)),
         };
         book.report.meet(what);
         if !fits {
-            book.wrong(format!("#{id}: {outcome:?}, after {made} attempts of which the last came to {last:?}"));
+            book.wrong(format!(
+                "#{id}: {outcome:?}, after {made} attempts of which the last came to {last:?}"
+            ));
         }
     }
 

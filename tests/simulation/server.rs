@@ -1,6 +1,9 @@
 //! Servers of hyper's own, which answer well or ill by a seed.
 
-use std::{cell::RefCell, convert::Infallible, future::Future, net::Ipv4Addr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell, convert::Infallible, future::Future, net::Ipv4Addr, pin::pin, sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -44,7 +47,12 @@ fn millis(random: &mut fastrand::Rng, most: u64) -> Duration {
 }
 
 /// Listens until the host crashes.
-pub(crate) async fn serve(host: usize, story: Story, ledger: Arc<Ledger>, seed: u64) -> turmoil::Result {
+pub(crate) async fn serve(
+    host: usize,
+    story: Story,
+    ledger: Arc<Ledger>,
+    seed: u64,
+) -> turmoil::Result {
     let mut random = fastrand::Rng::with_seed(seed);
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
     loop {
@@ -57,8 +65,9 @@ pub(crate) async fn serve(host: usize, story: Story, ledger: Arc<Ledger>, seed: 
         let gently = random.bool();
         let randoms = RefCell::new(random.fork());
         let ledger = Arc::clone(&ledger);
-        let service =
-            service_fn(move |request| answer(host, request, Arc::clone(&ledger), randoms.borrow_mut().fork()));
+        let service = service_fn(move |request| {
+            answer(host, request, Arc::clone(&ledger), randoms.borrow_mut().fork())
+        });
         let stream = TokioIo::new(stream);
         if story.http2 {
             let mut builder = http2::Builder::new(Local);
@@ -72,8 +81,8 @@ pub(crate) async fn serve(host: usize, story: Story, ledger: Arc<Ledger>, seed: 
     }
 }
 
-/// In a crash the tasks of a host end in the order of their start. Tokio's others end by their numbers, which all
-/// simulations of a process share.
+/// In a crash the tasks of a host end in the order of their start. Tokio's others end by their
+/// numbers, which all simulations of a process share.
 #[derive(Clone)]
 struct Local;
 
@@ -104,13 +113,17 @@ async fn answer(
     let (head, upload) = request.into_parts();
     let id = number(&head.headers, "x-id").ok_or("no id")?;
     let attempt = number(&head.headers, "x-attempt").unwrap_or(1);
-    let cookies = head.headers.get(header::COOKIE).map_or("", |value| value.to_str().unwrap_or("?"));
+    let cookies =
+        head.headers.get(header::COOKIE).map_or("", |value| value.to_str().unwrap_or("?"));
     ledger.process(host, id, attempt, cookies);
     // Some are answered before their upload is there.
     if random.u8(..10) > 0 {
         let upload = upload.collect().await?.to_bytes();
         if number(&head.headers, "x-length").is_none_or(|length| upload != content(id, length)) {
-            ledger.wrong(format!("#{id}.{attempt}: an upload of {} bytes is not what was sent", upload.len()));
+            ledger.wrong(format!(
+                "#{id}.{attempt}: an upload of {} bytes is not what was sent",
+                upload.len()
+            ));
         }
     }
     match random.u8(..20) {
@@ -126,8 +139,13 @@ async fn answer(
         // Nothing, though it is processed.
         0 | 1 => return Err("broken off".into()),
         2..=5 => response = response.status(StatusCode::SERVICE_UNAVAILABLE),
-        6 => response = response.status(StatusCode::SERVICE_UNAVAILABLE).header(header::RETRY_AFTER, "1"),
-        7 if head.version < http::Version::HTTP_2 => response = response.header(header::CONNECTION, "close"),
+        6 => {
+            response =
+                response.status(StatusCode::SERVICE_UNAVAILABLE).header(header::RETRY_AFTER, "1")
+        }
+        7 if head.version < http::Version::HTTP_2 => {
+            response = response.header(header::CONNECTION, "close")
+        }
         _ => {}
     }
     let length = if random.u8(..8) == 0 { random.usize(..60_000) } else { random.usize(..300) };
@@ -165,14 +183,20 @@ fn set_cookie(host: usize, ledger: &Ledger, random: &mut fastrand::Rng) -> Strin
         0..=2 => format!("sid={name}-{value}; Path=/"),
         3 => "sid=; Path=/; Max-Age=0".to_owned(),
         // Of the site, or on the site's behalf to none but itself.
-        4 | 5 => format!("site={name}-{value}; Domain={}; Path=/", name.strip_prefix("sub.").unwrap_or(name)),
+        4 | 5 => format!(
+            "site={name}-{value}; Domain={}; Path=/",
+            name.strip_prefix("sub.").unwrap_or(name)
+        ),
         6 => format!("site={name}-{value}; Domain={name}; Path=/"),
         7 => format!("short={name}-{value}; Path=/; Max-Age=1"),
         8 => format!("page={name}-{value}; Path=/page"),
         // Replaces nothing over plain HTTP.
         9 => format!("sid={name}-{value}; Path=/; Secure"),
         // Of a sister site, and of them all.
-        10 => format!("evil={name}-{value}; Domain={}; Path=/", if host == 2 { "a.test" } else { "b.test" }),
+        10 => format!(
+            "evil={name}-{value}; Domain={}; Path=/",
+            if host == 2 { "a.test" } else { "b.test" }
+        ),
         _ => format!("evil={name}-{value}; Domain=test; Path=/"),
     }
 }

@@ -84,10 +84,14 @@ fn run(sim: &mut Sim<'_>, ledger: &Ledger, mut random: fastrand::Rng) {
     let mut slowest = [0; HOSTS.len()].map(|_| random.u64(2..40));
     let mut next = Duration::ZERO;
     loop {
-        // Chance of the simulation's own would go by the order of messages, and with it by that of the client's pool,
-        // which is a hash map.
+        // Chance of the simulation's own would go by the order of messages, and with it by that of
+        // the client's pool, which is a hash map.
         let host = random.usize(..HOSTS.len());
-        sim.set_link_latency(CLIENT, HOSTS[host], Duration::from_millis(random.u64(1..=slowest[host])));
+        sim.set_link_latency(
+            CLIENT,
+            HOSTS[host],
+            Duration::from_millis(random.u64(1..=slowest[host])),
+        );
         match sim.step() {
             Ok(true) => return,
             Ok(false) => {}
@@ -103,7 +107,8 @@ fn run(sim: &mut Sim<'_>, ledger: &Ledger, mut random: fastrand::Rng) {
             let ill = (0..HOSTS.len()).find(|host| states[*host] != State::Well && random.bool());
             let host = ill.unwrap_or_else(|| random.usize(..HOSTS.len()));
             if states[host] == State::Well {
-                slowest[host] = if random.u8(..6) == 0 { random.u64(40..150) } else { random.u64(2..40) };
+                slowest[host] =
+                    if random.u8(..6) == 0 { random.u64(40..150) } else { random.u64(2..40) };
                 states[host] = harm(sim, host, &mut random, ledger);
             } else {
                 mend(sim, host, &mut states[host]);

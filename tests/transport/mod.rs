@@ -72,10 +72,12 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
-        server.alpn_protocols = vec![if transport.is_http2() { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        server.alpn_protocols =
+            vec![if transport.is_http2() { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        let trusting = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let trusting =
+            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         Self { server: Arc::new(server), trusting }
     }
 
@@ -95,7 +97,8 @@ impl Tls {
         B::Data: Send,
     {
         let nothing = rustls::RootCertStore::empty();
-        let config = rustls::ClientConfig::builder().with_root_certificates(nothing).with_no_client_auth();
+        let config =
+            rustls::ClientConfig::builder().with_root_certificates(nothing).with_no_client_auth();
         transport.client(connector_with(config, transport, tcp()))
     }
 
@@ -105,7 +108,11 @@ impl Tls {
     }
 
     /// The stream of a connection, after its handshake where there is one.
-    pub(crate) async fn accept(&self, transport: Transport, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
+    pub(crate) async fn accept(
+        &self,
+        transport: Transport,
+        stream: TcpStream,
+    ) -> io::Result<Box<dyn Stream>> {
         if !transport.is_tls() {
             return Ok(Box::new(stream));
         }
@@ -113,7 +120,11 @@ impl Tls {
     }
 }
 
-fn connector_with<C>(config: rustls::ClientConfig, transport: Transport, connections: C) -> HttpsConnector<C> {
+fn connector_with<C>(
+    config: rustls::ClientConfig,
+    transport: Transport,
+    connections: C,
+) -> HttpsConnector<C> {
     let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
     match transport.is_http2() {
         true => builder.enable_http2().wrap_connector(connections),

@@ -18,7 +18,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Cookie>, ReadError> {
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let value = value.map_err(|error| wrong(&error))?;
         if value.get().starts_with('[') {
-            let elements: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| wrong(&error))?;
+            let elements: Vec<&RawValue> =
+                serde_json::from_str(value.get()).map_err(|error| wrong(&error))?;
             for element in elements {
                 cookies.push(cookie(text, element)?);
             }
@@ -31,8 +32,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Cookie>, ReadError> {
 
 fn cookie(text: &str, element: &RawValue) -> Result<Cookie, ReadError> {
     let at = |reason| ReadError::Line { line: line_of(text, element.get()), reason };
-    let theirs: cookie_store::Cookie<'static> =
-        serde_json::from_str(element.get()).map_err(|_| at("it is no cookie as cookie_store writes them"))?;
+    let theirs: cookie_store::Cookie<'static> = serde_json::from_str(element.get())
+        .map_err(|_| at("it is no cookie as cookie_store writes them"))?;
     unjudged(&theirs).map_err(|wrong| at(wrong.reason()))
 }
 
@@ -42,9 +43,11 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
     let mut theirs = Vec::with_capacity(cookies.len());
     for cookie in cookies {
         let mut cookie = cookie.clone();
-        // Its file knows whole seconds: one that has begun counts, so that no cookie that lives on is written as gone.
+        // Its file knows whole seconds: one that has begun counts, so that no cookie that lives on
+        // is written as gone.
         if cookie.times.expires != NEVER {
-            cookie.times.expires = cookie.times.expires.div_ceil(1000).saturating_mul(1000).min(NEVER - 1);
+            cookie.times.expires =
+                cookie.times.expires.div_ceil(1000).saturating_mul(1000).min(NEVER - 1);
         }
         match cookie_store::Cookie::try_from(&cookie) {
             Ok(cookie) => theirs.push(cookie),

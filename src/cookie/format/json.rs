@@ -21,16 +21,20 @@ const VERSION: u64 = 1;
 
 pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     let text = text(bytes)?;
-    let file: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|error| wrong(&error))?;
+    let file: BTreeMap<String, &RawValue> =
+        serde_json::from_str(text).map_err(|error| wrong(&error))?;
     let field = |name| file.get(name).copied();
-    let at = |field: &RawValue, reason| ReadError::Line { line: line_of(text, field.get()), reason };
-    let version = field("version").ok_or(ReadError::Line { line: 1, reason: "it has no `version`" })?;
+    let at =
+        |field: &RawValue, reason| ReadError::Line { line: line_of(text, field.get()), reason };
+    let version =
+        field("version").ok_or(ReadError::Line { line: 1, reason: "it has no `version`" })?;
     match version.get().parse::<u64>() {
         Ok(1..=VERSION) => {}
         Ok(2..) => return Err(at(version, "its `version` is newer than this release reads")),
         _ => return Err(at(version, "its `version` is no version")),
     }
-    let cookies = field("cookies").ok_or(ReadError::Line { line: 1, reason: "it has no `cookies`" })?;
+    let cookies =
+        field("cookies").ok_or(ReadError::Line { line: 1, reason: "it has no `cookies`" })?;
     let elements: Vec<&RawValue> =
         serde_json::from_str(cookies.get()).map_err(|_| at(cookies, "`cookies` is no array"))?;
     let cookie = |element: &&RawValue| {
@@ -53,17 +57,21 @@ pub(super) fn wrong(error: &serde_json::Error) -> ReadError {
 fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static str> {
     let field = |name| fields.get(name).filter(|value| !value.is_null());
     let flag = |name, wrong| field(name).map_or(Ok(false), |value| value.as_bool().ok_or(wrong));
-    let time = |name, wrong, default| field(name).map_or(Ok(default), |value| value.as_u64().ok_or(wrong));
+    let time =
+        |name, wrong, default| field(name).map_or(Ok(default), |value| value.as_u64().ok_or(wrong));
 
     let name = bytes(field("name")).ok_or("`name` is neither text nor bytes")?;
     let value = bytes(field("value")).ok_or("`value` is neither text nor bytes")?;
     check_pair(&name, &value).map_err(InvalidCookie::reason)?;
     let domain = field("domain").and_then(Value::as_str).and_then(spelt_domain);
     let domain = domain.ok_or("`domain` is not that of a host")?;
-    let path =
-        field("path").and_then(Value::as_str).filter(|path| is_path(path)).ok_or("`path` is not that of a cookie")?;
+    let path = field("path")
+        .and_then(Value::as_str)
+        .filter(|path| is_path(path))
+        .ok_or("`path` is not that of a cookie")?;
     let flags = Flags {
-        host_only: flag("host_only", "`host_only` is neither true nor false")? || stands_alone(&domain),
+        host_only: flag("host_only", "`host_only` is neither true nor false")?
+            || stands_alone(&domain),
         secure: flag("secure", "`secure` is neither true nor false")?,
         http_only: flag("http_only", "`http_only` is neither true nor false")?,
         partitioned: flag("partitioned", "`partitioned` is neither true nor false")?,
@@ -88,9 +96,10 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
 fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
     match value? {
         Value::String(text) => Some(text.clone().into_bytes()),
-        Value::Array(bytes) => {
-            bytes.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect()
-        }
+        Value::Array(bytes) => bytes
+            .iter()
+            .map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()))
+            .collect(),
         _ => None,
     }
 }
@@ -108,7 +117,8 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
 }
 
 fn fields(cookie: &Cookie) -> Map<String, Value> {
-    let bytes = |bytes: &[u8]| str::from_utf8(bytes).map_or_else(|_| Value::from(bytes), Value::from);
+    let bytes =
+        |bytes: &[u8]| str::from_utf8(bytes).map_or_else(|_| Value::from(bytes), Value::from);
     let (data, times) = (&cookie.data, cookie.times);
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| {
@@ -121,7 +131,12 @@ fn fields(cookie: &Cookie) -> Map<String, Value> {
     put("created", data.created.into());
     put("updated", times.updated.into());
     let Flags { host_only, secure, http_only, partitioned, same_site } = data.flags;
-    let flags = [("host_only", host_only), ("secure", secure), ("http_only", http_only), ("partitioned", partitioned)];
+    let flags = [
+        ("host_only", host_only),
+        ("secure", secure),
+        ("http_only", http_only),
+        ("partitioned", partitioned),
+    ];
     for (name, _) in flags.iter().filter(|(_, set)| *set) {
         put(name, true.into());
     }

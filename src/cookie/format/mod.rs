@@ -20,30 +20,35 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it. It keeps name, value,
-    /// domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`) and the expiry in seconds, and does not
-    /// know `SameSite`, `Partitioned` or times of creation: the order of lines stands for the last. A cookie with a
-    /// tab in its name, value or path cannot be written and is left out. A session cookie is written with the expiry 0, as
+    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it. It
+    /// keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
+    /// and the expiry in seconds, and does not know `SameSite`, `Partitioned` or times of
+    /// creation: the order of lines stands for the last. A cookie with a tab in its name, value
+    /// or path cannot be written and is left out. A session cookie is written with the expiry 0, as
     /// curl does, and read with 0 or none.
     ///
-    /// What others make of it: Python skips session cookies unless it is told to `ignore_discard` where it writes, and to
-    /// `ignore_expires` where it reads the expiry 0. Python refuses a file with bytes that are not UTF-8. Python writes
-    /// `localhost` as `localhost.local`, which is read as that host. Wget skips the lines of `HttpOnly` cookies. curl reads
+    /// What others make of it: Python skips session cookies unless it is told to `ignore_discard`
+    /// where it writes, and to `ignore_expires` where it reads the expiry 0. Python refuses a
+    /// file with bytes that are not UTF-8. Python writes `localhost` as `localhost.local`,
+    /// which is read as that host. Wget skips the lines of `HttpOnly` cookies. curl reads
     /// a nameless cookie as a name without a value.
     Netscape,
-    /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of creation, the times of
-    /// creation, of the last `Set-Cookie` and of the last use, and bytes that are not UTF-8.
+    /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of
+    /// creation, the times of creation, of the last `Set-Cookie` and of the last use, and bytes
+    /// that are not UTF-8.
     ///
-    /// An object with `version` (1) and `cookies`, an array of objects: `name`, `value` (text, or an array of bytes),
-    /// `domain`, `path`, the flags `host_only`, `secure`, `http_only` and `partitioned` (false where absent), `same_site`
-    /// (`strict`, `lax` or `none`), and `expires` (absent for a session cookie), `created`, `updated` and `sent`, in
+    /// An object with `version` (1) and `cookies`, an array of objects: `name`, `value` (text, or
+    /// an array of bytes), `domain`, `path`, the flags `host_only`, `secure`, `http_only` and
+    /// `partitioned` (false where absent), `same_site` (`strict`, `lax` or `none`), and
+    /// `expires` (absent for a session cookie), `created`, `updated` and `sent`, in
     /// milliseconds since 1970. Unknown fields are passed over; a newer version is an error.
     #[cfg(feature = "json")]
     Json,
-    /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or a cookie a line, as
-    /// older releases do. It keeps no times of creation or use, and the expiry in seconds. What its store
-    /// cannot hold is left out: a cookie without a name, with bytes that are not UTF-8, with Unicode white space at an end of
-    /// its value, or of a host that the `url` crate refuses.
+    /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or
+    /// a cookie a line, as older releases do. It keeps no times of creation or use, and the
+    /// expiry in seconds. What its store cannot hold is left out: a cookie without a name, with
+    /// bytes that are not UTF-8, with Unicode white space at an end of its value, or of a host
+    /// that the `url` crate refuses.
     #[cfg(feature = "cookie_store")]
     CookieStore,
 }

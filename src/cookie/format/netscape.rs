@@ -16,7 +16,8 @@ use super::{
 };
 
 /// Python's `MozillaCookieJar` reads no file without this line.
-const HEADER: &[u8] = b"# Netscape HTTP Cookie File\n# Written by tower-outbound. Edit with care.\n\n";
+const HEADER: &[u8] =
+    b"# Netscape HTTP Cookie File\n# Written by tower-outbound. Edit with care.\n\n";
 const HTTP_ONLY: &[u8] = b"#HttpOnly_";
 
 pub(super) fn read(text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
@@ -41,7 +42,8 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     Ok(cookies)
 }
 
-/// What no jar could hold is damage, even where another program has written it: a save would lose it.
+/// What no jar could hold is damage, even where another program has written it: a save would lose
+/// it.
 fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
     let mut fields = line.split(|&byte| byte == b'\t');
     let mut field = || fields.next().ok_or("expected seven fields between tabs");
@@ -80,15 +82,17 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static 
     })
 }
 
-/// curl writes an IPv6 address without its brackets, Python with `.local` behind them, as behind every host without a dot,
-/// and Wget a port behind the host where it is not 80.
+/// curl writes an IPv6 address without its brackets, Python with `.local` behind them, as behind
+/// every host without a dot, and Wget a port behind the host where it is not 80.
 fn host(domain: &str) -> Option<Cow<'_, str>> {
     if let Some(domain) = spelt_domain(domain) {
         return Some(domain);
     }
     let domain = domain.strip_suffix(".local").filter(|host| host.ends_with(']')).unwrap_or(domain);
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    spelt_domain(domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host))
+    spelt_domain(
+        domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host),
+    )
 }
 
 fn flag(field: &[u8]) -> Result<bool, &'static str> {
@@ -117,8 +121,9 @@ fn expiry(field: &[u8]) -> Result<Millis, &'static str> {
     if !whole.bytes().all(|byte| byte.is_ascii_digit()) || (whole.is_empty() && !text.is_empty()) {
         return Err(wrong);
     }
-    let seconds =
-        whole.bytes().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+    let seconds = whole
+        .bytes()
+        .fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
     Ok(match seconds {
         0 => NEVER,
         _ if negative => 0,
@@ -137,14 +142,21 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
         if data.flags.http_only {
             sink.write_all(HTTP_ONLY)?;
         }
-        // Readers disagree on whether the dot or the flag counts, and Python insists that they agree.
+        // Readers disagree on whether the dot or the flag counts, and Python insists that they
+        // agree.
         let (dot, subdomains) = if data.flags.host_only { ("", "FALSE") } else { (".", "TRUE") };
         let secure = if data.flags.secure { "TRUE" } else { "FALSE" };
-        // curl's 0 for a session cookie; Python wants an empty field there, which curl's older releases misread. A second
-        // begun counts whole, so that no cookie that lives on is written as gone.
-        let expires = if cookie.times.expires == NEVER { 0 } else { cookie.times.expires.div_ceil(1000).max(1) };
+        // curl's 0 for a session cookie; Python wants an empty field there, which curl's older
+        // releases misread. A second begun counts whole, so that no cookie that lives on is
+        // written as gone.
+        let expires = if cookie.times.expires == NEVER {
+            0
+        } else {
+            cookie.times.expires.div_ceil(1000).max(1)
+        };
         let domain = data.domain();
-        let domain = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(domain);
+        let domain =
+            domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(domain);
         write!(sink, "{dot}{domain}\t{subdomains}\t{}\t{secure}\t{expires}\t", data.path())?;
         sink.write_all(data.name())?;
         sink.write_all(b"\t")?;

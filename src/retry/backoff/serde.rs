@@ -8,7 +8,11 @@ use super::{Backoff, Jitter, Shape};
 use crate::retry::duration::Text;
 
 #[derive(Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, expecting = "a backoff, a table such as { exponential = \"100ms\" }")]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a backoff, a table such as { exponential = \"100ms\" }"
+)]
 pub(super) struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
     constant: Option<Text>,
@@ -30,8 +34,14 @@ impl TryFrom<Fields> for Backoff {
             (Some(Text(delay)), None, None) => Self::constant(delay),
             (None, Some(Text(first)), None) => Self::exponential(first),
             (None, None, Some(Text(factor))) => Self::urllib3(factor),
-            (None, None, None) => return Err("a backoff needs one of `constant`, `exponential` and `urllib3`"),
-            _ => return Err("a backoff has more than one of `constant`, `exponential` and `urllib3`: keep one"),
+            (None, None, None) => {
+                return Err("a backoff needs one of `constant`, `exponential` and `urllib3`");
+            }
+            _ => {
+                return Err(
+                    "a backoff has more than one of `constant`, `exponential` and `urllib3`: keep one",
+                );
+            }
         };
         Ok(Self {
             max: fields.max.map_or(backoff.max, |Text(max)| max),
@@ -50,7 +60,8 @@ impl From<Backoff> for Fields {
             Shape::Urllib3 => Self { urllib3: unit, ..Self::default() },
         };
         // No maximum is no number that anyone could read.
-        let max = (backoff.max != Duration::MAX || backoff.shape != Shape::Constant).then_some(Text(backoff.max));
+        let max = (backoff.max != Duration::MAX || backoff.shape != Shape::Constant)
+            .then_some(Text(backoff.max));
         Self { max, jitter: Some(backoff.jitter), ..shape }
     }
 }

@@ -13,7 +13,8 @@ use crate::retry::{backoff::Backoff, classify::Failure};
 
 /// How many retries there may be.
 ///
-/// `From<u32>` is [`Times`](Self::Times); `From<Option<u32>>` turns `None` into [`Unlimited`](Self::Unlimited).
+/// `From<u32>` is [`Times`](Self::Times); `From<Option<u32>>` turns `None` into
+/// [`Unlimited`](Self::Unlimited).
 ///
 /// With the feature `serde`: a number, `"unlimited"` or `"disabled"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,11 @@ impl From<Option<u32>> for Limit {
 ///
 /// With the feature `serde`: `"give_up"` or `"clamp"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize, serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum OverMax {
     /// The response is returned at once.
     #[default]
@@ -57,7 +62,8 @@ pub enum OverMax {
     Clamp,
 }
 
-/// How much of a failed HTTP/1 response is read so that its connection can be used again. Nothing waits for it.
+/// How much of a failed HTTP/1 response is read so that its connection can be used again. Nothing
+/// waits for it.
 ///
 /// With the feature `serde` it is a table of `bytes` and `time`, each with its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +86,8 @@ impl Default for Drain {
     }
 }
 
-/// The default budget: retries for this part of the requests within the window, and this many a second besides.
+/// The default budget: retries for this part of the requests within the window, and this many a
+/// second besides.
 pub(super) const BUDGET_PERCENT: f32 = 20.0;
 pub(super) const BUDGET_PER_SECOND: u32 = 10;
 pub(super) const BUDGET_WINDOW: Duration = Duration::from_secs(10);
@@ -125,13 +132,21 @@ impl Config {
 
     /// Whether a request may be sent again that the server may have processed.
     pub(super) fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
-        self.methods.as_ref().is_none_or(|methods| methods.contains(method)) || headers.contains_key(&IDEMPOTENCY_KEY)
+        self.methods.as_ref().is_none_or(|methods| methods.contains(method))
+            || headers.contains_key(&IDEMPOTENCY_KEY)
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+        let idempotent = [
+            Method::GET,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::TRACE,
+            Method::PUT,
+            Method::DELETE,
+        ];
         Self {
             total: Limit::Times(3),
             connect: Limit::Unlimited,
@@ -145,7 +160,11 @@ impl Default for Config {
             respect_retry_after: true,
             retry_after_max: Duration::from_secs(6 * 60 * 60),
             over_max: OverMax::GiveUp,
-            budget: Some(Arc::new(TpsBudget::new(BUDGET_WINDOW, BUDGET_PER_SECOND, BUDGET_PERCENT / 100.0))),
+            budget: Some(Arc::new(TpsBudget::new(
+                BUDGET_WINDOW,
+                BUDGET_PER_SECOND,
+                BUDGET_PERCENT / 100.0,
+            ))),
             attempt_timeout: None,
             deadline: None,
             drain: Drain::default(),
@@ -157,15 +176,16 @@ impl Default for Config {
 }
 
 impl RetryPolicy {
-    /// The defaults; the same as `RetryPolicy::default()`. Each call makes a budget of its own, which clones share.
+    /// The defaults; the same as `RetryPolicy::default()`. Each call makes a budget of its own,
+    /// which clones share.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// urllib3's own defaults: 10 retries of the idempotent methods after errors, and after 413, 429 and 503 with a
-    /// `Retry-After`, clamped to 6 h; no delay otherwise; a status that stays is an error. No budget, as there is none in
-    /// urllib3.
+    /// urllib3's own defaults: 10 retries of the idempotent methods after errors, and after 413,
+    /// 429 and 503 with a `Retry-After`, clamped to 6 h; no delay otherwise; a status that
+    /// stays is an error. No budget, as there is none in urllib3.
     ///
     /// urllib3: `Retry()`.
     #[must_use]
@@ -179,8 +199,8 @@ impl RetryPolicy {
             .no_budget()
     }
 
-    /// No retries: each request is sent once, and what it came to passes through as it is. For a request extension, say,
-    /// or as a start for [`deadline`](Self::deadline) alone.
+    /// No retries: each request is sent once, and what it came to passes through as it is. For a
+    /// request extension, say, or as a start for [`deadline`](Self::deadline) alone.
     ///
     /// urllib3: `Retry(False)`.
     #[must_use]
@@ -233,8 +253,8 @@ impl RetryPolicy {
         self.with(|config| config.other = limit.into())
     }
 
-    /// Methods that may be repeated though the server may have processed them. A request with an `Idempotency-Key`
-    /// header may be too.
+    /// Methods that may be repeated though the server may have processed them. A request with an
+    /// `Idempotency-Key` header may be too.
     ///
     /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2).
     ///
@@ -244,11 +264,11 @@ impl RetryPolicy {
         self.with(|config| config.methods = Some(methods.into_iter().collect()))
     }
 
-    /// Every method may be repeated, POST and PATCH included, though the server may have processed them: for servers to
-    /// which that does no harm.
+    /// Every method may be repeated, POST and PATCH included, though the server may have processed
+    /// them: for servers to which that does no harm.
     ///
-    /// Default: not so, the methods of [`allowed_methods`](Self::allowed_methods) alone. The last of the two that is called
-    /// counts.
+    /// Default: not so, the methods of [`allowed_methods`](Self::allowed_methods) alone. The last
+    /// of the two that is called counts.
     ///
     /// urllib3: `allowed_methods=None`.
     #[must_use]
@@ -256,8 +276,8 @@ impl RetryPolicy {
         self.with(|config| config.methods = None)
     }
 
-    /// Statuses that are failures. Besides them, 413, 429 and 503 are if they carry a `Retry-After` that is
-    /// [respected](Self::respect_retry_after).
+    /// Statuses that are failures. Besides them, 413, 429 and 503 are if they carry a `Retry-After`
+    /// that is [respected](Self::respect_retry_after).
     ///
     /// Default: 429, 502, 503, 504.
     ///
@@ -270,7 +290,8 @@ impl RetryPolicy {
         })
     }
 
-    /// The delays. Default: `Backoff::exponential(100 ms)`, with its full jitter and maximum of 20 s.
+    /// The delays. Default: `Backoff::exponential(100 ms)`, with its full jitter and maximum of 20
+    /// s.
     ///
     /// urllib3: `backoff_factor`, `backoff_max`, `backoff_jitter`.
     #[must_use]
@@ -278,8 +299,9 @@ impl RetryPolicy {
         self.with(|config| config.backoff = backoff)
     }
 
-    /// Whether a server's `Retry-After` takes the place of the backoff, whatever the status. Default: true. One that is
-    /// in no form of the RFC is ignored; 0 or a date that is past leaves the backoff.
+    /// Whether a server's `Retry-After` takes the place of the backoff, whatever the status.
+    /// Default: true. One that is in no form of the RFC is ignored; 0 or a date that is past
+    /// leaves the backoff.
     ///
     /// urllib3: `respect_retry_after_header`.
     #[must_use]
@@ -301,9 +323,11 @@ impl RetryPolicy {
         self.with(|config| config.over_max = over_max)
     }
 
-    /// The budget that each retry draws on, and each request adds to; `Connect` and `Unsent` draw nothing.
+    /// The budget that each retry draws on, and each request adds to; `Connect` and `Unsent` draw
+    /// nothing.
     ///
-    /// Default: tower's [`TpsBudget`] of 10 s, 10 a second and 20 %, one for each [`RetryPolicy::new`].
+    /// Default: tower's [`TpsBudget`] of 10 s, 10 a second and 20 %, one for each
+    /// [`RetryPolicy::new`].
     ///
     /// Clones share it, so policies with other limits for the same servers are made from one:
     ///
@@ -320,28 +344,32 @@ impl RetryPolicy {
         self.with(|config| config.budget = Some(Arc::new(budget)))
     }
 
-    /// No budget: however many requests fail, each has all its retries. Not for a service that others depend on.
+    /// No budget: however many requests fail, each has all its retries. Not for a service that
+    /// others depend on.
     #[must_use]
     pub fn no_budget(self) -> Self {
         self.with(|config| config.budget = None)
     }
 
-    /// Longest time of one attempt, from the call to its response's head. Default: none. What takes longer is
-    /// [`Failure::Timeout`], and not retried where a [`ReplayBody`](crate::retry::ReplayBody)'s own stream was what it
-    /// waited for. While the service below gets ready no attempt runs: the [`deadline`](Self::deadline) alone bounds that.
+    /// Longest time of one attempt, from the call to its response's head. Default: none. What takes
+    /// longer is [`Failure::Timeout`], and not retried where a
+    /// [`ReplayBody`](crate::retry::ReplayBody)'s own stream was what it waited for. While the
+    /// service below gets ready no attempt runs: the [`deadline`](Self::deadline) alone bounds
+    /// that.
     #[must_use]
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
         self.with(|config| config.attempt_timeout = Some(timeout))
     }
 
-    /// Longest time of the request with all its attempts and delays, until the response's head, to the two milliseconds
-    /// of tokio's timer.
+    /// Longest time of the request with all its attempts and delays, until the response's head, to
+    /// the two milliseconds of tokio's timer.
     ///
-    /// Default: none. A delay that would end after it is not begun: the caller gets what there is. It cuts short an
-    /// attempt in flight, or a wait for readiness before one, and none begins after it, should a delay end late on a machine
-    /// that is too busy: the request then ends with a [`RetryError`](crate::retry::RetryError), or, where the policy would not
-    /// have retried it anyway, with [`tower::timeout::error::Elapsed`]. Zero leaves the first attempt the time to answer
-    /// at once.
+    /// Default: none. A delay that would end after it is not begun: the caller gets what there is.
+    /// It cuts short an attempt in flight, or a wait for readiness before one, and none begins
+    /// after it, should a delay end late on a machine that is too busy: the request then ends
+    /// with a [`RetryError`](crate::retry::RetryError), or, where the policy would not
+    /// have retried it anyway, with [`tower::timeout::error::Elapsed`]. Zero leaves the first
+    /// attempt the time to answer at once.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         self.with(|config| config.deadline = Some(deadline))
@@ -353,9 +381,10 @@ impl RetryPolicy {
         self.with(|config| config.drain = drain)
     }
 
-    /// Whether a response that used up a limit, the budget or the time, or asks to wait too long, becomes a
-    /// [`RetryError`](crate::retry::RetryError). Default: false, the last response is returned (urllib3: true). The
-    /// response that it replaces is drained first, within the bounds of [`drain`](Self::drain).
+    /// Whether a response that used up a limit, the budget or the time, or asks to wait too long,
+    /// becomes a [`RetryError`](crate::retry::RetryError). Default: false, the last response is
+    /// returned (urllib3: true). The response that it replaces is drained first, within the
+    /// bounds of [`drain`](Self::drain).
     ///
     /// urllib3: `raise_on_status`.
     #[must_use]
@@ -363,17 +392,21 @@ impl RetryPolicy {
         self.with(|config| config.raise_on_status = raise)
     }
 
-    /// A request header that tells the server which attempt it sees: 1, 2, 3 ... It takes the place of one that the
-    /// caller set.
+    /// A request header that tells the server which attempt it sees: 1, 2, 3 ... It takes the place
+    /// of one that the caller set.
     ///
     /// Default: none.
     ///
     /// # Panics
     ///
-    /// If the name is one by which a request is framed or routed, `content-length` say: a number in it would cut a body off.
+    /// If the name is one by which a request is framed or routed, `content-length` say: a number in
+    /// it would cut a body off.
     #[must_use]
     pub fn attempt_header(self, name: HeaderName) -> Self {
-        assert!(!Self::frames(&name), "{name} says how a request is framed or routed, and cannot number attempts");
+        assert!(
+            !Self::frames(&name),
+            "{name} says how a request is framed or routed, and cannot number attempts"
+        );
         self.with(|config| config.attempt_header = Some(name))
     }
 
@@ -384,8 +417,8 @@ impl RetryPolicy {
         FRAMING.contains(name)
     }
 
-    /// The caller's own word on what is a failure, in place of the forcelist, the classes of errors and the statuses that
-    /// count with a `Retry-After`.
+    /// The caller's own word on what is a failure, in place of the forcelist, the classes of errors
+    /// and the statuses that count with a `Retry-After`.
     ///
     /// Default: none. To add to what another policy says, ask that one:
     ///
@@ -401,7 +434,10 @@ impl RetryPolicy {
     /// # let _ = policy;
     /// ```
     #[must_use]
-    pub fn classify(self, classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static) -> Self {
+    pub fn classify(
+        self,
+        classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static,
+    ) -> Self {
         self.with(|config| config.classify = Some(Arc::new(classify)))
     }
 }

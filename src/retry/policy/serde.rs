@@ -41,12 +41,16 @@ impl<'de> Deserialize<'de> for Limit {
 
             fn visit_u64<E: Error>(self, times: u64) -> Result<Limit, E> {
                 let times = u32::try_from(times);
-                times.map(Limit::Times).map_err(|_| E::custom("more retries than 4294967295; write \"unlimited\""))
+                times
+                    .map(Limit::Times)
+                    .map_err(|_| E::custom("more retries than 4294967295; write \"unlimited\""))
             }
 
             fn visit_i64<E: Error>(self, times: i64) -> Result<Limit, E> {
                 let unsigned = u64::try_from(times);
-                unsigned.map_err(|_| E::invalid_value(Unexpected::Signed(times), &self)).and_then(|t| self.visit_u64(t))
+                unsigned
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(times), &self))
+                    .and_then(|t| self.visit_u64(t))
             }
 
             fn visit_str<E: Error>(self, word: &str) -> Result<Limit, E> {
@@ -116,7 +120,11 @@ enum Key {
 }
 
 /// The policy with the value of that key.
-fn set<'de, A: MapAccess<'de>>(policy: RetryPolicy, key: &Key, table: &mut A) -> Result<RetryPolicy, A::Error> {
+fn set<'de, A: MapAccess<'de>>(
+    policy: RetryPolicy,
+    key: &Key,
+    table: &mut A,
+) -> Result<RetryPolicy, A::Error> {
     Ok(match key {
         Key::total => policy.total(table.next_value::<Limit>()?),
         Key::connect => policy.connect(table.next_value::<Limit>()?),
@@ -124,7 +132,9 @@ fn set<'de, A: MapAccess<'de>>(policy: RetryPolicy, key: &Key, table: &mut A) ->
         Key::status => policy.status(table.next_value::<Limit>()?),
         Key::other => policy.other(table.next_value::<Limit>()?),
         Key::allowed_methods => match table.next_value::<OrWord<Methods>>()?.0 {
-            Some(Methods(methods)) => policy.allowed_methods(methods.into_iter().map(|Name(method)| method)),
+            Some(Methods(methods)) => {
+                policy.allowed_methods(methods.into_iter().map(|Name(method)| method))
+            }
             None => policy.any_method(),
         },
         Key::status_forcelist => {
@@ -147,7 +157,8 @@ fn set<'de, A: MapAccess<'de>>(policy: RetryPolicy, key: &Key, table: &mut A) ->
     })
 }
 
-/// A limit of time. Zero is refused: other programs mean none by it, and here no request would succeed in it.
+/// A limit of time. Zero is refused: other programs mean none by it, and here no request would
+/// succeed in it.
 #[derive(Deserialize)]
 #[serde(try_from = "Text")]
 struct Time(Duration);
@@ -184,7 +195,11 @@ impl<'de, V: Deserialize<'de> + HasWord> Deserialize<'de> for OrWord<V> {
             }
 
             fn visit_str<E: Error>(self, word: &str) -> Result<Option<V>, E> {
-                if word == V::WORD { Ok(None) } else { Err(E::invalid_value(Unexpected::Str(word), &self)) }
+                if word == V::WORD {
+                    Ok(None)
+                } else {
+                    Err(E::invalid_value(Unexpected::Str(word), &self))
+                }
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Option<V>, A::Error> {
@@ -229,8 +244,9 @@ impl TryFrom<String> for Name {
             Method::CONNECT,
         ];
         // Methods are compared with case: `get` would never be one that is sent.
-        if let Some(meant) =
-            COMMON.iter().find(|method| **method != *text && text.eq_ignore_ascii_case(method.as_str()))
+        if let Some(meant) = COMMON
+            .iter()
+            .find(|method| **method != *text && text.eq_ignore_ascii_case(method.as_str()))
         {
             return Err(format!("{text:?} is not a method: write \"{meant}\""));
         }
@@ -248,8 +264,11 @@ impl TryFrom<u64> for Status {
     type Error = String;
 
     fn try_from(number: u64) -> Result<Self, String> {
-        let status = u16::try_from(number).ok().and_then(|number| StatusCode::from_u16(number).ok());
-        status.map(Self).ok_or_else(|| format!("{number} is not a status; write a number from 100 to 999"))
+        let status =
+            u16::try_from(number).ok().and_then(|number| StatusCode::from_u16(number).ok());
+        status
+            .map(Self)
+            .ok_or_else(|| format!("{number} is not a status; write a number from 100 to 999"))
     }
 }
 
@@ -262,9 +281,13 @@ impl TryFrom<String> for Header {
 
     fn try_from(text: String) -> Result<Self, String> {
         let name = text.parse();
-        let name = name.map_err(|_| format!("{text:?} is not the name of a header; write one as \"x-attempt\""))?;
+        let name = name.map_err(|_| {
+            format!("{text:?} is not the name of a header; write one as \"x-attempt\"")
+        })?;
         if RetryPolicy::frames(&name) {
-            return Err(format!("{text:?} says how a request is framed or routed; write one as \"x-attempt\""));
+            return Err(format!(
+                "{text:?} says how a request is framed or routed; write one as \"x-attempt\""
+            ));
         }
         Ok(Self(name))
     }

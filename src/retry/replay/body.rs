@@ -17,16 +17,17 @@ use super::{ReplayableBody, capture::Capture};
 
 /// A streamed body that can be sent again: it keeps what it has sent, up to a cap.
 ///
-/// Its copies share one stream. What the stream has yielded is kept as it is sent, trailers too, and a copy begins with
-/// that before it goes on with the stream. Past the cap all of it is dropped, the stream goes on to its end, and there
-/// are no more copies. As long as nothing was sent there are copies at any size. Nothing is kept while there is no other
-/// copy that could send it.
+/// Its copies share one stream. What the stream has yielded is kept as it is sent, trailers too,
+/// and a copy begins with that before it goes on with the stream. Past the cap all of it is
+/// dropped, the stream goes on to its end, and there are no more copies. As long as nothing was
+/// sent there are copies at any size. Nothing is kept while there is no other copy that could send
+/// it.
 ///
-/// One copy streams at a time. When another is made of a body that streams already, or begins to, the one before ends
-/// with an error, so that bytes of two attempts never mix.
+/// One copy streams at a time. When another is made of a body that streams already, or begins to,
+/// the one before ends with an error, so that bytes of two attempts never mix.
 ///
-/// An attempt that runs out of time while the stream has nothing to send is not retried: the server was not what it waited
-/// for, and the next attempt would wait for the same.
+/// An attempt that runs out of time while the stream has nothing to send is not retried: the server
+/// was not what it waited for, and the next attempt would wait for the same.
 ///
 /// Default: an empty body. See [`ReplayBodyLayer`](super::ReplayBodyLayer) for where to put it.
 ///
@@ -36,9 +37,11 @@ use super::{ReplayableBody, capture::Capture};
 pub struct ReplayBody<B> {
     // `None` for an empty one.
     shared: Option<Arc<Mutex<Shared<B>>>>,
-    // Grows from copy to copy; a copy that was made of this one makes this one newer too, since either may be sent next.
+    // Grows from copy to copy; a copy that was made of this one makes this one newer too, since
+    // either may be sent next.
     number: AtomicUsize,
-    // The next captured frame, not a flag: a copy that was polled a little and one that never was differ by it alone.
+    // The next captured frame, not a flag: a copy that was polled a little and one that never was
+    // differ by it alone.
     cursor: usize,
     sent: u64,
     progress: Progress,
@@ -97,14 +100,21 @@ impl<B: Body> ReplayBody<B> {
 
 impl<B> ReplayBody<B> {
     const fn copy(shared: Option<Arc<Mutex<Shared<B>>>>, number: usize) -> Self {
-        Self { shared, number: AtomicUsize::new(number), cursor: 0, sent: 0, progress: Progress::Unpolled }
+        Self {
+            shared,
+            number: AtomicUsize::new(number),
+            cursor: 0,
+            sent: 0,
+            progress: Progress::Unpolled,
+        }
     }
 }
 
 impl<B> Drop for ReplayBody<B> {
     /// A copy that is gone waits for nothing.
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.as_ref().filter(|_| self.progress == Progress::Streaming) {
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.progress == Progress::Streaming)
+        {
             let mut locked = lock(shared);
             if locked.streaming == Some(*self.number.get_mut()) {
                 locked.starved = false;
@@ -139,7 +149,8 @@ impl<B> Shared<B> {
         self.newest
     }
 
-    /// Lets a copy stream from its first byte on. `Err` where a newer one has, or where the beginning is gone.
+    /// Lets a copy stream from its first byte on. `Err` where a newer one has, or where the
+    /// beginning is gone.
     fn begin(&mut self, number: usize) -> Result<Option<Waker>, BoxError> {
         if self.newest_streamed.is_some_and(|newest| newest >= number) {
             return Err(Refused::Superseded.into());
@@ -162,7 +173,11 @@ where
     B::Error: Into<BoxError>,
 {
     /// The stream's next frame, captured unless `sole` says that no one could ask for it again.
-    fn next(&mut self, cx: &mut Context<'_>, sole: bool) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn next(
+        &mut self,
+        cx: &mut Context<'_>,
+        sole: bool,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut source = match mem::replace(&mut self.source, Source::Lost) {
             Source::Live(source) => source,
             Source::Ended => {
@@ -211,7 +226,10 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let Some(shared) = this.shared.as_ref().filter(|_| this.progress != Progress::Done) else {
             return Poll::Ready(None);
@@ -252,7 +270,8 @@ where
         }
         match ready!(frame) {
             Some(Ok(frame)) => {
-                this.sent = this.sent.saturating_add(frame.data_ref().map_or(0, |data| data.len() as u64));
+                this.sent =
+                    this.sent.saturating_add(frame.data_ref().map_or(0, |data| data.len() as u64));
                 Poll::Ready(Some(Ok(frame)))
             }
             end => {
@@ -263,11 +282,16 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        let Some(shared) = self.shared.as_ref().filter(|_| self.progress != Progress::Done) else { return true };
+        let Some(shared) = self.shared.as_ref().filter(|_| self.progress != Progress::Done) else {
+            return true;
+        };
         let locked = lock(shared);
         let read = match self.progress {
             Progress::Unpolled => locked.capture.is_empty() && locked.can_replay(),
-            _ => locked.streaming == Some(self.number.load(Relaxed)) && self.cursor >= locked.capture.end(),
+            _ => {
+                locked.streaming == Some(self.number.load(Relaxed))
+                    && self.cursor >= locked.capture.end()
+            }
         };
         read && match &locked.source {
             Source::Live(source) => source.is_end_stream(),
@@ -276,7 +300,8 @@ where
         }
     }
 
-    /// Before the first byte the hint of the body that was wrapped, so that each attempt has its `Content-Length`.
+    /// Before the first byte the hint of the body that was wrapped, so that each attempt has its
+    /// `Content-Length`.
     fn size_hint(&self) -> SizeHint {
         let Some(shared) = self.shared.as_ref().filter(|_| self.progress != Progress::Done) else {
             return SizeHint::with_exact(0);
@@ -310,7 +335,8 @@ impl<B> ReplayableBody for ReplayBody<B> {
         let mine = Some(self.number.load(Relaxed));
         let mut superseded = None;
         if self.progress == Progress::Unpolled {
-            // A copy of what has not been sent, while another is being sent: that one's attempt is over.
+            // A copy of what has not been sent, while another is being sent: that one's attempt is
+            // over.
             locked.streaming = None;
             superseded = locked.waker.take();
             self.number.store(locked.next_number(), Relaxed);

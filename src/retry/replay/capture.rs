@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
-/// Shorter data is copied into a block: by itself each piece would cost more than its bytes, and could keep a far larger
-/// buffer alive.
+/// Shorter data is copied into a block: by itself each piece would cost more than its bytes, and
+/// could keep a far larger buffer alive.
 const SMALL: usize = 1024;
 
 /// So long is a block.

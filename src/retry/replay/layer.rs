@@ -9,8 +9,8 @@ use super::ReplayBody;
 
 /// Lets streamed request bodies be sent again: `Request<B>` becomes `Request<ReplayBody<B>>`.
 ///
-/// Stands outside [`RetryLayer`](crate::retry::RetryLayer), and outside the mounts too, since everything below it has
-/// the one body type.
+/// Stands outside [`RetryLayer`](crate::retry::RetryLayer), and outside the mounts too, since
+/// everything below it has the one body type.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -37,10 +37,12 @@ use super::ReplayBody;
 ///
 /// # Redirects
 ///
-/// A 307 or 308 sends the body on to another URI. tower-http's `FollowRedirect` hands such a response to the caller unless
-/// its policy says how to copy a body; [`try_replay`](super::ReplayableBody::try_replay) is how. The redirects stand between
-/// this layer and the retries, and each hop has all of the retries. Where more than [`max_bytes`](Self::max_bytes) were sent
-/// before the 307 came, the next hop ends with the error of its body.
+/// A 307 or 308 sends the body on to another URI. tower-http's `FollowRedirect` hands such a
+/// response to the caller unless its policy says how to copy a body;
+/// [`try_replay`](super::ReplayableBody::try_replay) is how. The redirects stand between this layer
+/// and the retries, and each hop has all of the retries. Where more than
+/// [`max_bytes`](Self::max_bytes) were sent before the 307 came, the next hop ends with the error
+/// of its body.
 ///
 /// ```
 /// # use {bytes::Bytes, http_body_util::{BodyExt, Empty, Full}, std::sync::atomic::{AtomicUsize, Ordering}};
@@ -81,8 +83,8 @@ impl ReplayBodyLayer {
 
     /// How many bytes of a body are kept while it is sent, its trailers counted.
     ///
-    /// Default: 64 KiB. A body that turns out longer is sent once, unless nothing of it was sent when the attempt
-    /// failed. 0 keeps nothing.
+    /// Default: 64 KiB. A body that turns out longer is sent once, unless nothing of it was sent
+    /// when the attempt failed. 0 keeps nothing.
     #[must_use]
     pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
