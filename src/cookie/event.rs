@@ -1,6 +1,6 @@
 //! The events of this wing.
 
-use super::rules::Rejection;
+use super::model::rules::Rejection;
 
 /// One debug event per rejected cookie: its name and the reason, never its value.
 #[cfg(feature = "tracing")]

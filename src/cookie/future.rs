@@ -10,7 +10,8 @@ use http::{Method, Response, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
 use super::{
-    context::CookieContext, jar::CookieJar, same_site::SiteForCookies, storage::CookieStorage,
+    jar::CookieJar, jar::context::CookieContext, jar::storage::CookieStorage,
+    model::same_site::SiteForCookies,
 };
 
 pin_project! {

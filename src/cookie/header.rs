@@ -9,10 +9,10 @@ use http::{
 };
 
 use super::{
-    bucket::rank,
-    cookie::{Cookie, InvalidCookie, check_pair},
-    data::{Data, SEPARATOR},
-    parse::trim,
+    jar::bucket::rank,
+    model::cookie::{Cookie, InvalidCookie, check_pair},
+    model::data::{Data, SEPARATOR},
+    model::set_cookie::trim,
 };
 
 /// A `Cookie` header for one request, from names and values. It is marked sensitive.

@@ -13,20 +13,20 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    bucket::Visit,
-    context::CookieContext,
-    cookie::{Cookie, InvalidCookie, check_pair, to_millis, to_time},
-    data::{Data, Flags, Millis, NEVER, SameSite, Times},
     header::choose,
     jar::CookieJar,
-    limits::CookieLimits,
-    origin::{Origin, canonical, domain_match, path_match, stands_alone},
-    parse::is_path,
-    response::ResponseCookies,
-    rules::{self, Admitted, Rejection},
-    same_site::Reach,
-    storage::CookieStorage,
-    suffix::PublicSuffixes,
+    jar::bucket::Visit,
+    jar::context::CookieContext,
+    jar::limits::CookieLimits,
+    jar::response::ResponseCookies,
+    jar::storage::CookieStorage,
+    model::cookie::{Cookie, InvalidCookie, check_pair, to_millis, to_time},
+    model::data::{Data, Flags, Millis, NEVER, SameSite, Times},
+    model::origin::{Origin, canonical, domain_match, path_match, stands_alone},
+    model::rules::{self, Admitted, Rejection},
+    model::same_site::Reach,
+    model::set_cookie::is_path,
+    model::suffix::PublicSuffixes,
 };
 
 /// A `cookie_store` as the layer's storage, behind the rules of this crate: what they refuse is not

@@ -3,7 +3,9 @@ use std::{fmt, sync::Arc};
 use http::Uri;
 use tower_layer::Layer;
 
-use super::{control::UserCookies, jar::CookieJar, service::CookieService, storage::PerRequest};
+use super::{
+    control::UserCookies, jar::CookieJar, jar::storage::PerRequest, service::CookieService,
+};
 
 /// Sends a jar's cookies with each request, and stores those of each response.
 ///

@@ -142,14 +142,7 @@
 //! Names, domains and counts appear in `Debug`, errors and events; values never do. The `Cookie`
 //! header is marked sensitive, so that it shows in no `Debug` of a request either.
 
-mod bucket;
-mod builder;
-mod context;
 mod control;
-// The value stands in a file of its own name.
-#[allow(clippy::module_inception)]
-mod cookie;
-mod data;
 mod event;
 mod file;
 mod format;
@@ -159,39 +152,34 @@ mod header;
 mod interop;
 mod jar;
 mod layer;
-mod limits;
-mod origin;
-mod parse;
-mod policy;
+mod model;
 mod pool;
-mod response;
-mod rules;
-mod same_site;
 mod service;
-mod storage;
-mod store;
-mod suffix;
 
 pub use self::{
-    builder::CookieJarBuilder,
-    context::CookieContext,
     control::{CookieControl, UserCookies},
-    cookie::{Cookie, CookieBuilder, InvalidCookie},
-    data::SameSite,
     file::{CookieFile, FileError},
     format::{Format, ReadError},
     future::ResponseFuture,
     header::header_value,
-    jar::{CookieConflict, CookieJar},
+    jar::{
+        CookieConflict, CookieJar,
+        context::CookieContext,
+        limits::CookieLimits,
+        policy::{CookiePolicy, DomainPolicy, InvalidDomain},
+        response::{RejectedCookie, ResponseCookies},
+        settings::CookieJarBuilder,
+        storage::{CookieStorage, PerRequest},
+        store::StoreAction,
+    },
     layer::CookieLayer,
-    limits::CookieLimits,
-    policy::{CookiePolicy, DomainPolicy, InvalidDomain},
+    model::{
+        cookie::{Cookie, CookieBuilder, InvalidCookie},
+        data::SameSite,
+        rules::Rejection,
+        same_site::SiteForCookies,
+        suffix::PublicSuffixes,
+    },
     pool::{JarPool, JarPoolBuilder},
-    response::{RejectedCookie, ResponseCookies},
-    rules::Rejection,
-    same_site::SiteForCookies,
     service::CookieService,
-    storage::{CookieStorage, PerRequest},
-    store::StoreAction,
-    suffix::PublicSuffixes,
 };

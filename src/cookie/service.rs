@@ -8,12 +8,12 @@ use http::{Request, Response, Uri, header::COOKIE};
 use tower_service::Service;
 
 use super::{
-    context::CookieContext,
     control::{CookieControl, UserCookies},
     future::{Exchange, ResponseFuture},
     header,
     jar::CookieJar,
-    storage::CookieStorage,
+    jar::context::CookieContext,
+    jar::storage::CookieStorage,
 };
 
 /// The service of [`CookieLayer`](super::CookieLayer).

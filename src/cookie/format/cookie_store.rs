@@ -5,7 +5,11 @@ use std::io::{self, BufWriter, Write};
 use serde_json::value::RawValue;
 
 use super::{
-    super::{cookie::Cookie, data::NEVER, event, interop::unjudged},
+    super::{
+        event,
+        interop::unjudged,
+        model::{cookie::Cookie, data::NEVER},
+    },
     ReadError,
     json::wrong,
     line_of, text,

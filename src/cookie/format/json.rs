@@ -7,14 +7,12 @@ use std::{
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{
-    super::{
-        cookie::{Cookie, InvalidCookie, check_pair},
-        data::{Data, Flags, Millis, NEVER, SameSite, Times},
-        origin::{spelt_domain, stands_alone},
-        parse::is_path,
-    },
-    ReadError, line_of, text,
+use super::{ReadError, line_of, text};
+use crate::cookie::model::{
+    cookie::{Cookie, InvalidCookie, check_pair},
+    data::{Data, Flags, Millis, NEVER, SameSite, Times},
+    origin::{spelt_domain, stands_alone},
+    set_cookie::is_path,
 };
 
 const VERSION: u64 = 1;

@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    cookie::Cookie,
-    data::{Flags, Millis, NEVER},
+    model::cookie::Cookie,
+    model::data::{Flags, Millis, NEVER},
 };
 
 /// A file format for cookies.

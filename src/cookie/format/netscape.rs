@@ -5,14 +5,12 @@ use std::{
     io::{self, BufWriter, Write},
 };
 
-use super::{
-    super::{
-        cookie::{Cookie, InvalidCookie, check_pair},
-        data::{Data, Flags, Millis, NEVER, Times},
-        origin::{spelt_domain, stands_alone},
-        parse::{is_control, is_path},
-    },
-    ReadError,
+use super::ReadError;
+use crate::cookie::model::{
+    cookie::{Cookie, InvalidCookie, check_pair},
+    data::{Data, Flags, Millis, NEVER, Times},
+    origin::{spelt_domain, stands_alone},
+    set_cookie::{is_control, is_path},
 };
 
 /// Python's `MozillaCookieJar` reads no file without this line.

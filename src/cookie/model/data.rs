@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 /// Milliseconds since 1970, as the wing counts time; a clock before 1970 reads 0.
-pub(super) type Millis = u64;
+pub(in crate::cookie) type Millis = u64;
 /// The expiry of a cookie that has none.
-pub(super) const NEVER: Millis = Millis::MAX;
+pub(in crate::cookie) const NEVER: Millis = Millis::MAX;
 
 /// The `SameSite` attribute of a cookie (RFC 6265bis section 4.1.2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +21,7 @@ pub enum SameSite {
 impl SameSite {
     /// As files write it.
     #[cfg(feature = "json")]
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::cookie) const fn name(self) -> &'static str {
         match self {
             Self::Strict => "strict",
             Self::Lax => "lax",
@@ -32,43 +32,43 @@ impl SameSite {
 
 /// The times of a cookie that change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Times {
-    pub(super) expires: Millis,
+pub(in crate::cookie) struct Times {
+    pub(in crate::cookie) expires: Millis,
     /// When it was last set.
-    pub(super) updated: Millis,
+    pub(in crate::cookie) updated: Millis,
     /// When it was last sent; 0 for never.
-    pub(super) sent: Millis,
+    pub(in crate::cookie) sent: Millis,
 }
 
 /// Name, value, domain, path and flags. A clone shares the text.
 #[derive(Clone)]
-pub(super) struct Data {
+pub(in crate::cookie) struct Data {
     /// `; name=value` (or `; value` of a nameless cookie), then domain, then path.
     text: Arc<[u8]>,
     /// Where each of them ends.
     name: u16,
     pair: u16,
     domain: u16,
-    pub(super) flags: Flags,
-    pub(super) created: Millis,
+    pub(in crate::cookie) flags: Flags,
+    pub(in crate::cookie) created: Millis,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flags {
-    pub(super) host_only: bool,
-    pub(super) secure: bool,
-    pub(super) http_only: bool,
-    pub(super) partitioned: bool,
-    pub(super) same_site: Option<SameSite>,
+pub(in crate::cookie) struct Flags {
+    pub(in crate::cookie) host_only: bool,
+    pub(in crate::cookie) secure: bool,
+    pub(in crate::cookie) http_only: bool,
+    pub(in crate::cookie) partitioned: bool,
+    pub(in crate::cookie) same_site: Option<SameSite>,
 }
 
 /// What parts the pairs of a `Cookie` header; each text begins with it, so that a header is joined
 /// of whole pieces.
-pub(super) const SEPARATOR: &[u8] = b"; ";
+pub(in crate::cookie) const SEPARATOR: &[u8] = b"; ";
 
 impl Data {
     /// The parts must fit: `rules` bounds name, value and path, DNS the domain.
-    pub(super) fn new(
+    pub(in crate::cookie) fn new(
         name: &[u8],
         value: &[u8],
         domain: &str,
@@ -102,7 +102,7 @@ impl Data {
     }
 
     /// How long the text is that these make.
-    pub(super) fn length(name: &[u8], value: &[u8], domain: &str, path: &str) -> usize {
+    pub(in crate::cookie) fn length(name: &[u8], value: &[u8], domain: &str, path: &str) -> usize {
         SEPARATOR.len()
             + name.len()
             + usize::from(!name.is_empty())
@@ -111,60 +111,60 @@ impl Data {
             + path.len()
     }
 
-    pub(super) fn name(&self) -> &[u8] {
+    pub(in crate::cookie) fn name(&self) -> &[u8] {
         &self.text[SEPARATOR.len()..usize::from(self.name)]
     }
 
     /// As it stands in a `Cookie` header.
-    pub(super) fn pair(&self) -> &[u8] {
+    pub(in crate::cookie) fn pair(&self) -> &[u8] {
         &self.text[SEPARATOR.len()..usize::from(self.pair)]
     }
 
     /// As it stands there behind another.
-    pub(super) fn separated_pair(&self) -> &[u8] {
+    pub(in crate::cookie) fn separated_pair(&self) -> &[u8] {
         &self.text[..usize::from(self.pair)]
     }
 
-    pub(super) fn value(&self) -> &[u8] {
+    pub(in crate::cookie) fn value(&self) -> &[u8] {
         let name = usize::from(self.name);
         &self.text[name + usize::from(name > SEPARATOR.len())..usize::from(self.pair)]
     }
 
-    pub(super) fn domain_bytes(&self) -> &[u8] {
+    pub(in crate::cookie) fn domain_bytes(&self) -> &[u8] {
         &self.text[usize::from(self.pair)..usize::from(self.domain)]
     }
 
-    pub(super) fn path_bytes(&self) -> &[u8] {
+    pub(in crate::cookie) fn path_bytes(&self) -> &[u8] {
         &self.text[usize::from(self.domain)..]
     }
 
-    pub(super) fn domain(&self) -> &str {
+    pub(in crate::cookie) fn domain(&self) -> &str {
         // Made of a `str` in `new`, and cut where it was joined.
         str::from_utf8(self.domain_bytes()).unwrap_or_default()
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(in crate::cookie) fn path(&self) -> &str {
         str::from_utf8(self.path_bytes()).unwrap_or_default()
     }
 
-    pub(super) fn path_len(&self) -> usize {
+    pub(in crate::cookie) fn path_len(&self) -> usize {
         self.path_bytes().len()
     }
 
-    pub(super) fn text_len(&self) -> usize {
+    pub(in crate::cookie) fn text_len(&self) -> usize {
         self.text.len()
     }
 
     /// Name, domain, host-only flag and path (the identity of a cookie, RFC 6265bis section 5.7,
     /// step 23).
-    pub(super) fn same_identity(&self, other: &Self) -> bool {
+    pub(in crate::cookie) fn same_identity(&self, other: &Self) -> bool {
         self.same_hosts(other)
             && self.path_bytes() == other.path_bytes()
             && self.name() == other.name()
     }
 
     /// Whether both go to the same hosts.
-    pub(super) fn same_hosts(&self, other: &Self) -> bool {
+    pub(in crate::cookie) fn same_hosts(&self, other: &Self) -> bool {
         self.flags.host_only == other.flags.host_only && self.domain_bytes() == other.domain_bytes()
     }
 }

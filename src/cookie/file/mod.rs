@@ -9,11 +9,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{
-    cookie::Cookie,
-    data::Data,
+use crate::cookie::{
     format::{Format, ReadError},
     jar::CookieJar,
+    model::cookie::Cookie,
+    model::data::Data,
 };
 
 /// A jar and the file it is kept in.
@@ -245,7 +245,7 @@ impl CookieFile {
     }
 
     fn replace(&self, target: &Path, cookies: &[Cookie]) -> Result<(), FileError> {
-        let write = |sink: &mut File| super::format::write(self.format, sink, cookies);
+        let write = |sink: &mut File| crate::cookie::format::write(self.format, sink, cookies);
         replace(target, write).map_err(|error| self.failed(error))
     }
 

@@ -2,9 +2,10 @@
 
 use http::{HeaderMap, HeaderValue};
 
-use super::{context::CookieContext, jar::CookieJar, response::ResponseCookies};
+use super::{context::CookieContext, response::ResponseCookies};
+use crate::cookie::jar::CookieJar;
 
-/// A place to keep cookies that [`CookieLayer`](super::CookieLayer) can work with.
+/// A place to keep cookies that [`CookieLayer`](crate::cookie::CookieLayer) can work with.
 ///
 /// Calls are synchronous and short: they are made while a request is being sent.
 pub trait CookieStorage {
@@ -45,13 +46,13 @@ impl CookieStorage for CookieJar {
 }
 
 /// No jar of the layer's own: each request brings one, as its extension. See
-/// [`CookieLayer::per_request`](super::CookieLayer::per_request).
+/// [`CookieLayer::per_request`](crate::cookie::CookieLayer::per_request).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PerRequest;
 
 impl PerRequest {
-    pub(super) const fn new() -> Self {
+    pub(in crate::cookie) const fn new() -> Self {
         Self
     }
 }

@@ -4,49 +4,49 @@
 use super::data::SameSite;
 
 /// Longest name and value together (RFC 6265bis section 5.6, step 5).
-pub(super) const MAX_PAIR: usize = 4096;
+pub(in crate::cookie) const MAX_PAIR: usize = 4096;
 /// Longest attribute value; a longer attribute is ignored (RFC 6265bis section 5.6).
-pub(super) const MAX_ATTRIBUTE: usize = 1024;
+pub(in crate::cookie) const MAX_ATTRIBUTE: usize = 1024;
 
 /// Longest path of a cookie: an attribute's or a request's, each byte of which may have become
 /// U+FFFD.
-pub(super) const MAX_PATH: usize = 3 * MAX_ATTRIBUTE;
+pub(in crate::cookie) const MAX_PATH: usize = 3 * MAX_ATTRIBUTE;
 
 /// What may stand in a file as the path of a cookie: all that a jar may hold. A request's path may
 /// have a semicolon.
-pub(super) fn is_path(path: &str) -> bool {
+pub(in crate::cookie) fn is_path(path: &str) -> bool {
     path.starts_with('/') && path.len() <= MAX_PATH && !path.bytes().any(is_control)
 }
 
 /// One `Set-Cookie` field value, split but not judged.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct SetCookie<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) value: &'a [u8],
+pub(in crate::cookie) struct SetCookie<'a> {
+    pub(in crate::cookie) name: &'a [u8],
+    pub(in crate::cookie) value: &'a [u8],
     /// Seconds since 1970; may be negative.
-    pub(super) expires: Option<i64>,
+    pub(in crate::cookie) expires: Option<i64>,
     /// Seconds from now; zero and below mean at once.
-    pub(super) max_age: Option<i64>,
+    pub(in crate::cookie) max_age: Option<i64>,
     /// Without the leading dot; empty is as good as absent.
-    pub(super) domain: &'a [u8],
+    pub(in crate::cookie) domain: &'a [u8],
     /// `None`: absent, empty or not starting with a slash.
-    pub(super) path: Option<&'a [u8]>,
-    pub(super) secure: bool,
-    pub(super) http_only: bool,
-    pub(super) partitioned: bool,
-    pub(super) same_site: Option<SameSite>,
+    pub(in crate::cookie) path: Option<&'a [u8]>,
+    pub(in crate::cookie) secure: bool,
+    pub(in crate::cookie) http_only: bool,
+    pub(in crate::cookie) partitioned: bool,
+    pub(in crate::cookie) same_site: Option<SameSite>,
 }
 
 /// Why a line is no cookie at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unparsable {
+pub(in crate::cookie) enum Unparsable {
     ControlCharacter,
     TooLong,
     Empty,
 }
 
 /// Splits one `Set-Cookie` value (RFC 6265bis section 5.6).
-pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
+pub(in crate::cookie) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
     // No early exit, so that many bytes are looked at in one step.
     if line.iter().fold(false, |found, &byte| found | is_control(byte)) {
         return Err(Unparsable::ControlCharacter);
@@ -122,7 +122,7 @@ fn find<const N: usize>(bytes: &[u8], marks: [u8; N]) -> Option<usize> {
 }
 
 /// The name of the cookie that a line means, for a report on a line that was refused.
-pub(super) fn name_of(line: &[u8]) -> &[u8] {
+pub(in crate::cookie) fn name_of(line: &[u8]) -> &[u8] {
     let Part { name, value, .. } = part(line);
     name_and_value(name, value).0
 }
@@ -166,12 +166,12 @@ fn is<const N: usize>(text: &[u8], word: &[u8; N]) -> bool {
 }
 
 /// `%x00-08 / %x0A-1F / %x7F`: every control character but the tab.
-pub(super) const fn is_control(byte: u8) -> bool {
+pub(in crate::cookie) const fn is_control(byte: u8) -> bool {
     (byte < 0x20) & (byte != b'\t') | (byte == 0x7f)
 }
 
 /// Spaces and tabs off both ends; nothing else is white space here.
-pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+pub(in crate::cookie) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
     }
@@ -201,7 +201,7 @@ fn delta_seconds(value: &[u8]) -> Option<i64> {
 
 /// A cookie-date as seconds since 1970 (RFC 6265bis section 5.1.1): tokens in any order, the first
 /// of each kind counts.
-pub(super) fn date(value: &[u8]) -> Option<i64> {
+pub(in crate::cookie) fn date(value: &[u8]) -> Option<i64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     for token in value.split(|&byte| is_date_delimiter(byte)) {
         if token.is_empty() {

@@ -9,26 +9,26 @@ use http::Uri;
 
 /// The parts of a request URI that cookies go by, as they go over the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Origin<'a> {
+pub(in crate::cookie) struct Origin<'a> {
     /// Lower case, without one trailing dot; IPv6 in brackets and in its canonical form.
-    pub(super) host: Cow<'a, str>,
+    pub(in crate::cookie) host: Cow<'a, str>,
     /// Neither decoded nor normalised.
-    pub(super) path: &'a str,
+    pub(in crate::cookie) path: &'a str,
     /// https or wss.
-    pub(super) is_tls: bool,
+    pub(in crate::cookie) is_tls: bool,
     /// That, or a host that is this machine.
-    pub(super) secure: bool,
+    pub(in crate::cookie) secure: bool,
     /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
-    pub(super) rooted: bool,
+    pub(in crate::cookie) rooted: bool,
     /// Where in the host its registrable domain may begin, most likely first; no more than a
     /// guess.
-    pub(super) guesses: [usize; 2],
+    pub(in crate::cookie) guesses: [usize; 2],
 }
 
 impl<'a> Origin<'a> {
     /// `None` for a URI without a host or without a scheme: no cookies in or out.
     #[inline]
-    pub(super) fn of(uri: &'a Uri) -> Option<Self> {
+    pub(in crate::cookie) fn of(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let authority = uri.authority()?.as_str();
         let (host, rooted, guesses) = match plain_host(authority) {
@@ -45,13 +45,13 @@ impl<'a> Origin<'a> {
         Some(Self { host, path: uri.path(), is_tls, secure, rooted, guesses })
     }
 
-    pub(super) fn default_path(&self) -> &'a str {
+    pub(in crate::cookie) fn default_path(&self) -> &'a str {
         default_path(self.path)
     }
 }
 
 /// RFC 6265bis section 5.1.4: up to, but without, the last slash.
-pub(super) fn default_path(path: &str) -> &str {
+pub(in crate::cookie) fn default_path(path: &str) -> &str {
     match path.bytes().rposition(|byte| byte == b'/') {
         Some(end) if end > 0 && path.starts_with('/') => &path[..end],
         _ => "/",
@@ -60,13 +60,13 @@ pub(super) fn default_path(path: &str) -> &str {
 
 /// Where the dots are in an authority that is a canonical host and no more, as nearly all are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Dots(u64);
+pub(in crate::cookie) struct Dots(u64);
 
 impl Dots {
     /// `None` for userinfo, a port, an address in brackets, capitals, an empty label, and more than
     /// 63 bytes: what needs a closer look. `authority` is that of a [`Uri`], so it has no
     /// slash, `?` or `#`, and is ASCII.
-    pub(super) fn of_plain_host(authority: &[u8]) -> Option<Self> {
+    pub(in crate::cookie) fn of_plain_host(authority: &[u8]) -> Option<Self> {
         // Eight bytes at a time, by the high bit of each: no byte of ASCII has one.
         const HIGH: u64 = 0x8080_8080_8080_8080;
         const fn each(byte: u8) -> u64 {
@@ -101,7 +101,7 @@ impl Dots {
     }
 
     /// Where the registrable domain of the host may begin: two labels from its end, or three.
-    pub(super) fn guesses(self) -> [usize; 2] {
+    pub(in crate::cookie) fn guesses(self) -> [usize; 2] {
         // No host begins with a dot, so that the lowest bit is free to stand for "none".
         let without_last = |dots: u64| dots & !(1 << (dots | 1).ilog2());
         let end = |dots: u64| ((dots << 1) | 1).ilog2() as usize;
@@ -125,7 +125,7 @@ fn plain_host(authority: &str) -> Option<(&str, Dots)> {
 
 /// The host in an authority: behind the userinfo, before the port. As [`Uri::host`], at a fraction
 /// of its cost.
-pub(super) fn host(authority: &str) -> &str {
+pub(in crate::cookie) fn host(authority: &str) -> &str {
     let start = authority.bytes().rposition(|byte| byte == b'@').map_or(0, |at| at + 1);
     let rest = &authority[start..];
     let end = if rest.starts_with('[') {
@@ -143,7 +143,7 @@ const MAX_HOST: usize = 255;
 /// label, or too long.
 ///
 /// Borrows where the host is canonical already, which it nearly always is.
-pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
+pub(in crate::cookie) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.len() > MAX_HOST {
         return None;
@@ -167,7 +167,7 @@ pub(super) fn canonical(host: &str) -> Option<Cow<'_, str>> {
 
 /// The canonical form of a domain as it is spelt outside of URIs: a leading dot is dropped, and an
 /// IPv6 address may stand without its brackets.
-pub(super) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
+pub(in crate::cookie) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
     let domain = domain.strip_prefix('.').unwrap_or(domain);
     match domain.parse::<Ipv6Addr>() {
         Ok(address) => Some(Cow::Owned(format!("[{address}]"))),
@@ -176,7 +176,7 @@ pub(super) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
 }
 
 /// As [`spelt_domain`], of a domain that a person wrote; `None` for what names no host.
-pub(super) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
+pub(in crate::cookie) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
     let domain = spelt_domain(domain)?;
     (!domain.contains(['*', ',', ';'])).then_some(domain)
 }
@@ -185,7 +185,7 @@ pub(super) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
 ///
 /// Besides addresses: names whose last label is a number, since resolvers read `127.1` or `0x7f.1`
 /// as an address.
-pub(super) fn stands_alone(host: &str) -> bool {
+pub(in crate::cookie) fn stands_alone(host: &str) -> bool {
     // From the end, where the first letter past `f` settles it for most names.
     let mut is_decimal = true;
     for (digits, byte) in host.bytes().rev().enumerate() {
@@ -205,7 +205,7 @@ pub(super) fn stands_alone(host: &str) -> bool {
 }
 
 /// Whether `host` is `domain` or one of its subdomains; both canonical (RFC 6265bis section 5.1.3).
-pub(super) fn domain_match(host: &str, domain: &str) -> bool {
+pub(in crate::cookie) fn domain_match(host: &str, domain: &str) -> bool {
     match host.strip_suffix(domain) {
         Some("") => true,
         Some(rest) => rest.ends_with('.') && !stands_alone(host),
@@ -214,7 +214,7 @@ pub(super) fn domain_match(host: &str, domain: &str) -> bool {
 }
 
 /// RFC 6265bis section 5.1.4, on the raw bytes.
-pub(super) fn path_match(request: &[u8], cookie: &[u8]) -> bool {
+pub(in crate::cookie) fn path_match(request: &[u8], cookie: &[u8]) -> bool {
     if cookie == b"/" {
         return request.starts_with(b"/");
     }

@@ -2,15 +2,16 @@
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use super::{jar::CookieJar, limits::CookieLimits, policy::CookiePolicy, suffix::PublicSuffixes};
+use super::{limits::CookieLimits, policy::CookiePolicy};
+use crate::cookie::{jar::CookieJar, model::suffix::PublicSuffixes};
 
 /// What a jar goes by; fixed once it is built.
 #[derive(Clone)]
-pub(super) struct Rules {
-    pub(super) suffixes: Arc<PublicSuffixes>,
-    pub(super) limits: CookieLimits,
-    pub(super) policy: Option<Arc<dyn CookiePolicy>>,
-    pub(super) clock: fn() -> SystemTime,
+pub(in crate::cookie) struct Rules {
+    pub(in crate::cookie) suffixes: Arc<PublicSuffixes>,
+    pub(in crate::cookie) limits: CookieLimits,
+    pub(in crate::cookie) policy: Option<Arc<dyn CookiePolicy>>,
+    pub(in crate::cookie) clock: fn() -> SystemTime,
 }
 
 impl Default for Rules {

@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, error, fmt};
 
-use super::{
-    context::CookieContext,
-    cookie::Cookie,
-    origin::{canonical, domain_match, written_domain},
+use super::context::CookieContext;
+use crate::cookie::{
+    model::cookie::Cookie,
+    model::origin::{canonical, domain_match, written_domain},
 };
 
 /// The caller's say on each cookie, after the rules have had theirs: a policy refuses, it never

@@ -14,7 +14,7 @@ use super::{data::SameSite, origin::Origin, suffix::PublicSuffixes};
 /// top-level navigation, by whatever method. Sites are compared with their schemes.
 ///
 /// Redirect layers drop it where they leave an origin, unless [told to keep
-/// it](super#for-its-redirects-too).
+/// it](crate::cookie#for-its-redirects-too).
 ///
 /// Source: RFC 6265bis sections 5.2, 5.7 and 5.8.3; its "site for cookies".
 ///
@@ -62,7 +62,7 @@ impl SiteForCookies {
         self
     }
 
-    pub(super) fn reach(
+    pub(in crate::cookie) fn reach(
         &self,
         origin: &Origin<'_>,
         method: &Method,
@@ -81,7 +81,7 @@ impl SiteForCookies {
 
 /// How a request stands to the site on whose behalf it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(in crate::cookie) enum Reach {
     SameSite,
     SafeNavigation,
     UnsafeNavigation,
@@ -89,7 +89,7 @@ pub(super) enum Reach {
 }
 
 impl Reach {
-    pub(super) fn sends(self, cookie: Option<SameSite>) -> bool {
+    pub(in crate::cookie) fn sends(self, cookie: Option<SameSite>) -> bool {
         match (self, cookie) {
             (Self::SameSite, _) | (_, Some(SameSite::None)) => true,
             (Self::SafeNavigation, cookie) => cookie != Some(SameSite::Strict),
@@ -97,7 +97,7 @@ impl Reach {
         }
     }
 
-    pub(super) fn stores(self, cookie: Option<SameSite>) -> bool {
+    pub(in crate::cookie) fn stores(self, cookie: Option<SameSite>) -> bool {
         self != Self::CrossSite || cookie == Some(SameSite::None)
     }
 }

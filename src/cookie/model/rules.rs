@@ -5,8 +5,8 @@ use std::{error, fmt};
 use super::{
     data::{Data, Flags, Millis, NEVER, SameSite},
     origin::{Origin, canonical, domain_match, stands_alone},
-    parse::{self, SetCookie, Unparsable},
     same_site::Reach,
+    set_cookie::{self, SetCookie, Unparsable},
     suffix::PublicSuffixes,
 };
 
@@ -34,7 +34,7 @@ pub enum Rejection {
     DomainMismatch,
     /// The `Domain` is a public suffix, such as `com` or `co.uk`.
     PublicSuffix,
-    /// `Secure`, but the [origin is not](super#what-may-be-stored-and-sent).
+    /// `Secure`, but the [origin is not](crate::cookie#what-may-be-stored-and-sent).
     InsecureOrigin,
     /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`; or to set a
     /// nameless one that servers would take for it, such as `=sid=1`.
@@ -42,7 +42,7 @@ pub enum Rejection {
     /// `SameSite=None` without `Secure`.
     SameSiteNone,
     /// Not `SameSite=None`, but the request was made on behalf of another site: see
-    /// [`SiteForCookies`](super::SiteForCookies).
+    /// [`SiteForCookies`](crate::cookie::SiteForCookies).
     CrossSite,
     /// The name begins with `__Secure-`, but the cookie is not `Secure`.
     SecurePrefix,
@@ -56,7 +56,7 @@ pub enum Rejection {
     NamelessPrefix,
     /// Its path, which it took from the request's, is longer than 1,024 bytes.
     LongPath,
-    /// The jar's [`CookiePolicy`](super::CookiePolicy) does not accept it.
+    /// The jar's [`CookiePolicy`](crate::cookie::CookiePolicy) does not accept it.
     Policy,
     /// The jar's limits leave no room for it.
     NoRoom,
@@ -64,7 +64,7 @@ pub enum Rejection {
     /// it is not UTF-8, or that crate would read its name, value or domain as something else.
     Unstorable,
     /// The response set more cookies than
-    /// [`CookieLimits::per_response`](super::CookieLimits::per_response).
+    /// [`CookieLimits::per_response`](crate::cookie::CookieLimits::per_response).
     TooMany,
 }
 
@@ -111,53 +111,53 @@ impl From<Unparsable> for Rejection {
 
 /// A cookie that may be stored as far as it alone can tell.
 #[derive(Debug)]
-pub(super) struct Admitted<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) value: &'a [u8],
-    pub(super) domain: std::borrow::Cow<'a, str>,
-    pub(super) path: std::borrow::Cow<'a, str>,
-    pub(super) flags: Flags,
-    pub(super) expires: Millis,
+pub(in crate::cookie) struct Admitted<'a> {
+    pub(in crate::cookie) name: &'a [u8],
+    pub(in crate::cookie) value: &'a [u8],
+    pub(in crate::cookie) domain: std::borrow::Cow<'a, str>,
+    pub(in crate::cookie) path: std::borrow::Cow<'a, str>,
+    pub(in crate::cookie) flags: Flags,
+    pub(in crate::cookie) expires: Millis,
     /// Seconds, where its `Max-Age` decides and is positive; else 0.
-    pub(super) max_age: u32,
+    pub(in crate::cookie) max_age: u32,
     /// Whether the same line means the same cookie later on, for any host that the cookie covers.
-    pub(super) lasts: bool,
+    pub(in crate::cookie) lasts: bool,
     /// Whether the path is the request's, not the line's.
-    pub(super) has_default_path: bool,
+    pub(in crate::cookie) has_default_path: bool,
 }
 
 impl Admitted<'_> {
     /// Whether servers would read it as a cookie of that name. A nameless one is sent as its value
     /// alone: as one named `sid` where that is `sid=1`.
-    pub(super) fn passes_for(&self, name: &[u8]) -> bool {
+    pub(in crate::cookie) fn passes_for(&self, name: &[u8]) -> bool {
         let read = || {
             self.value
                 .split(|&byte| byte == b'=')
                 .next()
-                .is_some_and(|read| parse::trim(read) == name)
+                .is_some_and(|read| set_cookie::trim(read) == name)
         };
         self.name == name || self.name.is_empty() && read()
     }
 
     /// That of its [`Data`].
-    pub(super) fn text_len(&self) -> usize {
+    pub(in crate::cookie) fn text_len(&self) -> usize {
         Data::length(self.name, self.value, &self.domain, &self.path)
     }
 
-    pub(super) fn to_data(&self, created: Millis) -> Data {
+    pub(in crate::cookie) fn to_data(&self, created: Millis) -> Data {
         Data::new(self.name, self.value, &self.domain, &self.path, self.flags, created)
     }
 }
 
 /// Judges one `Set-Cookie` line that came from `origin`.
-pub(super) fn admit<'a>(
+pub(in crate::cookie) fn admit<'a>(
     origin: &'a Origin<'_>,
     line: &'a [u8],
     suffixes: &PublicSuffixes,
     reach: Reach,
     now: Millis,
 ) -> Result<Admitted<'a>, Rejection> {
-    let cookie = parse::set_cookie(line)?;
+    let cookie = set_cookie::set_cookie(line)?;
     let domain = domain(origin, cookie.domain, suffixes)?;
     if cookie.secure && !origin.secure {
         return Err(Rejection::InsecureOrigin);
@@ -173,7 +173,7 @@ pub(super) fn admit<'a>(
     let no_domain = cookie.domain.is_empty() || stands_alone(&origin.host);
     // As long as a Path attribute may be: a server chooses its URLs, and so would choose how much a
     // jar holds.
-    if cookie.path.is_none() && origin.default_path().len() > parse::MAX_ATTRIBUTE {
+    if cookie.path.is_none() && origin.default_path().len() > set_cookie::MAX_ATTRIBUTE {
         return Err(Rejection::LongPath);
     }
     if !reach.stores(flags.same_site) {
@@ -243,7 +243,7 @@ fn domain<'a>(
 }
 
 /// The promises that a name's prefix makes (RFC 6265bis section 4.1.3), and `SameSite=None`'s.
-pub(super) fn prefixes(
+pub(in crate::cookie) fn prefixes(
     name: &[u8],
     value: &[u8],
     flags: Flags,
@@ -296,7 +296,7 @@ fn expiry(cookie: &SetCookie<'_>, now: Millis) -> (Millis, u32, bool) {
 }
 
 /// The lifetime that is left of `expires` under the cap; a session cookie has none to cap.
-pub(super) fn capped(expires: Millis, now: Millis) -> Millis {
+pub(in crate::cookie) fn capped(expires: Millis, now: Millis) -> Millis {
     if expires == NEVER { NEVER } else { expires.min(now.saturating_add(MAX_LIFETIME)) }
 }
 

@@ -36,16 +36,16 @@ impl fmt::Debug for PublicSuffixes {
 
 /// Where a canonical host stands among the registrable domains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Site<'a> {
+pub(in crate::cookie) struct Site<'a> {
     /// The registrable domain; the host itself where there is none.
-    pub(super) key: &'a str,
+    pub(in crate::cookie) key: &'a str,
     /// Whether the host is no more than a public suffix, an address or a single label: its cookies
     /// stay its own.
-    pub(super) is_suffix: bool,
+    pub(in crate::cookie) is_suffix: bool,
 }
 
 impl PublicSuffixes {
-    pub(super) fn site<'a>(&self, host: &'a str) -> Site<'a> {
+    pub(in crate::cookie) fn site<'a>(&self, host: &'a str) -> Site<'a> {
         if stands_alone(host) {
             return Site { key: host, is_suffix: true };
         }

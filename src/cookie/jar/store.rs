@@ -14,12 +14,14 @@ use http::HeaderValue;
 
 use super::{
     bucket::{Bucket, Slot, Source, Survey, Tally, Visit, is_session},
-    cookie::Cookie,
-    data::{Millis, NEVER, SEPARATOR, Times},
-    header::{choose, line},
     limits::CookieLimits,
-    rules::{Admitted, Rejection},
-    suffix::Site,
+};
+use crate::cookie::{
+    header::{choose, line},
+    model::cookie::Cookie,
+    model::data::{Millis, NEVER, SEPARATOR, Times},
+    model::rules::{Admitted, Rejection},
+    model::suffix::Site,
 };
 
 /// What became of a cookie that was stored.
@@ -39,7 +41,7 @@ pub enum StoreAction {
 /// How many locks the buckets are spread over; a power of two.
 const SHARDS: usize = 16;
 
-pub(super) struct Store {
+pub(in crate::cookie) struct Store {
     shards: Box<[Shard; SHARDS]>,
     hasher: ahash::RandomState,
     len: AtomicUsize,
@@ -119,7 +121,7 @@ impl Store {
 
     /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send`
     /// is the caller's say on each cookie; it is asked under no lock.
-    pub(super) fn header(
+    pub(in crate::cookie) fn header(
         &self,
         visit: &Visit<'_>,
         limits: &CookieLimits,
@@ -191,7 +193,7 @@ impl Store {
     }
 
     /// The cookies for a request, in the order they are sent.
-    pub(super) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
+    pub(in crate::cookie) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
         let mut cookies = Vec::new();
         let survey =
             self.look(visit, |bucket| bucket.survey(visit, |slot| cookies.push(slot.cookie())));
@@ -202,7 +204,7 @@ impl Store {
     }
 
     /// Every live cookie as of one moment, oldest first.
-    pub(super) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
+    pub(in crate::cookie) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
         let (mut cookies, mut stale) = (Vec::new(), false);
         {
             let tables: Vec<_> = self.shards.iter().map(Shard::read).collect();
@@ -221,18 +223,18 @@ impl Store {
         cookies
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::cookie) fn len(&self) -> usize {
         self.len.load(Relaxed)
     }
 
-    pub(super) fn changes(&self) -> u64 {
+    pub(in crate::cookie) fn changes(&self) -> u64 {
         self.changes.load(Relaxed)
     }
 }
 
 /// The same `Set-Cookie` again.
 impl Store {
-    pub(super) fn fingerprint(&self, line: &[u8]) -> u64 {
+    pub(in crate::cookie) fn fingerprint(&self, line: &[u8]) -> u64 {
         self.hash(line) | 1
     }
 
@@ -241,7 +243,7 @@ impl Store {
     ///
     /// What the line says was judged when it came first, so what remains is what the request says:
     /// that its host and path are the cookie's, and that it may touch what is `Secure`.
-    pub(super) fn set_again<T>(
+    pub(in crate::cookie) fn set_again<T>(
         &self,
         visit: &Visit<'_>,
         fingerprint: u64,
@@ -289,7 +291,7 @@ impl Store {
 /// Changes.
 impl Store {
     /// Stores what `rules` admitted, unless a `Secure` cookie stands in its way.
-    pub(super) fn set<T>(
+    pub(in crate::cookie) fn set<T>(
         &self,
         visit: &Visit<'_>,
         new: &Admitted<'_>,
@@ -389,7 +391,7 @@ impl Store {
 
     /// Puts a cookie in whatever its origin. One of the same identity makes room: its creation time
     /// stays if it is the older, and all of it stays if `unless_newer` and it was set later.
-    pub(super) fn put(
+    pub(in crate::cookie) fn put(
         &self,
         site: Site<'_>,
         cookie: &Cookie,
@@ -459,7 +461,7 @@ impl Store {
     }
 
     /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
-    pub(super) fn remove(
+    pub(in crate::cookie) fn remove(
         &self,
         key: &str,
         domain: &str,
@@ -487,7 +489,7 @@ impl Store {
         removed
     }
 
-    pub(super) fn remove_domain(&self, key: &str, domain: &str) {
+    pub(in crate::cookie) fn remove_domain(&self, key: &str, domain: &str) {
         self.change(key, |bucket, tally| bucket.retain(tally, |slot| slot.data.domain() != domain));
     }
 
@@ -495,15 +497,15 @@ impl Store {
         self.change(key, |bucket, tally| bucket.retain(tally, |slot| slot.expires() > now));
     }
 
-    pub(super) fn remove_expired(&self, now: Millis) -> usize {
+    pub(in crate::cookie) fn remove_expired(&self, now: Millis) -> usize {
         self.retain(|slot| slot.expires() > now)
     }
 
-    pub(super) fn remove_session(&self) -> usize {
+    pub(in crate::cookie) fn remove_session(&self) -> usize {
         self.retain(|slot| !is_session(slot))
     }
 
-    pub(super) fn clear(&self) {
+    pub(in crate::cookie) fn clear(&self) {
         self.retain(|_| false);
     }
 

@@ -4,9 +4,9 @@ use std::fmt;
 
 use http::{Method, Uri};
 
-use super::{jar::CookieJar, same_site::SiteForCookies};
+use crate::cookie::{jar::CookieJar, model::same_site::SiteForCookies};
 
-/// The request that a [`CookieStorage`](super::CookieStorage) is asked about.
+/// The request that a [`CookieStorage`](crate::cookie::CookieStorage) is asked about.
 #[derive(Clone, Copy)]
 pub struct CookieContext<'a> {
     uri: &'a Uri,
@@ -30,12 +30,12 @@ impl<'a> CookieContext<'a> {
         self
     }
 
-    pub(super) const fn with_jar(mut self, jar: Option<&'a CookieJar>) -> Self {
+    pub(in crate::cookie) const fn with_jar(mut self, jar: Option<&'a CookieJar>) -> Self {
         self.jar = jar;
         self
     }
 
-    pub(super) const fn beside(mut self, reserved: usize) -> Self {
+    pub(in crate::cookie) const fn beside(mut self, reserved: usize) -> Self {
         self.reserved = reserved;
         self
     }
@@ -53,7 +53,7 @@ impl<'a> CookieContext<'a> {
     }
 
     /// The request's own jar.
-    pub(super) const fn jar(&self) -> Option<&'a CookieJar> {
+    pub(in crate::cookie) const fn jar(&self) -> Option<&'a CookieJar> {
         self.jar
     }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use super::{cookie::Cookie, event, parse, rules::Rejection};
+use crate::cookie::{event, model::cookie::Cookie, model::rules::Rejection, model::set_cookie};
 
 /// Response extension: the cookies of this one response, present where it carried a `Set-Cookie`
 /// and its request had an absolute URI.
@@ -46,14 +46,14 @@ impl ResponseCookies {
 
     /// Of a cookie that is set twice the last one stands; a deletion takes nothing back, since it
     /// is no cookie.
-    pub(super) fn accept(&mut self, cookie: Option<Cookie>) {
+    pub(in crate::cookie) fn accept(&mut self, cookie: Option<Cookie>) {
         if let Some(cookie) = cookie {
             self.accepted.retain(|other| !other.data.same_identity(&cookie.data));
             self.accepted.push(cookie);
         }
     }
 
-    pub(super) fn reject(&mut self, line: &[u8], reason: Rejection) {
+    pub(in crate::cookie) fn reject(&mut self, line: &[u8], reason: Rejection) {
         let cookie = RejectedCookie::new(line, reason);
         event::rejected(&cookie.name, reason);
         self.rejected.push(cookie);
@@ -71,7 +71,7 @@ impl RejectedCookie {
     fn new(line: &[u8], reason: Rejection) -> Self {
         // A refused name can be of any length and hold anything; it is only there to be read by a
         // person.
-        let name = parse::name_of(line);
+        let name = set_cookie::name_of(line);
         let name = String::from_utf8_lossy(&name[..name.len().min(256)]);
         let name = match name {
             name if name.contains(char::is_control) => Cow::Owned(name.escape_debug().to_string()),

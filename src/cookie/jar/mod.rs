@@ -1,4 +1,13 @@
-//! `CookieJar`, the shared handle: the one place with a clock.
+//! The jar: what is stored, behind its locks.
+
+pub(in crate::cookie) mod bucket;
+pub(in crate::cookie) mod context;
+pub(in crate::cookie) mod limits;
+pub(in crate::cookie) mod policy;
+pub(in crate::cookie) mod response;
+pub(in crate::cookie) mod settings;
+pub(in crate::cookie) mod storage;
+pub(in crate::cookie) mod store;
 
 use std::{
     collections::BTreeMap,
@@ -9,18 +18,20 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 
-use super::{
+use self::{
     bucket::{Slot, Visit},
-    builder::{CookieJarBuilder, Rules},
     context::CookieContext,
-    cookie::{Cookie, to_millis},
-    data::{Millis, Times},
-    format::{self, Format, ReadError},
-    origin::{Origin, spelt_domain},
     response::ResponseCookies,
-    rules::{self, Rejection},
-    same_site::Reach,
+    settings::{CookieJarBuilder, Rules},
     store::{Store, StoreAction},
+};
+use crate::cookie::{
+    format::{self, Format, ReadError},
+    model::cookie::{Cookie, to_millis},
+    model::data::{Millis, Times},
+    model::origin::{Origin, spelt_domain},
+    model::rules::{self, Rejection},
+    model::same_site::Reach,
 };
 
 /// A jar of cookies, kept and matched as a browser does (RFC 6265bis).
@@ -30,7 +41,7 @@ use super::{
 /// them.
 ///
 /// Default: empty, with the embedded public suffix list and the default
-/// [limits](super::CookieLimits).
+/// [limits](crate::cookie::CookieLimits).
 ///
 /// ```
 /// use tower_outbound::cookie::CookieJar;
@@ -66,17 +77,17 @@ impl CookieJar {
         CookieJarBuilder::default()
     }
 
-    pub(super) fn with_rules(rules: Rules) -> Self {
+    pub(in crate::cookie) fn with_rules(rules: Rules) -> Self {
         Self { shared: Arc::new(Shared { store: Store::default(), rules }) }
     }
 
     /// An empty jar that goes by the same rules.
-    pub(super) fn sibling(&self) -> Self {
+    pub(in crate::cookie) fn sibling(&self) -> Self {
         Self::with_rules(self.shared.rules.clone())
     }
 
     /// Whether someone besides the one who asks has this jar.
-    pub(super) fn is_held(&self) -> bool {
+    pub(in crate::cookie) fn is_held(&self) -> bool {
         Arc::strong_count(&self.shared) > 1
     }
 
@@ -97,7 +108,7 @@ impl CookieJar {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
 
-    pub(super) fn store_for(
+    pub(in crate::cookie) fn store_for(
         &self,
         context: &CookieContext<'_>,
         headers: &HeaderMap,
@@ -171,7 +182,7 @@ impl CookieJar {
         self.header_for(&CookieContext::new(uri, &Method::GET))
     }
 
-    pub(super) fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+    pub(in crate::cookie) fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         let origin = Origin::of(context.uri())?;
         let visit = self.visit(context, &origin, self.now());
         let Rules { limits, policy, .. } = &self.shared.rules;
@@ -313,7 +324,7 @@ impl CookieJar {
     /// replaced, removed or evicted, or whose expiry moves. That a cookie is sent is no change.
     ///
     /// For saving when there is something to save; see
-    /// [`CookieFile::save_if_changed`](super::CookieFile::save_if_changed).
+    /// [`CookieFile::save_if_changed`](crate::cookie::CookieFile::save_if_changed).
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shared.store.changes()
@@ -336,7 +347,7 @@ impl CookieJar {
 
     /// The cookies of a file that are alive, as they stand there, with no limit and no cap applied:
     /// those that the rules allow, and those that they refuse.
-    pub(super) fn read_alive(
+    pub(in crate::cookie) fn read_alive(
         &self,
         text: &[u8],
         format: Format,
@@ -344,7 +355,7 @@ impl CookieJar {
         Ok(self.judge(format::read(format, text, self.now())?))
     }
 
-    pub(super) fn judge(&self, cookies: Vec<Cookie>) -> (Vec<Cookie>, Vec<Cookie>) {
+    pub(in crate::cookie) fn judge(&self, cookies: Vec<Cookie>) -> (Vec<Cookie>, Vec<Cookie>) {
         let now = self.now();
         cookies
             .into_iter()
@@ -352,7 +363,7 @@ impl CookieJar {
             .partition(|cookie| self.may_keep(cookie))
     }
 
-    pub(super) fn extend(&self, cookies: &[Cookie]) {
+    pub(in crate::cookie) fn extend(&self, cookies: &[Cookie]) {
         let now = self.now();
         for cookie in cookies {
             self.put(cookie, now, false);
@@ -371,7 +382,7 @@ impl CookieJar {
         match verdict {
             Ok(()) => true,
             Err(reason) => {
-                super::event::rejected(&cookie.name(), reason);
+                crate::cookie::event::rejected(&cookie.name(), reason);
                 false
             }
         }

@@ -9,11 +9,11 @@ use std::{
 use super::{
     data::{Data, Flags, Millis, NEVER, SameSite, Times},
     origin::{stands_alone, written_domain},
-    parse::{MAX_PAIR, is_control, trim},
     rules::{self, Admitted},
+    set_cookie::{MAX_PAIR, is_control, trim},
 };
 
-pub(super) fn to_millis(time: SystemTime) -> Millis {
+pub(in crate::cookie) fn to_millis(time: SystemTime) -> Millis {
     // NEVER is taken, and no calendar reaches it.
     time.duration_since(UNIX_EPOCH).map_or(0, |since| {
         since
@@ -24,7 +24,7 @@ pub(super) fn to_millis(time: SystemTime) -> Millis {
     })
 }
 
-pub(super) fn to_time(millis: Millis) -> SystemTime {
+pub(in crate::cookie) fn to_time(millis: Millis) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
 }
 
@@ -44,10 +44,10 @@ pub(super) fn to_time(millis: Millis) -> SystemTime {
 /// ```
 #[derive(Clone)]
 pub struct Cookie {
-    pub(super) data: Data,
-    pub(super) times: Times,
+    pub(in crate::cookie) data: Data,
+    pub(in crate::cookie) times: Times,
     /// Its place among the jar's cookies of the same millisecond.
-    pub(super) order: u64,
+    pub(in crate::cookie) order: u64,
 }
 
 impl Cookie {
@@ -157,7 +157,7 @@ impl Cookie {
 
 impl Cookie {
     /// What `rules` admitted, as it would be stored: for a policy to look at.
-    pub(super) fn admitted(new: &Admitted<'_>, now: Millis) -> Self {
+    pub(in crate::cookie) fn admitted(new: &Admitted<'_>, now: Millis) -> Self {
         Self {
             data: new.to_data(now),
             times: Times { expires: new.expires, updated: now, sent: 0 },
@@ -299,12 +299,12 @@ pub enum InvalidCookie {
     /// whose paths may hold a `;`, as a URI's may.
     Path,
     /// A rule forbids it.
-    Rule(super::Rejection),
+    Rule(crate::cookie::Rejection),
 }
 
 impl InvalidCookie {
     /// The part that is wrong, or that a rule is.
-    pub(super) const fn reason(self) -> &'static str {
+    pub(in crate::cookie) const fn reason(self) -> &'static str {
         match self {
             Self::Empty => "a cookie needs a name or a value",
             Self::Name => {
@@ -335,7 +335,7 @@ impl fmt::Display for InvalidCookie {
 impl error::Error for InvalidCookie {}
 
 /// What a `Cookie` header can carry so that the server reads the same name and value again.
-pub(super) fn check_pair(name: &[u8], value: &[u8]) -> Result<(), InvalidCookie> {
+pub(in crate::cookie) fn check_pair(name: &[u8], value: &[u8]) -> Result<(), InvalidCookie> {
     let plain = |text: &[u8]| {
         trim(text) == text && !text.iter().any(|&byte| is_control(byte) || byte == b';')
     };

@@ -1,0 +1,9 @@
+//! What a cookie is and when it goes where: values in, values out. No lock, no clock, no file.
+
+pub(in crate::cookie) mod cookie;
+pub(in crate::cookie) mod data;
+pub(in crate::cookie) mod origin;
+pub(in crate::cookie) mod rules;
+pub(in crate::cookie) mod same_site;
+pub(in crate::cookie) mod set_cookie;
+pub(in crate::cookie) mod suffix;
