@@ -17,8 +17,8 @@ use tower_http::follow_redirect::{
     policy::{FilterCredentials, Limited, Policy, PolicyExt, Standard},
 };
 use tower_outbound::cookie::{
-    CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies, SiteForCookies, UserCookies,
-    header_value,
+    CallerCookies, CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies,
+    SiteForCookies, header_value,
 };
 
 type Body = Full<Bytes>;
@@ -168,16 +168,16 @@ async fn a_jar_of_one_request_goes_to_other_origins_only_where_the_policy_of_red
 #[tokio::test]
 async fn row_20_the_callers_cookies_are_merged_or_stand_alone() {
     let rows = [
-        (UserCookies::Merge, &["x=9"][..], "x=9; y=2"),
-        (UserCookies::Replace, &["x=9"], "x=9"),
-        (UserCookies::Merge, &["x=9", "z=3"], "x=9; z=3; y=2"),
-        (UserCookies::Merge, &[], "x=1; y=2"),
-        (UserCookies::Replace, &[], "x=1; y=2"),
+        (CallerCookies::Merge, &["x=9"][..], "x=9; y=2"),
+        (CallerCookies::Replace, &["x=9"], "x=9"),
+        (CallerCookies::Merge, &["x=9", "z=3"], "x=9; z=3; y=2"),
+        (CallerCookies::Merge, &[], "x=1; y=2"),
+        (CallerCookies::Replace, &[], "x=1; y=2"),
     ];
     for (mode, own, want) in rows {
         let server = Server::new([answer(200, &[("set-cookie", "stored=1")])]);
         let jar = jar_with(&["x=1", "y=2"]);
-        let client = CookieLayer::new(jar.clone()).user_cookies(mode).layer(server.service());
+        let client = CookieLayer::new(jar.clone()).caller_cookies(mode).layer(server.service());
         let mut request = get("https://example.com/");
         for line in own {
             request.headers_mut().append(header::COOKIE, HeaderValue::from_static(line));

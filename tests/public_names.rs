@@ -16,9 +16,9 @@ use tower::{BoxError, Layer, Service, layer::util::Identity, service_fn};
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::{
-        self, Cookie, CookieConflict, CookieControl, CookieFile, CookieJar, CookieJarBuilder,
-        CookieLimits, CookiePolicy, CookieService, CookieStorage, FileError, Format, InvalidCookie,
-        PublicSuffixes, ReadError, Rejection, ResponseCookies, StoreAction, UserCookies,
+        self, CallerCookies, Cookie, CookieConflict, CookieControl, CookieFile, CookieJar,
+        CookieJarBuilder, CookieLimits, CookiePolicy, CookieService, CookieStorage, FileError,
+        Format, InvalidCookie, PublicSuffixes, ReadError, Rejection, ResponseCookies, StoreAction,
     },
     retry::{
         self, Attempt, Backoff, Decision, Drain, Failure, Jitter, Limit, OverMax, Policy,
@@ -114,8 +114,8 @@ fn names_of_the_cookie_wing() {
     storage(&store);
     let _ = CookieLayer::with_storage(store)
         .default_origin(uri.clone())
-        .user_cookies(UserCookies::Replace);
-    let _ = CookieLayer::per_request().user_cookies(UserCookies::Merge);
+        .caller_cookies(CallerCookies::Replace);
+    let _ = CookieLayer::per_request().caller_cookies(CallerCookies::Merge);
     let client =
         service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
     let service: CookieService<_, CookieJar> = CookieLayer::default().layer(client);

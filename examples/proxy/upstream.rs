@@ -13,7 +13,7 @@ use tower::{BoxError, Layer, ServiceBuilder, timeout::error::Elapsed, util::BoxC
 use tower_outbound::{
     CookieLayer, RetryLayer,
     retry::{Failure, ReplayBody, RetryError, RetryHistory, StopReason},
-    routing::{MountPrefix, Mounts, RoutingHandle, RoutingLayer, RoutingService},
+    routing::{MountChanges, MountPrefix, RoutingHandle, RoutingLayer, RoutingService},
 };
 
 use crate::{
@@ -59,11 +59,11 @@ pub(crate) fn change(
 }
 
 fn add(
-    mounts: Mounts<Shared, Sent, Incoming>,
+    mounts: MountChanges<Shared, Sent, Incoming>,
     prefix: &MountPrefix,
     mount: &Mount,
     counters: Arc<Counters>,
-) -> Mounts<Shared, Sent, Incoming> {
+) -> MountChanges<Shared, Sent, Incoming> {
     let (upstream, there, of_attempts) =
         (mount.upstream.clone(), mount.upstream.clone(), Arc::clone(&counters));
     let (name, of_results) = (prefix.clone(), Arc::clone(&counters));

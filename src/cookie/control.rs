@@ -39,7 +39,7 @@ impl Default for CookieControl {
 /// Default: [`Merge`](Self::Merge), as requests has it for `cookies={...}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum UserCookies {
+pub enum CallerCookies {
     /// One header: the caller's pairs first, then the jar's whose names the caller did not give.
     #[default]
     Merge,

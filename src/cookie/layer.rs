@@ -4,7 +4,7 @@ use http::Uri;
 use tower_layer::Layer;
 
 use super::{
-    control::UserCookies, jar::CookieJar, jar::storage::PerRequest, service::CookieService,
+    control::CallerCookies, jar::CookieJar, jar::storage::PerRequest, service::CookieService,
 };
 
 /// Sends a jar's cookies with each request, and stores those of each response.
@@ -37,7 +37,7 @@ use super::{
 pub struct CookieLayer<J = CookieJar> {
     storage: Arc<J>,
     default_origin: Option<Uri>,
-    user_cookies: UserCookies,
+    caller_cookies: CallerCookies,
 }
 
 impl CookieLayer<CookieJar> {
@@ -87,7 +87,7 @@ impl<J> CookieLayer<J> {
         Self {
             storage: Arc::new(storage),
             default_origin: None,
-            user_cookies: UserCookies::default(),
+            caller_cookies: CallerCookies::default(),
         }
     }
 
@@ -101,10 +101,10 @@ impl<J> CookieLayer<J> {
         self
     }
 
-    /// What becomes of a `Cookie` header that the caller set. Default: [`UserCookies::Merge`].
+    /// What becomes of a `Cookie` header that the caller set. Default: [`CallerCookies::Merge`].
     #[must_use]
-    pub fn user_cookies(mut self, user_cookies: UserCookies) -> Self {
-        self.user_cookies = user_cookies;
+    pub fn caller_cookies(mut self, caller_cookies: CallerCookies) -> Self {
+        self.caller_cookies = caller_cookies;
         self
     }
 }
@@ -121,7 +121,7 @@ impl<J: fmt::Debug> fmt::Debug for CookieLayer<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieLayer")
             .field("storage", &self.storage)
-            .field("user_cookies", &self.user_cookies)
+            .field("caller_cookies", &self.caller_cookies)
             .finish_non_exhaustive()
     }
 }
@@ -131,7 +131,7 @@ impl<J> Clone for CookieLayer<J> {
         Self {
             storage: Arc::clone(&self.storage),
             default_origin: self.default_origin.clone(),
-            user_cookies: self.user_cookies,
+            caller_cookies: self.caller_cookies,
         }
     }
 }
@@ -144,7 +144,7 @@ impl<S, J> Layer<S> for CookieLayer<J> {
             inner,
             storage: Arc::clone(&self.storage),
             default_origin: self.default_origin.clone(),
-            user_cookies: self.user_cookies,
+            caller_cookies: self.caller_cookies,
         }
     }
 }

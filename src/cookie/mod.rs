@@ -94,7 +94,7 @@
 //!
 //! - [`CookieControl`] as a request extension: send or store nothing.
 //! - [`SiteForCookies`] as a request extension: on whose behalf, so that `SameSite` counts.
-//! - A `Cookie` header of the caller's own, from [`header_value`]: see [`UserCookies`].
+//! - A `Cookie` header of the caller's own, from [`header_value`]: see [`CallerCookies`].
 //! - [`ResponseCookies`] as a response extension: what this response set, and what was refused, and
 //!   why.
 //!
@@ -157,7 +157,7 @@ mod pool;
 mod service;
 
 pub use self::{
-    control::{CookieControl, UserCookies},
+    control::{CallerCookies, CookieControl},
     file::{CookieFile, FileError},
     format::{Format, ReadError},
     future::ResponseFuture,

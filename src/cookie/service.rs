@@ -8,7 +8,7 @@ use http::{Request, Response, Uri, header::COOKIE};
 use tower_service::Service;
 
 use super::{
-    control::{CookieControl, UserCookies},
+    control::{CallerCookies, CookieControl},
     future::{Exchange, ResponseFuture},
     header,
     jar::CookieJar,
@@ -21,7 +21,7 @@ pub struct CookieService<S, J = CookieJar> {
     pub(super) inner: S,
     pub(super) storage: Arc<J>,
     pub(super) default_origin: Option<Uri>,
-    pub(super) user_cookies: UserCookies,
+    pub(super) caller_cookies: CallerCookies,
 }
 
 impl<S: fmt::Debug, J: fmt::Debug> fmt::Debug for CookieService<S, J> {
@@ -29,7 +29,7 @@ impl<S: fmt::Debug, J: fmt::Debug> fmt::Debug for CookieService<S, J> {
         f.debug_struct("CookieService")
             .field("inner", &self.inner)
             .field("storage", &self.storage)
-            .field("user_cookies", &self.user_cookies)
+            .field("caller_cookies", &self.caller_cookies)
             .finish_non_exhaustive()
     }
 }
@@ -40,7 +40,7 @@ impl<S: Clone, J> Clone for CookieService<S, J> {
             inner: self.inner.clone(),
             storage: Arc::clone(&self.storage),
             default_origin: self.default_origin.clone(),
-            user_cookies: self.user_cookies,
+            caller_cookies: self.caller_cookies,
         }
     }
 }
@@ -85,7 +85,7 @@ impl<S, J: CookieStorage> CookieService<S, J> {
             if let Some(cookies) = self.storage.header(context) {
                 headers.insert(COOKIE, cookies);
             }
-        } else if self.user_cookies == UserCookies::Merge
+        } else if self.caller_cookies == CallerCookies::Merge
             && let Some(own) = header::own(headers)
         {
             let cookies = self.storage.header(&context.beside(own.len() + 2));

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    mounts::Mounts,
+    mounts::MountChanges,
     prefix::PrefixError,
     routes::{Route, Shared},
 };
@@ -50,9 +50,9 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
     /// [`PrefixError`] names the first prefix that is wrong, and the fault.
     pub fn update<F>(&self, change: F) -> Result<(), PrefixError>
     where
-        F: FnOnce(Mounts<S, B, RB>) -> Mounts<S, B, RB>,
+        F: FnOnce(MountChanges<S, B, RB>) -> MountChanges<S, B, RB>,
     {
-        let changes = change(Mounts::new()).parsed()?;
+        let changes = change(MountChanges::new()).parsed()?;
         let made = |(key, (prefix, make))| {
             let make: Option<super::mounts::Make<S, B, RB>> = make;
             (key, make.map(|make| Route { prefix, service: make(self.inner.clone()) }))

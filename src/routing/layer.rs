@@ -6,7 +6,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    mounts::{Make, Mounts},
+    mounts::{Make, MountChanges},
     prefix::{PrefixError, PrefixFault},
     routes::{Route, Settings, Shared},
     service::RoutingService,
@@ -58,7 +58,7 @@ pub struct RoutingLayer<S, B, RB> {
 impl<S, B, RB> RoutingLayer<S, B, RB> {
     /// Starts a table without mounts.
     pub const fn builder() -> RoutingLayerBuilder<S, B, RB> {
-        RoutingLayerBuilder { mounts: Mounts::new(), settings: Settings::new() }
+        RoutingLayerBuilder { mounts: MountChanges::new(), settings: Settings::new() }
     }
 }
 
@@ -102,7 +102,7 @@ impl<S, B, RB> fmt::Debug for RoutingLayer<S, B, RB> {
 /// Builds a [`RoutingLayer`]; the [module's docs](super) say what prefixes mean.
 #[must_use]
 pub struct RoutingLayerBuilder<S, B, RB> {
-    mounts: Mounts<S, B, RB>,
+    mounts: MountChanges<S, B, RB>,
     settings: Settings,
 }
 

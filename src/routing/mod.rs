@@ -81,7 +81,7 @@ pub use self::{
     handle::RoutingHandle,
     layer::{RoutingLayer, RoutingLayerBuilder},
     mount_prefix::MountPrefix,
-    mounts::Mounts,
+    mounts::MountChanges,
     prefix::{PrefixError, PrefixFault},
     service::{Mount, NoMount, RoutingService},
     target::UriError,

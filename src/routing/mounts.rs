@@ -19,7 +19,7 @@ use super::prefix::{Prefix, PrefixError};
 ///
 /// They take effect in the order in which they are named here.
 #[must_use]
-pub struct Mounts<S, B, RB> {
+pub struct MountChanges<S, B, RB> {
     changes: Vec<Change<S, B, RB>>,
 }
 
@@ -27,7 +27,7 @@ pub struct Mounts<S, B, RB> {
 type Change<S, B, RB> = (Arc<str>, Option<Make<S, B, RB>>);
 pub(super) type Make<S, B, RB> = Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>;
 
-impl<S, B, RB> Mounts<S, B, RB> {
+impl<S, B, RB> MountChanges<S, B, RB> {
     pub(super) const fn new() -> Self {
         Self { changes: Vec::new() }
     }
@@ -82,10 +82,10 @@ impl<S, B, RB> Mounts<S, B, RB> {
     }
 }
 
-impl<S, B, RB> fmt::Debug for Mounts<S, B, RB> {
+impl<S, B, RB> fmt::Debug for MountChanges<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the prefixes: these are not parsed yet, and could hold a password.
-        f.debug_struct("Mounts").field("changes", &self.changes.len()).finish_non_exhaustive()
+        f.debug_struct("MountChanges").field("changes", &self.changes.len()).finish_non_exhaustive()
     }
 }
 
