@@ -13,7 +13,8 @@ use once_cell::race::OnceBox;
 use crate::cookie::{
     model::cookie::Cookie,
     model::data::{Data, Flags, Millis, NEVER, Times},
-    model::origin::{Origin, domain_match, path_match},
+    model::origin::{Origin, domain_match},
+    model::path::path_match,
     model::rules::Admitted,
     model::same_site::Reach,
     model::suffix::PublicSuffixes,

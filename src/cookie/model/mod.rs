@@ -2,7 +2,9 @@
 
 pub(in crate::cookie) mod cookie;
 pub(in crate::cookie) mod data;
+mod date;
 pub(in crate::cookie) mod origin;
+pub(in crate::cookie) mod path;
 pub(in crate::cookie) mod rules;
 pub(in crate::cookie) mod same_site;
 pub(in crate::cookie) mod set_cookie;

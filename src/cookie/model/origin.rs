@@ -7,6 +7,8 @@ use std::{
 
 use http::Uri;
 
+use super::path::default_path;
+
 /// The parts of a request URI that cookies go by, as they go over the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cookie) struct Origin<'a> {
@@ -47,14 +49,6 @@ impl<'a> Origin<'a> {
 
     pub(in crate::cookie) fn default_path(&self) -> &'a str {
         default_path(self.path)
-    }
-}
-
-/// RFC 6265bis section 5.1.4: up to, but without, the last slash.
-pub(in crate::cookie) fn default_path(path: &str) -> &str {
-    match path.bytes().rposition(|byte| byte == b'/') {
-        Some(end) if end > 0 && path.starts_with('/') => &path[..end],
-        _ => "/",
     }
 }
 
@@ -213,17 +207,6 @@ pub(in crate::cookie) fn domain_match(host: &str, domain: &str) -> bool {
     }
 }
 
-/// RFC 6265bis section 5.1.4, on the raw bytes.
-pub(in crate::cookie) fn path_match(request: &[u8], cookie: &[u8]) -> bool {
-    if cookie == b"/" {
-        return request.starts_with(b"/");
-    }
-    match request.strip_prefix(cookie) {
-        Some(rest) => rest.is_empty() || cookie.ends_with(b"/") || rest.starts_with(b"/"),
-        None => false,
-    }
-}
-
 fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
@@ -325,41 +308,6 @@ mod tests {
         let wrong: Vec<_> = rows
             .iter()
             .filter(|(host, domain, want)| domain_match(host, domain) != *want)
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-    }
-
-    #[test]
-    fn paths_match_on_segments_and_default_to_the_folder() {
-        let rows = [
-            ("/", "/", true),
-            ("/a", "/", true),
-            ("/a/b", "/a", true),
-            ("/a/b", "/a/", true),
-            ("/a", "/a/", false),
-            ("/ab", "/a", false),
-            ("/A", "/a", false),
-        ];
-        let wrong: Vec<_> = rows
-            .iter()
-            .filter(|(path, cookie, want)| path_match(path.as_bytes(), cookie.as_bytes()) != *want)
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-
-        let rows = [
-            ("/", "/"),
-            ("/a", "/"),
-            ("/a/", "/a"),
-            ("/a/b?q=/c/d", "/a"),
-            ("?q", "/"),
-            ("//a", "/"),
-        ];
-        let wrong: Vec<_> = rows
-            .iter()
-            .filter(|(path, want)| {
-                let uri = format!("http://h{path}").parse().unwrap();
-                Origin::of(&uri).unwrap().default_path() != *want
-            })
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
