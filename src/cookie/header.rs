@@ -1,17 +1,12 @@
 //! The `Cookie` header: made of pairs, and merged with the caller's own.
 
-use std::cmp::Reverse;
-
-use bytes::{Buf, Bytes};
 use http::{
     HeaderMap, HeaderValue,
     header::{COOKIE, Entry},
 };
 
 use super::{
-    jar::bucket::rank,
-    model::cookie::{Cookie, InvalidCookie, check_pair},
-    model::data::{Data, SEPARATOR},
+    model::cookie::{InvalidCookie, check_pair},
     model::set_cookie::trim,
 };
 
@@ -92,44 +87,6 @@ pub(super) fn replace(headers: &mut HeaderMap, value: HeaderValue) {
             entry.insert(value);
         }
     }
-}
-
-/// Joins pairs, `length` bytes with their separators.
-pub(super) fn line<'a>(
-    cookies: impl Iterator<Item = &'a Data>,
-    length: usize,
-) -> Option<HeaderValue> {
-    let mut line = Vec::with_capacity(length);
-    cookies.for_each(|data| line.extend_from_slice(data.separated_pair()));
-    let mut line = Bytes::from(line);
-    line.advance(SEPARATOR.len().min(line.len()));
-    let mut value = HeaderValue::from_maybe_shared(line).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// Of more than a header may carry the `Secure` ones and then those used last, still in the order
-/// of a header; the others are taken out. By use alone what goes along once would go along again,
-/// so that http could keep out what https has set.
-pub(super) fn choose(cookies: &mut Vec<Cookie>, most: usize, room: usize) -> Option<HeaderValue> {
-    let (mut length, room) = (0, room.saturating_add(SEPARATOR.len()));
-    cookies.sort_by_key(|Cookie { data, times, order }| {
-        Reverse((data.flags.secure, times.sent.max(times.updated), *order))
-    });
-    cookies.truncate(most);
-    cookies.retain(|cookie| {
-        let longer = length + cookie.data.separated_pair().len();
-        let fits = longer <= room;
-        if fits {
-            length = longer;
-        }
-        fits
-    });
-    if cookies.is_empty() {
-        return None;
-    }
-    cookies.sort_by_key(|cookie| rank(&cookie.data, cookie.order));
-    line(cookies.iter().map(|cookie| &cookie.data), length)
 }
 
 fn name(pair: &[u8]) -> &[u8] {

@@ -13,11 +13,10 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    header::choose,
     jar::CookieJar,
-    jar::bucket::Visit,
     jar::context::CookieContext,
     jar::limits::CookieLimits,
+    jar::line::choose,
     jar::response::ResponseCookies,
     jar::storage::CookieStorage,
     model::cookie::{Cookie, InvalidCookie, check_pair, to_millis, to_time},
@@ -28,6 +27,7 @@ use super::{
     model::same_site::Reach,
     model::set_cookie::is_path,
     model::suffix::PublicSuffixes,
+    model::visit::Visit,
 };
 
 /// A `cookie_store` as the layer's storage, behind the rules of this crate: what they refuse is not

@@ -1,58 +1,25 @@
 //! The cookies of one registrable domain: which match, in which order they are sent, which goes
 //! first.
 
-use std::{
-    cell::Cell,
-    cmp::Reverse,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use http::HeaderValue;
 use once_cell::race::OnceBox;
 
+use super::{
+    line::{Line, Places, WORTH_KEEPING},
+    slot::{Slot, Source, rank},
+};
 use crate::cookie::{
-    model::cookie::Cookie,
-    model::data::{Data, Flags, Millis, NEVER, Times},
-    model::origin::{Origin, domain_match},
-    model::path::path_match,
-    model::rules::Admitted,
+    model::data::{Data, Millis},
     model::same_site::Reach,
-    model::suffix::PublicSuffixes,
+    model::visit::Visit,
 };
 
-/// A request or a response, as far as cookies go by it.
-pub(in crate::cookie) struct Visit<'a> {
-    pub(in crate::cookie) origin: &'a Origin<'a>,
-    pub(in crate::cookie) suffixes: &'a PublicSuffixes,
-    pub(in crate::cookie) reach: Reach,
-    pub(in crate::cookie) now: Millis,
-    /// See [`key`](Self::key).
-    key: Cell<Option<&'a str>>,
-}
-
-impl<'a> Visit<'a> {
-    pub(in crate::cookie) const fn new(
-        origin: &'a Origin<'a>,
-        suffixes: &'a PublicSuffixes,
-        reach: Reach,
-        now: Millis,
-    ) -> Self {
-        Self { origin, suffixes, reach, now, key: Cell::new(None) }
-    }
-
-    /// The registrable domain of the host, by which its cookies are filed; the public suffixes are
-    /// asked once.
-    pub(in crate::cookie) fn key(&self) -> &'a str {
-        self.key.get().unwrap_or_else(|| {
-            let key = self.suffixes.site(&self.origin.host).key;
-            self.key.set(Some(key));
-            key
-        })
-    }
-
+impl Visit<'_> {
     /// Takes it from a bucket that has the host's ending for a key, if that [knows](Bucket::knows)
     /// the host.
-    pub(in crate::cookie) fn learn(&self, bucket: &Bucket) {
+    pub(super) fn learn(&self, bucket: &Bucket) {
         let host = &*self.origin.host;
         if bucket.knows(host.as_bytes()) {
             self.key.set(
@@ -62,130 +29,8 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// A stored cookie. What a look-up or an unchanged `Set-Cookie` moves is atomic, so that both share
-/// the read lock.
-pub(in crate::cookie) struct Slot {
-    pub(in crate::cookie) data: Data,
-    /// Numbers the cookies of a jar as they came.
-    pub(in crate::cookie) order: u64,
-    expires: AtomicU64,
-    updated: AtomicU64,
-    /// 0 until it is sent.
-    sent: AtomicU64,
-    pub(in crate::cookie) source: Source,
-}
-
-/// The `Set-Cookie` line that a cookie came by, so that the same line again need not be judged
-/// again.
-#[derive(Clone, Copy, Default)]
-pub(in crate::cookie) struct Source {
-    /// A keyed hash of the line; 0 where the same line could mean something else the next time.
-    pub(in crate::cookie) fingerprint: u64,
-    /// Seconds; 0 where the line has no positive `Max-Age`.
-    pub(in crate::cookie) max_age: u32,
-    /// Whether the request's path gave the cookie its own.
-    pub(in crate::cookie) has_default_path: bool,
-}
-
-impl Slot {
-    pub(in crate::cookie) const fn new(
-        data: Data,
-        order: u64,
-        times: Times,
-        source: Source,
-    ) -> Self {
-        Self {
-            data,
-            order,
-            expires: AtomicU64::new(times.expires),
-            updated: AtomicU64::new(times.updated),
-            sent: AtomicU64::new(times.sent),
-            source,
-        }
-    }
-
-    pub(in crate::cookie) fn cookie(&self) -> Cookie {
-        let times = Times {
-            expires: self.expires(),
-            updated: self.updated(),
-            sent: self.sent.load(Relaxed),
-        };
-        Cookie { data: self.data.clone(), times, order: self.order }
-    }
-
-    pub(in crate::cookie) fn expires(&self) -> Millis {
-        self.expires.load(Relaxed)
-    }
-
-    pub(in crate::cookie) fn updated(&self) -> Millis {
-        self.updated.load(Relaxed)
-    }
-
-    pub(in crate::cookie) fn was_sent(&self) -> bool {
-        self.sent.load(Relaxed) != 0
-    }
-
-    /// Of two cookies of the same age the one that came first goes first.
-    pub(in crate::cookie) fn last_used(&self) -> (Millis, u64) {
-        (self.sent.load(Relaxed).max(self.updated()), self.order)
-    }
-
-    pub(in crate::cookie) fn touch(&self, now: Millis) {
-        self.sent.store(now.max(1), Relaxed);
-    }
-
-    /// It was set again as it is; says whether its expiry moved.
-    pub(in crate::cookie) fn set_again(&self, expires: Millis, now: Millis) -> bool {
-        self.updated.store(now, Relaxed);
-        self.expires.swap(expires, Relaxed) != expires
-    }
-
-    fn is_allowed(&self, visit: &Visit<'_>) -> bool {
-        let Flags { secure, same_site, .. } = self.data.flags;
-        (!secure || visit.origin.secure) && visit.reach.sends(same_site)
-    }
-
-    fn is_on_path(&self, path: &[u8]) -> bool {
-        path_match(path, self.data.path_bytes())
-    }
-
-    /// The host lies in the bucket's registrable domain; where that is a suffix, every cookie in it
-    /// is the host's own.
-    pub(in crate::cookie) fn covers(&self, host: &[u8]) -> bool {
-        let domain = self.data.domain_bytes();
-        if host.len() == domain.len() {
-            host == domain
-        } else {
-            !self.data.flags.host_only
-                && host.strip_suffix(domain).is_some_and(|rest| rest.ends_with(b"."))
-        }
-    }
-
-    /// Leave secure cookies alone (RFC 6265bis section 5.7, step 12): whether this one forbids a
-    /// non-secure origin `new`.
-    pub(in crate::cookie) fn shields(&self, new: &Admitted<'_>, now: Millis) -> bool {
-        let old = &self.data;
-        old.flags.secure
-            && self.expires() > now
-            && new.passes_for(old.name())
-            && (domain_match(&new.domain, old.domain()) || domain_match(old.domain(), &new.domain))
-            && path_match(new.path.as_bytes(), old.path_bytes())
-    }
-}
-
-impl Line {
-    fn len(&self) -> usize {
-        self.value.len() + self.host.as_ref().map_or(0, |host| host.len())
-    }
-}
-
-/// Longest path first, then oldest.
-pub(in crate::cookie) fn rank(data: &Data, order: u64) -> (Reverse<usize>, Millis, u64) {
-    (Reverse(data.path_len()), data.created, order)
-}
-
 /// The cookies of one registrable domain, at least one, by their [`rank`].
-pub(in crate::cookie) struct Bucket {
+pub(super) struct Bucket {
     slots: Vec<Slot>,
     /// How much of a cookie's domain is the registrable domain.
     key: u16,
@@ -200,65 +45,39 @@ pub(in crate::cookie) struct Bucket {
     line: OnceBox<Line>,
 }
 
-/// The header of a request.
-struct Line {
-    value: HeaderValue,
-    /// Of the cookies that went into it.
-    places: Places,
-    /// The request's host, which is thereby known to belong to the bucket's site; `None` where a
-    /// cookie tells that.
-    host: Option<Box<[u8]>>,
-}
-
-/// Fewer cookies than these are joined faster than their header is worth in memory.
-const WORTH_KEEPING: usize = 3;
-
-/// Some cookies of a bucket: a bit for each by its place, and every bit where it is all of them,
-/// however many.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::cookie) struct Places(u64);
-
-impl Places {
-    const ALL: Self = Self(u64::MAX);
-
-    const fn has(self, place: usize) -> bool {
-        self.0 >> (place % 64) & 1 == 1
-    }
-}
-
 /// What of a bucket goes along with a request.
 #[derive(Default)]
-pub(in crate::cookie) struct Survey {
-    pub(in crate::cookie) count: usize,
+pub(super) struct Survey {
+    pub(super) count: usize,
     /// Of the pairs, each behind its separator.
-    pub(in crate::cookie) length: usize,
+    pub(super) length: usize,
     /// `None` where it is some of more cookies than there are bits.
-    pub(in crate::cookie) places: Option<Places>,
+    pub(super) places: Option<Places>,
     /// Some have expired.
-    pub(in crate::cookie) is_stale: bool,
+    pub(super) is_stale: bool,
 }
 
 /// How many cookies and bytes of text a change has added, or taken out.
 #[derive(Clone, Copy, Default)]
-pub(in crate::cookie) struct Tally {
-    pub(in crate::cookie) len: isize,
-    pub(in crate::cookie) bytes: isize,
+pub(super) struct Tally {
+    pub(super) len: isize,
+    pub(super) bytes: isize,
 }
 
 impl Tally {
-    pub(in crate::cookie) fn add(&mut self, slot: &Slot) {
+    pub(super) fn add(&mut self, slot: &Slot) {
         self.len += 1;
         self.bytes += slot.data.text_len().cast_signed();
     }
 
-    pub(in crate::cookie) fn take(&mut self, slot: &Slot) {
+    pub(super) fn take(&mut self, slot: &Slot) {
         self.len -= 1;
         self.bytes -= slot.data.text_len().cast_signed();
     }
 }
 
 impl Bucket {
-    pub(in crate::cookie) fn new(key: &str, slot: Slot) -> Self {
+    pub(super) fn new(key: &str, slot: Slot) -> Self {
         Self {
             slots: vec![slot],
             key: u16::try_from(key.len()).unwrap_or(u16::MAX),
@@ -269,18 +88,18 @@ impl Bucket {
         }
     }
 
-    pub(in crate::cookie) fn key(&self) -> &[u8] {
+    pub(super) fn key(&self) -> &[u8] {
         let domain = self.slots.first().map_or(&b""[..], |slot| slot.data.domain_bytes());
         &domain[domain.len().saturating_sub(usize::from(self.key))..]
     }
 
-    pub(in crate::cookie) fn slots(&self) -> &[Slot] {
+    pub(super) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
     /// The live cookies that go along with a request (RFC 6265bis section 5.8.3), each of which
     /// `found` is called with.
-    pub(in crate::cookie) fn survey<'a>(
+    pub(super) fn survey<'a>(
         &'a self,
         visit: &Visit<'_>,
         mut found: impl FnMut(&'a Slot),
@@ -315,7 +134,7 @@ impl Bucket {
     }
 
     /// In the order of a header.
-    pub(in crate::cookie) fn at(&self, places: Places) -> impl Iterator<Item = &Slot> {
+    pub(super) fn at(&self, places: Places) -> impl Iterator<Item = &Slot> {
         self.slots
             .iter()
             .enumerate()
@@ -324,20 +143,20 @@ impl Bucket {
     }
 
     /// The header of these, if it was kept.
-    pub(in crate::cookie) fn line(&self, places: Places) -> Option<&HeaderValue> {
+    pub(super) fn line(&self, places: Places) -> Option<&HeaderValue> {
         self.line.get().filter(|line| line.places == places).map(|line| &line.value)
     }
 
     /// Whether it is known, without a look at the public suffixes, that a host that ends in the key
     /// belongs to this bucket's site.
-    pub(in crate::cookie) fn knows(&self, host: &[u8]) -> bool {
+    pub(super) fn knows(&self, host: &[u8]) -> bool {
         self.subdomain_of(host).is_some_and(|subdomain| subdomain == self.subdomain.load(Relaxed))
             || self.has(host)
             || self.line.get().is_some_and(|line| line.host.as_deref() == Some(host))
     }
 
     /// Keeps in mind that a host belongs to this bucket's site.
-    pub(in crate::cookie) fn meet(&self, host: &[u8]) {
+    pub(super) fn meet(&self, host: &[u8]) {
         if let Some(subdomain) = self.subdomain_of(host) {
             self.subdomain.store(subdomain, Relaxed);
         }
@@ -360,7 +179,7 @@ impl Bucket {
     }
 
     /// Keeps the header of these, unless there is one; says how many bytes more there are.
-    pub(in crate::cookie) fn keep_line(
+    pub(super) fn keep_line(
         &self,
         value: &HeaderValue,
         places: Places,
@@ -377,20 +196,14 @@ impl Bucket {
         self.line.set(Box::new(line)).map_or(0, |()| more)
     }
 
-    pub(in crate::cookie) fn drop_line(&mut self, tally: &mut Tally) {
+    pub(super) fn drop_line(&mut self, tally: &mut Tally) {
         if let Some(line) = self.line.get() {
             tally.bytes -= line.len().cast_signed();
             self.line = OnceBox::new();
         }
     }
 
-    pub(in crate::cookie) fn replace(
-        &mut self,
-        at: usize,
-        data: Data,
-        source: Source,
-        tally: &mut Tally,
-    ) {
+    pub(super) fn replace(&mut self, at: usize, data: Data, source: Source, tally: &mut Tally) {
         self.drop_line(tally);
         let slot = &mut self.slots[at];
         tally.take(slot);
@@ -399,19 +212,19 @@ impl Bucket {
         tally.add(slot);
     }
 
-    pub(in crate::cookie) fn slot_mut(&mut self, at: usize) -> &mut Slot {
+    pub(super) fn slot_mut(&mut self, at: usize) -> &mut Slot {
         &mut self.slots[at]
     }
 
-    pub(in crate::cookie) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    pub(in crate::cookie) fn position(&self, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
+    pub(super) fn position(&self, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
         self.slots.iter().position(wanted)
     }
 
-    pub(in crate::cookie) fn insert(&mut self, slot: Slot, tally: &mut Tally) {
+    pub(super) fn insert(&mut self, slot: Slot, tally: &mut Tally) {
         self.drop_line(tally);
         tally.add(&slot);
         // Most sites have few cookies: doubling would leave half of the memory unused.
@@ -428,14 +241,14 @@ impl Bucket {
         self.slots.insert(before.map_or(0, |at| at + 1), slot);
     }
 
-    pub(in crate::cookie) fn remove(&mut self, at: usize, tally: &mut Tally) -> Slot {
+    pub(super) fn remove(&mut self, at: usize, tally: &mut Tally) -> Slot {
         self.drop_line(tally);
         let slot = self.slots.remove(at);
         tally.take(&slot);
         slot
     }
 
-    pub(in crate::cookie) fn retain(&mut self, tally: &mut Tally, keep: impl Fn(&Slot) -> bool) {
+    pub(super) fn retain(&mut self, tally: &mut Tally, keep: impl Fn(&Slot) -> bool) {
         let before = self.slots.len();
         self.slots.retain(|slot| {
             let kept = keep(slot);
@@ -451,13 +264,7 @@ impl Bucket {
 
     /// A site over its share gives up its own: expired, then not `Secure`, then the least recently
     /// used. The newest goes last among its equals, but before what is `Secure` if it is not.
-    pub(in crate::cookie) fn evict(
-        &mut self,
-        most: usize,
-        newest: u64,
-        now: Millis,
-        tally: &mut Tally,
-    ) {
+    pub(super) fn evict(&mut self, most: usize, newest: u64, now: Millis, tally: &mut Tally) {
         self.retain(tally, |slot| slot.expires() > now);
         while self.slots.len() > most {
             let worth = |(_, slot): &(usize, &Slot)| {
@@ -467,9 +274,4 @@ impl Bucket {
             self.remove(at, tally);
         }
     }
-}
-
-/// Whether a cookie without an expiry ends with the session.
-pub(in crate::cookie) fn is_session(slot: &Slot) -> bool {
-    slot.expires() == NEVER
 }

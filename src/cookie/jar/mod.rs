@@ -1,11 +1,13 @@
 //! The jar: what is stored, behind its locks.
 
-pub(in crate::cookie) mod bucket;
+mod bucket;
 pub(in crate::cookie) mod context;
 pub(in crate::cookie) mod limits;
+pub(in crate::cookie) mod line;
 pub(in crate::cookie) mod policy;
 pub(in crate::cookie) mod response;
 pub(in crate::cookie) mod settings;
+mod slot;
 pub(in crate::cookie) mod storage;
 pub(in crate::cookie) mod store;
 
@@ -19,10 +21,10 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 
 use self::{
-    bucket::{Slot, Visit},
     context::CookieContext,
     response::ResponseCookies,
     settings::{CookieJarBuilder, Rules},
+    slot::Slot,
     store::{Store, StoreAction},
 };
 use crate::cookie::{
@@ -32,6 +34,7 @@ use crate::cookie::{
     model::origin::{Origin, spelt_domain},
     model::rules::{self, Rejection},
     model::same_site::Reach,
+    model::visit::Visit,
 };
 
 /// A jar of cookies, kept and matched as a browser does (RFC 6265bis).

@@ -13,15 +13,17 @@ use hashbrown::{HashTable, hash_table::Entry};
 use http::HeaderValue;
 
 use super::{
-    bucket::{Bucket, Slot, Source, Survey, Tally, Visit, is_session},
+    bucket::{Bucket, Survey, Tally},
     limits::CookieLimits,
+    line::{choose, line},
+    slot::{Slot, Source, is_session},
 };
 use crate::cookie::{
-    header::{choose, line},
     model::cookie::Cookie,
     model::data::{Millis, NEVER, SEPARATOR, Times},
     model::rules::{Admitted, Rejection},
     model::suffix::Site,
+    model::visit::Visit,
 };
 
 /// What became of a cookie that was stored.
@@ -41,7 +43,7 @@ pub enum StoreAction {
 /// How many locks the buckets are spread over; a power of two.
 const SHARDS: usize = 16;
 
-pub(in crate::cookie) struct Store {
+pub(super) struct Store {
     shards: Box<[Shard; SHARDS]>,
     hasher: ahash::RandomState,
     len: AtomicUsize,
@@ -121,7 +123,7 @@ impl Store {
 
     /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send`
     /// is the caller's say on each cookie; it is asked under no lock.
-    pub(in crate::cookie) fn header(
+    pub(super) fn header(
         &self,
         visit: &Visit<'_>,
         limits: &CookieLimits,
@@ -193,7 +195,7 @@ impl Store {
     }
 
     /// The cookies for a request, in the order they are sent.
-    pub(in crate::cookie) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
+    pub(super) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
         let mut cookies = Vec::new();
         let survey =
             self.look(visit, |bucket| bucket.survey(visit, |slot| cookies.push(slot.cookie())));
@@ -204,7 +206,7 @@ impl Store {
     }
 
     /// Every live cookie as of one moment, oldest first.
-    pub(in crate::cookie) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
+    pub(super) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
         let (mut cookies, mut stale) = (Vec::new(), false);
         {
             let tables: Vec<_> = self.shards.iter().map(Shard::read).collect();
@@ -223,18 +225,18 @@ impl Store {
         cookies
     }
 
-    pub(in crate::cookie) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len.load(Relaxed)
     }
 
-    pub(in crate::cookie) fn changes(&self) -> u64 {
+    pub(super) fn changes(&self) -> u64 {
         self.changes.load(Relaxed)
     }
 }
 
 /// The same `Set-Cookie` again.
 impl Store {
-    pub(in crate::cookie) fn fingerprint(&self, line: &[u8]) -> u64 {
+    pub(super) fn fingerprint(&self, line: &[u8]) -> u64 {
         self.hash(line) | 1
     }
 
@@ -243,7 +245,7 @@ impl Store {
     ///
     /// What the line says was judged when it came first, so what remains is what the request says:
     /// that its host and path are the cookie's, and that it may touch what is `Secure`.
-    pub(in crate::cookie) fn set_again<T>(
+    pub(super) fn set_again<T>(
         &self,
         visit: &Visit<'_>,
         fingerprint: u64,
@@ -291,7 +293,7 @@ impl Store {
 /// Changes.
 impl Store {
     /// Stores what `rules` admitted, unless a `Secure` cookie stands in its way.
-    pub(in crate::cookie) fn set<T>(
+    pub(super) fn set<T>(
         &self,
         visit: &Visit<'_>,
         new: &Admitted<'_>,
@@ -391,7 +393,7 @@ impl Store {
 
     /// Puts a cookie in whatever its origin. One of the same identity makes room: its creation time
     /// stays if it is the older, and all of it stays if `unless_newer` and it was set later.
-    pub(in crate::cookie) fn put(
+    pub(super) fn put(
         &self,
         site: Site<'_>,
         cookie: &Cookie,
@@ -461,7 +463,7 @@ impl Store {
     }
 
     /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
-    pub(in crate::cookie) fn remove(
+    pub(super) fn remove(
         &self,
         key: &str,
         domain: &str,
@@ -489,7 +491,7 @@ impl Store {
         removed
     }
 
-    pub(in crate::cookie) fn remove_domain(&self, key: &str, domain: &str) {
+    pub(super) fn remove_domain(&self, key: &str, domain: &str) {
         self.change(key, |bucket, tally| bucket.retain(tally, |slot| slot.data.domain() != domain));
     }
 
@@ -497,15 +499,15 @@ impl Store {
         self.change(key, |bucket, tally| bucket.retain(tally, |slot| slot.expires() > now));
     }
 
-    pub(in crate::cookie) fn remove_expired(&self, now: Millis) -> usize {
+    pub(super) fn remove_expired(&self, now: Millis) -> usize {
         self.retain(|slot| slot.expires() > now)
     }
 
-    pub(in crate::cookie) fn remove_session(&self) -> usize {
+    pub(super) fn remove_session(&self) -> usize {
         self.retain(|slot| !is_session(slot))
     }
 
-    pub(in crate::cookie) fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.retain(|_| false);
     }
 

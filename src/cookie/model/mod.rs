@@ -9,3 +9,4 @@ pub(in crate::cookie) mod rules;
 pub(in crate::cookie) mod same_site;
 pub(in crate::cookie) mod set_cookie;
 pub(in crate::cookie) mod suffix;
+pub(in crate::cookie) mod visit;
