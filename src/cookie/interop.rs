@@ -24,7 +24,6 @@ use super::{
     model::origin::{Origin, canonical, domain_match, stands_alone},
     model::path::path_match,
     model::rules::{self, Admitted, Rejection},
-    model::same_site::Reach,
     model::set_cookie::is_path,
     model::suffix::PublicSuffixes,
     model::visit::Visit,
@@ -66,16 +65,13 @@ fn now() -> Millis {
 
 fn visit<'a>(context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
     let suffixes = &PublicSuffixes::Embedded;
-    let reach = context
-        .site()
-        .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-    Visit::new(origin, suffixes, reach, now())
+    Visit::new(origin, suffixes, now()).on_behalf_of(context.site(), context.method())
 }
 
 fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValue> {
     let origin = Origin::of(context.uri())?;
     let (visit, limits) = (visit(context, &origin), CookieLimits::default());
-    let site = visit.suffixes.site(&origin.host);
+    let site = visit.site;
     let mut cookies: Vec<Cookie> = store
         .iter_unexpired()
         .filter(|cookie| domain_of(cookie).is_some_and(|domain| domain_match(&origin.host, domain)))
@@ -119,8 +115,7 @@ where
             Some(_) if cookies.accepted().len() >= CookieLimits::default().per_response => {
                 Err(Rejection::TooMany)
             }
-            Some(visit) => rules::admit(visit.origin, line, visit.suffixes, visit.reach, visit.now)
-                .and_then(|new| set(&mut lock(), visit, &new)),
+            Some(visit) => rules::admit(visit, line).and_then(|new| set(&mut lock(), visit, &new)),
         };
         match outcome {
             Ok(stored) => cookies.accept(stored),
@@ -155,7 +150,7 @@ fn set(
 
 /// Takes out what has expired, and refuses where that leaves no room.
 fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection> {
-    let (limits, key) = (CookieLimits::default(), visit.key());
+    let (limits, key) = (CookieLimits::default(), visit.site.key);
     let (mut all, mut of_site) = (0, 0);
     let mut dead = Vec::new();
     for cookie in store.iter_any() {

@@ -1,8 +1,6 @@
 //! The cookies of one registrable domain: which match, in which order they are sent, which goes
 //! first.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
 use http::HeaderValue;
 use once_cell::race::OnceBox;
 
@@ -16,19 +14,6 @@ use crate::cookie::{
     model::visit::Visit,
 };
 
-impl Visit<'_> {
-    /// Takes it from a bucket that has the host's ending for a key, if that [knows](Bucket::knows)
-    /// the host.
-    pub(super) fn learn(&self, bucket: &Bucket) {
-        let host = &*self.origin.host;
-        if bucket.knows(host.as_bytes()) {
-            self.key.set(
-                host.len().checked_sub(usize::from(bucket.key)).and_then(|start| host.get(start..)),
-            );
-        }
-    }
-}
-
 /// The cookies of one registrable domain, at least one, by their [`rank`].
 pub(super) struct Bucket {
     slots: Vec<Slot>,
@@ -38,9 +23,6 @@ pub(super) struct Bucket {
     has_one_scope: bool,
     /// And to the same paths.
     has_one_path: bool,
-    /// Of a host that the public suffixes were asked about what stands before the registrable
-    /// domain, if it is as short as `www`; 0 for none.
-    subdomain: AtomicU32,
     /// Kept from a request. Boxed, since most sites that a jar knows are not asked again.
     line: OnceBox<Line>,
 }
@@ -83,7 +65,6 @@ impl Bucket {
             key: u16::try_from(key.len()).unwrap_or(u16::MAX),
             has_one_scope: true,
             has_one_path: true,
-            subdomain: AtomicU32::new(0),
             line: OnceBox::new(),
         }
     }
@@ -147,50 +128,12 @@ impl Bucket {
         self.line.get().filter(|line| line.places == places).map(|line| &line.value)
     }
 
-    /// Whether it is known, without a look at the public suffixes, that a host that ends in the key
-    /// belongs to this bucket's site.
-    pub(super) fn knows(&self, host: &[u8]) -> bool {
-        self.subdomain_of(host).is_some_and(|subdomain| subdomain == self.subdomain.load(Relaxed))
-            || self.has(host)
-            || self.line.get().is_some_and(|line| line.host.as_deref() == Some(host))
-    }
-
-    /// Keeps in mind that a host belongs to this bucket's site.
-    pub(super) fn meet(&self, host: &[u8]) {
-        if let Some(subdomain) = self.subdomain_of(host) {
-            self.subdomain.store(subdomain, Relaxed);
-        }
-    }
-
-    /// `None` where it is too long, or there is none.
-    fn subdomain_of(&self, host: &[u8]) -> Option<u32> {
-        let subdomain = match host[..host.len().checked_sub(usize::from(self.key) + 1)?] {
-            [a] => [a, 0, 0, 0],
-            [a, b] => [a, b, 0, 0],
-            [a, b, c] => [a, b, c, 0],
-            [a, b, c, d] => [a, b, c, d],
-            _ => return None,
-        };
-        Some(u32::from_le_bytes(subdomain))
-    }
-
-    fn has(&self, host: &[u8]) -> bool {
-        self.slots.iter().any(|slot| slot.data.domain_bytes() == host)
-    }
-
     /// Keeps the header of these, unless there is one; says how many bytes more there are.
-    pub(super) fn keep_line(
-        &self,
-        value: &HeaderValue,
-        places: Places,
-        count: usize,
-        host: &[u8],
-    ) -> usize {
+    pub(super) fn keep_line(&self, value: &HeaderValue, places: Places, count: usize) -> usize {
         if count < WORTH_KEEPING || self.line.get().is_some() {
             return 0;
         }
-        let line =
-            Line { value: value.clone(), places, host: (!self.knows(host)).then(|| host.into()) };
+        let line = Line { value: value.clone(), places };
         let more = line.len();
         // Another request may have been faster.
         self.line.set(Box::new(line)).map_or(0, |()| more)

@@ -59,14 +59,11 @@ pub(super) struct Line {
     pub(super) value: HeaderValue,
     /// Of the cookies that went into it.
     pub(super) places: Places,
-    /// The request's host, which is thereby known to belong to the bucket's site; `None` where a
-    /// cookie tells that.
-    pub(super) host: Option<Box<[u8]>>,
 }
 
 impl Line {
     pub(super) fn len(&self) -> usize {
-        self.value.len() + self.host.as_ref().map_or(0, |host| host.len())
+        self.value.len()
     }
 }
 

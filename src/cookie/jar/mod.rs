@@ -147,7 +147,7 @@ impl CookieJar {
         line: &[u8],
         stored: impl Fn(&Slot) -> T,
     ) -> Result<(StoreAction, Option<T>), Rejection> {
-        let Shared { store, rules: Rules { suffixes, limits, policy, .. } } = &*self.shared;
+        let Shared { store, rules: Rules { limits, policy, .. } } = &*self.shared;
         let fingerprint = store.fingerprint(line);
         if policy.is_none()
             && visit.reach == Reach::SameSite
@@ -155,7 +155,7 @@ impl CookieJar {
         {
             return Ok((StoreAction::Unchanged, Some(cookie)));
         }
-        let new = rules::admit(visit.origin, line, suffixes, visit.reach, visit.now)?;
+        let new = rules::admit(visit, line)?;
         if let Some(policy) = policy
             && new.expires > visit.now
             && !policy.accept(context, &Cookie::admitted(&new, visit.now))
@@ -172,10 +172,7 @@ impl CookieJar {
         now: Millis,
     ) -> Visit<'a> {
         let suffixes = &self.shared.rules.suffixes;
-        let reach = context
-            .site()
-            .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-        Visit::new(origin, suffixes, reach, now)
+        Visit::new(origin, suffixes, now).on_behalf_of(context.site(), context.method())
     }
 
     /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked

@@ -97,28 +97,12 @@ impl Store {
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
-    /// Looks at the cookies of the site that a request goes to, under its lock.
-    ///
-    /// The public suffixes need not be asked where a cookie of that very host shows which site the
-    /// host belongs to.
-    fn look<T>(&self, visit: &Visit<'_>, look: impl FnOnce(&Bucket) -> T) -> Option<T> {
-        let (host, [first, second]) = (visit.origin.host.as_bytes(), visit.origin.guesses);
-        for start in std::iter::once(first).chain((second != first).then_some(second)) {
-            let key = &host[start..];
-            let hash = self.hash(key);
-            let table = self.shard(hash).read();
-            if let Some(bucket) = table.find(hash, |bucket| bucket.key() == key)
-                && bucket.knows(host)
-            {
-                return Some(look(bucket));
-            }
-        }
-        let key = visit.key().as_bytes();
+    /// Looks at the cookies of a site, under its lock.
+    fn look<T>(&self, site: Site<'_>, look: impl FnOnce(&Bucket) -> T) -> Option<T> {
+        let key = site.key.as_bytes();
         let hash = self.hash(key);
         let table = self.shard(hash).read();
-        let bucket = table.find(hash, |bucket| bucket.key() == key)?;
-        bucket.meet(host);
-        Some(look(bucket))
+        table.find(hash, |bucket| bucket.key() == key).map(look)
     }
 
     /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send`
@@ -132,7 +116,7 @@ impl Store {
     ) -> Option<HeaderValue> {
         let room = limits.header_bytes.saturating_sub(reserved);
         let mut survey = Survey::default();
-        let header = self.look(visit, |bucket| {
+        let header = self.look(visit.site, |bucket| {
             survey = bucket.survey(visit, |_| ());
             let fits = survey.count <= limits.header_cookies
                 && survey.length <= room.saturating_add(SEPARATOR.len());
@@ -151,15 +135,14 @@ impl Store {
             bucket.line(places).cloned().or_else(|| {
                 let line = line(bucket.at(places).map(|slot| &slot.data), survey.length)?;
                 if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
-                    let more =
-                        bucket.keep_line(&line, places, survey.count, visit.origin.host.as_bytes());
+                    let more = bucket.keep_line(&line, places, survey.count);
                     self.bytes.fetch_add(more, Relaxed);
                 }
                 Some(line)
             })
         });
         if survey.is_stale {
-            self.remove_expired_of(visit.key(), visit.now);
+            self.remove_expired_of(visit.site.key, visit.now);
         }
         match header.flatten() {
             None if survey.count > 0 => {
@@ -185,7 +168,7 @@ impl Store {
         let header = choose(&mut cookies, most, room);
         let mut sent: Vec<_> = cookies.iter().map(|cookie| cookie.order).collect();
         sent.sort_unstable();
-        self.look(visit, |bucket| {
+        self.look(visit.site, |bucket| {
             let slots = bucket.slots().iter();
             slots
                 .filter(|slot| sent.binary_search(&slot.order).is_ok())
@@ -197,10 +180,10 @@ impl Store {
     /// The cookies for a request, in the order they are sent.
     pub(super) fn matching(&self, visit: &Visit<'_>) -> Vec<Cookie> {
         let mut cookies = Vec::new();
-        let survey =
-            self.look(visit, |bucket| bucket.survey(visit, |slot| cookies.push(slot.cookie())));
+        let survey = self
+            .look(visit.site, |bucket| bucket.survey(visit, |slot| cookies.push(slot.cookie())));
         if survey.is_some_and(|survey| survey.is_stale) {
-            self.remove_expired_of(visit.key(), visit.now);
+            self.remove_expired_of(visit.site.key, visit.now);
         }
         cookies
     }
@@ -252,24 +235,14 @@ impl Store {
         line: &[u8],
         found: impl Fn(&Slot) -> T,
     ) -> Option<T> {
-        let (&Visit { origin, now, .. }, host) = (visit, visit.origin.host.as_bytes());
-        for start in origin.guesses {
-            let key = &host[start..];
-            let hash = self.hash(key);
-            let table = self.shard(hash).read();
-            let Some(bucket) = table.find(hash, |bucket| bucket.key() == key) else { continue };
-            let Some(slot) =
-                bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint)
-            else {
-                visit.learn(bucket);
-                return None;
-            };
+        let &Visit { origin, now, .. } = visit;
+        self.look(visit.site, |bucket| {
+            let slot = bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint)?;
             let (data, source) = (&slot.data, slot.source);
             let same_text = line
                 .strip_prefix(data.pair())
                 .is_some_and(|rest| rest.first().is_none_or(|&b| b == b';'));
-            let same_host = slot.covers(host)
-                && (data.flags.host_only || bucket.knows(host) || visit.key().len() == key.len());
+            let same_host = slot.covers(origin.host.as_bytes());
             let same_path =
                 !source.has_default_path || origin.default_path().as_bytes() == data.path_bytes();
             let may_touch =
@@ -284,9 +257,9 @@ impl Store {
             if slot.set_again(expires, now) {
                 self.changes.fetch_add(1, Relaxed);
             }
-            return Some(found(slot));
-        }
-        None
+            Some(found(slot))
+        })
+        .flatten()
     }
 }
 
@@ -301,7 +274,7 @@ impl Store {
         limits: &CookieLimits,
         stored: impl Fn(&Slot) -> T,
     ) -> Result<(StoreAction, Option<T>), Rejection> {
-        let (key, now) = (visit.key(), visit.now);
+        let (key, now) = (visit.site.key, visit.now);
         let hash = self.hash(key.as_bytes());
         let lives = new.expires > now;
         if lives && new.text_len() > limits.bytes {
@@ -331,7 +304,6 @@ impl Store {
             Entry::Vacant(entry) => Entry::Vacant(entry),
             Entry::Occupied(mut entry) => {
                 let bucket = entry.get_mut();
-                bucket.meet(visit.origin.host.as_bytes());
                 if !visit.origin.secure && bucket.slots().iter().any(|slot| slot.shields(new, now))
                 {
                     return Err(Rejection::ShadowsSecure);

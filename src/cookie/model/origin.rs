@@ -22,98 +22,22 @@ pub(in crate::cookie) struct Origin<'a> {
     pub(in crate::cookie) secure: bool,
     /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
     pub(in crate::cookie) rooted: bool,
-    /// Where in the host its registrable domain may begin, most likely first; no more than a
-    /// guess.
-    pub(in crate::cookie) guesses: [usize; 2],
 }
 
 impl<'a> Origin<'a> {
     /// `None` for a URI without a host or without a scheme: no cookies in or out.
-    #[inline]
     pub(in crate::cookie) fn of(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let authority = uri.authority()?.as_str();
-        let (host, rooted, guesses) = match plain_host(authority) {
-            Some((host, dots)) => (Cow::Borrowed(host), false, dots.guesses()),
-            None => {
-                let spelt = host(authority);
-                let host = canonical(spelt)?;
-                let guesses = Dots::of_plain_host(host.as_bytes()).map_or([0; 2], Dots::guesses);
-                (host, spelt.ends_with('.'), guesses)
-            }
-        };
+        let spelt = host(authority);
+        let (host, rooted) = (canonical(spelt)?, spelt.ends_with('.'));
         let is_tls = scheme == "https" || scheme.eq_ignore_ascii_case("wss");
         let secure = is_tls || is_loopback(&host);
-        Some(Self { host, path: uri.path(), is_tls, secure, rooted, guesses })
+        Some(Self { host, path: uri.path(), is_tls, secure, rooted })
     }
 
     pub(in crate::cookie) fn default_path(&self) -> &'a str {
         default_path(self.path)
-    }
-}
-
-/// Where the dots are in an authority that is a canonical host and no more, as nearly all are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::cookie) struct Dots(u64);
-
-impl Dots {
-    /// `None` for userinfo, a port, an address in brackets, capitals, an empty label, and more than
-    /// 63 bytes: what needs a closer look. `authority` is that of a [`Uri`], so it has no
-    /// slash, `?` or `#`, and is ASCII.
-    pub(in crate::cookie) fn of_plain_host(authority: &[u8]) -> Option<Self> {
-        // Eight bytes at a time, by the high bit of each: no byte of ASCII has one.
-        const HIGH: u64 = 0x8080_8080_8080_8080;
-        const fn each(byte: u8) -> u64 {
-            0x0101_0101_0101_0101 * byte as u64
-        }
-        const fn differs(word: u64, byte: u8) -> u64 {
-            (word ^ each(byte)).wrapping_add(!HIGH)
-        }
-        // From `@` to `]` there are userinfo, capitals, brackets and the backslash between them.
-        const fn is_plain(word: u64) -> u64 {
-            let odd =
-                word.wrapping_add(each(0x80 - b'@')) & !word.wrapping_add(each(0x80 - b']' - 1));
-            differs(word, b':') & !odd & !word
-        }
-        // A bit for each byte.
-        const fn dots_of(word: u64) -> u64 {
-            (!differs(word, b'.') & HIGH).wrapping_mul(0x0002_0408_1020_4081) >> 56
-        }
-        if authority.is_empty() || authority.len() > 63 {
-            return None;
-        }
-        let (words, rest) = authority.as_chunks::<8>();
-        let last = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        let (mut dots, mut plain) = (dots_of(last), is_plain(last));
-        for word in words.iter().rev() {
-            let word = u64::from_le_bytes(*word);
-            dots = dots << 8 | dots_of(word);
-            plain &= is_plain(word);
-        }
-        let ends = dots & 1 | dots >> (authority.len() - 1) & 1;
-        (plain & HIGH == HIGH && ends | dots & dots << 1 == 0).then_some(Self(dots))
-    }
-
-    /// Where the registrable domain of the host may begin: two labels from its end, or three.
-    pub(in crate::cookie) fn guesses(self) -> [usize; 2] {
-        // No host begins with a dot, so that the lowest bit is free to stand for "none".
-        let without_last = |dots: u64| dots & !(1 << (dots | 1).ilog2());
-        let end = |dots: u64| ((dots << 1) | 1).ilog2() as usize;
-        let two = without_last(self.0);
-        [end(two), end(without_last(two))]
-    }
-}
-
-/// The host in an authority, where it is in its canonical form and no address in brackets.
-fn plain_host(authority: &str) -> Option<(&str, Dots)> {
-    match Dots::of_plain_host(authority.as_bytes()) {
-        Some(dots) => Some((authority, dots)),
-        None => {
-            // Userinfo and brackets stay in it, and are not plain.
-            let host =
-                authority.trim_end_matches(|last: char| last.is_ascii_digit()).strip_suffix(':')?;
-            Some((host, Dots::of_plain_host(host.as_bytes())?))
-        }
     }
 }
 
@@ -334,71 +258,6 @@ mod tests {
         ];
         let wrong: Vec<_> =
             rows.iter().filter(|(host, want)| stands_alone(host) != *want).collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-    }
-
-    #[test]
-    fn a_plain_host_is_one_that_is_its_own_canonical_form() {
-        let long = "a".repeat(63);
-        let mut rows: Vec<String> = [
-            "h",
-            "a.b",
-            "a.b.c.d",
-            "www.example.com",
-            "1.2.3.4",
-            "a_b-c~d",
-            "",
-            ".",
-            "a.",
-            ".a",
-            "a..b",
-            "a.b:1",
-            "[::1]",
-        ]
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-        rows.extend([
-            long.clone(),
-            format!("{long}a"),
-            format!("{long}aa"),
-            format!("{long}."),
-            format!("{long}.a"),
-        ]);
-        // Every byte in every place of a word, and around its edges.
-        for place in 0..17 {
-            for byte in (0x21..0x7f).map(char::from).filter(|byte| !"/?#".contains(*byte)) {
-                rows.push(format!("{}{byte}{}", "x".repeat(place), "y".repeat(16 - place)));
-                rows.push(format!("{}.{byte}", "x".repeat(place)));
-            }
-        }
-        let wrong: Vec<_> = rows
-            .iter()
-            .filter(|text| {
-                let canonical = host(text) == **text
-                    && canonical(text).as_deref() == Some(text)
-                    && !text.starts_with('[');
-                let dots = text
-                    .bytes()
-                    .enumerate()
-                    .filter(|(_, byte)| *byte == b'.')
-                    .map(|(at, _)| 1_u64 << at)
-                    .sum();
-                Dots::of_plain_host(text.as_bytes())
-                    != (canonical && text.len() <= 63).then_some(Dots(dots))
-            })
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-
-        let rows = [
-            ("a", [0, 0]),
-            ("a.b", [0, 0]),
-            ("a.b.c", [2, 0]),
-            ("aa.b.c.d", [5, 3]),
-            ("a.b.c.d.e", [6, 4]),
-        ];
-        let guesses = |text: &str| Dots::of_plain_host(text.as_bytes()).unwrap().guesses();
-        let wrong: Vec<_> = rows.iter().filter(|(text, want)| guesses(text) != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 

@@ -4,10 +4,9 @@ use std::{error, fmt};
 
 use super::{
     data::{Data, Flags, Millis, NEVER, SameSite},
-    origin::{Origin, canonical, domain_match, stands_alone},
-    same_site::Reach,
+    origin::{canonical, domain_match, stands_alone},
     set_cookie::{self, SetCookie, Unparsable},
-    suffix::PublicSuffixes,
+    visit::Visit,
 };
 
 /// No cookie lives longer: 400 days (RFC 6265bis section 5.5).
@@ -149,16 +148,13 @@ impl Admitted<'_> {
     }
 }
 
-/// Judges one `Set-Cookie` line that came from `origin`.
+/// Judges one `Set-Cookie` line of a response.
 pub(in crate::cookie) fn admit<'a>(
-    origin: &'a Origin<'_>,
+    visit: &Visit<'a>,
     line: &'a [u8],
-    suffixes: &PublicSuffixes,
-    reach: Reach,
-    now: Millis,
 ) -> Result<Admitted<'a>, Rejection> {
-    let cookie = set_cookie::set_cookie(line)?;
-    let domain = domain(origin, cookie.domain, suffixes)?;
+    let (cookie, origin) = (set_cookie::set_cookie(line)?, visit.origin);
+    let domain = domain(visit, cookie.domain)?;
     if cookie.secure && !origin.secure {
         return Err(Rejection::InsecureOrigin);
     }
@@ -176,12 +172,12 @@ pub(in crate::cookie) fn admit<'a>(
     if cookie.path.is_none() && origin.default_path().len() > set_cookie::MAX_ATTRIBUTE {
         return Err(Rejection::LongPath);
     }
-    if !reach.stores(flags.same_site) {
+    if !visit.reach.stores(flags.same_site) {
         return Err(Rejection::CrossSite);
     }
     let for_root = flags.host_only && no_domain && cookie.path == Some(b"/");
     prefixes(cookie.name, cookie.value, flags, for_root)?;
-    let (expires, max_age, lasts) = expiry(&cookie, now);
+    let (expires, max_age, lasts) = expiry(&cookie, visit.now);
     Ok(Admitted {
         name: cookie.name,
         value: cookie.value,
@@ -205,10 +201,10 @@ pub(in crate::cookie) fn admit<'a>(
 
 /// The cookie's domain; `None` for a host-only cookie.
 fn domain<'a>(
-    origin: &Origin<'_>,
+    visit: &Visit<'_>,
     attribute: &'a [u8],
-    suffixes: &PublicSuffixes,
 ) -> Result<Option<std::borrow::Cow<'a, str>>, Rejection> {
+    let origin = visit.origin;
     if attribute.is_empty() {
         return Ok(None);
     }
@@ -223,7 +219,7 @@ fn domain<'a>(
     let Some(domain) = str::from_utf8(attribute).ok().and_then(canonical) else {
         return Err(Rejection::DomainMismatch);
     };
-    let (host_site, domain_site) = (suffixes.site(&origin.host), suffixes.site(&domain));
+    let domain_site = visit.suffixes.site(&domain);
     if domain_site.is_suffix {
         // An address, a single label or a registry's own host keeps the cookie to itself.
         return if domain == origin.host {
@@ -236,7 +232,7 @@ fn domain<'a>(
     }
     // Of two names in one registrable domain alone may one set the other's: a suffix can lie
     // between them otherwise.
-    if !domain_match(&origin.host, &domain) || host_site.key != domain_site.key {
+    if !domain_match(&origin.host, &domain) || visit.site.key != domain_site.key {
         return Err(Rejection::DomainMismatch);
     }
     Ok(Some(domain))
@@ -303,6 +299,7 @@ pub(in crate::cookie) fn capped(expires: Millis, now: Millis) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cookie::model::{origin::Origin, suffix::PublicSuffixes};
 
     const DAY: Millis = 24 * 60 * 60 * 1000;
     const NOW: Millis = 20_000 * DAY;
@@ -310,7 +307,7 @@ mod tests {
     fn judge(uri: &str, line: &[u8]) -> Result<(String, bool, String, Millis), Rejection> {
         let uri = uri.parse().unwrap();
         let origin = Origin::of(&uri).ok_or(Rejection::NoHost)?;
-        admit(&origin, line, &PublicSuffixes::Embedded, Reach::SameSite, NOW)
+        admit(&Visit::new(&origin, &PublicSuffixes::Embedded, NOW), line)
             .map(|c| (c.domain.to_string(), c.flags.host_only, c.path.to_string(), c.expires))
     }
 

@@ -3,7 +3,11 @@
 
 use http::{Method, Uri};
 
-use super::{data::SameSite, origin::Origin, suffix::PublicSuffixes};
+use super::{
+    data::SameSite,
+    origin::Origin,
+    suffix::{PublicSuffixes, Site},
+};
 
 /// Request extension: the site on whose behalf a request is made, so that `SameSite` counts.
 ///
@@ -62,15 +66,15 @@ impl SiteForCookies {
         self
     }
 
-    pub(in crate::cookie) fn reach(
+    pub(super) fn reach(
         &self,
-        origin: &Origin<'_>,
+        to: Site<'_>,
+        to_tls: bool,
         method: &Method,
         suffixes: &PublicSuffixes,
     ) -> Reach {
-        let key = |host| suffixes.site(host).key;
-        let same = self.host.as_deref().is_some_and(|host| key(host) == key(&origin.host));
-        match (same && self.is_tls == origin.is_tls, self.top_level) {
+        let same = self.host.as_deref().is_some_and(|host| suffixes.site(host).key == to.key);
+        match (same && self.is_tls == to_tls, self.top_level) {
             (true, _) => Reach::SameSite,
             (false, true) if method.is_safe() => Reach::SafeNavigation,
             (false, true) => Reach::UnsafeNavigation,
@@ -106,6 +110,11 @@ impl Reach {
 mod tests {
     use super::*;
 
+    fn reach(page: &SiteForCookies, origin: &Origin<'_>, method: &Method) -> Reach {
+        let suffixes = PublicSuffixes::Embedded;
+        page.reach(suffixes.site(&origin.host), origin.is_tls, method, &suffixes)
+    }
+
     #[test]
     fn a_site_is_a_registrable_domain_and_a_scheme() {
         use Reach::*;
@@ -127,16 +136,7 @@ mod tests {
             .map(|(page, to, want)| {
                 let (page, to) = (page.parse().unwrap(), to.parse().unwrap());
                 let origin = Origin::of(&to).unwrap();
-                (
-                    SiteForCookies::new(&page).reach(
-                        &origin,
-                        &Method::GET,
-                        &PublicSuffixes::Embedded,
-                    ),
-                    page,
-                    to,
-                    want,
-                )
+                (reach(&SiteForCookies::new(&page), &origin, &Method::GET), page, to, want)
             })
             .filter(|(got, .., want)| got != *want)
             .collect();
@@ -164,8 +164,8 @@ mod tests {
             .iter()
             .map(|(top_level, cookie, want)| {
                 let page = page.clone().top_level_navigation(*top_level);
-                let reach = |method| page.reach(&origin, &method, &PublicSuffixes::Embedded);
-                let (get, post) = (reach(Method::GET), reach(Method::POST));
+                let (get, post) =
+                    (reach(&page, &origin, &Method::GET), reach(&page, &origin, &Method::POST));
                 (
                     [get.sends(*cookie), post.sends(*cookie), post.stores(*cookie)],
                     top_level,

@@ -1,36 +1,46 @@
-//! What a request asks of the rules.
+//! What a request asks of the rules: from where it comes, on whose behalf, and when.
 
-use std::cell::Cell;
+use http::Method;
 
-use super::{data::Millis, origin::Origin, same_site::Reach, suffix::PublicSuffixes};
+use super::{
+    data::Millis,
+    origin::Origin,
+    same_site::{Reach, SiteForCookies},
+    suffix::{PublicSuffixes, Site},
+};
 
-/// A request or a response, as far as cookies go by it.
+/// A request or its response, as far as the rules look at it.
 pub(in crate::cookie) struct Visit<'a> {
     pub(in crate::cookie) origin: &'a Origin<'a>,
     pub(in crate::cookie) suffixes: &'a PublicSuffixes,
+    /// The site of the origin's host. Its cookies are filed under this site's key.
+    pub(in crate::cookie) site: Site<'a>,
     pub(in crate::cookie) reach: Reach,
     pub(in crate::cookie) now: Millis,
-    /// See [`key`](Self::key).
-    pub(in crate::cookie) key: Cell<Option<&'a str>>,
 }
 
 impl<'a> Visit<'a> {
-    pub(in crate::cookie) const fn new(
+    /// A same-site request: without other word a program's requests are (RFC 6265bis section 5.2).
+    pub(in crate::cookie) fn new(
         origin: &'a Origin<'a>,
         suffixes: &'a PublicSuffixes,
-        reach: Reach,
         now: Millis,
     ) -> Self {
-        Self { origin, suffixes, reach, now, key: Cell::new(None) }
+        // The suffix list is asked here, once. What follows may hold a lock, and would ask for the
+        // same host again.
+        let site = suffixes.site(&origin.host);
+        Self { origin, suffixes, site, reach: Reach::SameSite, now }
     }
 
-    /// The registrable domain of the host, by which its cookies are filed; the public suffixes are
-    /// asked once.
-    pub(in crate::cookie) fn key(&self) -> &'a str {
-        self.key.get().unwrap_or_else(|| {
-            let key = self.suffixes.site(&self.origin.host).key;
-            self.key.set(Some(key));
-            key
-        })
+    /// Judges `SameSite` for a request that is made on behalf of `page`.
+    pub(in crate::cookie) fn on_behalf_of(
+        mut self,
+        page: Option<&SiteForCookies>,
+        method: &Method,
+    ) -> Self {
+        if let Some(page) = page {
+            self.reach = page.reach(self.site, self.origin.is_tls, method, self.suffixes);
+        }
+        self
     }
 }
