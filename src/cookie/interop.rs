@@ -21,7 +21,7 @@ use super::{
     jar::storage::CookieStorage,
     model::cookie::{Cookie, InvalidCookie, check_pair, to_millis, to_time},
     model::data::{Data, Flags, Millis, NEVER, SameSite, Times},
-    model::origin::{Origin, canonical, domain_match, stands_alone},
+    model::origin::{Origin, domain_match, stands_alone},
     model::path::path_match,
     model::rules::{self, Admitted, Rejection},
     model::set_cookie::is_path,
@@ -206,7 +206,8 @@ pub(super) fn unjudged(theirs: &cookie_store::Cookie<'_>) -> Result<Cookie, Inva
     let raw: &RawCookie<'_> = theirs.deref();
     let (name, value) = (raw.name().as_bytes(), raw.value().as_bytes());
     check_pair(name, value)?;
-    let domain = domain_of(theirs).and_then(canonical).ok_or(InvalidCookie::Domain)?;
+    let domain =
+        domain_of(theirs).and_then(crate::authority::canonical).ok_or(InvalidCookie::Domain)?;
     let path = String::from(&theirs.path);
     if !is_path(&path) {
         return Err(InvalidCookie::Path);

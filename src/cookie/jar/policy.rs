@@ -5,7 +5,7 @@ use std::{collections::HashSet, error, fmt};
 use super::context::CookieContext;
 use crate::cookie::{
     model::cookie::Cookie,
-    model::origin::{canonical, domain_match, written_domain},
+    model::origin::{Origin, domain_match, written_domain},
 };
 
 /// The caller's say on each cookie, after the rules have had theirs: a policy refuses, it never
@@ -109,7 +109,7 @@ impl DomainPolicy {
     }
 
     fn covers(&self, context: &CookieContext<'_>) -> bool {
-        let Some(host) = context.uri().host().and_then(canonical) else { return false };
+        let Some(Origin { host, .. }) = Origin::of(context.uri()) else { return false };
         // The host, then each domain that it lies in.
         let parents = || {
             std::iter::successors(Some(&*host), |domain| {

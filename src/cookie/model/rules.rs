@@ -4,10 +4,11 @@ use std::{error, fmt};
 
 use super::{
     data::{Data, Flags, Millis, NEVER, SameSite},
-    origin::{canonical, domain_match, stands_alone},
+    origin::{domain_match, stands_alone},
     set_cookie::{self, SetCookie, Unparsable},
     visit::Visit,
 };
+use crate::authority;
 
 /// No cookie lives longer: 400 days (RFC 6265bis section 5.5).
 const MAX_LIFETIME_SECONDS: u32 = 400 * 24 * 60 * 60;
@@ -216,7 +217,7 @@ fn domain<'a>(
     if attribute.ends_with(b".") && !origin.rooted {
         return Err(Rejection::DomainMismatch);
     }
-    let Some(domain) = str::from_utf8(attribute).ok().and_then(canonical) else {
+    let Some(domain) = str::from_utf8(attribute).ok().and_then(authority::canonical) else {
         return Err(Rejection::DomainMismatch);
     };
     let domain_site = visit.suffixes.site(&domain);
