@@ -1,8 +1,9 @@
 //! The cookies of one registrable domain: which match, in which order they are sent, which goes
 //! first.
 
+use std::sync::OnceLock;
+
 use http::HeaderValue;
-use once_cell::race::OnceBox;
 
 use super::{
     line::{Line, Places, WORTH_KEEPING},
@@ -24,7 +25,7 @@ pub(super) struct Bucket {
     /// And to the same paths.
     has_one_path: bool,
     /// Kept from a request. Boxed, since most sites that a jar knows are not asked again.
-    line: OnceBox<Line>,
+    line: OnceLock<Box<Line>>,
 }
 
 /// What of a bucket goes along with a request.
@@ -65,7 +66,7 @@ impl Bucket {
             key: u16::try_from(key.len()).unwrap_or(u16::MAX),
             has_one_scope: true,
             has_one_path: true,
-            line: OnceBox::new(),
+            line: OnceLock::new(),
         }
     }
 
@@ -140,9 +141,8 @@ impl Bucket {
     }
 
     pub(super) fn drop_line(&mut self, tally: &mut Tally) {
-        if let Some(line) = self.line.get() {
+        if let Some(line) = self.line.take() {
             tally.bytes -= line.len().cast_signed();
-            self.line = OnceBox::new();
         }
     }
 
