@@ -9,11 +9,7 @@ use super::{
     line::{Line, Places, WORTH_KEEPING},
     slot::{Slot, Source, rank},
 };
-use crate::cookie::{
-    model::data::{Data, Millis},
-    model::same_site::Reach,
-    model::visit::Visit,
-};
+use crate::cookie::{model::data::Data, model::same_site::Reach, model::visit::Visit};
 
 /// The cookies of one registrable domain, at least one, by their [`rank`].
 pub(super) struct Bucket {
@@ -202,19 +198,6 @@ impl Bucket {
         });
         if self.slots.len() < before {
             self.drop_line(tally);
-        }
-    }
-
-    /// A site over its share gives up its own: expired, then not `Secure`, then the least recently
-    /// used. The newest goes last among its equals, but before what is `Secure` if it is not.
-    pub(super) fn evict(&mut self, most: usize, newest: u64, now: Millis, tally: &mut Tally) {
-        self.retain(tally, |slot| slot.expires() > now);
-        while self.slots.len() > most {
-            let worth = |(_, slot): &(usize, &Slot)| {
-                (slot.data.flags.secure, slot.order == newest, slot.last_used())
-            };
-            let Some((at, _)) = self.slots.iter().enumerate().min_by_key(worth) else { break };
-            self.remove(at, tally);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bucket;
 pub(in crate::cookie) mod context;
+mod eviction;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod line;
 pub(in crate::cookie) mod policy;

@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use super::eviction::Candidate;
 use crate::cookie::{
     model::cookie::Cookie,
     model::data::{Data, Flags, Millis, NEVER, Times},
@@ -68,13 +69,17 @@ impl Slot {
         self.updated.load(Relaxed)
     }
 
-    pub(super) fn was_sent(&self) -> bool {
-        self.sent.load(Relaxed) != 0
-    }
-
-    /// Of two cookies of the same age the one that came first goes first.
-    pub(super) fn last_used(&self) -> (Millis, u64) {
-        (self.sent.load(Relaxed).max(self.updated()), self.order)
+    /// What eviction looks at.
+    pub(super) fn candidate(&self) -> Candidate {
+        let sent = self.sent.load(Relaxed);
+        Candidate {
+            order: self.order,
+            bytes: self.data.text_len(),
+            is_secure: self.data.flags.secure,
+            was_sent: sent != 0,
+            last_used: sent.max(self.updated()),
+            expires: self.expires(),
+        }
     }
 
     pub(super) fn touch(&self, now: Millis) {

@@ -1,12 +1,9 @@
 //! The cookies of a jar: buckets by registrable domain, spread over locks so that readers of
 //! different sites do not meet.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+use std::sync::{
+    PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use hashbrown::{HashTable, hash_table::Entry};
@@ -14,6 +11,7 @@ use http::HeaderValue;
 
 use super::{
     bucket::{Bucket, Survey, Tally},
+    eviction,
     limits::CookieLimits,
     line::{choose, line},
     slot::{Slot, Source, is_session},
@@ -540,69 +538,25 @@ impl Store {
         self.len.load(Relaxed) > limits.total || self.bytes.load(Relaxed) > limits.bytes
     }
 
-    /// The jar over its total gives up the expired, then the least recently used, of which first
-    /// what was never sent.
-    ///
-    /// The older half is spared, so that no flood of newcomers reaches what was there before it,
-    /// sent or not; of the newer half the newest goes last. A sixteenth goes at once: a flood
-    /// does not pay for a search per cookie.
+    /// Makes a jar over its totals give up what [`eviction`] chooses. `newest` has just been stored.
     fn evict_total(&self, newest: u64, now: Millis, limits: &CookieLimits) {
         if !self.is_over(limits) {
             return;
         }
+        // Kept headers are there for speed alone, and may be all that is too much.
         self.drop_lines();
-        self.remove_expired(now);
         if !self.is_over(limits) {
             return;
         }
-        let mut candidates = Vec::new();
-        let (mut len, mut bytes) = (0, 0);
+        // One lock after the other, and none while the choice is made: requests go on meanwhile.
+        // What they change is at worst one cookie more or less than there should be.
+        let mut candidates = Vec::with_capacity(self.len());
         for shard in &*self.shards {
-            for slot in shard.read().iter().flat_map(Bucket::slots) {
-                len += 1;
-                bytes += slot.data.text_len();
-                if slot.order != newest {
-                    let worth = (slot.was_sent(), slot.last_used());
-                    candidates.push(Candidate {
-                        order: slot.order,
-                        bytes: slot.data.text_len(),
-                        worth,
-                    });
-                }
-            }
+            candidates.extend(shard.read().iter().flat_map(Bucket::slots).map(Slot::candidate));
         }
-        candidates.sort_unstable_by_key(|candidate| candidate.order);
-        let (mut older, mut text) = (0, 0);
-        for candidate in &candidates {
-            text += candidate.bytes;
-            if older >= limits.total / 2 || text > limits.bytes / 2 {
-                break;
-            }
-            older += 1;
-        }
-        let (spared, newer) = candidates.split_at_mut(older);
-        spared.sort_unstable_by_key(|candidate| candidate.worth);
-        newer.sort_unstable_by_key(|candidate| candidate.worth);
-        let (most, room) = (limits.total - limits.total / 16, limits.bytes - limits.bytes / 16);
-        let mut doomed = HashSet::new();
-        for candidate in newer.iter().chain(spared.iter()) {
-            if len <= most && bytes <= room {
-                break;
-            }
-            len -= 1;
-            bytes -= candidate.bytes;
-            doomed.insert(candidate.order);
-        }
+        let doomed = eviction::of_jar(candidates, newest, limits, now);
         self.retain(|slot| !doomed.contains(&slot.order));
     }
-}
-
-/// A cookie that may be evicted from a full jar.
-struct Candidate {
-    order: u64,
-    bytes: usize,
-    /// Whether it was ever sent, and when it was last used.
-    worth: (bool, (Millis, u64)),
 }
 
 /// Puts a new cookie in its place; `false` where its site has no room for it.
@@ -628,7 +582,9 @@ fn insert(
             if bucket.slots().len() <= limits.per_domain {
                 return true;
             }
-            bucket.evict(limits.per_domain, order, now, tally);
+            let cookies = bucket.slots().iter().map(Slot::candidate);
+            let doomed = eviction::of_site(cookies, limits.per_domain, order, now);
+            bucket.retain(tally, |slot| !doomed.contains(&slot.order));
             bucket.slots().iter().any(|slot| slot.order == order)
         }
     }
