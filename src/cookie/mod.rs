@@ -169,8 +169,8 @@ pub use self::{
         policy::{CookiePolicy, DomainPolicy, InvalidDomain},
         response::{RejectedCookie, ResponseCookies},
         settings::CookieJarBuilder,
+        slot::StoreAction,
         storage::{CookieStorage, PerRequest},
-        store::StoreAction,
     },
     layer::CookieLayer,
     model::{

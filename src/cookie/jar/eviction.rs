@@ -22,8 +22,7 @@ pub(super) struct Candidate {
 /// What a site with more than `most` cookies gives up, by their numbers: the expired ones, then
 /// those that are not `Secure`, then the others; least recently used first within each group.
 ///
-/// Source: RFC 6265bis section 5.7, step 25, for the order; the least recently used first, as
-/// Chromium has it.
+/// Source: the end of RFC 6265bis section 5.7.
 pub(super) fn of_site(
     cookies: impl Iterator<Item = Candidate>,
     most: usize,

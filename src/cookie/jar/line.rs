@@ -12,13 +12,16 @@ use crate::cookie::{
     model::data::{Data, SEPARATOR},
 };
 
-/// Joins pairs, `length` bytes with their separators.
+/// Joins the pairs of some cookies to a header. `length` is that of the pairs, each with a separator
+/// before it.
 pub(super) fn line<'a>(
     cookies: impl Iterator<Item = &'a Data>,
     length: usize,
 ) -> Option<HeaderValue> {
     let mut line = Vec::with_capacity(length);
     cookies.for_each(|data| line.extend_from_slice(data.separated_pair()));
+    // Each text in the jar begins with its separator, so that a pair is copied in one piece. The
+    // first one's is cut off without a copy.
     let mut line = Bytes::from(line);
     line.advance(SEPARATOR.len().min(line.len()));
     let mut value = HeaderValue::from_maybe_shared(line).ok()?;
@@ -26,9 +29,11 @@ pub(super) fn line<'a>(
     Some(value)
 }
 
-/// Of more than a header may carry the `Secure` ones and then those used last, still in the order
-/// of a header; the others are taken out. By use alone what goes along once would go along again,
-/// so that http could keep out what https has set.
+/// Chooses among more cookies than a header may carry: `Secure` ones first, then those that were
+/// used last. Takes the others out of the list, and makes the header, in its usual order.
+///
+/// Use alone would not do: what goes along once would go along again, so that http could keep out
+/// what https has set.
 pub(in crate::cookie) fn choose(
     cookies: &mut Vec<Cookie>,
     most: usize,
@@ -39,6 +44,8 @@ pub(in crate::cookie) fn choose(
         Reverse((data.flags.secure, times.sent.max(times.updated), *order))
     });
     cookies.truncate(most);
+    // A pair that is too long is left out whole, and a shorter one may take its place: a server
+    // would read a cut pair as another value.
     cookies.retain(|cookie| {
         let longer = length + cookie.data.separated_pair().len();
         let fits = longer <= room;
@@ -54,31 +61,58 @@ pub(in crate::cookie) fn choose(
     line(cookies.iter().map(|cookie| &cookie.data), length)
 }
 
-/// The header of a request.
+/// The header of an earlier request, for the next one that the same cookies go along with.
 pub(super) struct Line {
-    pub(super) value: HeaderValue,
-    /// Of the cookies that went into it.
-    pub(super) places: Places,
+    value: HeaderValue,
+    /// Those of the cookies that went into it.
+    places: Places,
 }
 
+/// A header of fewer cookies is not kept: two pairs are joined for less than the memory of a line
+/// is worth.
+const WORTH_KEEPING: usize = 3;
+
 impl Line {
+    pub(super) const fn new(value: HeaderValue, places: Places) -> Self {
+        Self { value, places }
+    }
+
+    pub(super) const fn is_worth_keeping(count: usize) -> bool {
+        count >= WORTH_KEEPING
+    }
+
+    /// The header, if it is that of the cookies at these places.
+    pub(super) fn of(&self, places: Places) -> Option<&HeaderValue> {
+        (self.places == places).then_some(&self.value)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.value.len()
     }
 }
 
-/// Fewer cookies than these are joined faster than their header is worth in memory.
-pub(super) const WORTH_KEEPING: usize = 3;
-
-/// Some cookies of a bucket: a bit for each by its place, and every bit where it is all of them,
-/// however many.
+/// Some cookies of a bucket: a bit for each by its place. Every bit is set for all of them, however
+/// many there are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Places(pub(super) u64);
+pub(super) struct Places(u64);
 
 impl Places {
-    pub(super) const ALL: Self = Self(u64::MAX);
+    /// `bits` are those of `count` cookies among `all`. `None` if there are too few bits: such a
+    /// header is made anew each time.
+    pub(super) const fn of(bits: u64, count: usize, all: usize) -> Option<Self> {
+        if count == all {
+            return Some(Self(u64::MAX));
+        }
+        if all <= 64 { Some(Self(bits)) } else { None }
+    }
+
+    /// The bit of one place. Past 64 places it is that of another one, which [`of`](Self::of) does
+    /// not let pass.
+    pub(super) const fn bit(place: usize) -> u64 {
+        1 << (place % 64)
+    }
 
     pub(super) const fn has(self, place: usize) -> bool {
-        self.0 >> (place % 64) & 1 == 1
+        self.0 & Self::bit(place) != 0
     }
 }

@@ -8,9 +8,9 @@ pub(in crate::cookie) mod line;
 pub(in crate::cookie) mod policy;
 pub(in crate::cookie) mod response;
 pub(in crate::cookie) mod settings;
-mod slot;
+pub(in crate::cookie) mod slot;
 pub(in crate::cookie) mod storage;
-pub(in crate::cookie) mod store;
+mod store;
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,8 @@ use self::{
     context::CookieContext,
     response::ResponseCookies,
     settings::{CookieJarBuilder, Rules},
-    slot::Slot,
-    store::{Store, StoreAction},
+    slot::{Incoming, Keep, StoreAction, Stored},
+    store::Store,
 };
 use crate::cookie::{
     format::{self, Format, ReadError},
@@ -104,7 +104,7 @@ impl CookieJar {
         let context = CookieContext::new(uri, &Method::GET);
         let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
         let visit = self.visit(&context, &origin, self.now());
-        self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
+        self.store_line(&context, &visit, set_cookie.as_ref()).map(|(action, _)| action)
     }
 
     /// Stores every `Set-Cookie` of a response from `uri` to a GET, and says what became of each.
@@ -130,7 +130,7 @@ impl CookieJar {
                 Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => {
                     Err(Rejection::TooMany)
                 }
-                Some(visit) => self.store_line(context, visit, line, Slot::cookie),
+                Some(visit) => self.store_line(context, visit, line),
             };
             match outcome {
                 Ok((_, stored)) => cookies.accept(stored),
@@ -140,19 +140,13 @@ impl CookieJar {
         cookies
     }
 
-    /// `stored` makes of the cookie what the caller wants of it.
-    fn store_line<T>(
-        &self,
-        context: &CookieContext<'_>,
-        visit: &Visit<'_>,
-        line: &[u8],
-        stored: impl Fn(&Slot) -> T,
-    ) -> Result<(StoreAction, Option<T>), Rejection> {
+    fn store_line(&self, context: &CookieContext<'_>, visit: &Visit<'_>, line: &[u8]) -> Stored {
         let Shared { store, rules: Rules { limits, policy, .. } } = &*self.shared;
         let fingerprint = store.fingerprint(line);
+        // The short way asks neither the policy nor `SameSite`, whose answers are the request's.
         if policy.is_none()
             && visit.reach == Reach::SameSite
-            && let Some(cookie) = store.set_again(visit, fingerprint, line, &stored)
+            && let Some(cookie) = store.set_again(visit, fingerprint, line)
         {
             return Ok((StoreAction::Unchanged, Some(cookie)));
         }
@@ -163,7 +157,7 @@ impl CookieJar {
         {
             return Err(Rejection::Policy);
         }
-        store.set(visit, &new, fingerprint, limits, stored)
+        store.store(&Incoming::from_response(visit, &new, fingerprint), limits)
     }
 
     fn visit<'a>(
@@ -252,7 +246,7 @@ impl CookieJar {
     /// older creation time stays. A cookie for a public suffix becomes host-only; one that has
     /// expired only deletes.
     pub fn insert(&self, cookie: Cookie) {
-        self.put(&cookie, self.now(), false);
+        self.put(&cookie, self.now(), Keep::Given);
     }
 
     /// Puts the cookies of another jar in. Of two with the same name, domain, host-only flag and
@@ -264,22 +258,25 @@ impl CookieJar {
         }
         let now = self.now();
         for cookie in other.snapshot() {
-            self.put(&cookie, now, true);
+            self.put(&cookie, now, Keep::Newer);
         }
     }
 
-    fn put(&self, cookie: &Cookie, now: Millis, unless_newer: bool) {
+    fn put(&self, cookie: &Cookie, now: Millis, keep: Keep) {
         let Rules { suffixes, limits, .. } = &self.shared.rules;
         let times = Times { expires: rules::capped(cookie.times.expires, now), ..cookie.times };
         let cookie = Cookie { times, ..cookie.clone() };
-        self.shared.store.put(suffixes.site(cookie.domain()), &cookie, now, limits, unless_newer);
+        let site = suffixes.site(cookie.domain());
+        let new = Incoming::from_caller(site, &cookie, keep, now);
+        // What the jar has no room for is left out, as what it evicts later.
+        let _ = self.shared.store.store(&new, limits);
     }
 
     /// Takes out the cookie of that domain, path and name; of two, the host-only one first.
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
         let domain = spelt_domain(domain)?;
-        let key = self.shared.rules.suffixes.site(&domain).key;
-        self.shared.store.remove(key, &domain, path, name.as_bytes(), self.now())
+        let site = self.shared.rules.suffixes.site(&domain);
+        self.shared.store.remove(site, &domain, path, name.as_bytes(), self.now())
     }
 
     /// Removes every cookie.
@@ -292,7 +289,7 @@ impl CookieJar {
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
         if let Some(domain) = spelt_domain(domain) {
-            self.shared.store.remove_domain(self.shared.rules.suffixes.site(&domain).key, &domain);
+            self.shared.store.remove_domain(self.shared.rules.suffixes.site(&domain), &domain);
         }
     }
 
@@ -367,7 +364,7 @@ impl CookieJar {
     pub(in crate::cookie) fn extend(&self, cookies: &[Cookie]) {
         let now = self.now();
         for cookie in cookies {
-            self.put(cookie, now, false);
+            self.put(cookie, now, Keep::Given);
         }
     }
 
@@ -431,31 +428,3 @@ impl fmt::Display for CookieConflict {
 }
 
 impl error::Error for CookieConflict {}
-
-#[cfg(test)]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    use super::*;
-
-    /// Nothing that a caller gives runs under the locks, so that only from in here one can be
-    /// poisoned.
-    #[test]
-    fn a_panic_under_a_lock_spoils_nothing() {
-        let (jar, uri) = (CookieJar::new(), "https://example.com/".parse().unwrap());
-        let context = CookieContext::new(&uri, &Method::GET);
-        let origin = Origin::of(&uri).unwrap();
-        jar.set(&uri, "kept=1").unwrap();
-        let visit = jar.visit(&context, &origin, jar.now());
-        let panics = |_: &Slot| -> () { panic!("on purpose") };
-        let store = || _ = jar.store_line(&context, &visit, b"new=1", panics);
-        assert!(catch_unwind(AssertUnwindSafe(store)).is_err());
-
-        assert_eq!(jar.header(&uri).unwrap(), "kept=1");
-        assert_eq!(jar.set(&uri, "new=2"), Ok(StoreAction::Inserted));
-        assert_eq!(jar.header(&uri).unwrap(), "kept=1; new=2");
-        assert_eq!((jar.len(), jar.iter().count()), (2, 2));
-        jar.clear();
-        assert!(jar.is_empty());
-    }
-}

@@ -1,4 +1,4 @@
-//! A stored cookie, and the line that it came by.
+//! A stored cookie, and one on its way into the store.
 
 use std::{
     cmp::Reverse,
@@ -8,36 +8,54 @@ use std::{
 use super::eviction::Candidate;
 use crate::cookie::{
     model::cookie::Cookie,
-    model::data::{Data, Flags, Millis, NEVER, Times},
+    model::data::{Data, Flags, Identity, Millis, NEVER, Times},
     model::origin::domain_match,
     model::path::path_match,
-    model::rules::Admitted,
+    model::rules::{Admitted, Rejection},
+    model::suffix::Site,
     model::visit::Visit,
 };
+
+/// What became of a cookie that was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreAction {
+    /// It is new.
+    Inserted,
+    /// It took the place of one with the same name, domain and path.
+    Updated,
+    /// It was there already, with the same value; its expiry may have moved.
+    Unchanged,
+    /// It came with an expiry that is past, as a logout does: one that was there is gone.
+    Expired,
+}
+
+/// What became of a cookie on its way into the store, and the cookie if it is there.
+pub(super) type Stored = Result<(StoreAction, Option<Cookie>), Rejection>;
 
 /// A stored cookie. What a look-up or an unchanged `Set-Cookie` moves is atomic, so that both share
 /// the read lock.
 pub(super) struct Slot {
-    pub(super) data: Data,
+    data: Data,
     /// Numbers the cookies of a jar as they came.
-    pub(super) order: u64,
+    order: u64,
     expires: AtomicU64,
     updated: AtomicU64,
     /// 0 until it is sent.
     sent: AtomicU64,
-    pub(super) source: Source,
+    source: Source,
 }
 
 /// The `Set-Cookie` line that a cookie came by, so that the same line again need not be judged
 /// again.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Source {
-    /// A keyed hash of the line; 0 where the same line could mean something else the next time.
-    pub(super) fingerprint: u64,
-    /// Seconds; 0 where the line has no positive `Max-Age`.
-    pub(super) max_age: u32,
+    /// A keyed hash of the line; 0 if the same line could mean something else the next time.
+    fingerprint: u64,
+    /// Seconds; 0 if the line has no positive `Max-Age`.
+    max_age: u32,
     /// Whether the request's path gave the cookie its own.
-    pub(super) has_default_path: bool,
+    has_default_path: bool,
 }
 
 impl Slot {
@@ -52,13 +70,36 @@ impl Slot {
         }
     }
 
+    /// The same cookie, created at another time.
+    pub(super) fn created_at(&self, created: Millis) -> Self {
+        let mut data = self.data.clone();
+        data.created = created;
+        Self::new(data, self.order, self.times(), self.source)
+    }
+
     pub(super) fn cookie(&self) -> Cookie {
-        let times = Times {
-            expires: self.expires(),
-            updated: self.updated(),
-            sent: self.sent.load(Relaxed),
-        };
-        Cookie { data: self.data.clone(), times, order: self.order }
+        Cookie { data: self.data.clone(), times: self.times(), order: self.order }
+    }
+
+    /// What eviction looks at.
+    pub(super) fn candidate(&self) -> Candidate {
+        let Times { expires, updated, sent } = self.times();
+        Candidate {
+            order: self.order,
+            bytes: self.data.text_len(),
+            is_secure: self.data.flags.secure,
+            was_sent: sent != 0,
+            last_used: sent.max(updated),
+            expires,
+        }
+    }
+
+    pub(super) const fn data(&self) -> &Data {
+        &self.data
+    }
+
+    pub(super) const fn order(&self) -> u64 {
+        self.order
     }
 
     pub(super) fn expires(&self) -> Millis {
@@ -69,27 +110,31 @@ impl Slot {
         self.updated.load(Relaxed)
     }
 
-    /// What eviction looks at.
-    pub(super) fn candidate(&self) -> Candidate {
-        let sent = self.sent.load(Relaxed);
-        Candidate {
-            order: self.order,
-            bytes: self.data.text_len(),
-            is_secure: self.data.flags.secure,
-            was_sent: sent != 0,
-            last_used: sent.max(self.updated()),
-            expires: self.expires(),
-        }
+    fn times(&self) -> Times {
+        Times { expires: self.expires(), updated: self.updated(), sent: self.sent.load(Relaxed) }
     }
 
+    /// Whether it ends with the session.
+    pub(super) fn is_session(&self) -> bool {
+        self.expires() == NEVER
+    }
+
+    /// Its place among the cookies of a site: see [`rank`].
+    pub(super) fn rank(&self) -> (Reverse<usize>, Millis, u64) {
+        rank(&self.data, self.order)
+    }
+}
+
+/// The order in which cookies are sent: longest path first, then oldest (RFC 6265bis section 5.8.3).
+pub(super) fn rank(data: &Data, order: u64) -> (Reverse<usize>, Millis, u64) {
+    (Reverse(data.path_len()), data.created, order)
+}
+
+/// As a request finds it.
+impl Slot {
     pub(super) fn touch(&self, now: Millis) {
+        // A clock before 1970 reads 0, which stands for never.
         self.sent.store(now.max(1), Relaxed);
-    }
-
-    /// It was set again as it is; says whether its expiry moved.
-    pub(super) fn set_again(&self, expires: Millis, now: Millis) -> bool {
-        self.updated.store(now, Relaxed);
-        self.expires.swap(expires, Relaxed) != expires
     }
 
     pub(super) fn is_allowed(&self, visit: &Visit<'_>) -> bool {
@@ -101,10 +146,11 @@ impl Slot {
         path_match(path, self.data.path_bytes())
     }
 
-    /// The host lies in the bucket's registrable domain; where that is a suffix, every cookie in it
-    /// is the host's own.
+    /// Whether a host of the site is one that the cookie is for (RFC 6265bis section 5.1.3).
     pub(super) fn covers(&self, host: &[u8]) -> bool {
         let domain = self.data.domain_bytes();
+        // An address is a site of its own, so that none of its cookies has a parent's domain. This
+        // is why `domain_match`'s look at the host's form is not needed.
         if host.len() == domain.len() {
             host == domain
         } else {
@@ -112,11 +158,57 @@ impl Slot {
                 && host.strip_suffix(domain).is_some_and(|rest| rest.ends_with(b"."))
         }
     }
+}
 
-    /// Leave secure cookies alone (RFC 6265bis section 5.7, step 12): whether this one forbids a
-    /// non-secure origin `new`.
-    pub(super) fn shields(&self, new: &Admitted<'_>, now: Millis) -> bool {
+/// As a response finds it.
+impl Slot {
+    pub(super) const fn is_from(&self, fingerprint: u64) -> bool {
+        self.source.fingerprint == fingerprint
+    }
+
+    /// Whether a line with its fingerprint means this cookie again.
+    ///
+    /// What the line says was judged when it came first. What the request says has to be looked at:
+    /// its host and its path.
+    pub(super) fn is_meant_by(&self, line: &[u8], visit: &Visit<'_>) -> bool {
+        let Self { data, source, .. } = self;
+        // Two lines may have the same hash. The pair tells them apart as far as a server can see.
+        let same_text = line
+            .strip_prefix(data.pair())
+            .is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b';'));
+        let same_path =
+            !source.has_default_path || visit.origin.default_path().as_bytes() == data.path_bytes();
+        same_text && same_path && self.covers(visit.origin.host.as_bytes())
+    }
+
+    /// When it expires if the line that it came by comes again.
+    pub(super) fn expires_if_renewed(&self, now: Millis) -> Millis {
+        match self.source.max_age {
+            0 => self.expires(),
+            age => now.saturating_add(u64::from(age) * 1000).min(NEVER - 1),
+        }
+    }
+
+    /// It was set again; says whether its expiry moved.
+    pub(super) fn renew(&self, expires: Millis, now: Millis) -> bool {
+        self.updated.store(now, Relaxed);
+        self.expires.swap(expires, Relaxed) != expires
+    }
+
+    /// It was set again by another line, with other text or flags if `data` is given.
+    pub(super) fn rewrite(&mut self, data: Option<Data>, source: Source) {
+        if let Some(data) = data {
+            self.data = data;
+        }
+        self.source = source;
+    }
+
+    /// Whether it forbids `new` to a non-secure origin: leave secure cookies alone (RFC 6265bis
+    /// section 5.7).
+    fn shields(&self, new: &Admitted<'_>, now: Millis) -> bool {
         let old = &self.data;
+        // Either domain may be the wider one: a host-only cookie is sent beside a parent's. The
+        // path counts one way alone: a longer one would be sent first, and so win.
         old.flags.secure
             && self.expires() > now
             && new.passes_for(old.name())
@@ -125,12 +217,152 @@ impl Slot {
     }
 }
 
-/// Longest path first, then oldest.
-pub(super) fn rank(data: &Data, order: u64) -> (Reverse<usize>, Millis, u64) {
-    (Reverse(data.path_len()), data.created, order)
+/// A cookie on its way into the store: what, and by whose word.
+pub(super) struct Incoming<'a> {
+    /// The site whose cookies it joins.
+    key: &'a str,
+    identity: Identity<'a>,
+    expires: Millis,
+    now: Millis,
+    text_len: usize,
+    sender: Sender<'a>,
 }
 
-/// Whether a cookie without an expiry ends with the session.
-pub(super) fn is_session(slot: &Slot) -> bool {
-    slot.expires() == NEVER
+/// By whose word a cookie is stored, and so what becomes of one with the same identity.
+#[derive(Clone, Copy)]
+pub(super) enum Sender<'a> {
+    /// A response, whose line the rules admitted. The cookie that is there keeps its creation time
+    /// and when it was last sent; one that has expired counts as none.
+    Response { new: &'a Admitted<'a>, source: Source, is_secure: bool },
+    /// A caller, a file or another jar, whatever the origin. The older creation time is kept.
+    Caller { cookie: &'a Cookie, keep: Keep },
+}
+
+/// Which of two cookies with the same identity a caller wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The one that the caller gives.
+    Given,
+    /// The one that was set later.
+    Newer,
+}
+
+impl<'a> Incoming<'a> {
+    pub(super) fn from_response(
+        visit: &Visit<'a>,
+        new: &'a Admitted<'a>,
+        fingerprint: u64,
+    ) -> Self {
+        let source = Source {
+            fingerprint: if new.lasts { fingerprint } else { 0 },
+            max_age: new.max_age,
+            has_default_path: new.has_default_path,
+        };
+        Self {
+            key: visit.site.key,
+            identity: new.identity(),
+            expires: new.expires,
+            now: visit.now,
+            text_len: new.text_len(),
+            sender: Sender::Response { new, source, is_secure: visit.origin.secure },
+        }
+    }
+
+    /// `site` is that of the cookie's domain.
+    pub(super) fn from_caller(site: Site<'a>, cookie: &'a Cookie, keep: Keep, now: Millis) -> Self {
+        // A cookie for a public suffix would go to every site below it. It is kept for the one
+        // host, as a response's is (RFC 6265bis section 5.7).
+        let host_only = cookie.data.flags.host_only || site.is_suffix;
+        Self {
+            key: site.key,
+            identity: Identity { host_only, ..cookie.data.identity() },
+            expires: cookie.times.expires,
+            now,
+            text_len: cookie.data.text_len(),
+            sender: Sender::Caller { cookie, keep },
+        }
+    }
+
+    pub(super) const fn key(&self) -> &'a str {
+        self.key
+    }
+
+    pub(super) const fn now(&self) -> Millis {
+        self.now
+    }
+
+    pub(super) const fn text_len(&self) -> usize {
+        self.text_len
+    }
+
+    pub(super) const fn sender(&self) -> Sender<'a> {
+        self.sender
+    }
+
+    /// If not, all it does is to delete.
+    pub(super) const fn lives(&self) -> bool {
+        self.expires > self.now
+    }
+
+    pub(super) fn is_same_as(&self, slot: &Slot) -> bool {
+        slot.data.has_identity(&self.identity)
+    }
+
+    pub(super) fn is_barred_by(&self, slot: &Slot) -> bool {
+        match self.sender {
+            Sender::Response { new, is_secure: false, .. } => slot.shields(new, self.now),
+            _ => false,
+        }
+    }
+
+    /// Whether the cookie that is there is kept, since it lives and was set later.
+    pub(super) fn yields_to(&self, old: &Slot) -> bool {
+        match self.sender {
+            Sender::Caller { cookie, keep: Keep::Newer } => {
+                old.expires() > self.now && old.updated() > cookie.times.updated
+            }
+            _ => false,
+        }
+    }
+
+    /// The cookie as it is stored.
+    pub(super) fn to_slot(&self, created: Millis, order: u64) -> Slot {
+        match self.sender {
+            Sender::Response { new, source, .. } => {
+                let times = Times { expires: self.expires, updated: self.now, sent: 0 };
+                Slot::new(new.to_data(created), order, times, source)
+            }
+            Sender::Caller { cookie, .. } => {
+                let mut data = cookie.data.clone();
+                data.created = created;
+                data.flags.host_only = self.identity.host_only;
+                // No line came, so that no line can be the same again.
+                Slot::new(data, order, cookie.times, Source::default())
+            }
+        }
+    }
+}
+
+/// Numbers a jar's cookies as they come.
+#[derive(Default)]
+pub(super) struct Numbers {
+    /// Tells the cookies of one millisecond apart.
+    next: AtomicU64,
+    last_created: AtomicU64,
+}
+
+impl Numbers {
+    /// The next cookie of the jar.
+    pub(super) fn slot(&self, new: &Incoming<'_>) -> Slot {
+        let created = match new.sender() {
+            // Creation times never run backward, whatever the clock does: they are the order in
+            // which cookies are sent.
+            Sender::Response { .. } => {
+                self.last_created.fetch_max(new.now(), Relaxed).max(new.now())
+            }
+            // A file's cookies keep their order from one run to the next.
+            Sender::Caller { cookie, .. } => cookie.data.created,
+        };
+        new.to_slot(created, self.next.fetch_add(1, Relaxed))
+    }
 }

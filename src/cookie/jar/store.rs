@@ -14,31 +14,18 @@ use super::{
     eviction,
     limits::CookieLimits,
     line::{choose, line},
-    slot::{Slot, Source, is_session},
+    slot::{Incoming, Numbers, Slot, StoreAction, Stored},
 };
 use crate::cookie::{
     model::cookie::Cookie,
-    model::data::{Millis, NEVER, SEPARATOR, Times},
-    model::rules::{Admitted, Rejection},
+    model::data::{Identity, Millis},
+    model::rules::Rejection,
     model::suffix::Site,
     model::visit::Visit,
 };
 
-/// What became of a cookie that was stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StoreAction {
-    /// It is new.
-    Inserted,
-    /// It took the place of one with the same name, domain and path.
-    Updated,
-    /// It was there already, with the same value; its expiry may have moved.
-    Unchanged,
-    /// It came with an expiry that is past, as a logout does: one that was there is gone.
-    Expired,
-}
-
-/// How many locks the buckets are spread over; a power of two.
+/// How many locks the buckets are spread over; a power of two. More than a machine's threads are
+/// likely to want at once, and few enough that to take all of them, for a snapshot, costs little.
 const SHARDS: usize = 16;
 
 pub(super) struct Store {
@@ -46,10 +33,7 @@ pub(super) struct Store {
     hasher: ahash::RandomState,
     len: AtomicUsize,
     bytes: AtomicUsize,
-    /// Numbers the cookies as they come, for those of one millisecond.
-    next: AtomicU64,
-    /// Creation times never run backward, whatever the clock does.
-    last_created: AtomicU64,
+    numbers: Numbers,
     changes: AtomicU64,
 }
 
@@ -62,11 +46,11 @@ impl Default for Store {
     fn default() -> Self {
         Self {
             shards: Box::default(),
+            // Keyed anew for each jar: strangers choose the hosts, and could make them meet.
             hasher: ahash::RandomState::new(),
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            next: AtomicU64::new(0),
-            last_created: AtomicU64::new(0),
+            numbers: Numbers::default(),
             changes: AtomicU64::new(0),
         }
     }
@@ -104,7 +88,7 @@ impl Store {
     }
 
     /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send`
-    /// is the caller's say on each cookie; it is asked under no lock.
+    /// is the caller's say on each cookie. It is asked under no lock, so that it may use the jar.
     pub(super) fn header(
         &self,
         visit: &Visit<'_>,
@@ -114,44 +98,58 @@ impl Store {
     ) -> Option<HeaderValue> {
         let room = limits.header_bytes.saturating_sub(reserved);
         let mut survey = Survey::default();
-        let header = self.look(visit.site, |bucket| {
+        let whole = self.look(visit.site, |bucket| {
             survey = bucket.survey(visit, |_| ());
-            let fits = survey.count <= limits.header_cookies
-                && survey.length <= room.saturating_add(SEPARATOR.len());
-            if survey.count == 0 || !fits || may_send.is_some() {
-                return None;
+            let goes_whole = may_send.is_none() && survey.fits(limits.header_cookies, room);
+            if survey.count > 0 && goes_whole {
+                self.whole_header(bucket, &survey, visit, limits)
+            } else {
+                None
             }
-            let Some(places) = survey.places else {
-                let mut sent = Vec::with_capacity(survey.count);
-                bucket.survey(visit, |slot| {
-                    slot.touch(visit.now);
-                    sent.push(&slot.data);
-                });
-                return line(sent.into_iter(), survey.length);
-            };
-            bucket.at(places).for_each(|slot| slot.touch(visit.now));
-            bucket.line(places).cloned().or_else(|| {
-                let line = line(bucket.at(places).map(|slot| &slot.data), survey.length)?;
-                if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
-                    let more = bucket.keep_line(&line, places, survey.count);
-                    self.bytes.fetch_add(more, Relaxed);
-                }
-                Some(line)
-            })
         });
+        // Under the write lock, after the look-up's read lock is gone.
         if survey.is_stale {
-            self.remove_expired_of(visit.site.key, visit.now);
+            self.remove_expired_of(visit.site, visit.now);
         }
-        match header.flatten() {
+        match whole.flatten() {
             None if survey.count > 0 => {
                 self.chosen_header(visit, limits.header_cookies, room, may_send)
             }
-            header => header,
+            whole => whole,
         }
     }
 
-    /// More match than a header may carry, or the caller has a say: some are [chosen](choose),
-    /// still in their order.
+    /// The header of all cookies that match: the kept one, or one that is made and kept.
+    fn whole_header(
+        &self,
+        bucket: &Bucket,
+        survey: &Survey,
+        visit: &Visit<'_>,
+        limits: &CookieLimits,
+    ) -> Option<HeaderValue> {
+        let Some(places) = survey.places else {
+            let mut sent = Vec::with_capacity(survey.count);
+            bucket.survey(visit, |slot| {
+                slot.touch(visit.now);
+                sent.push(slot.data());
+            });
+            return line(sent.into_iter(), survey.length);
+        };
+        bucket.at(places).for_each(|slot| slot.touch(visit.now));
+        if let Some(kept) = bucket.line(places) {
+            return Some(kept.clone());
+        }
+        let line = line(bucket.at(places).map(Slot::data), survey.length)?;
+        // What is kept counts as the jar's memory, but is not worth a cookie.
+        if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
+            let more = bucket.keep_line(&line, places, survey.count);
+            self.bytes.fetch_add(more, Relaxed);
+        }
+        Some(line)
+    }
+
+    /// The header if more cookies match than it may carry, or if the caller has a say: some are
+    /// [chosen](choose).
     fn chosen_header(
         &self,
         visit: &Visit<'_>,
@@ -166,10 +164,11 @@ impl Store {
         let header = choose(&mut cookies, most, room);
         let mut sent: Vec<_> = cookies.iter().map(|cookie| cookie.order).collect();
         sent.sort_unstable();
+        // By their numbers: the lock was open meanwhile, so that places may have moved.
         self.look(visit.site, |bucket| {
             let slots = bucket.slots().iter();
             slots
-                .filter(|slot| sent.binary_search(&slot.order).is_ok())
+                .filter(|slot| sent.binary_search(&slot.order()).is_ok())
                 .for_each(|slot| slot.touch(visit.now));
         });
         header
@@ -181,7 +180,7 @@ impl Store {
         let survey = self
             .look(visit.site, |bucket| bucket.survey(visit, |slot| cookies.push(slot.cookie())));
         if survey.is_some_and(|survey| survey.is_stale) {
-            self.remove_expired_of(visit.site.key, visit.now);
+            self.remove_expired_of(visit.site, visit.now);
         }
         cookies
     }
@@ -190,6 +189,9 @@ impl Store {
     pub(super) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
         let (mut cookies, mut stale) = (Vec::new(), false);
         {
+            // All locks at once: else a cookie that is replaced by another site's could be in
+            // neither half. Always in the same order, as `retain` has it, so that no two wait for
+            // each other.
             let tables: Vec<_> = self.shards.iter().map(Shard::read).collect();
             for slot in tables.iter().flat_map(|table| table.iter()).flat_map(Bucket::slots) {
                 if slot.expires() > now {
@@ -215,244 +217,102 @@ impl Store {
     }
 }
 
-/// The same `Set-Cookie` again.
+/// The way in.
 impl Store {
+    /// A hash of a `Set-Cookie` line, by which it is known again.
     pub(super) fn fingerprint(&self, line: &[u8]) -> u64 {
+        // 0 stands for no line.
         self.hash(line) | 1
     }
 
-    /// Stores a cookie that stands there by the very same line; `None` if there is none, or if it
-    /// has to be judged again.
+    /// The short way for a cookie that is there by the very same line. `None` if there is no such
+    /// cookie, or if it has to be judged again.
     ///
-    /// What the line says was judged when it came first, so what remains is what the request says:
-    /// that its host and path are the cookie's, and that it may touch what is `Secure`.
-    pub(super) fn set_again<T>(
+    /// Most lines of most responses are of this kind, and take half of what the long way does. It
+    /// shares the lock with look-ups, since nothing moves but times.
+    pub(super) fn set_again(
         &self,
         visit: &Visit<'_>,
         fingerprint: u64,
         line: &[u8],
-        found: impl Fn(&Slot) -> T,
-    ) -> Option<T> {
-        let &Visit { origin, now, .. } = visit;
-        self.look(visit.site, |bucket| {
-            let slot = bucket.slots().iter().find(|slot| slot.source.fingerprint == fingerprint)?;
-            let (data, source) = (&slot.data, slot.source);
-            let same_text = line
-                .strip_prefix(data.pair())
-                .is_some_and(|rest| rest.first().is_none_or(|&b| b == b';'));
-            let same_host = slot.covers(origin.host.as_bytes());
-            let same_path =
-                !source.has_default_path || origin.default_path().as_bytes() == data.path_bytes();
+    ) -> Option<Cookie> {
+        let now = visit.now;
+        let found = self.look(visit.site, |bucket| {
+            let mut slots = bucket.slots().iter();
+            let slot = slots.find(|slot| slot.is_from(fingerprint))?;
+            // From a non-secure origin, a Secure cookie may forbid it: that is for the long way.
             let may_touch =
-                origin.secure || bucket.slots().iter().all(|slot| !slot.data.flags.secure);
-            if slot.expires() <= now || !(same_text && same_host && same_path && may_touch) {
+                visit.origin.secure || bucket.slots().iter().all(|slot| !slot.data().flags.secure);
+            if slot.expires() <= now || !may_touch || !slot.is_meant_by(line, visit) {
                 return None;
             }
-            let expires = match source.max_age {
-                0 => slot.expires(),
-                age => now.saturating_add(u64::from(age) * 1000).min(NEVER - 1),
-            };
-            if slot.set_again(expires, now) {
+            if slot.renew(slot.expires_if_renewed(now), now) {
                 self.changes.fetch_add(1, Relaxed);
             }
-            Some(found(slot))
-        })
-        .flatten()
+            Some(slot.cookie())
+        });
+        found.flatten()
+    }
+
+    /// Stores a cookie, or deletes the one with its identity if it has expired already.
+    pub(super) fn store(&self, new: &Incoming<'_>, limits: &CookieLimits) -> Stored {
+        let has_room = limits.per_domain > 0 && limits.total > 0 && new.text_len() <= limits.bytes;
+        if new.lives() && !has_room {
+            return Err(Rejection::NoRoom);
+        }
+        let (key, mut tally) = (new.key().as_bytes(), Tally::default());
+        let hash = self.hash(key);
+        let mut table = self.shard(hash).write();
+        let entry =
+            table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
+        let stored = match entry {
+            Entry::Occupied(mut entry) => {
+                let stored =
+                    entry.get_mut().store(new, limits.per_domain, &self.numbers, &mut tally);
+                // A bucket takes its key from its first cookie, so that an empty one has none.
+                if entry.get().is_empty() {
+                    entry.remove();
+                }
+                stored
+            }
+            Entry::Vacant(_) if !new.lives() => Ok((StoreAction::Expired, None)),
+            Entry::Vacant(entry) => {
+                let slot = self.numbers.slot(new);
+                let cookie = slot.cookie();
+                entry.insert(Bucket::new(new.key(), slot, &mut tally));
+                Ok((StoreAction::Inserted, Some(cookie)))
+            }
+        };
+        self.settle(tally);
+        drop(table);
+        // The lock is gone: a jar over its totals gives up cookies of all sites.
+        if let Ok((_, Some(cookie))) = &stored {
+            self.evict_total(cookie.order, new.now(), limits);
+        }
+        stored
     }
 }
 
-/// Changes.
+/// Removals.
 impl Store {
-    /// Stores what `rules` admitted, unless a `Secure` cookie stands in its way.
-    pub(super) fn set<T>(
-        &self,
-        visit: &Visit<'_>,
-        new: &Admitted<'_>,
-        fingerprint: u64,
-        limits: &CookieLimits,
-        stored: impl Fn(&Slot) -> T,
-    ) -> Result<(StoreAction, Option<T>), Rejection> {
-        let (key, now) = (visit.site.key, visit.now);
-        let hash = self.hash(key.as_bytes());
-        let lives = new.expires > now;
-        if lives && new.text_len() > limits.bytes {
-            return Err(Rejection::NoRoom);
-        }
-        let source = Source {
-            fingerprint: if new.lasts { fingerprint } else { 0 },
-            max_age: new.max_age,
-            has_default_path: new.has_default_path,
-        };
-        let same = |slot: &Slot| {
-            let old = &slot.data;
-            old.flags.host_only == new.flags.host_only
-                && old.name() == new.name
-                && old.path_bytes() == new.path.as_bytes()
-                && old.domain_bytes() == new.domain.as_bytes()
-        };
-        let mut tally = Tally::default();
-        let mut table = self.shard(hash).write();
-        let place = table.entry(
-            hash,
-            |bucket| bucket.key() == key.as_bytes(),
-            |bucket| self.hash(bucket.key()),
-        );
-        let place = match place {
-            Entry::Vacant(_) if !lives => return Ok((StoreAction::Expired, None)),
-            Entry::Vacant(entry) => Entry::Vacant(entry),
-            Entry::Occupied(mut entry) => {
-                let bucket = entry.get_mut();
-                if !visit.origin.secure && bucket.slots().iter().any(|slot| slot.shields(new, now))
-                {
-                    return Err(Rejection::ShadowsSecure);
-                }
-                if let Some(at) = bucket.position(same) {
-                    let slot = bucket.slot_mut(at);
-                    if lives && slot.expires() > now {
-                        let moved = slot.set_again(new.expires, now);
-                        let action =
-                            if slot.data.flags == new.flags && slot.data.value() == new.value {
-                                slot.source = source;
-                                StoreAction::Unchanged
-                            } else {
-                                let created = slot.data.created;
-                                bucket.replace(at, new.to_data(created), source, &mut tally);
-                                StoreAction::Updated
-                            };
-                        let slot = bucket.slot_mut(at);
-                        let (order, cookie) = (slot.order, stored(slot));
-                        if moved || action == StoreAction::Updated {
-                            self.settle(tally);
-                        }
-                        drop(table);
-                        self.evict_total(order, now, limits);
-                        return Ok((action, Some(cookie)));
-                    }
-                    // A deletion; or the old one expired unseen, and what replaces it is a new
-                    // cookie.
-                    bucket.remove(at, &mut tally);
-                    if bucket.is_empty() {
-                        Entry::Vacant(entry.remove().1)
-                    } else {
-                        Entry::Occupied(entry)
-                    }
-                } else {
-                    Entry::Occupied(entry)
-                }
-            }
-        };
-        if !lives {
-            self.settle(tally);
-            drop(table);
-            return Ok((StoreAction::Expired, None));
-        }
-        let created = self.last_created.fetch_max(now, Relaxed).max(now);
-        let order = self.next.fetch_add(1, Relaxed);
-        let times = Times { expires: new.expires, updated: now, sent: 0 };
-        let slot = Slot::new(new.to_data(created), order, times, source);
-        let cookie = stored(&slot);
-        let fits = insert(place, key, slot, limits, now, &mut tally);
-        self.settle(tally);
-        drop(table);
-        if !fits {
-            return Err(Rejection::NoRoom);
-        }
-        self.evict_total(order, now, limits);
-        Ok((StoreAction::Inserted, Some(cookie)))
-    }
-
-    /// Puts a cookie in whatever its origin. One of the same identity makes room: its creation time
-    /// stays if it is the older, and all of it stays if `unless_newer` and it was set later.
-    pub(super) fn put(
-        &self,
-        site: Site<'_>,
-        cookie: &Cookie,
-        now: Millis,
-        limits: &CookieLimits,
-        unless_newer: bool,
-    ) {
-        let (mut data, key) = (cookie.data.clone(), site.key.as_bytes());
-        data.flags.host_only |= site.is_suffix;
-        let lives = cookie.times.expires > now;
-        if lives && data.text_len() > limits.bytes {
-            return;
-        }
-        let (hash, mut tally, mut order) = (self.hash(key), Tally::default(), None);
-        let mut table = self.shard(hash).write();
-        let place =
-            table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
-        let place = match place {
-            Entry::Vacant(_) if !lives => return,
-            Entry::Vacant(entry) => Entry::Vacant(entry),
-            Entry::Occupied(mut entry) => {
-                let bucket = entry.get_mut();
-                if let Some(at) = bucket.position(|slot| slot.data.same_identity(&data)) {
-                    let old = &bucket.slots()[at];
-                    let newer = old.expires() > now && old.updated() > cookie.times.updated;
-                    if unless_newer && newer && old.data.created <= data.created {
-                        return;
-                    }
-                    let mut old = bucket.remove(at, &mut tally);
-                    order = Some(old.order);
-                    let created = data.created.min(old.data.created);
-                    if unless_newer && newer {
-                        old.data.created = created;
-                        bucket.insert(old, &mut tally);
-                        self.settle(tally);
-                        drop(table);
-                        return;
-                    }
-                    data.created = created;
-                    if bucket.is_empty() {
-                        Entry::Vacant(entry.remove().1)
-                    } else {
-                        Entry::Occupied(entry)
-                    }
-                } else {
-                    Entry::Occupied(entry)
-                }
-            }
-        };
-        if !lives {
-            self.settle(tally);
-            drop(table);
-            return;
-        }
-        let order = order.unwrap_or_else(|| self.next.fetch_add(1, Relaxed));
-        insert(
-            place,
-            site.key,
-            Slot::new(data, order, cookie.times, Source::default()),
-            limits,
-            now,
-            &mut tally,
-        );
-        self.settle(tally);
-        drop(table);
-        self.evict_total(order, now, limits);
-    }
-
-    /// Of a host-only cookie and one for the whole domain, the host-only one goes first.
+    /// Takes a cookie out. Of a host-only cookie and one for the whole domain, the host-only one
+    /// goes first: it is the one that the host itself has set.
     pub(super) fn remove(
         &self,
-        key: &str,
+        site: Site<'_>,
         domain: &str,
         path: &str,
         name: &[u8],
         now: Millis,
     ) -> Option<Cookie> {
         let mut removed = None;
-        self.change(key, |bucket, tally| {
+        self.change(site, |bucket, tally| {
             // One that has expired unseen is not there.
             bucket.retain(tally, |slot| slot.expires() > now);
             let at = |host_only| {
-                bucket.position(|slot| {
-                    let data = &slot.data;
-                    data.flags.host_only == host_only
-                        && data.name() == name
-                        && data.domain() == domain
-                        && data.path() == path
-                })
+                let (domain, path) = (domain.as_bytes(), path.as_bytes());
+                let wanted = Identity { name, domain, path, host_only };
+                bucket.position(|slot| slot.data().has_identity(&wanted))
             };
             if let Some(at) = at(true).or_else(|| at(false)) {
                 removed = Some(bucket.remove(at, tally).cookie());
@@ -461,12 +321,14 @@ impl Store {
         removed
     }
 
-    pub(super) fn remove_domain(&self, key: &str, domain: &str) {
-        self.change(key, |bucket, tally| bucket.retain(tally, |slot| slot.data.domain() != domain));
+    pub(super) fn remove_domain(&self, site: Site<'_>, domain: &str) {
+        self.change(site, |bucket, tally| {
+            bucket.retain(tally, |slot| slot.data().domain() != domain);
+        });
     }
 
-    fn remove_expired_of(&self, key: &str, now: Millis) {
-        self.change(key, |bucket, tally| bucket.retain(tally, |slot| slot.expires() > now));
+    fn remove_expired_of(&self, site: Site<'_>, now: Millis) {
+        self.change(site, |bucket, tally| bucket.retain(tally, |slot| slot.expires() > now));
     }
 
     pub(super) fn remove_expired(&self, now: Millis) -> usize {
@@ -474,15 +336,15 @@ impl Store {
     }
 
     pub(super) fn remove_session(&self) -> usize {
-        self.retain(|slot| !is_session(slot))
+        self.retain(|slot| !slot.is_session())
     }
 
     pub(super) fn clear(&self) {
         self.retain(|_| false);
     }
 
-    fn change(&self, key: &str, change: impl FnOnce(&mut Bucket, &mut Tally)) {
-        let (key, mut tally) = (key.as_bytes(), Tally::default());
+    fn change(&self, site: Site<'_>, change: impl FnOnce(&mut Bucket, &mut Tally)) {
+        let (key, mut tally) = (site.key.as_bytes(), Tally::default());
         let hash = self.hash(key);
         let mut table = self.shard(hash).write();
         if let Ok(mut entry) = table.find_entry(hash, |bucket| bucket.key() == key) {
@@ -491,12 +353,10 @@ impl Store {
                 entry.remove();
             }
         }
-        if tally.len != 0 {
-            self.settle(tally);
-        }
+        self.settle(tally);
     }
 
-    /// All at once, as of one moment.
+    /// Keeps some cookies of all sites, as of one moment. Says how many went.
     fn retain(&self, keep: impl Fn(&Slot) -> bool) -> usize {
         let mut tally = Tally::default();
         let mut tables: Vec<_> = self.shards.iter().map(Shard::write).collect();
@@ -505,15 +365,14 @@ impl Store {
                 bucket.retain(&mut tally, &keep);
                 !bucket.is_empty()
             });
-            // What a flood has filled is given back.
+            // What a flood has filled is given back, at under a quarter of its room: a jar that
+            // shrank at half would grow again with the next cookies.
             let room = table.len() * 2;
             if room < table.capacity() / 2 {
                 table.shrink_to(room, |bucket| self.hash(bucket.key()));
             }
         }
-        if tally.len != 0 {
-            self.settle(tally);
-        }
+        self.settle(tally);
         tally.len.unsigned_abs()
     }
 
@@ -522,7 +381,9 @@ impl Store {
     fn settle(&self, tally: Tally) {
         self.len.fetch_add(tally.len.cast_unsigned(), Relaxed);
         self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
-        self.changes.fetch_add(1, Relaxed);
+        if tally.has_changed {
+            self.changes.fetch_add(1, Relaxed);
+        }
     }
 
     /// Gives back what is there for speed alone.
@@ -530,7 +391,7 @@ impl Store {
         for shard in &*self.shards {
             let (mut table, mut tally) = (shard.write(), Tally::default());
             table.iter_mut().for_each(|bucket| bucket.drop_line(&mut tally));
-            self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
+            self.settle(tally);
         }
     }
 
@@ -555,37 +416,40 @@ impl Store {
             candidates.extend(shard.read().iter().flat_map(Bucket::slots).map(Slot::candidate));
         }
         let doomed = eviction::of_jar(candidates, newest, limits, now);
-        self.retain(|slot| !doomed.contains(&slot.order));
+        self.retain(|slot| !doomed.contains(&slot.order()));
     }
 }
 
-/// Puts a new cookie in its place; `false` where its site has no room for it.
-fn insert(
-    place: Entry<'_, Bucket>,
-    key: &str,
-    slot: Slot,
-    limits: &CookieLimits,
-    now: Millis,
-    tally: &mut Tally,
-) -> bool {
-    let order = slot.order;
-    match place {
-        _ if limits.per_domain == 0 || limits.total == 0 => false,
-        Entry::Vacant(entry) => {
-            tally.add(&slot);
-            entry.insert(Bucket::new(key, slot));
-            true
-        }
-        Entry::Occupied(mut entry) => {
-            let bucket = entry.get_mut();
-            bucket.insert(slot, tally);
-            if bucket.slots().len() <= limits.per_domain {
-                return true;
-            }
-            let cookies = bucket.slots().iter().map(Slot::candidate);
-            let doomed = eviction::of_site(cookies, limits.per_domain, order, now);
-            bucket.retain(tally, |slot| !doomed.contains(&slot.order));
-            bucket.slots().iter().any(|slot| slot.order == order)
-        }
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::cookie::model::{origin::Origin, rules, suffix::PublicSuffixes};
+
+    /// Nothing that a caller gives runs under the locks, so that only from in here one can be
+    /// poisoned.
+    #[test]
+    fn a_panic_under_a_lock_spoils_nothing() {
+        let (store, limits) = (Store::default(), CookieLimits::default());
+        let uri = "https://example.com/".parse().unwrap();
+        let (origin, suffixes) = (Origin::of(&uri).unwrap(), PublicSuffixes::Embedded);
+        let visit = Visit::new(&origin, &suffixes, 1);
+        let set = |line: &str| {
+            let new = rules::admit(&visit, line.as_bytes()).unwrap();
+            store.store(&Incoming::from_response(&visit, &new, 0), &limits).unwrap().0
+        };
+        let header = || store.header(&visit, &limits, 0, None).unwrap();
+        assert_eq!(set("kept=1"), StoreAction::Inserted);
+        let panics = || store.change(visit.site, |_, _| panic!("on purpose"));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert!(store.shards.iter().any(|shard| shard.0.is_poisoned()));
+
+        assert_eq!(header(), "kept=1");
+        assert_eq!(set("new=2"), StoreAction::Inserted);
+        assert_eq!(header(), "kept=1; new=2");
+        assert_eq!((store.len(), store.snapshot(1).len()), (2, 2));
+        store.clear();
+        assert_eq!(store.len(), 0);
     }
 }

@@ -62,6 +62,16 @@ pub(in crate::cookie) struct Flags {
     pub(in crate::cookie) same_site: Option<SameSite>,
 }
 
+/// What makes two cookies the same one, so that the later replaces the earlier (RFC 6265bis section
+/// 5.7, step 23).
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cookie) struct Identity<'a> {
+    pub(in crate::cookie) name: &'a [u8],
+    pub(in crate::cookie) domain: &'a [u8],
+    pub(in crate::cookie) path: &'a [u8],
+    pub(in crate::cookie) host_only: bool,
+}
+
 /// What parts the pairs of a `Cookie` header; each text begins with it, so that a header is joined
 /// of whole pieces.
 pub(in crate::cookie) const SEPARATOR: &[u8] = b"; ";
@@ -155,12 +165,25 @@ impl Data {
         self.text.len()
     }
 
-    /// Name, domain, host-only flag and path (the identity of a cookie, RFC 6265bis section 5.7,
-    /// step 23).
+    pub(in crate::cookie) fn identity(&self) -> Identity<'_> {
+        Identity {
+            name: self.name(),
+            domain: self.domain_bytes(),
+            path: self.path_bytes(),
+            host_only: self.flags.host_only,
+        }
+    }
+
+    pub(in crate::cookie) fn has_identity(&self, identity: &Identity<'_>) -> bool {
+        // The names first: among the cookies of a site they are what differs.
+        self.name() == identity.name
+            && self.flags.host_only == identity.host_only
+            && self.path_bytes() == identity.path
+            && self.domain_bytes() == identity.domain
+    }
+
     pub(in crate::cookie) fn same_identity(&self, other: &Self) -> bool {
-        self.same_hosts(other)
-            && self.path_bytes() == other.path_bytes()
-            && self.name() == other.name()
+        self.has_identity(&other.identity())
     }
 
     /// Whether both go to the same hosts.

@@ -3,7 +3,7 @@
 use std::{error, fmt};
 
 use super::{
-    data::{Data, Flags, Millis, NEVER, SameSite},
+    data::{Data, Flags, Identity, Millis, NEVER, SameSite},
     origin::{domain_match, stands_alone},
     set_cookie::{self, SetCookie, Unparsable},
     visit::Visit,
@@ -139,7 +139,16 @@ impl Admitted<'_> {
         self.name == name || self.name.is_empty() && read()
     }
 
-    /// That of its [`Data`].
+    pub(in crate::cookie) fn identity(&self) -> Identity<'_> {
+        Identity {
+            name: self.name,
+            domain: self.domain.as_bytes(),
+            path: self.path.as_bytes(),
+            host_only: self.flags.host_only,
+        }
+    }
+
+    /// How long the text of its [`Data`] is.
     pub(in crate::cookie) fn text_len(&self) -> usize {
         Data::length(self.name, self.value, &self.domain, &self.path)
     }
