@@ -65,7 +65,7 @@ fn now() -> Millis {
 
 fn visit<'a>(context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
     let suffixes = &PublicSuffixes::Embedded;
-    Visit::new(origin, suffixes, now()).on_behalf_of(context.site(), context.method())
+    Visit::new(origin, suffixes, context.site(), context.method(), now())
 }
 
 fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValue> {

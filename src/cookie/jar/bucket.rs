@@ -11,7 +11,6 @@ use super::{
     slot::{Incoming, Numbers, Sender, Slot, Source, StoreAction, Stored},
 };
 use crate::cookie::{
-    model::cookie::Cookie,
     model::data::{Millis, SEPARATOR},
     model::rules::{Admitted, Rejection},
     model::same_site::Reach,
@@ -87,6 +86,10 @@ impl Bucket {
 
     pub(super) fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    pub(super) fn numbered(&self, number: u64) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.order() == number)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -168,15 +171,15 @@ impl Bucket {
         }
     }
 
-    /// Stores a cookie, if it is one that lives; else deletes the one with its identity. `most` is
-    /// how many cookies a site may have.
+    /// Stores a cookie if it lives, and says which number it has; else deletes the one with its
+    /// identity. `most` is how many cookies a site may have.
     pub(super) fn store(
         &mut self,
         new: &Incoming<'_>,
         most: usize,
         numbers: &Numbers,
         tally: &mut Tally,
-    ) -> Stored {
+    ) -> Stored<u64> {
         // Before anything else: a deletion is barred too.
         if self.slots.iter().any(|slot| new.is_barred_by(slot)) {
             return Err(Rejection::ShadowsSecure);
@@ -184,7 +187,8 @@ impl Bucket {
         let old = self.slots.iter().position(|slot| new.is_same_as(slot));
         match old {
             Some(at) if new.lives() || new.yields_to(&self.slots[at]) => {
-                Ok(self.store_over(at, new, numbers, tally))
+                let (action, number) = self.store_over(at, new, numbers, tally);
+                Ok((action, Some(number)))
             }
             Some(at) => {
                 self.remove(at, tally);
@@ -196,20 +200,26 @@ impl Bucket {
     }
 
     /// Adds a cookie. The site may have to give up another for it, or this one.
-    fn store_new(&mut self, slot: Slot, most: usize, now: Millis, tally: &mut Tally) -> Stored {
-        let cookie = slot.cookie();
+    fn store_new(
+        &mut self,
+        slot: Slot,
+        most: usize,
+        now: Millis,
+        tally: &mut Tally,
+    ) -> Stored<u64> {
+        let number = slot.order();
         self.insert(slot, tally);
         if self.slots.len() > most {
             // It is among the candidates: a site full of `Secure` cookies has no room for one that
             // is not.
             let candidates = self.slots.iter().map(Slot::candidate);
-            let doomed = eviction::of_site(candidates, most, cookie.order, now);
+            let doomed = eviction::of_site(candidates, most, number, now);
             self.retain(tally, |slot| !doomed.contains(&slot.order()));
-            if doomed.contains(&cookie.order) {
+            if doomed.contains(&number) {
                 return Err(Rejection::NoRoom);
             }
         }
-        Ok((StoreAction::Inserted, Some(cookie)))
+        Ok((StoreAction::Inserted, Some(number)))
     }
 
     /// Settles what becomes of a cookie and of the one with its identity, which is at `at`.
@@ -219,14 +229,14 @@ impl Bucket {
         new: &Incoming<'_>,
         numbers: &Numbers,
         tally: &mut Tally,
-    ) -> (StoreAction, Option<Cookie>) {
+    ) -> (StoreAction, u64) {
         let old = &self.slots[at];
         let (created, is_live) = (old.data().created, old.expires() > new.now());
         let (action, slot) = match new.sender() {
             Sender::Response { new: admitted, source, .. } if is_live => {
                 let is_other = self.set_again(at, admitted, source, new.now(), tally);
                 let action = if is_other { StoreAction::Updated } else { StoreAction::Unchanged };
-                return (action, Some(self.slots[at].cookie()));
+                return (action, self.slots[at].order());
             }
             // The old one is only still there because no look-up has met it since it expired.
             Sender::Response { .. } => (StoreAction::Inserted, numbers.slot(new)),
@@ -234,7 +244,7 @@ impl Bucket {
                 // The older creation time counts whichever cookie is kept: it says how long the
                 // server has had it with this client, and so where it is in a header.
                 if created <= cookie.data.created {
-                    return (StoreAction::Unchanged, Some(old.cookie()));
+                    return (StoreAction::Unchanged, old.order());
                 }
                 (StoreAction::Unchanged, old.created_at(cookie.data.created))
             }
@@ -243,11 +253,11 @@ impl Bucket {
                 (StoreAction::Updated, new.to_slot(created, old.order()))
             }
         };
-        let cookie = slot.cookie();
+        let number = slot.order();
         // Another creation time is another place in the order.
         self.remove(at, tally);
         self.insert(slot, tally);
-        (action, Some(cookie))
+        (action, number)
     }
 
     /// Puts a cookie in its place by its rank.

@@ -25,7 +25,7 @@ use self::{
     context::CookieContext,
     response::ResponseCookies,
     settings::{CookieJarBuilder, Rules},
-    slot::{Incoming, Keep, StoreAction, Stored},
+    slot::{Incoming, Keep, Slot, StoreAction, Stored},
     store::Store,
 };
 use crate::cookie::{
@@ -104,7 +104,7 @@ impl CookieJar {
         let context = CookieContext::new(uri, &Method::GET);
         let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
         let visit = self.visit(&context, &origin, self.now());
-        self.store_line(&context, &visit, set_cookie.as_ref()).map(|(action, _)| action)
+        self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
     }
 
     /// Stores every `Set-Cookie` of a response from `uri` to a GET, and says what became of each.
@@ -130,7 +130,7 @@ impl CookieJar {
                 Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => {
                     Err(Rejection::TooMany)
                 }
-                Some(visit) => self.store_line(context, visit, line),
+                Some(visit) => self.store_line(context, visit, line, Slot::cookie),
             };
             match outcome {
                 Ok((_, stored)) => cookies.accept(stored),
@@ -140,13 +140,20 @@ impl CookieJar {
         cookies
     }
 
-    fn store_line(&self, context: &CookieContext<'_>, visit: &Visit<'_>, line: &[u8]) -> Stored {
+    /// `tell` says of the stored cookie what the caller wants to know.
+    fn store_line<T>(
+        &self,
+        context: &CookieContext<'_>,
+        visit: &Visit<'_>,
+        line: &[u8],
+        tell: impl Fn(&Slot) -> T,
+    ) -> Stored<T> {
         let Shared { store, rules: Rules { limits, policy, .. } } = &*self.shared;
         let fingerprint = store.fingerprint(line);
         // The short way asks neither the policy nor `SameSite`, whose answers are the request's.
         if policy.is_none()
             && visit.reach == Reach::SameSite
-            && let Some(cookie) = store.set_again(visit, fingerprint, line)
+            && let Some(cookie) = store.set_again(visit, fingerprint, line, &tell)
         {
             return Ok((StoreAction::Unchanged, Some(cookie)));
         }
@@ -157,7 +164,7 @@ impl CookieJar {
         {
             return Err(Rejection::Policy);
         }
-        store.store(&Incoming::from_response(visit, &new, fingerprint), limits)
+        store.store(&Incoming::from_response(visit, &new, fingerprint), limits, tell)
     }
 
     fn visit<'a>(
@@ -167,7 +174,7 @@ impl CookieJar {
         now: Millis,
     ) -> Visit<'a> {
         let suffixes = &self.shared.rules.suffixes;
-        Visit::new(origin, suffixes, now).on_behalf_of(context.site(), context.method())
+        Visit::new(origin, suffixes, context.site(), context.method(), now)
     }
 
     /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked
@@ -269,7 +276,7 @@ impl CookieJar {
         let site = suffixes.site(cookie.domain());
         let new = Incoming::from_caller(site, &cookie, keep, now);
         // What the jar has no room for is left out, as what it evicts later.
-        let _ = self.shared.store.store(&new, limits);
+        let _ = self.shared.store.store(&new, limits, |_| ());
     }
 
     /// Takes out the cookie of that domain, path and name; of two, the host-only one first.

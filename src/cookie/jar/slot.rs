@@ -30,8 +30,8 @@ pub enum StoreAction {
     Expired,
 }
 
-/// What became of a cookie on its way into the store, and the cookie if it is there.
-pub(super) type Stored = Result<(StoreAction, Option<Cookie>), Rejection>;
+/// What became of a cookie on its way into the store, and `T`, which tells of it if it is there.
+pub(super) type Stored<T> = Result<(StoreAction, Option<T>), Rejection>;
 
 /// A stored cookie. What a look-up or an unchanged `Set-Cookie` moves is atomic, so that both share
 /// the read lock.

@@ -230,12 +230,13 @@ impl Store {
     ///
     /// Most lines of most responses are of this kind, and take half of what the long way does. It
     /// shares the lock with look-ups, since nothing moves but times.
-    pub(super) fn set_again(
+    pub(super) fn set_again<T>(
         &self,
         visit: &Visit<'_>,
         fingerprint: u64,
         line: &[u8],
-    ) -> Option<Cookie> {
+        tell: impl Fn(&Slot) -> T,
+    ) -> Option<T> {
         let now = visit.now;
         let found = self.look(visit.site, |bucket| {
             let mut slots = bucket.slots().iter();
@@ -249,13 +250,19 @@ impl Store {
             if slot.renew(slot.expires_if_renewed(now), now) {
                 self.changes.fetch_add(1, Relaxed);
             }
-            Some(slot.cookie())
+            Some(tell(slot))
         });
         found.flatten()
     }
 
-    /// Stores a cookie, or deletes the one with its identity if it has expired already.
-    pub(super) fn store(&self, new: &Incoming<'_>, limits: &CookieLimits) -> Stored {
+    /// Stores a cookie, or deletes the one with its identity if it has expired already. `tell` says
+    /// of the stored cookie what the caller wants to know.
+    pub(super) fn store<T>(
+        &self,
+        new: &Incoming<'_>,
+        limits: &CookieLimits,
+        tell: impl Fn(&Slot) -> T,
+    ) -> Stored<T> {
         let has_room = limits.per_domain > 0 && limits.total > 0 && new.text_len() <= limits.bytes;
         if new.lives() && !has_room {
             return Err(Rejection::NoRoom);
@@ -267,10 +274,12 @@ impl Store {
             table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
         let stored = match entry {
             Entry::Occupied(mut entry) => {
-                let stored =
-                    entry.get_mut().store(new, limits.per_domain, &self.numbers, &mut tally);
+                let bucket = entry.get_mut();
+                let stored = bucket.store(new, limits.per_domain, &self.numbers, &mut tally);
+                let tell = |number| Some((number, bucket.numbered(number).map(&tell)?));
+                let stored = stored.map(|(action, number)| (action, number.and_then(tell)));
                 // A bucket takes its key from its first cookie, so that an empty one has none.
-                if entry.get().is_empty() {
+                if bucket.is_empty() {
                     entry.remove();
                 }
                 stored
@@ -278,18 +287,18 @@ impl Store {
             Entry::Vacant(_) if !new.lives() => Ok((StoreAction::Expired, None)),
             Entry::Vacant(entry) => {
                 let slot = self.numbers.slot(new);
-                let cookie = slot.cookie();
+                let told = (slot.order(), tell(&slot));
                 entry.insert(Bucket::new(new.key(), slot, &mut tally));
-                Ok((StoreAction::Inserted, Some(cookie)))
+                Ok((StoreAction::Inserted, Some(told)))
             }
         };
         self.settle(tally);
+        // What follows may take the locks of all sites.
         drop(table);
-        // The lock is gone: a jar over its totals gives up cookies of all sites.
-        if let Ok((_, Some(cookie))) = &stored {
-            self.evict_total(cookie.order, new.now(), limits);
-        }
-        stored
+        let (action, stored) = stored?;
+        let Some((number, told)) = stored else { return Ok((action, None)) };
+        self.evict_total(number, new.now(), limits);
+        Ok((action, Some(told)))
     }
 }
 
@@ -434,10 +443,10 @@ mod tests {
         let (store, limits) = (Store::default(), CookieLimits::default());
         let uri = "https://example.com/".parse().unwrap();
         let (origin, suffixes) = (Origin::of(&uri).unwrap(), PublicSuffixes::Embedded);
-        let visit = Visit::new(&origin, &suffixes, 1);
+        let visit = Visit::new(&origin, &suffixes, None, &http::Method::GET, 1);
         let set = |line: &str| {
             let new = rules::admit(&visit, line.as_bytes()).unwrap();
-            store.store(&Incoming::from_response(&visit, &new, 0), &limits).unwrap().0
+            store.store(&Incoming::from_response(&visit, &new, 0), &limits, |_| ()).unwrap().0
         };
         let header = || store.header(&visit, &limits, 0, None).unwrap();
         assert_eq!(set("kept=1"), StoreAction::Inserted);

@@ -317,7 +317,7 @@ mod tests {
     fn judge(uri: &str, line: &[u8]) -> Result<(String, bool, String, Millis), Rejection> {
         let uri = uri.parse().unwrap();
         let origin = Origin::of(&uri).ok_or(Rejection::NoHost)?;
-        admit(&Visit::new(&origin, &PublicSuffixes::Embedded, NOW), line)
+        admit(&Visit::new(&origin, &PublicSuffixes::Embedded, None, &http::Method::GET, NOW), line)
             .map(|c| (c.domain.to_string(), c.flags.host_only, c.path.to_string(), c.expires))
     }
 

@@ -20,27 +20,21 @@ pub(in crate::cookie) struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    /// A same-site request: without other word a program's requests are (RFC 6265bis section 5.2).
+    /// A request of that method, made on behalf of `page`. Without one it is same-site: a program
+    /// has no address bar, so that nothing else makes a request cross-site (RFC 6265bis section
+    /// 5.2).
     pub(in crate::cookie) fn new(
         origin: &'a Origin<'a>,
         suffixes: &'a PublicSuffixes,
+        page: Option<&SiteForCookies>,
+        method: &Method,
         now: Millis,
     ) -> Self {
         // The suffix list is asked here, once. What follows may hold a lock, and would ask for the
         // same host again.
         let site = suffixes.site(&origin.host);
-        Self { origin, suffixes, site, reach: Reach::SameSite, now }
-    }
-
-    /// Judges `SameSite` for a request that is made on behalf of `page`.
-    pub(in crate::cookie) fn on_behalf_of(
-        mut self,
-        page: Option<&SiteForCookies>,
-        method: &Method,
-    ) -> Self {
-        if let Some(page) = page {
-            self.reach = page.reach(self.site, self.origin.is_tls, method, self.suffixes);
-        }
-        self
+        let reach =
+            page.map_or(Reach::SameSite, |page| page.reach(site, origin.is_tls, method, suffixes));
+        Self { origin, suffixes, site, reach, now }
     }
 }
