@@ -135,11 +135,12 @@ impl Store {
             });
             return line(sent.into_iter(), survey.length);
         };
-        bucket.at(places).for_each(|slot| slot.touch(visit.now));
+        let sent = bucket.at(places).inspect(|slot| slot.touch(visit.now));
         if let Some(kept) = bucket.line(places) {
+            sent.for_each(drop);
             return Some(kept.clone());
         }
-        let line = line(bucket.at(places).map(Slot::data), survey.length)?;
+        let line = line(sent.map(Slot::data), survey.length)?;
         // What is kept counts as the jar's memory, but is not worth a cookie.
         if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
             let more = bucket.keep_line(&line, places, survey.count);
