@@ -1,10 +1,11 @@
 //! A cookie-date, as RFC 6265bis section 5.1.1 reads it.
 
-/// A cookie-date as seconds since 1970 (RFC 6265bis section 5.1.1): tokens in any order, the first
-/// of each kind counts.
+/// A cookie-date as seconds since 1970. Its tokens may come in any order, and the first of each kind
+/// counts.
 pub(super) fn date(value: &[u8]) -> Option<i64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     for token in value.split(|&byte| is_date_delimiter(byte)) {
+        // In this order, as the RFC has it: `08` could be a day or a year, and is a day first.
         if token.is_empty() {
             continue;
         }
@@ -31,11 +32,13 @@ pub(super) fn date(value: &[u8]) -> Option<i64> {
         }
     }
     let ((hour, minute, second), day, month) = (time?, day?, month?);
+    // Two digits are of this century up to 69.
     let year = match year? {
         short @ 0..=69 => short + 2000,
         short @ 70..=99 => short + 1900,
         long => long,
     };
+    // 1601 is where the clocks of some systems begin. A leap second is no time here.
     let in_range = year >= 1601 && hour <= 23 && minute <= 59 && second <= 59;
     if !in_range || day < 1 || day > days_in_month(year, month) {
         return None;
@@ -43,11 +46,12 @@ pub(super) fn date(value: &[u8]) -> Option<i64> {
     Some(days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
+/// Everything but letters, digits and the colon, which parts a time, and bytes beyond ASCII.
 const fn is_date_delimiter(byte: u8) -> bool {
     matches!(byte, 0x09 | 0x20..=0x2f | 0x3b..=0x40 | 0x5b..=0x60 | 0x7b..=0x7e)
 }
 
-/// A number of `least` to `most` digits, after which only a non-digit may follow.
+/// A number of `least` to `most` digits. What follows them may be anything but a digit.
 fn number(token: &[u8], least: usize, most: usize) -> Option<i64> {
     let digits = token.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits < least || digits > most {
@@ -56,6 +60,7 @@ fn number(token: &[u8], least: usize, most: usize) -> Option<i64> {
     Some(token[..digits].iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
 }
 
+/// Hours, minutes and seconds. Only the seconds may have something after them, such as `.123`.
 fn clock_time(token: &[u8]) -> Option<(i64, i64, i64)> {
     let mut fields = token.splitn(3, |&byte| byte == b':');
     let mut whole = || {
@@ -66,6 +71,7 @@ fn clock_time(token: &[u8]) -> Option<(i64, i64, i64)> {
     Some((hour, minute, number(fields.next()?, 1, 2)?))
 }
 
+/// A month is known by its first three letters, so that `November` and `Novembre` both are.
 fn month_number(token: &[u8]) -> Option<i64> {
     const MONTHS: [&[u8; 3]; 12] = [
         b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov",
@@ -76,6 +82,7 @@ fn month_number(token: &[u8]) -> Option<i64> {
     i64::try_from(at).ok().map(|at| at + 1)
 }
 
+// The calendar's rule, since a date that no calendar has is no date: the RFC's last check.
 const fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -85,9 +92,10 @@ const fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days of the proleptic Gregorian calendar, counted in years that begin in March so that the leap
-/// day comes last.
+/// Days of the Gregorian calendar, which is taken to hold before 1582 too.
 const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin in March here, so that the leap day is the last of a year, and 400 years have
+    // 146,097 days. Day 719,468 of that count is the first of 1970.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

@@ -1,19 +1,25 @@
 //! The path of a cookie: which requests it covers, and what it is by default.
 
-/// RFC 6265bis section 5.1.4: up to, but without, the last slash.
+/// The path of a cookie whose line names none: the request's, up to its last slash (RFC 6265bis
+/// section 5.1.4).
 pub(super) fn default_path(path: &str) -> &str {
     match path.bytes().rposition(|byte| byte == b'/') {
+        // The last slash itself is left out, so that `/a/b` and `/a/` have the same default.
         Some(end) if end > 0 && path.starts_with('/') => &path[..end],
         _ => "/",
     }
 }
 
-/// RFC 6265bis section 5.1.4, on the raw bytes.
+/// Whether a request's path is one that a cookie's path covers (RFC 6265bis section 5.1.4).
+///
+/// The bytes are compared as they are sent: `/a%62` is not `/ab`, for a server may tell them apart.
 pub(in crate::cookie) fn path_match(request: &[u8], cookie: &[u8]) -> bool {
+    // Nearly every cookie's path. It saves the search for a prefix.
     if cookie == b"/" {
         return request.starts_with(b"/");
     }
     match request.strip_prefix(cookie) {
+        // Only whole segments: `/admin` does not cover `/administrator`.
         Some(rest) => rest.is_empty() || cookie.ends_with(b"/") || rest.starts_with(b"/"),
         None => false,
     }

@@ -3,50 +3,51 @@
 use super::{data::SameSite, date::date};
 
 /// Longest name and value together (RFC 6265bis section 5.6, step 5).
-pub(in crate::cookie) const MAX_PAIR: usize = 4096;
+pub(super) const MAX_PAIR: usize = 4096;
 /// Longest attribute value; a longer attribute is ignored (RFC 6265bis section 5.6).
-pub(in crate::cookie) const MAX_ATTRIBUTE: usize = 1024;
+pub(super) const MAX_ATTRIBUTE: usize = 1024;
 
-/// Longest path of a cookie: an attribute's or a request's, each byte of which may have become
-/// U+FFFD.
-pub(in crate::cookie) const MAX_PATH: usize = 3 * MAX_ATTRIBUTE;
+/// Longest path of a stored cookie. A path is at most as long as an attribute, and each byte that is
+/// not UTF-8 becomes the three bytes of U+FFFD.
+const MAX_PATH: usize = 3 * MAX_ATTRIBUTE;
 
-/// What may stand in a file as the path of a cookie: all that a jar may hold. A request's path may
-/// have a semicolon.
+/// Whether a file may have this as the path of a cookie: whether a jar may hold it.
 pub(in crate::cookie) fn is_path(path: &str) -> bool {
+    // A semicolon is allowed: a path that is the request's may have one.
     path.starts_with('/') && path.len() <= MAX_PATH && !path.bytes().any(is_control)
 }
 
 /// One `Set-Cookie` field value, split but not judged.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::cookie) struct SetCookie<'a> {
-    pub(in crate::cookie) name: &'a [u8],
-    pub(in crate::cookie) value: &'a [u8],
+pub(super) struct SetCookie<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) value: &'a [u8],
     /// Seconds since 1970; may be negative.
-    pub(in crate::cookie) expires: Option<i64>,
-    /// Seconds from now; zero and below mean at once.
-    pub(in crate::cookie) max_age: Option<i64>,
-    /// Without the leading dot; empty is as good as absent.
-    pub(in crate::cookie) domain: &'a [u8],
+    pub(super) expires: Option<i64>,
+    /// Seconds from now; zero and below expire the cookie at once.
+    pub(super) max_age: Option<i64>,
+    /// Without the leading dot. Empty means the same as absent.
+    pub(super) domain: &'a [u8],
     /// `None`: absent, empty or not starting with a slash.
-    pub(in crate::cookie) path: Option<&'a [u8]>,
-    pub(in crate::cookie) secure: bool,
-    pub(in crate::cookie) http_only: bool,
-    pub(in crate::cookie) partitioned: bool,
-    pub(in crate::cookie) same_site: Option<SameSite>,
+    pub(super) path: Option<&'a [u8]>,
+    pub(super) secure: bool,
+    pub(super) http_only: bool,
+    pub(super) partitioned: bool,
+    pub(super) same_site: Option<SameSite>,
 }
 
 /// Why a line is no cookie at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cookie) enum Unparsable {
+pub(super) enum Unparsable {
     ControlCharacter,
     TooLong,
     Empty,
 }
 
 /// Splits one `Set-Cookie` value (RFC 6265bis section 5.6).
-pub(in crate::cookie) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
-    // No early exit, so that many bytes are looked at in one step.
+pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
+    // Before anything is split: a control character anywhere refuses the line. No early
+    // exit, so that the compiler looks at 16 bytes in one step.
     if line.iter().fold(false, |found, &byte| found | is_control(byte)) {
         return Err(Unparsable::ControlCharacter);
     }
@@ -55,6 +56,7 @@ pub(in crate::cookie) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unpars
     if name.len() + value.len() > MAX_PAIR {
         return Err(Unparsable::TooLong);
     }
+    // A nameless cookie is one, but `=` alone is nothing that a server could mean.
     if name.is_empty() && value.is_empty() {
         return Err(Unparsable::Empty);
     }
@@ -63,6 +65,7 @@ pub(in crate::cookie) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unpars
         let (name, value);
         Part { name, value, rest } = part(attributes);
         let value = value.unwrap_or_default();
+        // The cookie stays: it has said less, and an older attribute of that name counts.
         if value.len() <= MAX_ATTRIBUTE {
             cookie.apply(name, value);
         }
@@ -70,16 +73,15 @@ pub(in crate::cookie) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unpars
     Ok(cookie)
 }
 
-/// What stands before the first semicolon of a line, parted at its first `=` and trimmed, and what
-/// stands behind it.
+/// What is before the first semicolon of a line, split at its first `=` and trimmed, and what is
+/// after the semicolon.
 struct Part<'a> {
     name: &'a [u8],
-    /// `None` where there is no `=`.
+    /// `None` if there is no `=`.
     value: Option<&'a [u8]>,
     rest: Option<&'a [u8]>,
 }
 
-#[inline(always)]
 fn part(line: &[u8]) -> Part<'_> {
     let (name, rest) = split(line, [b'=', b';']);
     match rest {
@@ -91,7 +93,7 @@ fn part(line: &[u8]) -> Part<'_> {
     }
 }
 
-/// What stands before the first of some marks; which that is, and what stands behind it.
+/// Splits at the first of some marks: what is before it, which mark it is, and what is after it.
 fn split<const N: usize>(bytes: &[u8], marks: [u8; N]) -> (&[u8], Option<(u8, &[u8])>) {
     match find(bytes, marks).and_then(|at| bytes.split_at_checked(at)) {
         Some((before, [mark, after @ ..])) => (before, Some((*mark, after))),
@@ -99,7 +101,7 @@ fn split<const N: usize>(bytes: &[u8], marks: [u8; N]) -> (&[u8], Option<(u8, &[
     }
 }
 
-/// Where the first of some marks stands.
+/// Where the first of some marks is.
 fn find<const N: usize>(bytes: &[u8], marks: [u8; N]) -> Option<usize> {
     // Eight bytes at a time: a mark is a zero of `differs`, and the lowest high bit that is set is
     // the first one's.
@@ -129,20 +131,24 @@ pub(in crate::cookie) fn name_of(line: &[u8]) -> &[u8] {
 impl<'a> SetCookie<'a> {
     fn apply(&mut self, name: &[u8], value: &'a [u8]) {
         if is(name, b"expires") {
+            // A date that cannot be read is ignored, so that an earlier one still counts.
             self.expires = date(value).or(self.expires);
         } else if is(name, b"max-age") {
             self.max_age = delta_seconds(value).or(self.max_age);
         } else if is(name, b"domain") {
             self.domain = value.strip_prefix(b".").unwrap_or(value);
         } else if is(name, b"path") {
+            // The last one wins even if it is no path: then the default path is used.
             self.path = value.starts_with(b"/").then_some(value);
         } else if is(name, b"secure") {
+            // Whatever the value: `Secure=false` is Secure.
             self.secure = true;
         } else if is(name, b"httponly") {
             self.http_only = true;
         } else if is(name, b"partitioned") {
             self.partitioned = true;
         } else if is(name, b"samesite") {
+            // A word that is not known takes back a known one: bis calls that "Default".
             self.same_site = if value.eq_ignore_ascii_case(b"strict") {
                 Some(SameSite::Strict)
             } else if value.eq_ignore_ascii_case(b"lax") {
@@ -156,20 +162,20 @@ impl<'a> SetCookie<'a> {
     }
 }
 
-/// Whether a text is `word`, which is in lower case, but for the case of its letters.
+/// Whether a text is `word`, in upper or lower case. `word` is in lower case.
 fn is<const N: usize>(text: &[u8], word: &[u8; N]) -> bool {
-    // No early exit here either. The bit makes another byte's a letter of none but the same letter,
-    // and a hyphen of none but a control character, which is out by now.
+    // Bit 5 is what upper and lower case differ in. Of the other bytes it turns only a control
+    // character into a hyphen, and there is none in the line. No early exit here either.
     <&[u8; N]>::try_from(text)
         .is_ok_and(|text| text.iter().zip(word).fold(0, |sum, (a, b)| sum | (a | 0x20) ^ b) == 0)
 }
 
-/// `%x00-08 / %x0A-1F / %x7F`: every control character but the tab.
+/// Every control character but the tab: `%x00-08 / %x0A-1F / %x7F`.
 pub(in crate::cookie) const fn is_control(byte: u8) -> bool {
     (byte < 0x20) & (byte != b'\t') | (byte == 0x7f)
 }
 
-/// Spaces and tabs off both ends; nothing else is white space here.
+/// Takes spaces and tabs off both ends. Nothing else is white space here.
 pub(in crate::cookie) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
@@ -177,13 +183,13 @@ pub(in crate::cookie) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// A pair without `=` is a nameless cookie's value.
+/// Without `=`, the whole is the value of a nameless cookie.
 fn name_and_value<'a>(name: &'a [u8], value: Option<&'a [u8]>) -> (&'a [u8], &'a [u8]) {
     value.map_or((&[], name), |value| (name, value))
 }
 
-/// `Max-Age` (RFC 6265bis section 5.6.2): digits after an optional minus; what no `i64` holds
-/// saturates.
+/// `Max-Age` (RFC 6265bis section 5.6.2): digits after an optional minus. What is too large for an
+/// `i64` becomes the largest one: such a cookie lives as long as any may, or not at all.
 fn delta_seconds(value: &[u8]) -> Option<i64> {
     let (negative, digits) = match value {
         [b'-', digits @ ..] => (true, digits),
