@@ -112,7 +112,7 @@ impl Data {
     }
 
     /// How long the text is that these make.
-    pub(in crate::cookie) fn length(name: &[u8], value: &[u8], domain: &str, path: &str) -> usize {
+    pub(super) fn length(name: &[u8], value: &[u8], domain: &str, path: &str) -> usize {
         SEPARATOR.len()
             + name.len()
             + usize::from(!name.is_empty())

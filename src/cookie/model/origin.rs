@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use http::{Uri, uri::Scheme};
+use http::Uri;
 
 use super::path::default_path;
 use crate::authority;
@@ -18,17 +18,17 @@ pub(in crate::cookie) struct Origin<'a> {
     /// Neither decoded nor normalised.
     pub(in crate::cookie) path: &'a str,
     /// https or wss.
-    pub(in crate::cookie) is_tls: bool,
+    pub(super) is_tls: bool,
     /// That, or a host that is this machine.
     pub(in crate::cookie) secure: bool,
     /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
-    pub(in crate::cookie) rooted: bool,
+    pub(super) rooted: bool,
 }
 
 impl<'a> Origin<'a> {
     /// `None` for a URI without a host or without a scheme: no cookies in or out.
     pub(in crate::cookie) fn of(uri: &'a Uri) -> Option<Self> {
-        let scheme = uri.scheme()?;
+        let scheme = uri.scheme_str()?;
         let authority = uri.authority()?.as_str();
         let (host, rooted) = match authority::plain(authority) {
             Some((host, _)) => (Cow::Borrowed(host), false),
@@ -37,7 +37,7 @@ impl<'a> Origin<'a> {
                 (authority::canonical(spelt)?, spelt.ends_with('.'))
             }
         };
-        let is_tls = *scheme == Scheme::HTTPS || scheme.as_str().eq_ignore_ascii_case("wss");
+        let is_tls = scheme == "https" || scheme.eq_ignore_ascii_case("wss");
         let secure = is_tls || is_loopback(&host);
         Some(Self { host, path: uri.path(), is_tls, secure, rooted })
     }

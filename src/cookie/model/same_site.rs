@@ -101,7 +101,7 @@ impl Reach {
         }
     }
 
-    pub(in crate::cookie) fn stores(self, cookie: Option<SameSite>) -> bool {
+    pub(super) fn stores(self, cookie: Option<SameSite>) -> bool {
         self != Self::CrossSite || cookie == Some(SameSite::None)
     }
 }
