@@ -2,9 +2,10 @@
 
 use super::model::rules::Rejection;
 
-/// One debug event per rejected cookie: its name and the reason, never its value.
+/// One debug event per rejected cookie: its name and the reason.
 #[cfg(feature = "tracing")]
 pub(super) fn rejected(name: &str, reason: Rejection) {
+    // Never the value: more people read logs than may log in.
     tracing::debug!(target: "tower_outbound::cookie", name, %reason, "cookie rejected");
 }
 

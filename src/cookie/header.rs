@@ -20,7 +20,7 @@ use super::{
 ///
 /// # Errors
 ///
-/// [`InvalidCookie`] where a name or value could not be read back as it is, or there is none.
+/// [`InvalidCookie`] if a name or value could not be read back as it is, or if there is no pair.
 ///
 /// requests: `cookies={...}`.
 pub fn header_value<N, V>(
@@ -34,6 +34,7 @@ where
     for (name, value) in pairs {
         let (name, value) = (name.as_ref(), value.as_ref());
         check_pair(name, value)?;
+        // A server would read the nameless `a=b` as a cookie named `a`.
         if name.is_empty() && value.contains(&b'=') {
             return Err(InvalidCookie::Value);
         }
@@ -52,6 +53,7 @@ where
 
 /// The caller's own `Cookie` headers as one line; `None` if there are none.
 pub(super) fn own(headers: &HeaderMap) -> Option<Vec<u8>> {
+    // HTTP/2 lets a client send one header for each pair (RFC 9113 section 8.2.3).
     let mut lines = headers.get_all(COOKIE).iter().peekable();
     lines.peek()?;
     let mut line = Vec::new();
@@ -64,11 +66,12 @@ pub(super) fn own(headers: &HeaderMap) -> Option<Vec<u8>> {
     Some(line)
 }
 
-/// The caller's pairs first, then the jar's whose names the caller did not give.
+/// The caller's pairs, then those of the jar whose names the caller did not give.
 pub(super) fn merged(mut own: Vec<u8>, jar: Option<&HeaderValue>) -> Option<HeaderValue> {
     let end = own.len();
     for pair in jar.into_iter().flat_map(|jar| jar.as_bytes().split(|&byte| byte == b';')) {
         let pair = trim(pair);
+        // Among the caller's alone: the jar may have two cookies of one name, and both are sent.
         let given = own[..end].split(|&byte| byte == b';').any(|own| name(trim(own)) == name(pair));
         if !given {
             join(&mut own, pair);
@@ -77,7 +80,7 @@ pub(super) fn merged(mut own: Vec<u8>, jar: Option<&HeaderValue>) -> Option<Head
     sensitive(own)
 }
 
-/// Puts `value` in the place of every `Cookie` header there is.
+/// Replaces every `Cookie` header by one.
 pub(super) fn replace(headers: &mut HeaderMap, value: HeaderValue) {
     match headers.entry(COOKIE) {
         Entry::Occupied(mut entry) => {
@@ -90,6 +93,7 @@ pub(super) fn replace(headers: &mut HeaderMap, value: HeaderValue) {
 }
 
 fn name(pair: &[u8]) -> &[u8] {
+    // All nameless pairs have the empty name, so that the caller's replaces the jar's.
     let end = pair.iter().position(|&byte| byte == b'=').unwrap_or(0);
     trim(&pair[..end])
 }
@@ -103,6 +107,7 @@ fn join(line: &mut Vec<u8>, pair: &[u8]) {
 
 fn sensitive(line: Vec<u8>) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(line).ok()?;
+    // So that the `Debug` of a request does not show it, and HPACK does not index it.
     value.set_sensitive(true);
     Some(value)
 }

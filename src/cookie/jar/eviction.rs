@@ -37,6 +37,8 @@ pub(super) fn of_site(
             doomed.push(cookie.order);
         }
     }
+    // All that has expired is gone by now, also what would not have been too much: no one would
+    // miss it.
     let excess = live.len().saturating_sub(most);
     if excess > 0 {
         // The newest is the last of its group: a server that has just set it will ask for it. But
@@ -69,6 +71,7 @@ pub(super) fn of_jar(
     if len <= limits.total && bytes <= limits.bytes {
         return doomed;
     }
+    // A response that was told that its cookie is stored should find it there.
     live.retain(|cookie| cookie.order != newest);
     live.sort_unstable_by_key(|cookie| cookie.order);
     let older = older_half(&live, limits);
@@ -92,6 +95,7 @@ pub(super) fn of_jar(
 
 /// How many of these, oldest first, are the older half of a full jar, by its count and its bytes.
 fn older_half(cookies: &[Candidate], limits: &CookieLimits) -> usize {
+    // By both limits: else the newcomers could be few and large, or many and small.
     let mut text = 0;
     cookies
         .iter()

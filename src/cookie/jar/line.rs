@@ -43,6 +43,7 @@ pub(in crate::cookie) fn choose(
     cookies.sort_by_key(|Cookie { data, times, order }| {
         Reverse((data.flags.secure, times.sent.max(times.updated), *order))
     });
+    // The count first, so that a cookie over it takes no room from one that is not.
     cookies.truncate(most);
     // A pair that is too long is left out whole, and a shorter one may take its place: a server
     // would read a cut pair as another value.
@@ -64,7 +65,8 @@ pub(in crate::cookie) fn choose(
 /// The header of an earlier request, for the next one that the same cookies go along with.
 pub(super) struct Line {
     value: HeaderValue,
-    /// Those of the cookies that went into it.
+    /// The places of the cookies that went into it. Any change of the bucket drops the line, so that
+    /// a place stays that of the same cookie.
     places: Places,
 }
 
@@ -100,6 +102,7 @@ impl Places {
     /// `bits` are those of `count` cookies among `all`. `None` if there are too few bits: such a
     /// header is made anew each time.
     pub(super) const fn of(bits: u64, count: usize, all: usize) -> Option<Self> {
+        // Bits would be too few for a site of 100 cookies that all go along, as they mostly do.
         if count == all {
             return Some(Self(u64::MAX));
         }

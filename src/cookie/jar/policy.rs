@@ -8,10 +8,11 @@ use crate::cookie::{
     model::origin::{Origin, domain_match, written_domain},
 };
 
-/// The caller's say on each cookie, after the rules have had theirs: a policy refuses, it never
-/// overrules.
+/// The caller's say on each cookie that the rules allow. A policy can refuse a cookie, but cannot
+/// allow what the rules refuse.
 ///
-/// Both are asked under no lock, so they may use the jar. Default: everything is accepted and sent.
+/// Both methods are called without a lock, so that they may use the jar. Default: everything is
+/// accepted and sent.
 ///
 /// http.cookiejar: `CookiePolicy`, its `set_ok` and `return_ok`.
 ///
@@ -31,16 +32,15 @@ use crate::cookie::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait CookiePolicy: Send + Sync {
-    /// Whether a cookie that a response set is stored, in place of an older one too. Default: yes.
+    /// Whether a cookie that a response sets is stored, also if it replaces another one. Default: yes.
     ///
-    /// A cookie that is deleted, and one that is inserted, merged or read from a file, is not asked
-    /// about.
+    /// Not called for a deletion, nor for a cookie that is inserted, merged or read from a file.
     fn accept(&self, context: &CookieContext<'_>, cookie: &Cookie) -> bool {
         let _ = (context, cookie);
         true
     }
 
-    /// Whether a cookie goes along with a request that it matches. Default: yes.
+    /// Whether a cookie is sent with a request that it matches. Default: yes.
     fn send(&self, context: &CookieContext<'_>, cookie: &Cookie) -> bool {
         let _ = (context, cookie);
         true
@@ -49,11 +49,11 @@ pub trait CookiePolicy: Send + Sync {
 
 /// A ready-made [`CookiePolicy`]: which hosts may have cookies at all.
 ///
-/// A domain stands for itself and its subdomains. The host of the request decides, for storing and
-/// for sending.
+/// A domain means itself and its subdomains. The host of the request decides, for storing and for
+/// sending.
 ///
-/// http.cookiejar: `DefaultCookiePolicy(blocked_domains, allowed_domains)`, of which a domain with
-/// a leading dot means the subdomains.
+/// http.cookiejar: `DefaultCookiePolicy(blocked_domains, allowed_domains)`. There, only a domain with
+/// a leading dot includes its subdomains.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieJar, DomainPolicy};
@@ -92,10 +92,11 @@ impl DomainPolicy {
     pub fn block<D: AsRef<str>>(
         domains: impl IntoIterator<Item = D>,
     ) -> Result<Self, InvalidDomain> {
+        // No list is not an empty list, which would allow nothing.
         Ok(Self { allowed: None, blocked: list(domains)? })
     }
 
-    /// None for these either: where a domain is both allowed and blocked, it is blocked.
+    /// No cookies for these domains either. A domain that is both allowed and blocked is blocked.
     ///
     /// # Errors
     ///
@@ -109,20 +110,25 @@ impl DomainPolicy {
     }
 
     fn covers(&self, context: &CookieContext<'_>) -> bool {
+        // By the same reading of the host as the jar's, or a spelling could get around a list.
         let Some(Origin { host, .. }) = Origin::of(context.uri()) else { return false };
-        // The host, then each domain that it lies in.
+        // The host, then each of its parents: a look-up in a set for each label, however long the
+        // lists are.
         let parents = || {
             std::iter::successors(Some(&*host), |domain| {
                 domain.split_once('.').map(|(_, parent)| parent)
             })
         };
         let among = |domains: &HashSet<Box<str>>| {
+            // `domain_match` once more, since `0.0.1` is no parent of the address `10.0.0.1`.
             parents().any(|domain| domains.contains(domain) && domain_match(&host, domain))
         };
         self.allowed.as_ref().is_none_or(among) && !among(&self.blocked)
     }
 }
 
+/// The one spelling of each domain. A mistake is an error: a block list that silently matches nothing
+/// would let through what it was written against.
 fn list<D: AsRef<str>>(
     domains: impl IntoIterator<Item = D>,
 ) -> Result<HashSet<Box<str>>, InvalidDomain> {
@@ -133,7 +139,7 @@ fn list<D: AsRef<str>>(
     domains.into_iter().map(domain).collect()
 }
 
-/// What was given to a [`DomainPolicy`] names no host.
+/// A domain that was given to a [`DomainPolicy`] names no host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidDomain {

@@ -4,8 +4,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::cookie::{event, model::cookie::Cookie, model::rules::Rejection, model::set_cookie};
 
-/// Response extension: the cookies of this one response, present where it carried a `Set-Cookie`
-/// and its request had an absolute URI.
+/// Response extension: the cookies of this one response. Present if it has a `Set-Cookie` header and
+/// its request had an absolute URI.
 ///
 /// requests: `response.cookies`.
 #[derive(Clone, Debug, Default)]
@@ -15,26 +15,26 @@ pub struct ResponseCookies {
 }
 
 impl ResponseCookies {
-    /// The cookies that the rules accept, in the order they came; those that only deleted one are
-    /// not among them.
+    /// The cookies that the rules accept, in the order they came. A deletion is not among them.
     #[must_use]
     pub fn accepted(&self) -> &[Cookie] {
         &self.accepted
     }
 
-    /// The others, and why.
+    /// The cookies that were not stored, with the reason for each.
     #[must_use]
     pub fn rejected(&self) -> &[RejectedCookie] {
         &self.rejected
     }
 
-    /// The accepted cookie of that name; of several, the last.
+    /// The accepted cookie of that name. If there are several, the last one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Cookie> {
+        // Two of one name differ in domain or path. The last one is what the server said last.
         self.accepted.iter().rev().find(|cookie| cookie.data.name() == name.as_bytes())
     }
 
-    /// Names and values of those accepted; of several of one name, the last.
+    /// Names and values of the accepted cookies. If several have one name, the last one's value.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
         let pairs = self
@@ -44,10 +44,10 @@ impl ResponseCookies {
         pairs.collect()
     }
 
-    /// Of a cookie that is set twice the last one stands; a deletion takes nothing back, since it
-    /// is no cookie.
+    /// Adds a cookie; `None` for a deletion, which does not take back what was set before it.
     pub(in crate::cookie) fn accept(&mut self, cookie: Option<Cookie>) {
         if let Some(cookie) = cookie {
+            // If a response sets a cookie twice, the last one is kept, as in the jar.
             self.accepted.retain(|other| !other.data.same_identity(&cookie.data));
             self.accepted.push(cookie);
         }
@@ -55,6 +55,7 @@ impl ResponseCookies {
 
     pub(in crate::cookie) fn reject(&mut self, line: &[u8], reason: Rejection) {
         let cookie = RejectedCookie::new(line, reason);
+        // Here, so that each way in has the event, and once.
         event::rejected(&cookie.name, reason);
         self.rejected.push(cookie);
     }
@@ -69,8 +70,8 @@ pub struct RejectedCookie {
 
 impl RejectedCookie {
     fn new(line: &[u8], reason: Rejection) -> Self {
-        // A refused name can be of any length and hold anything; it is only there to be read by a
-        // person.
+        // A refused name can be of any length and hold anything, escape sequences of terminals too.
+        // It is only there to be read by a person.
         let name = set_cookie::name_of(line);
         let name = String::from_utf8_lossy(&name[..name.len().min(256)]);
         let name = match name {

@@ -46,12 +46,13 @@ pub(super) struct Slot {
     source: Source,
 }
 
-/// The `Set-Cookie` line that a cookie came by, so that the same line again need not be judged
+/// The `Set-Cookie` line that a cookie came by. If the same line comes again, it need not be judged
 /// again.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Source {
     /// A keyed hash of the line; 0 if the same line could mean something else the next time.
     fingerprint: u64,
+    // An `Option` would take 8 bytes more of each cookie.
     /// Seconds; 0 if the line has no positive `Max-Age`.
     max_age: u32,
     /// Whether the request's path gave the cookie its own.
@@ -139,6 +140,7 @@ impl Slot {
 
     pub(super) fn is_allowed(&self, visit: &Visit<'_>) -> bool {
         let Flags { secure, same_site, .. } = self.data.flags;
+        // Who can read the line would read the cookie (RFC 6265bis section 5.8.3).
         (!secure || visit.origin.secure) && visit.reach.sends(same_site)
     }
 
@@ -191,6 +193,7 @@ impl Slot {
 
     /// It was set again; says whether its expiry moved.
     pub(super) fn renew(&self, expires: Millis, now: Millis) -> bool {
+        // Relaxed, here and elsewhere: each is read for itself, and the text is under the lock.
         self.updated.store(now, Relaxed);
         self.expires.swap(expires, Relaxed) != expires
     }
@@ -254,6 +257,7 @@ impl<'a> Incoming<'a> {
         fingerprint: u64,
     ) -> Self {
         let source = Source {
+            // 0 is no line's, so that such a cookie takes the long way each time.
             fingerprint: if new.lasts { fingerprint } else { 0 },
             max_age: new.max_age,
             has_default_path: new.has_default_path,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// Milliseconds since 1970, as the wing counts time; a clock before 1970 reads 0.
+/// Milliseconds since 1970. A clock before 1970 reads 0.
 pub(in crate::cookie) type Millis = u64;
 /// The expiry of a cookie that has none.
 pub(in crate::cookie) const NEVER: Millis = Millis::MAX;
@@ -10,16 +10,16 @@ pub(in crate::cookie) const NEVER: Millis = Millis::MAX;
 /// The `SameSite` attribute of a cookie (RFC 6265bis section 4.1.2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SameSite {
-    /// Only requests made on behalf of the cookie's own site.
+    /// Sent only with requests that are made on behalf of the cookie's own site.
     Strict,
-    /// Those, and top-level navigations from elsewhere.
+    /// Sent with those, and with top-level navigations from other sites.
     Lax,
-    /// Every request; such a cookie must be `Secure`.
+    /// Sent with every request. Such a cookie must be `Secure`.
     None,
 }
 
 impl SameSite {
-    /// As files write it.
+    /// Its word in files.
     #[cfg(feature = "json")]
     pub(in crate::cookie) const fn name(self) -> &'static str {
         match self {
@@ -40,12 +40,13 @@ pub(in crate::cookie) struct Times {
     pub(in crate::cookie) sent: Millis,
 }
 
-/// Name, value, domain, path and flags. A clone shares the text.
+/// Name, value, domain, path, flags and creation time. A clone shares the text.
 #[derive(Clone)]
 pub(in crate::cookie) struct Data {
-    /// `; name=value` (or `; value` of a nameless cookie), then domain, then path.
+    /// `; name=value`, or `; value` of a nameless cookie; then domain, then path.
     text: Arc<[u8]>,
-    /// Where each of them ends.
+    // Where each of them ends. Two bytes each, since rules bound the text below 8 KiB: a jar may
+    // hold 50,000 cookies, and four slices would be 64 bytes of each.
     name: u16,
     pair: u16,
     domain: u16,
@@ -72,12 +73,12 @@ pub(in crate::cookie) struct Identity<'a> {
     pub(in crate::cookie) host_only: bool,
 }
 
-/// What parts the pairs of a `Cookie` header; each text begins with it, so that a header is joined
-/// of whole pieces.
+/// What is between two pairs of a `Cookie` header (RFC 6265bis section 5.8.3). Each text begins with
+/// it, so that a header is joined of whole pieces.
 pub(in crate::cookie) const SEPARATOR: &[u8] = b"; ";
 
 impl Data {
-    /// The parts must fit: `rules` bounds name, value and path, DNS the domain.
+    /// The parts must fit: the rules bound name, value and path, and the DNS bounds the domain.
     pub(in crate::cookie) fn new(
         name: &[u8],
         value: &[u8],
@@ -100,6 +101,7 @@ impl Data {
         }
         let name = SEPARATOR.len() + name.len();
         let pair = name + equals.len() + value.len();
+        // What does not fit cannot come: see above. It would make a wrong cookie, but no panic.
         let short = |end: usize| u16::try_from(end).unwrap_or(u16::MAX);
         Self {
             text,
@@ -111,7 +113,7 @@ impl Data {
         }
     }
 
-    /// How long the text is that these make.
+    /// How long the text of these parts is.
     pub(super) fn length(name: &[u8], value: &[u8], domain: &str, path: &str) -> usize {
         SEPARATOR.len()
             + name.len()
@@ -125,17 +127,18 @@ impl Data {
         &self.text[SEPARATOR.len()..usize::from(self.name)]
     }
 
-    /// As it stands in a `Cookie` header.
+    /// As it is sent in a `Cookie` header.
     pub(in crate::cookie) fn pair(&self) -> &[u8] {
         &self.text[SEPARATOR.len()..usize::from(self.pair)]
     }
 
-    /// As it stands there behind another.
+    /// As it is sent there after another pair.
     pub(in crate::cookie) fn separated_pair(&self) -> &[u8] {
         &self.text[..usize::from(self.pair)]
     }
 
     pub(in crate::cookie) fn value(&self) -> &[u8] {
+        // The `=` is there if there is a name.
         let name = usize::from(self.name);
         &self.text[name + usize::from(name > SEPARATOR.len())..usize::from(self.pair)]
     }
@@ -149,7 +152,7 @@ impl Data {
     }
 
     pub(in crate::cookie) fn domain(&self) -> &str {
-        // Made of a `str` in `new`, and cut where it was joined.
+        // It was a `str` in `new`, and is cut where it was joined, so that this cannot fail.
         str::from_utf8(self.domain_bytes()).unwrap_or_default()
     }
 
@@ -175,7 +178,7 @@ impl Data {
     }
 
     pub(in crate::cookie) fn has_identity(&self, identity: &Identity<'_>) -> bool {
-        // The names first: among the cookies of a site they are what differs.
+        // The name first: among the cookies of a site it is what differs.
         self.name() == identity.name
             && self.flags.host_only == identity.host_only
             && self.path_bytes() == identity.path

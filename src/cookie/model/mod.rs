@@ -1,4 +1,5 @@
-//! What a cookie is and when it goes where: values in, values out. No lock, no clock, no file.
+//! What a cookie is, which one may be stored, and which requests it goes with. Values in, values
+//! out: no lock, no atomics, no clock, no file.
 
 pub(in crate::cookie) mod cookie;
 pub(in crate::cookie) mod data;

@@ -1,4 +1,5 @@
-//! What a URI says about cookies: its host in canonical form, its path, and whether it is secure.
+//! What a URI says to the rules of cookies: its host in its one spelling, its path, and whether it
+//! is secure.
 
 use std::{
     borrow::Cow,
@@ -10,33 +11,36 @@ use http::Uri;
 use super::path::default_path;
 use crate::authority;
 
-/// The parts of a request URI that cookies go by, as they go over the wire.
+/// The parts of a request's URI that the rules look at, as they are sent.
+///
+/// Nothing is normalised: a server may tell `/pub/../admin` from `/admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cookie) struct Origin<'a> {
     /// Lower case, without one trailing dot; IPv6 in brackets and in its canonical form.
     pub(in crate::cookie) host: Cow<'a, str>,
-    /// Neither decoded nor normalised.
     pub(in crate::cookie) path: &'a str,
-    /// https or wss.
+    /// Whether the scheme is https or wss.
     pub(super) is_tls: bool,
-    /// That, or a host that is this machine.
+    /// Whether the scheme is one of these, or the host is this machine.
     pub(in crate::cookie) secure: bool,
     /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
     pub(super) rooted: bool,
 }
 
 impl<'a> Origin<'a> {
-    /// `None` for a URI without a host or without a scheme: no cookies in or out.
+    /// `None` for a URI without a host or without a scheme: no cookies go in or out.
     pub(in crate::cookie) fn of(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let authority = uri.authority()?.as_str();
         let (host, rooted) = match authority::plain(authority) {
             Some((host, _)) => (Cow::Borrowed(host), false),
+            // A capital, userinfo, an address in brackets, or a host that is none.
             None => {
                 let (spelt, _) = authority::split(authority);
                 (authority::canonical(spelt)?, spelt.ends_with('.'))
             }
         };
+        // `http` parses the scheme of https in any case, but not those that it does not know.
         let is_tls = scheme == "https" || scheme.eq_ignore_ascii_case("wss");
         let secure = is_tls || is_loopback(&host);
         Some(Self { host, path: uri.path(), is_tls, secure, rooted })
@@ -47,9 +51,10 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// The canonical form of a domain as it is spelt outside of URIs: a leading dot is dropped, and an
-/// IPv6 address may stand without its brackets.
+/// The one spelling of a domain that is not part of a URI: a leading dot is dropped, and an IPv6
+/// address may come without its brackets.
 pub(in crate::cookie) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
+    // One dot, as in a `Domain` attribute (RFC 6265bis section 5.6.3). Files write it too.
     let domain = domain.strip_prefix('.').unwrap_or(domain);
     match domain.parse::<Ipv6Addr>() {
         Ok(address) => Some(Cow::Owned(format!("[{address}]"))),
@@ -57,21 +62,23 @@ pub(in crate::cookie) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// As [`spelt_domain`], of a domain that a person wrote; `None` for what names no host.
+/// As [`spelt_domain`], for a domain that a person wrote. `None` for what names no host.
 pub(in crate::cookie) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
     let domain = spelt_domain(domain)?;
+    // A URI's host may hold these, but a person who writes them means a pattern or a list, and
+    // would wonder why it matches nothing.
     (!domain.contains(['*', ',', ';'])).then_some(domain)
 }
 
-/// Whether a canonical host has no parent domain that it could share cookies with.
-///
-/// Besides addresses: names whose last label is a number, since resolvers read `127.1` or `0x7f.1`
-/// as an address.
+/// Whether a canonical host is an address, so that it has no parent domain to share cookies with.
 pub(in crate::cookie) fn stands_alone(host: &str) -> bool {
+    // Resolvers read `127.1` and `0x7f.1` as addresses too. If `5.127.1` were a subdomain of `127.1`,
+    // it could set cookies for this machine.
     host.starts_with('[') || authority::is_number(host)
 }
 
-/// Whether `host` is `domain` or one of its subdomains; both canonical (RFC 6265bis section 5.1.3).
+/// Whether `host` is `domain` or one of its subdomains (RFC 6265bis section 5.1.3). Both are
+/// canonical.
 pub(in crate::cookie) fn domain_match(host: &str, domain: &str) -> bool {
     match host.strip_suffix(domain) {
         Some("") => true,
@@ -84,6 +91,7 @@ fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
+/// Whether a host is this very machine, which no one on the way can listen to or pose as.
 fn is_loopback(host: &str) -> bool {
     if let Some(address) = ipv6(host) {
         return IpAddr::from(address).is_loopback();

@@ -1,6 +1,6 @@
 //! Which cookie may be stored, and why not (RFC 6265bis section 5.7).
 
-use std::{error, fmt};
+use std::{borrow::Cow, error, fmt};
 
 use super::{
     data::{Data, Flags, Identity, Millis, NEVER, SameSite},
@@ -16,7 +16,7 @@ const MAX_LIFETIME: Millis = MAX_LIFETIME_SECONDS as Millis * 1000;
 
 /// Why a cookie was not stored.
 ///
-/// Every rule is one of RFC 6265bis section 5.7, but for the limits, which are the jar's own.
+/// Every rule is one of RFC 6265bis section 5.7, except for the limits, which are the jar's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -26,18 +26,18 @@ pub enum Rejection {
     TooLong,
     /// There is neither a name nor a value.
     Empty,
-    /// The URI has no scheme or no host that a cookie could belong to.
+    /// The URI has no scheme, or no host that a cookie could belong to.
     NoHost,
     /// The `Domain` attribute is not ASCII; it would have to be an A-label (`xn--...`).
     NonAsciiDomain,
-    /// The host does not lie in the `Domain`.
+    /// The host is neither the `Domain` nor below it.
     DomainMismatch,
     /// The `Domain` is a public suffix, such as `com` or `co.uk`.
     PublicSuffix,
     /// `Secure`, but the [origin is not](crate::cookie#what-may-be-stored-and-sent).
     InsecureOrigin,
-    /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`; or to set a
-    /// nameless one that servers would take for it, such as `=sid=1`.
+    /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`. Or it tried to
+    /// set a nameless one that servers would take for it, such as `=sid=1`.
     ShadowsSecure,
     /// `SameSite=None` without `Secure`.
     SameSiteNone,
@@ -54,13 +54,13 @@ pub enum Rejection {
     HttpPrefix,
     /// A nameless cookie whose value would be read as a prefixed name.
     NamelessPrefix,
-    /// Its path, which it took from the request's, is longer than 1,024 bytes.
+    /// It has no `Path`, and the one that it would take from the request is longer than 1,024 bytes.
     LongPath,
     /// The jar's [`CookiePolicy`](crate::cookie::CookiePolicy) does not accept it.
     Policy,
     /// The jar's limits leave no room for it.
     NoRoom,
-    /// Another crate's store, which the layer works with, cannot hold it as it is: it has no name,
+    /// The layer's storage is another crate's, and cannot hold the cookie as it is. It has no name,
     /// it is not UTF-8, or that crate would read its name, value or domain as something else.
     Unstorable,
     /// The response set more cookies than
@@ -109,16 +109,16 @@ impl From<Unparsable> for Rejection {
     }
 }
 
-/// A cookie that may be stored as far as it alone can tell.
+/// A cookie that may be stored, as far as it can be judged without those that are stored already.
 #[derive(Debug)]
 pub(in crate::cookie) struct Admitted<'a> {
     pub(in crate::cookie) name: &'a [u8],
     pub(in crate::cookie) value: &'a [u8],
-    pub(in crate::cookie) domain: std::borrow::Cow<'a, str>,
-    pub(in crate::cookie) path: std::borrow::Cow<'a, str>,
+    pub(in crate::cookie) domain: Cow<'a, str>,
+    pub(in crate::cookie) path: Cow<'a, str>,
     pub(in crate::cookie) flags: Flags,
     pub(in crate::cookie) expires: Millis,
-    /// Seconds, where its `Max-Age` decides and is positive; else 0.
+    /// Seconds, if its `Max-Age` decides and is positive; else 0.
     pub(in crate::cookie) max_age: u32,
     /// Whether the same line means the same cookie later on, for any host that the cookie covers.
     pub(in crate::cookie) lasts: bool,
@@ -127,9 +127,9 @@ pub(in crate::cookie) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    /// Whether servers would read it as a cookie of that name. A nameless one is sent as its value
-    /// alone: as one named `sid` where that is `sid=1`.
+    /// Whether servers would read it as a cookie of that name.
     pub(in crate::cookie) fn passes_for(&self, name: &[u8]) -> bool {
+        // A nameless cookie is sent as its value alone. If that is `sid=1`, a server reads `sid`.
         let read = || {
             self.value
                 .split(|&byte| byte == b'=')
@@ -165,6 +165,7 @@ pub(in crate::cookie) fn admit<'a>(
 ) -> Result<Admitted<'a>, Rejection> {
     let (cookie, origin) = (set_cookie::set_cookie(line)?, visit.origin);
     let domain = domain(visit, cookie.domain)?;
+    // What came in clear may be anyone's, and would be sent to the secure site as its own.
     if cookie.secure && !origin.secure {
         return Err(Rejection::InsecureOrigin);
     }
@@ -177,8 +178,8 @@ pub(in crate::cookie) fn admit<'a>(
     };
     // A Domain that only repeats an address makes no difference, so it breaks no __Host- promise.
     let no_domain = cookie.domain.is_empty() || stands_alone(&origin.host);
-    // As long as a Path attribute may be: a server chooses its URLs, and so would choose how much a
-    // jar holds.
+    // A Path attribute may be no longer either. A server chooses its URLs, and so would choose how
+    // much a jar holds.
     if cookie.path.is_none() && origin.default_path().len() > set_cookie::MAX_ATTRIBUTE {
         return Err(Rejection::LongPath);
     }
@@ -193,12 +194,13 @@ pub(in crate::cookie) fn admit<'a>(
         value: cookie.value,
         expires,
         max_age,
-        // A domain that ends in a dot is one for hosts spelt so alone.
+        // `Domain=example.com.` is refused from a host that is spelt without the dot, so that the
+        // same line has to be judged again.
         lasts: lasts && !origin.rooted,
         has_default_path: cookie.path.is_none(),
         domain: domain.unwrap_or_else(|| origin.host.as_ref().into()),
-        // A path that is not UTF-8 matches no request, and is none the less kept as the server
-        // meant it.
+        // A path that is not UTF-8 becomes one that matches no request, for a server that set it did
+        // not mean another one.
         path: match cookie.path {
             Some(path) => {
                 str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Into::into)
@@ -209,11 +211,8 @@ pub(in crate::cookie) fn admit<'a>(
     })
 }
 
-/// The cookie's domain; `None` for a host-only cookie.
-fn domain<'a>(
-    visit: &Visit<'_>,
-    attribute: &'a [u8],
-) -> Result<Option<std::borrow::Cow<'a, str>>, Rejection> {
+/// The cookie's domain (RFC 6265bis section 5.7). `None` for a host-only cookie.
+fn domain<'a>(visit: &Visit<'_>, attribute: &'a [u8]) -> Result<Option<Cow<'a, str>>, Rejection> {
     let origin = visit.origin;
     if attribute.is_empty() {
         return Ok(None);
@@ -221,8 +220,8 @@ fn domain<'a>(
     if !attribute.is_ascii() {
         return Err(Rejection::NonAsciiDomain);
     }
-    // The suites of browsers and curl agree that `example.com.` is no domain of a host that is
-    // spelt without the dot.
+    // The test suites of browsers and curl agree that a host that is spelt without the dot cannot
+    // set `Domain=example.com.`.
     if attribute.ends_with(b".") && !origin.rooted {
         return Err(Rejection::DomainMismatch);
     }
@@ -231,7 +230,8 @@ fn domain<'a>(
     };
     let domain_site = visit.suffixes.site(&domain);
     if domain_site.is_suffix {
-        // An address, a single label or a registry's own host keeps the cookie to itself.
+        // An address, a single label or a registry's own host keeps the cookie to itself. Others may
+        // not set it, or one of them could log all of them in (a "supercookie").
         return if domain == origin.host {
             Ok(None)
         } else if domain_match(&origin.host, &domain) {
@@ -240,31 +240,35 @@ fn domain<'a>(
             Err(Rejection::DomainMismatch)
         };
     }
-    // Of two names in one registrable domain alone may one set the other's: a suffix can lie
-    // between them otherwise.
+    // Both have to be of one site. A private suffix may lie between them otherwise:
+    // `b.s3.amazonaws.com` is below `amazonaws.com`, and is someone else's.
     if !domain_match(&origin.host, &domain) || visit.site.key != domain_site.key {
         return Err(Rejection::DomainMismatch);
     }
     Ok(Some(domain))
 }
 
-/// The promises that a name's prefix makes (RFC 6265bis section 4.1.3), and `SameSite=None`'s.
+/// Checks the promises that a name's prefix makes (RFC 6265bis section 4.1.3), and that of
+/// `SameSite=None`.
 pub(in crate::cookie) fn prefixes(
     name: &[u8],
     value: &[u8],
     flags: Flags,
     for_root: bool,
 ) -> Result<(), Rejection> {
+    // In any case: servers that compare names so would be fooled by `__host-`.
     let starts = |text: &[u8], prefix: &str| {
         text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
     if flags.same_site == Some(SameSite::None) && !flags.secure {
         return Err(Rejection::SameSiteNone);
     }
+    // A server would read a prefixed name into the value, though nothing has kept its promise.
     if name.is_empty() {
         let poses = ["__Secure-", "__Host-", "__Http-"].iter().any(|prefix| starts(value, prefix));
         return if poses { Err(Rejection::NamelessPrefix) } else { Ok(()) };
     }
+    // Nearly every name. It saves four comparisons.
     if !name.starts_with(b"__") {
         return Ok(());
     }
@@ -282,10 +286,10 @@ pub(in crate::cookie) fn prefixes(
     Ok(())
 }
 
-/// `Max-Age` beats `Expires`; 0 stands for "already over". With it, the seconds of a positive
-/// `Max-Age`, and whether the same line means the same later on: the cap of lifetimes moves on
-/// under a fixed date.
+/// When a cookie expires, or 0 for one that has expired; the seconds of a positive `Max-Age`; and
+/// whether the same line means the same later on.
 fn expiry(cookie: &SetCookie<'_>, now: Millis) -> (Millis, u32, bool) {
+    // `Max-Age` beats `Expires`: it does not depend on two clocks (section 5.7).
     match (cookie.max_age, cookie.expires) {
         (Some(..=0), _) => (0, 0, true),
         (Some(age), _) => {
@@ -294,6 +298,7 @@ fn expiry(cookie: &SetCookie<'_>, now: Millis) -> (Millis, u32, bool) {
         }
         (None, Some(at)) => {
             let at = u64::try_from(at).unwrap_or(0).saturating_mul(1000).min(NEVER - 1);
+            // The date is fixed and the cap moves on, so that later the same line lives longer.
             let capped = capped(at, now);
             (capped, 0, capped == at)
         }
@@ -301,7 +306,7 @@ fn expiry(cookie: &SetCookie<'_>, now: Millis) -> (Millis, u32, bool) {
     }
 }
 
-/// The lifetime that is left of `expires` under the cap; a session cookie has none to cap.
+/// `expires`, or the latest time that the cap allows. A session cookie has no lifetime to cap.
 pub(in crate::cookie) fn capped(expires: Millis, now: Millis) -> Millis {
     if expires == NEVER { NEVER } else { expires.min(now.saturating_add(MAX_LIFETIME)) }
 }

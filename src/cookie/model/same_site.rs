@@ -11,13 +11,18 @@ use super::{
 
 /// Request extension: the site on whose behalf a request is made, so that `SameSite` counts.
 ///
-/// A program has no address bar, so without this extension every request is same-site: all cookies
-/// are sent. With it a request to another site carries no `Strict` cookies, and `Lax` ones (also
-/// those that say nothing) only if it is a [top-level navigation](Self::top_level_navigation) by a
-/// safe method; nor does its response store cookies other than `SameSite=None`, unless it is a
-/// top-level navigation, by whatever method. Sites are compared with their schemes.
+/// Without this extension every request is same-site, since a program has no address bar: all
+/// cookies are sent. With it, a request to another site carries
 ///
-/// Redirect layers drop it where they leave an origin, unless [told to keep
+/// - every `SameSite=None` cookie;
+/// - `Lax` cookies, and those without the attribute, only if the request is a [top-level
+///   navigation](Self::top_level_navigation) by a safe method;
+/// - no `Strict` cookies.
+///
+/// The response of such a request stores only `SameSite=None` cookies, unless the request is a
+/// top-level navigation, by any method. Two sites are the same if their schemes are too.
+///
+/// Redirect layers drop the extension when a hop leaves the origin, unless they are [told to keep
 /// it](crate::cookie#for-its-redirects-too).
 ///
 /// Source: RFC 6265bis sections 5.2, 5.7 and 5.8.3; its "site for cookies".
@@ -33,14 +38,14 @@ use super::{
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteForCookies {
-    /// `None`: the same as no other.
+    /// `None` for a site that is the same as no other.
     host: Option<Box<str>>,
     is_tls: bool,
     top_level: bool,
 }
 
 impl SiteForCookies {
-    /// The site that `page` belongs to. A URI without a host is the same site as no other.
+    /// The site that `page` belongs to. The site of a URI without a host is the same as no other.
     #[must_use]
     pub fn new(page: &Uri) -> Self {
         match Origin::of(page) {
@@ -51,21 +56,20 @@ impl SiteForCookies {
         }
     }
 
-    /// The same site as no other, as the origin of a sandboxed page: the request is cross-site
-    /// wherever it goes.
+    /// A site that is the same as no other, like that of a sandboxed page. Every request is cross-site.
     #[must_use]
     pub const fn opaque() -> Self {
         Self { host: None, is_tls: false, top_level: false }
     }
 
-    /// Whether the request stands for a person who follows a link, so that `Lax` cookies go along.
-    /// Default: false.
+    /// Whether a person follows a link, so that `Lax` cookies are sent. Default: false.
     #[must_use]
     pub const fn top_level_navigation(mut self, top_level: bool) -> Self {
         self.top_level = top_level;
         self
     }
 
+    /// How a request to the site `to` relates to this one.
     pub(super) fn reach(
         &self,
         to: Site<'_>,
@@ -73,9 +77,13 @@ impl SiteForCookies {
         method: &Method,
         suffixes: &PublicSuffixes,
     ) -> Reach {
+        // By registrable domain, so that a page and its CDN's subdomain are one site (section 5.2).
         let same = self.host.as_deref().is_some_and(|host| suffixes.site(host).key == to.key);
+        // With the scheme: whoever can change what http answers could otherwise act for the https
+        // site ("schemeful same-site").
         match (same && self.is_tls == to_tls, self.top_level) {
             (true, _) => Reach::SameSite,
+            // A form that another site posts is the very thing that `Lax` is against.
             (false, true) if method.is_safe() => Reach::SafeNavigation,
             (false, true) => Reach::UnsafeNavigation,
             (false, false) => Reach::CrossSite,
@@ -83,7 +91,7 @@ impl SiteForCookies {
     }
 }
 
-/// How a request stands to the site on whose behalf it is made.
+/// How a request relates to the site on whose behalf it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cookie) enum Reach {
     SameSite,
@@ -93,6 +101,7 @@ pub(in crate::cookie) enum Reach {
 }
 
 impl Reach {
+    /// Whether a cookie with this attribute goes along. One without it counts as `Lax`.
     pub(in crate::cookie) fn sends(self, cookie: Option<SameSite>) -> bool {
         match (self, cookie) {
             (Self::SameSite, _) | (_, Some(SameSite::None)) => true,
@@ -101,7 +110,10 @@ impl Reach {
         }
     }
 
+    /// Whether a response may set a cookie with this attribute.
     pub(super) fn stores(self, cookie: Option<SameSite>) -> bool {
+        // A navigation ends at the other site, which from then on is the site itself: it may store
+        // what it could not yet be sent.
         self != Self::CrossSite || cookie == Some(SameSite::None)
     }
 }

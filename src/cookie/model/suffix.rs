@@ -1,14 +1,14 @@
-//! The public suffix list: under which names anyone can register, and so which names may not share
+//! The public suffix list: which names strangers register under, and so which hosts may share
 //! cookies.
 
 use std::{fmt, iter};
 
 use super::origin::stands_alone;
 
-/// Which public suffix list a jar goes by.
+/// Which public suffix list a jar uses.
 ///
-/// A public suffix is a name under which strangers register theirs (`com`, `co.uk`, `github.io`): a
-/// cookie for all of it would reach all of them, so none is stored.
+/// A public suffix is a name under which strangers register theirs: `com`, `co.uk`, `github.io`. A
+/// cookie for a whole suffix would reach all of them, so none is stored.
 ///
 /// Default: [`Embedded`](Self::Embedded). Source: <https://publicsuffix.org>, RFC 6265bis section 5.7.
 #[derive(Default)]
@@ -19,8 +19,8 @@ pub enum PublicSuffixes {
     Embedded,
     /// A list that the caller keeps up to date, from the `publicsuffix` crate.
     Custom(publicsuffix::List),
-    /// No list. A single label (`com`) is refused all the same, but `co.uk` is not: only for
-    /// networks of one's own.
+    /// No list. A cookie for a single label (`com`) is still refused, but one for `co.uk` is not. Use
+    /// this only in a network of your own.
     None,
 }
 
@@ -34,18 +34,19 @@ impl fmt::Debug for PublicSuffixes {
     }
 }
 
-/// Where a canonical host stands among the registrable domains.
+/// The site of a canonical host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cookie) struct Site<'a> {
-    /// The registrable domain; the host itself where there is none.
+    /// The registrable domain, or the host itself if it has none. An end of the host.
     pub(in crate::cookie) key: &'a str,
-    /// Whether the host is no more than a public suffix, an address or a single label: its cookies
-    /// stay its own.
+    /// Whether the host is a public suffix, an address or a single label. Its cookies stay its own.
     pub(in crate::cookie) is_suffix: bool,
 }
 
 impl PublicSuffixes {
+    /// The site that a canonical host belongs to.
     pub(in crate::cookie) fn site<'a>(&self, host: &'a str) -> Site<'a> {
+        // Before the list, which would take `0.1` for the registrable domain of `10.0.0.1`.
         if stands_alone(host) {
             return Site { key: host, is_suffix: true };
         }
@@ -59,6 +60,7 @@ impl PublicSuffixes {
         let suffix = match self {
             Self::Embedded => psl::Psl::find(&psl::List, labels).len,
             Self::Custom(list) => publicsuffix::Psl::find(list, labels).len,
+            // What the list itself says of names that it does not have.
             Self::None => host.len() - last_label(host),
         };
         // One label more than the suffix. A host that has none is a suffix itself.
@@ -74,7 +76,7 @@ impl PublicSuffixes {
 
 /// Where the last label begins.
 fn last_label(host: &str) -> usize {
-    // Labels are short: `str::rfind` takes four times as long to get going.
+    // Labels are short: `str::rfind`, which is made for long texts, takes twice as long.
     host.bytes().rposition(|byte| byte == b'.').map_or(0, |dot| dot + 1)
 }
 

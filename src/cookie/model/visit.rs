@@ -1,4 +1,4 @@
-//! What a request asks of the rules: from where it comes, on whose behalf, and when.
+//! What a request asks of the rules: where it goes, on whose behalf, and when.
 
 use http::Method;
 
@@ -33,6 +33,7 @@ impl<'a> Visit<'a> {
         // The suffix list is asked here, once. What follows may hold a lock, and would ask for the
         // same host again.
         let site = suffixes.site(&origin.host);
+        // Few requests name a page, so that only those look up a second site.
         let reach =
             page.map_or(Reach::SameSite, |page| page.reach(site, origin.is_tls, method, suffixes));
         Self { origin, suffixes, site, reach, now }
