@@ -10,7 +10,8 @@ use http::{Method, Response, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
 use super::{
-    jar::CookieJar, jar::context::CookieContext, jar::storage::CookieStorage,
+    jar::CookieJar,
+    jar::storage::{CookieContext, CookieStorage},
     model::same_site::SiteForCookies,
 };
 

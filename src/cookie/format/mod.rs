@@ -1,7 +1,7 @@
 //! The files a jar is kept in.
 
 #[cfg(feature = "cookie_store")]
-mod cookie_store;
+pub(in crate::cookie) mod cookie_store;
 #[cfg(feature = "json")]
 mod json;
 mod netscape;

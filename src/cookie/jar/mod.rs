@@ -1,7 +1,6 @@
 //! The jar: what is stored, behind its locks.
 
 pub(in crate::cookie) mod bucket;
-pub(in crate::cookie) mod context;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod policy;
 pub(in crate::cookie) mod response;
@@ -14,15 +13,18 @@ use std::{
     error, fmt,
     io::{self, Read, Write},
     sync::Arc,
+    time::SystemTime,
 };
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 
 use self::{
     bucket::{Slot, Visit},
-    context::CookieContext,
+    limits::CookieLimits,
+    policy::CookiePolicy,
     response::ResponseCookies,
-    settings::{CookieJarBuilder, Rules},
+    settings::Rules,
+    storage::{CookieContext, CookieStorage},
     store::{Store, StoreAction},
 };
 use crate::cookie::{
@@ -32,6 +34,7 @@ use crate::cookie::{
     model::origin::{Origin, spelt_domain},
     model::rules::{self, Rejection},
     model::same_site::Reach,
+    model::suffix::PublicSuffixes,
 };
 
 /// A jar of cookies, kept and matched as a browser does (RFC 6265bis).
@@ -402,6 +405,24 @@ impl CookieJar {
     }
 }
 
+impl CookieStorage for CookieJar {
+    fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+        self.header_for(context)
+    }
+
+    fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+        self.store_for(context, headers)
+    }
+
+    fn inspect_response(
+        &self,
+        context: &CookieContext<'_>,
+        headers: &HeaderMap,
+    ) -> ResponseCookies {
+        self.sibling().store_for(context, headers)
+    }
+}
+
 // A panic in between leaves the jar whole: see `Shard`.
 impl std::panic::UnwindSafe for CookieJar {}
 impl std::panic::RefUnwindSafe for CookieJar {}
@@ -409,6 +430,55 @@ impl std::panic::RefUnwindSafe for CookieJar {}
 impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieJar").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`CookieJar`].
+#[derive(Clone, Default)]
+#[must_use]
+pub struct CookieJarBuilder {
+    rules: Rules,
+}
+
+impl CookieJarBuilder {
+    /// The public suffix list. Default: the embedded one.
+    pub fn public_suffixes(mut self, suffixes: PublicSuffixes) -> Self {
+        self.rules.suffixes = Arc::new(suffixes);
+        self
+    }
+
+    /// How much the jar holds and sends. Default: [`CookieLimits::default`].
+    pub const fn limits(mut self, limits: CookieLimits) -> Self {
+        self.rules.limits = limits;
+        self
+    }
+
+    /// Which cookies are stored and sent, of those that the rules allow. Default: all.
+    pub fn policy(mut self, policy: impl CookiePolicy + 'static) -> Self {
+        self.rules.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// The clock, for tests. Default: [`SystemTime::now`].
+    pub const fn clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.rules.clock = clock;
+        self
+    }
+
+    /// The empty jar. A builder makes any number of them, which share no cookies.
+    #[must_use]
+    pub fn build(self) -> CookieJar {
+        CookieJar::with_rules(self.rules)
+    }
+}
+
+impl fmt::Debug for CookieJarBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieJarBuilder")
+            .field("public_suffixes", &self.rules.suffixes)
+            .field("limits", &self.rules.limits)
+            .field("policy", &self.rules.policy.is_some())
+            .finish_non_exhaustive()
     }
 }
 
