@@ -23,7 +23,7 @@ use self::{
     limits::CookieLimits,
     policy::CookiePolicy,
     response::ResponseCookies,
-    settings::Rules,
+    settings::Settings,
     storage::{CookieContext, CookieStorage},
     store::{Store, StoreAction},
 };
@@ -65,7 +65,7 @@ pub struct CookieJar {
 #[derive(Default)]
 struct Shared {
     store: Store,
-    rules: Rules,
+    settings: Settings,
 }
 
 impl CookieJar {
@@ -80,13 +80,13 @@ impl CookieJar {
         CookieJarBuilder::default()
     }
 
-    pub(in crate::cookie) fn with_rules(rules: Rules) -> Self {
-        Self { shared: Arc::new(Shared { store: Store::default(), rules }) }
+    pub(in crate::cookie) fn with_settings(settings: Settings) -> Self {
+        Self { shared: Arc::new(Shared { store: Store::default(), settings }) }
     }
 
     /// An empty jar that goes by the same rules.
     pub(in crate::cookie) fn sibling(&self) -> Self {
-        Self::with_rules(self.shared.rules.clone())
+        Self::with_settings(self.shared.settings.clone())
     }
 
     /// Whether someone besides the one who asks has this jar.
@@ -126,7 +126,7 @@ impl CookieJar {
             let line = line.as_bytes();
             let outcome = match &visit {
                 None => Err(Rejection::NoHost),
-                Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => {
+                Some(_) if cookies.accepted().len() >= self.shared.settings.limits.per_response => {
                     Err(Rejection::TooMany)
                 }
                 Some(visit) => self.store_line(context, visit, line, Slot::cookie),
@@ -147,7 +147,7 @@ impl CookieJar {
         line: &[u8],
         stored: impl Fn(&Slot) -> T,
     ) -> Result<(StoreAction, Option<T>), Rejection> {
-        let Shared { store, rules: Rules { suffixes, limits, policy, .. } } = &*self.shared;
+        let Shared { store, settings: Settings { suffixes, limits, policy, .. } } = &*self.shared;
         let fingerprint = store.fingerprint(line);
         if policy.is_none()
             && visit.reach == Reach::SameSite
@@ -171,7 +171,7 @@ impl CookieJar {
         origin: &'a Origin<'a>,
         now: Millis,
     ) -> Visit<'a> {
-        let suffixes = &self.shared.rules.suffixes;
+        let suffixes = &self.shared.settings.suffixes;
         let reach = context
             .site()
             .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
@@ -188,7 +188,7 @@ impl CookieJar {
     pub(in crate::cookie) fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         let origin = Origin::of(context.uri())?;
         let visit = self.visit(context, &origin, self.now());
-        let Rules { limits, policy, .. } = &self.shared.rules;
+        let Settings { limits, policy, .. } = &self.shared.settings;
         let ask;
         let may_send: Option<&dyn Fn(&Cookie) -> bool> = match policy {
             Some(policy) => {
@@ -271,7 +271,7 @@ impl CookieJar {
     }
 
     fn put(&self, cookie: &Cookie, now: Millis, unless_newer: bool) {
-        let Rules { suffixes, limits, .. } = &self.shared.rules;
+        let Settings { suffixes, limits, .. } = &self.shared.settings;
         let times = Times { expires: rules::capped(cookie.times.expires, now), ..cookie.times };
         let cookie = Cookie { times, ..cookie.clone() };
         self.shared.store.put(suffixes.site(cookie.domain()), &cookie, now, limits, unless_newer);
@@ -280,7 +280,7 @@ impl CookieJar {
     /// Takes out the cookie of that domain, path and name; of two, the host-only one first.
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
         let domain = spelt_domain(domain)?;
-        let key = self.shared.rules.suffixes.site(&domain).key;
+        let key = self.shared.settings.suffixes.site(&domain).key;
         self.shared.store.remove(key, &domain, path, name.as_bytes(), self.now())
     }
 
@@ -294,7 +294,9 @@ impl CookieJar {
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
         if let Some(domain) = spelt_domain(domain) {
-            self.shared.store.remove_domain(self.shared.rules.suffixes.site(&domain).key, &domain);
+            self.shared
+                .store
+                .remove_domain(self.shared.settings.suffixes.site(&domain).key, &domain);
         }
     }
 
@@ -376,7 +378,7 @@ impl CookieJar {
     /// Whether a cookie from a file is one that its domain could have set.
     fn may_keep(&self, cookie: &Cookie) -> bool {
         let data = &cookie.data;
-        let site = self.shared.rules.suffixes.site(data.domain());
+        let site = self.shared.settings.suffixes.site(data.domain());
         let verdict = if site.is_suffix && !data.flags.host_only {
             Err(Rejection::PublicSuffix)
         } else {
@@ -401,7 +403,7 @@ impl CookieJar {
     }
 
     fn now(&self) -> Millis {
-        to_millis((self.shared.rules.clock)())
+        to_millis((self.shared.settings.clock)())
     }
 }
 
@@ -437,47 +439,47 @@ impl fmt::Debug for CookieJar {
 #[derive(Clone, Default)]
 #[must_use]
 pub struct CookieJarBuilder {
-    rules: Rules,
+    settings: Settings,
 }
 
 impl CookieJarBuilder {
     /// The public suffix list. Default: the embedded one.
     pub fn public_suffixes(mut self, suffixes: PublicSuffixes) -> Self {
-        self.rules.suffixes = Arc::new(suffixes);
+        self.settings.suffixes = Arc::new(suffixes);
         self
     }
 
     /// How much the jar holds and sends. Default: [`CookieLimits::default`].
     pub const fn limits(mut self, limits: CookieLimits) -> Self {
-        self.rules.limits = limits;
+        self.settings.limits = limits;
         self
     }
 
     /// Which cookies are stored and sent, of those that the rules allow. Default: all.
     pub fn policy(mut self, policy: impl CookiePolicy + 'static) -> Self {
-        self.rules.policy = Some(Arc::new(policy));
+        self.settings.policy = Some(Arc::new(policy));
         self
     }
 
     /// The clock, for tests. Default: [`SystemTime::now`].
     pub const fn clock(mut self, clock: fn() -> SystemTime) -> Self {
-        self.rules.clock = clock;
+        self.settings.clock = clock;
         self
     }
 
     /// The empty jar. A builder makes any number of them, which share no cookies.
     #[must_use]
     pub fn build(self) -> CookieJar {
-        CookieJar::with_rules(self.rules)
+        CookieJar::with_settings(self.settings)
     }
 }
 
 impl fmt::Debug for CookieJarBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieJarBuilder")
-            .field("public_suffixes", &self.rules.suffixes)
-            .field("limits", &self.rules.limits)
-            .field("policy", &self.rules.policy.is_some())
+            .field("public_suffixes", &self.settings.suffixes)
+            .field("limits", &self.settings.limits)
+            .field("policy", &self.settings.policy.is_some())
             .finish_non_exhaustive()
     }
 }
