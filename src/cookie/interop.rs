@@ -8,7 +8,7 @@ use std::{
 };
 
 use cookie_store::CookieStore;
-use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
 use url::Url;
 
 use super::{
@@ -20,10 +20,9 @@ use super::{
     jar::response::ResponseCookies,
     jar::storage::{CookieContext, CookieStorage},
     model::cookie::{Cookie, InvalidCookie, to_millis},
-    model::data::{Data, Millis},
+    model::data::Data,
     model::origin::{Origin, domain_match, path_match},
     model::rules::{self, Admitted, Rejection},
-    model::same_site::Reach,
     model::suffix::PublicSuffixes,
 };
 
@@ -57,16 +56,9 @@ fn lock(store: &Mutex<CookieStore>) -> MutexGuard<'_, CookieStore> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn now() -> Millis {
-    to_millis(SystemTime::now())
-}
-
+/// The store keeps no settings of its own, so the defaults hold.
 fn visit<'a>(context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
-    let suffixes = &PublicSuffixes::Embedded;
-    let reach = context
-        .site()
-        .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-    Visit::new(origin, suffixes, reach, now())
+    context.visit(origin, &PublicSuffixes::Embedded, to_millis(SystemTime::now()))
 }
 
 fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValue> {
@@ -106,25 +98,13 @@ fn store_response<G>(
 where
     G: DerefMut<Target = CookieStore>,
 {
-    let mut cookies = ResponseCookies::default();
     let origin = Origin::of(context.uri());
     let visit = origin.as_ref().map(|origin| visit(context, origin));
-    for line in headers.get_all(SET_COOKIE) {
-        let line = line.as_bytes();
-        let outcome = match &visit {
-            None => Err(Rejection::NoHost),
-            Some(_) if cookies.accepted().len() >= CookieLimits::default().per_response => {
-                Err(Rejection::TooMany)
-            }
-            Some(visit) => rules::admit(visit.origin, line, visit.suffixes, visit.reach, visit.now)
-                .and_then(|new| set(&mut lock(), visit, &new)),
-        };
-        match outcome {
-            Ok(stored) => cookies.accept(stored),
-            Err(reason) => cookies.reject(line, reason),
-        }
-    }
-    cookies
+    let per_response = CookieLimits::default().per_response;
+    ResponseCookies::of(visit.as_ref(), headers, per_response, |visit, line| {
+        let new = rules::admit(visit.origin, line, visit.suffixes, visit.reach, visit.now)?;
+        set(&mut lock(), visit, &new)
+    })
 }
 
 fn set(

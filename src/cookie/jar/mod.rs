@@ -1,6 +1,7 @@
 //! The jar: what is stored, behind its locks.
 
 pub(in crate::cookie) mod bucket;
+mod inspect;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod policy;
 pub(in crate::cookie) mod response;
@@ -84,11 +85,6 @@ impl CookieJar {
         Self { shared: Arc::new(Shared { store: Store::default(), settings }) }
     }
 
-    /// An empty jar that goes by the same rules.
-    pub(in crate::cookie) fn sibling(&self) -> Self {
-        Self::with_settings(self.shared.settings.clone())
-    }
-
     /// Whether someone besides the one who asks has this jar.
     pub(in crate::cookie) fn is_held(&self) -> bool {
         Arc::strong_count(&self.shared) > 1
@@ -102,7 +98,7 @@ impl CookieJar {
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
         let context = CookieContext::new(uri, &Method::GET);
         let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
-        let visit = self.visit(&context, &origin, self.now());
+        let visit = self.visit(&context, &origin);
         self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
     }
 
@@ -111,32 +107,17 @@ impl CookieJar {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
 
-    pub(in crate::cookie) fn store_for(
-        &self,
-        context: &CookieContext<'_>,
-        headers: &HeaderMap,
-    ) -> ResponseCookies {
-        let mut cookies = ResponseCookies::default();
+    fn store_for(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+        // Most responses set none: they need not be looked at.
         if !headers.contains_key(SET_COOKIE) {
-            return cookies;
+            return ResponseCookies::default();
         }
-        let (origin, now) = (Origin::of(context.uri()), self.now());
-        let visit = origin.as_ref().map(|origin| self.visit(context, origin, now));
-        for line in headers.get_all(SET_COOKIE) {
-            let line = line.as_bytes();
-            let outcome = match &visit {
-                None => Err(Rejection::NoHost),
-                Some(_) if cookies.accepted().len() >= self.shared.settings.limits.per_response => {
-                    Err(Rejection::TooMany)
-                }
-                Some(visit) => self.store_line(context, visit, line, Slot::cookie),
-            };
-            match outcome {
-                Ok((_, stored)) => cookies.accept(stored),
-                Err(reason) => cookies.reject(line, reason),
-            }
-        }
-        cookies
+        let origin = Origin::of(context.uri());
+        let visit = origin.as_ref().map(|origin| self.visit(context, origin));
+        let per_response = self.shared.settings.limits.per_response;
+        ResponseCookies::of(visit.as_ref(), headers, per_response, |visit, line| {
+            self.store_line(context, visit, line, Slot::cookie).map(|(_, stored)| stored)
+        })
     }
 
     /// `stored` makes of the cookie what the caller wants of it.
@@ -165,17 +146,8 @@ impl CookieJar {
         store.set(visit, &new, fingerprint, limits, stored)
     }
 
-    fn visit<'a>(
-        &'a self,
-        context: &CookieContext<'_>,
-        origin: &'a Origin<'a>,
-        now: Millis,
-    ) -> Visit<'a> {
-        let suffixes = &self.shared.settings.suffixes;
-        let reach = context
-            .site()
-            .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-        Visit::new(origin, suffixes, reach, now)
+    fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
+        context.visit(origin, &self.shared.settings.suffixes, self.now())
     }
 
     /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked
@@ -185,9 +157,9 @@ impl CookieJar {
         self.header_for(&CookieContext::new(uri, &Method::GET))
     }
 
-    pub(in crate::cookie) fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+    fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         let origin = Origin::of(context.uri())?;
-        let visit = self.visit(context, &origin, self.now());
+        let visit = self.visit(context, &origin);
         let Settings { limits, policy, .. } = &self.shared.settings;
         let ask;
         let may_send: Option<&dyn Fn(&Cookie) -> bool> = match policy {
@@ -207,11 +179,8 @@ impl CookieJar {
         let Some(origin) = Origin::of(uri) else {
             return Vec::new();
         };
-        self.shared.store.matching(&self.visit(
-            &CookieContext::new(uri, &Method::GET),
-            &origin,
-            self.now(),
-        ))
+        let context = CookieContext::new(uri, &Method::GET);
+        self.shared.store.matching(&self.visit(&context, &origin))
     }
 
     /// Every cookie in the order of creation, as of now: later changes do not show.
@@ -421,7 +390,12 @@ impl CookieStorage for CookieJar {
         context: &CookieContext<'_>,
         headers: &HeaderMap,
     ) -> ResponseCookies {
-        self.sibling().store_for(context, headers)
+        let Settings { limits, policy, .. } = &self.shared.settings;
+        let origin = Origin::of(context.uri());
+        let visit = origin.as_ref().map(|origin| self.visit(context, origin));
+        inspect::judge(visit.as_ref(), headers, limits, |cookie| {
+            policy.as_ref().is_none_or(|policy| policy.accept(context, cookie))
+        })
     }
 }
 
@@ -517,7 +491,7 @@ mod tests {
         let context = CookieContext::new(&uri, &Method::GET);
         let origin = Origin::of(&uri).unwrap();
         jar.set(&uri, "kept=1").unwrap();
-        let visit = jar.visit(&context, &origin, jar.now());
+        let visit = jar.visit(&context, &origin);
         let panics = |_: &Slot| -> () { panic!("on purpose") };
         let store = || _ = jar.store_line(&context, &visit, b"new=1", panics);
         assert!(catch_unwind(AssertUnwindSafe(store)).is_err());
@@ -528,5 +502,55 @@ mod tests {
         assert_eq!((jar.len(), jar.iter().count()), (2, 2));
         jar.clear();
         assert!(jar.is_empty());
+    }
+
+    /// Every line of a small alphabet in some order, from a fixed seed, against small limits.
+    #[test]
+    fn a_response_that_is_inspected_comes_to_what_an_empty_jar_would_store() {
+        let mut seed = 7_u64;
+        let mut next = move |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let said = |cookies: &ResponseCookies| {
+            let of = |c: &Cookie| (format!("{c:?}={}", c.value()), c.created(), c.last_access());
+            let accepted: Vec<_> = cookies.accepted().iter().map(of).collect();
+            (accepted, cookies.rejected().to_vec())
+        };
+        fn clock() -> SystemTime {
+            SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000)
+        }
+        let mut wrong = Vec::new();
+        for _ in 0..2_000 {
+            let per_response = next(9) as usize;
+            let limits = if next(4) == 0 {
+                CookieLimits { bytes: 24, per_response, ..CookieLimits::default() }
+            } else {
+                let (per_domain, total) = (next(5) as usize, next(7) as usize);
+                CookieLimits { per_domain, total, per_response, ..CookieLimits::default() }
+            };
+            let jar = CookieJar::builder().limits(limits).clock(clock).build();
+            let uri = ["http://h.example/", "https://h.example/", "/relative"][next(3) as usize];
+            let uri = uri.parse().unwrap();
+            let attributes = ["", "; Secure", "; Max-Age=0", "; Domain=h.example", "; Path=/x"];
+            let line = |_| {
+                let attribute = attributes[next(5) as usize];
+                format!(
+                    "{}={}{attribute}",
+                    ["a", "b", "c", "__Host-d", "e"][next(5) as usize],
+                    next(2)
+                )
+            };
+            let lines: Vec<_> = (0..12).map(line).collect();
+            let headers = lines.iter().map(|line| (SET_COOKIE, line.parse().unwrap())).collect();
+            let context = CookieContext::new(&uri, &Method::GET);
+            let inspected = jar.inspect_response(&context, &headers);
+            let is_empty = jar.is_empty();
+            let stored = CookieStorage::store_response(&jar, &context, &headers);
+            if !is_empty || said(&inspected) != said(&stored) {
+                wrong.push(format!("{uri} {limits:?} {lines:?}: {inspected:?}, not {stored:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{} wrong, of which {}", wrong.len(), wrong[0]);
     }
 }
