@@ -19,7 +19,7 @@ use super::{
     jar::limits::CookieLimits,
     jar::response::ResponseCookies,
     jar::storage::{CookieContext, CookieStorage},
-    model::cookie::{Cookie, InvalidCookie, to_millis},
+    model::cookie::{Cookie, Door, InvalidCookie, to_millis},
     model::data::Data,
     model::origin::{Origin, domain_match, path_match},
     model::rules::{self, Admitted, Rejection},
@@ -168,11 +168,7 @@ impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
     type Error = InvalidCookie;
 
     fn try_from(theirs: &cookie_store::Cookie<'_>) -> Result<Self, InvalidCookie> {
-        let cookie = from_theirs(theirs)?;
-        let data = &cookie.data;
-        rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
-            .map_err(InvalidCookie::Rule)?;
-        Ok(cookie)
+        from_theirs(theirs, Door::Store)
     }
 }
 

@@ -15,10 +15,8 @@ use super::{ReadError, json::wrong, line_of, text};
 use crate::cookie::{
     event,
     model::{
-        cookie::{Cookie, InvalidCookie, check_pair, to_millis, to_time},
-        data::{Data, Flags, Millis, NEVER, SameSite, Times},
-        origin::{canonical, stands_alone},
-        set_cookie::is_path,
+        cookie::{Cookie, Door, InvalidCookie, Parts, to_millis, to_time},
+        data::{Flags, Millis, NEVER, SameSite, Times},
     },
 };
 
@@ -45,7 +43,7 @@ fn cookie(text: &str, element: &RawValue) -> Result<Cookie, ReadError> {
     let at = |reason| ReadError::Line { line: line_of(text, element.get()), reason };
     let theirs: cookie_store::Cookie<'static> = serde_json::from_str(element.get())
         .map_err(|_| at("it is no cookie as cookie_store writes them"))?;
-    from_theirs(&theirs).map_err(|wrong| at(wrong.reason()))
+    from_theirs(&theirs, Door::File).map_err(|wrong| at(wrong.reason()))
 }
 
 /// A cookie that its store cannot hold is left out.
@@ -80,17 +78,11 @@ pub(in crate::cookie) fn domain_of<'a>(cookie: &'a cookie_store::Cookie<'_>) -> 
 /// What a jar could hold, whether its rules allow it or not.
 pub(in crate::cookie) fn from_theirs(
     theirs: &cookie_store::Cookie<'_>,
+    door: Door,
 ) -> Result<Cookie, InvalidCookie> {
     let raw: &RawCookie<'_> = theirs.deref();
-    let (name, value) = (raw.name().as_bytes(), raw.value().as_bytes());
-    check_pair(name, value)?;
-    let domain = domain_of(theirs).and_then(canonical).ok_or(InvalidCookie::Domain)?;
-    let path = String::from(&theirs.path);
-    if !is_path(&path) {
-        return Err(InvalidCookie::Path);
-    }
     let flags = Flags {
-        host_only: matches!(theirs.domain, CookieDomain::HostOnly(_)) || stands_alone(&domain),
+        host_only: matches!(theirs.domain, CookieDomain::HostOnly(_)),
         secure: raw.secure().unwrap_or(false),
         http_only: raw.http_only().unwrap_or(false),
         partitioned: raw.partitioned().unwrap_or(false),
@@ -112,11 +104,16 @@ pub(in crate::cookie) fn from_theirs(
         }
     };
     let now = to_millis(SystemTime::now());
-    Ok(Cookie {
-        data: Data::new(name, value, &domain, &path, flags, now),
+    let parts = Parts {
+        name: raw.name().as_bytes(),
+        value: raw.value().as_bytes(),
+        domain: domain_of(theirs).unwrap_or_default(),
+        path: &String::from(&theirs.path),
+        flags,
+        created: now,
         times: Times { expires, updated: now, sent: 0 },
-        order: 0,
-    })
+    };
+    Cookie::from_parts(parts, door)
 }
 
 /// All that a `cookie_store` cookie can hold.

@@ -29,6 +29,7 @@ use self::{
     store::{Store, StoreAction},
 };
 use crate::cookie::{
+    event,
     format::{self, Format, ReadError},
     model::cookie::{Cookie, to_millis},
     model::data::{Millis, Times},
@@ -331,34 +332,21 @@ impl CookieJar {
 
     pub(in crate::cookie) fn judge(&self, cookies: Vec<Cookie>) -> (Vec<Cookie>, Vec<Cookie>) {
         let now = self.now();
-        cookies
-            .into_iter()
-            .filter(|cookie| cookie.times.expires > now)
-            .partition(|cookie| self.may_keep(cookie))
+        cookies.into_iter().filter(|cookie| cookie.times.expires > now).partition(|cookie| {
+            match cookie.judge(&self.shared.settings.suffixes) {
+                Ok(()) => true,
+                Err(reason) => {
+                    event::rejected(&cookie.name(), reason);
+                    false
+                }
+            }
+        })
     }
 
     pub(in crate::cookie) fn extend(&self, cookies: &[Cookie]) {
         let now = self.now();
         for cookie in cookies {
             self.put(cookie, now, false);
-        }
-    }
-
-    /// Whether a cookie from a file is one that its domain could have set.
-    fn may_keep(&self, cookie: &Cookie) -> bool {
-        let data = &cookie.data;
-        let site = self.shared.settings.suffixes.site(data.domain());
-        let verdict = if site.is_suffix && !data.flags.host_only {
-            Err(Rejection::PublicSuffix)
-        } else {
-            rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
-        };
-        match verdict {
-            Ok(()) => true,
-            Err(reason) => {
-                crate::cookie::event::rejected(&cookie.name(), reason);
-                false
-            }
         }
     }
 
