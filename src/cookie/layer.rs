@@ -4,7 +4,10 @@ use http::Uri;
 use tower_layer::Layer;
 
 use super::{
-    control::CallerCookies, jar::CookieJar, jar::storage::PerRequest, service::CookieService,
+    control::CallerCookies,
+    jar::CookieJar,
+    jar::storage::{CookieStorage, PerRequest},
+    service::CookieService,
 };
 
 /// Sends a jar's cookies with each request, and stores those of each response.
@@ -80,8 +83,26 @@ impl CookieLayer<PerRequest> {
     }
 }
 
-impl<J> CookieLayer<J> {
-    /// Works with cookies kept elsewhere: any [`CookieStorage`](super::CookieStorage).
+impl<J: CookieStorage> CookieLayer<J> {
+    /// Uses cookies that are kept elsewhere: any [`CookieStorage`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tower_outbound::cookie::{CookieJar, CookieLayer};
+    ///
+    /// let layer = CookieLayer::with_storage(Arc::new(CookieJar::new()));
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// What is no storage is refused here, by its name:
+    ///
+    /// ```compile_fail,E0277
+    /// use std::sync::Arc;
+    /// use tower_outbound::cookie::CookieLayer;
+    ///
+    /// let layer = CookieLayer::with_storage(Arc::new(vec!["id=42"]));
+    /// # let _ = layer;
+    /// ```
     #[must_use]
     pub fn with_storage(storage: J) -> Self {
         Self {
@@ -90,7 +111,9 @@ impl<J> CookieLayer<J> {
             caller_cookies: CallerCookies::default(),
         }
     }
+}
 
+impl<J> CookieLayer<J> {
     /// Scheme and authority of requests whose URI is relative, for clients that add them further
     /// in. The request itself is not changed.
     ///

@@ -38,6 +38,12 @@ use crate::cookie::model::{
 /// let layer = CookieLayer::with_storage(ReadOnly(CookieJar::new()));
 /// # let _ = layer;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no place to keep cookies: `CookieStorage` is not implemented for it",
+    label = "not a `CookieStorage`",
+    note = "a `CookieJar` is one, and so is `Mutex<cookie_store::CookieStore>` with the feature \
+            `cookie_store`"
+)]
 pub trait CookieStorage {
     /// The `Cookie` header for a request. `None` if no cookie matches.
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue>;
