@@ -2,6 +2,7 @@
 //! and converted.
 
 use std::{
+    convert::Infallible,
     ops::DerefMut,
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
     time::SystemTime,
@@ -186,38 +187,86 @@ impl TryFrom<&Cookie> for cookie_store::Cookie<'static> {
     }
 }
 
-/// Every live cookie that the rules allow; the others are left out.
-impl From<&CookieStore> for CookieJar {
-    fn from(store: &CookieStore) -> Self {
+impl CookieJar {
+    /// A jar of the store's live cookies, and how many of them were left out: those that the rules
+    /// refuse, and those that the default [`CookieLimits`] have no room for.
+    ///
+    /// ```
+    /// use cookie_store::CookieStore;
+    /// use tower_outbound::cookie::CookieJar;
+    ///
+    /// let mut store = CookieStore::default();
+    /// store.parse("id=42", &"https://example.com/".parse()?)?;
+    /// store.parse("__Host-id=42", &"https://example.com/".parse()?)?; // it is not Secure
+    ///
+    /// let (jar, left_out) = CookieJar::from_cookie_store(&store);
+    /// assert_eq!((jar.len(), left_out), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn from_cookie_store(store: &CookieStore) -> (Self, usize) {
         let jar = Self::new();
-        let cookies: Vec<Cookie> =
-            store.iter_unexpired().filter_map(|cookie| Cookie::try_from(cookie).ok()).collect();
-        jar.extend(&jar.judge(cookies).0);
-        jar
+        let live: Vec<_> = store.iter_unexpired().collect();
+        let read = live.iter().filter_map(|theirs| from_theirs(theirs, Door::File).ok()).collect();
+        jar.extend(&jar.judge(read).0);
+        // By what there is at the end, so that what a limit has evicted counts too.
+        let left_out = live.len().saturating_sub(jar.len());
+        (jar, left_out)
+    }
+
+    /// A store of the jar's cookies, and how many of them were left out.
+    ///
+    /// A `cookie_store` can hold no cookie without a name, nor a name or value that is not UTF-8.
+    /// It has no place for both a host-only cookie and one for the whole domain of the same domain,
+    /// path and name: the newer is kept. It knows no times of creation or use.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::CookieJar;
+    ///
+    /// let jar = CookieJar::new();
+    /// jar.set(&"https://example.com/".parse()?, "id=42")?;
+    /// jar.set(&"https://example.com/".parse()?, "nameless")?;
+    ///
+    /// let (store, left_out) = jar.to_cookie_store();
+    /// assert_eq!((store.iter_any().count(), left_out), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn to_cookie_store(&self) -> (CookieStore, usize) {
+        let ours: Vec<Cookie> = self.iter().collect();
+        // In the order of creation, so that of two with one place in the store the newer is kept.
+        let theirs = ours.iter().filter_map(|cookie| to_theirs(cookie).ok());
+        let store = match CookieStore::from_cookies(theirs.map(Ok::<_, Infallible>), false) {
+            Ok(store) => store,
+            Err(never) => match never {},
+        };
+        let left_out = ours.len().saturating_sub(store.iter_any().count());
+        (store, left_out)
     }
 }
 
-/// As from a reference.
+/// As [`CookieJar::from_cookie_store`], which says how many cookies were left out.
+impl From<&CookieStore> for CookieJar {
+    fn from(store: &CookieStore) -> Self {
+        Self::from_cookie_store(store).0
+    }
+}
+
+/// As [`CookieJar::from_cookie_store`], which says how many cookies were left out.
 impl From<CookieStore> for CookieJar {
     fn from(store: CookieStore) -> Self {
         Self::from(&store)
     }
 }
 
-/// Every live cookie that the store can hold; the others are left out. It has no place for both a
-/// host-only cookie and one for the whole domain of the same domain, path and name: of two, the
-/// newer stays.
+/// As [`CookieJar::to_cookie_store`], which says how many cookies were left out.
 impl From<&CookieJar> for CookieStore {
     fn from(jar: &CookieJar) -> Self {
-        let cookies = jar.iter().filter_map(|cookie| cookie_store::Cookie::try_from(&cookie).ok());
-        match Self::from_cookies(cookies.map(Ok::<_, std::convert::Infallible>), false) {
-            Ok(store) => store,
-            Err(never) => match never {},
-        }
+        jar.to_cookie_store().0
     }
 }
 
-/// As from a reference.
+/// As [`CookieJar::to_cookie_store`], which says how many cookies were left out.
 impl From<CookieJar> for CookieStore {
     fn from(jar: CookieJar) -> Self {
         Self::from(&jar)

@@ -225,3 +225,55 @@ impl CookieStorage for PerRequest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says by a count which of its methods was asked.
+    struct Counts;
+
+    fn cookies(count: usize) -> ResponseCookies {
+        let lines =
+            (0..count).map(|n| (http::header::SET_COOKIE, format!("c{n}=1").parse().unwrap()));
+        let uri = "https://h.example/".parse().unwrap();
+        judge_by_defaults(&CookieContext::new(&uri, &Method::GET), &lines.collect())
+    }
+
+    impl CookieStorage for Counts {
+        fn header(&self, _context: &CookieContext<'_>) -> Option<HeaderValue> {
+            Some(HeaderValue::from_static("own=1"))
+        }
+
+        fn store_response(&self, _: &CookieContext<'_>, _: &HeaderMap) -> ResponseCookies {
+            cookies(1)
+        }
+
+        fn inspect_response(&self, _: &CookieContext<'_>, _: &HeaderMap) -> ResponseCookies {
+            cookies(2)
+        }
+    }
+
+    #[test]
+    fn a_pointer_to_a_storage_answers_as_the_storage_does() {
+        let shared: Arc<dyn CookieStorage> = Arc::new(Counts);
+        let rows: [(&str, &dyn CookieStorage); 4] = [
+            ("&T", &&Counts),
+            ("Box", &Box::new(Counts)),
+            ("Arc", &Arc::new(Counts)),
+            ("dyn", &shared),
+        ];
+        let uri = "https://h.example/".parse().unwrap();
+        let (context, headers) = (CookieContext::new(&uri, &Method::GET), HeaderMap::new());
+        let mut wrong = Vec::new();
+        for (row, storage) in rows {
+            let header = storage.header(&context);
+            let stored = storage.store_response(&context, &headers).accepted().len();
+            let inspected = storage.inspect_response(&context, &headers).accepted().len();
+            if (header.is_some(), stored, inspected) != (true, 1, 2) {
+                wrong.push(format!("{row}: {header:?}, {stored}, {inspected}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
