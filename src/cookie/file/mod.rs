@@ -4,31 +4,28 @@ mod disk;
 mod merge;
 
 use std::{
-    collections::HashSet,
-    error, fmt,
-    fs::File,
-    io,
+    error, fmt, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use self::{
-    disk::{contents, lock, replace, resolve},
-    merge::{Base, Identity, by_identity, identities, merge},
+    disk::{Locked, contents},
+    merge::{Base, each_once},
 };
 use crate::cookie::{
-    format::{Format, ReadError},
+    format::{self, Format, ReadError},
     jar::CookieJar,
     model::cookie::Cookie,
 };
 
 /// A jar and the file it is kept in.
 ///
-/// [`save`](Self::save) replaces the file whole or not at all: it writes a temporary file (mode
-/// 0600) beside it, syncs it, renames it and syncs the directory. It holds a lock meanwhile (on
-/// `.NAME.lock` beside the file, which stays) and merges with what others have saved since, so that
-/// two processes lose none of each other's cookies. A symbolic link is followed: the file that it
-/// points to is replaced, the link stays. A process that is killed while it saves leaves its
+/// [`save`](Self::save) replaces the whole file or nothing: it writes a temporary file (mode 0600)
+/// beside it, syncs it, renames it and syncs the directory. It holds a lock meanwhile, on
+/// `.NAME.lock` beside the file, which stays. It merges with what others have saved since, so that
+/// two processes lose none of each other's cookies. If the path is a symbolic link, the file that
+/// it points to is replaced and the link stays. A process that is killed while it saves leaves its
 /// temporary file, `.cookies-` and six letters.
 ///
 /// ```
@@ -48,12 +45,19 @@ pub struct CookieFile {
     path: PathBuf,
     format: Format,
     jar: CookieJar,
-    base: Mutex<Base>,
+    last: Mutex<Last>,
+}
+
+/// Jar and file when they last met.
+struct Last {
+    /// What [`CookieJar::changes`] said then. `None` if the jar holds what the file lacks.
+    changes: Option<u64>,
+    base: Base,
 }
 
 impl fmt::Debug for CookieFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, format, jar, base: _ } = self;
+        let Self { path, format, jar, last: _ } = self;
         f.debug_struct("CookieFile")
             .field("path", path)
             .field("format", format)
@@ -63,19 +67,19 @@ impl fmt::Debug for CookieFile {
 }
 
 impl CookieFile {
-    /// Reads the file into a new jar. Where there is no file the jar is empty, and the first save
-    /// makes it.
+    /// Reads the file into a new jar. If there is no file, the jar is empty and the first save makes
+    /// the file.
     ///
     /// # Errors
     ///
-    /// [`FileError`] where the file cannot be read, is no regular one, or a line of it is damaged.
-    /// The file stays as it is: whether to start empty is the caller's choice.
+    /// [`FileError`] if the file cannot be read, is no regular file, or has a damaged line. The file
+    /// stays as it is: whether to start empty is the caller's choice.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
         Self::open_into(path, format, CookieJar::new())
     }
 
-    /// Reads the file into `jar`, a new one with limits or a policy of its own, say. Cookies of the
-    /// file take the place of the jar's.
+    /// Reads the file into `jar`, for a jar with limits or a policy of its own. Cookies of the file
+    /// replace the jar's.
     ///
     /// # Errors
     ///
@@ -86,27 +90,23 @@ impl CookieFile {
         jar: CookieJar,
     ) -> Result<Self, FileError> {
         let path = path.into();
-        let others = by_identity(jar.iter());
-        let Held { allowed, refused } = read(&path, format, &jar)?.unwrap_or_default();
+        let had_cookies = jar.iter().next().is_some();
+        let held = read(&path, format, &jar).map_err(|error| unread(&path, format, error))?;
+        let Held { allowed, refused } = held.unwrap_or_default();
         jar.extend(&allowed);
-        // What the jar held before is as new to the file as what comes later.
-        let changes = others.is_empty().then(|| jar.changes());
-        let file = identities(refused.iter().chain(&allowed));
-        let known = by_identity(jar.iter())
-            .into_iter()
-            .filter(|(identity, _)| file.contains(identity))
-            .collect();
-        let base = Mutex::new(Base { changes, jar: known, file: Some(file) });
-        Ok(Self { path, format, jar, base })
+        // Cookies that the jar held before are still to be written.
+        let changes = (!had_cookies).then(|| jar.changes());
+        let base = Base::read(jar.iter(), refused.iter().chain(&allowed));
+        Ok(Self { path, format, jar, last: Mutex::new(Last { changes, base }) })
     }
 
-    /// A file to save `jar` into, without reading it now. [`save`](Self::save) then merges the jar
-    /// into what the file holds: the jar's cookies win, and those taken out of the jar since
+    /// A file to save `jar` into, which is not read now. [`save`](Self::save) merges the jar into
+    /// what the file holds: the jar's cookies win, and cookies that were taken out of the jar since
     /// this call are taken out of the file.
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
-        let base = Mutex::new(Base { changes: None, jar: by_identity(jar.iter()), file: None });
-        Self { path: path.into(), format, jar, base }
+        let last = Mutex::new(Last { changes: None, base: Base::unmet(jar.iter()) });
+        Self { path: path.into(), format, jar, last }
     }
 
     /// The jar.
@@ -121,129 +121,113 @@ impl CookieFile {
         &self.path
     }
 
-    /// Writes the jar's changes since the last save into the file, beside those of others; of two
-    /// changes to one cookie ours counts, and a cookie that we have taken out goes, unless
-    /// another has given it a new value meanwhile. What the jar's rules refuse or its limits
-    /// have no room for stays in the file. A file that is not there any more is written anew,
-    /// with all of the jar. The jar itself does not change. Waits while another process saves.
+    /// Writes the jar's changes since the last save into the file, beside those of others.
+    ///
+    /// If both have changed a cookie, the jar's change is kept. A cookie that was taken out of the
+    /// jar is taken out of the file, unless another process has given it a new value meanwhile.
+    /// Cookies that the jar's rules refuse or its limits have no room for stay in the file. A file
+    /// that is no longer there is written anew, with all of the jar. The jar itself does not
+    /// change. Waits while another process saves.
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was, byte for byte, save where [`FileError::Write`]
-    /// says otherwise. A file that has been damaged meanwhile is an error and is not
-    /// overwritten.
+    /// [`FileError`]; the file is then as it was, byte for byte, except where [`FileError::Write`]
+    /// says otherwise. A file that has been damaged meanwhile is an error and is not overwritten.
     pub fn save(&self) -> Result<(), FileError> {
-        self.save_changes(&mut self.base())
+        self.save_changes(&mut self.last())
     }
 
-    /// Saves if the jar has changed since it was last saved or opened, and says whether it had. For
-    /// calls at intervals of the caller's choice: this crate starts no task of its own.
+    /// Saves if the jar has changed since it was last saved or opened, and returns whether it had.
+    /// Call it at intervals of your choice: this crate starts no task of its own.
     ///
     /// # Errors
     ///
     /// As [`save`](Self::save).
     pub fn save_if_changed(&self) -> Result<bool, FileError> {
-        let mut base = self.base();
-        if base.changes == Some(self.jar.changes()) {
+        let mut last = self.last();
+        if last.changes == Some(self.jar.changes()) {
             return Ok(false);
         }
-        self.save_changes(&mut base).map(|()| true)
+        self.save_changes(&mut last).map(|()| true)
     }
 
     /// Writes the jar as it is, whatever the file holds: nothing is merged, and what others have
-    /// saved is gone, damaged or not. For a file that no one else writes to. Atomic and locked,
-    /// as [`save`](Self::save) is.
+    /// saved is lost, damaged or not. For a file that no one else writes to. Atomic and locked, as
+    /// [`save`](Self::save) is.
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was, save where [`FileError::Write`] says otherwise.
+    /// [`FileError`]; the file is then as it was, except where [`FileError::Write`] says otherwise.
     pub fn overwrite(&self) -> Result<(), FileError> {
-        let mut base = self.base();
+        let mut last = self.last();
+        let file = self.locked()?;
         let (changes, ours) = self.ours();
-        self.write(&ours)?;
-        let file = Some(identities(&ours));
-        *base = Base { changes, jar: by_identity(ours), file };
+        self.write(&file, &ours)?;
+        let base = Base::met(ours.iter().cloned(), &ours);
+        *last = Last { changes, base };
         Ok(())
     }
 
-    /// The jar's cookies, and its changes as of before: a change in between is one for the next
-    /// time.
+    fn save_changes(&self, last: &mut Last) -> Result<(), FileError> {
+        // Locked before it is read: what another saved in between would be lost.
+        let file = self.locked()?;
+        let theirs = read(file.path(), self.format, &self.jar)
+            .map_err(|error| unread(&self.path, self.format, error))?;
+        let (changes, ours) = self.ours();
+        if theirs.is_none() {
+            last.base.file_is_gone();
+        }
+        let Held { allowed, refused } = theirs.unwrap_or_default();
+        let merged = last.base.merge(self.format, &ours, refused.into_iter().chain(allowed));
+        self.write(&file, &merged)?;
+        // Only once the file is there: a save that failed is to be done again.
+        *last = Last { changes, base: Base::met(ours, &merged) };
+        Ok(())
+    }
+
+    /// The jar's cookies, and the number of its changes.
     fn ours(&self) -> (Option<u64>, Vec<Cookie>) {
+        // The number first: a change in between is then saved twice and never missed.
         let changes = Some(self.jar.changes());
         (changes, self.jar.iter().collect())
     }
 
-    fn base(&self) -> MutexGuard<'_, Base> {
-        self.base.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> MutexGuard<'_, Last> {
+        // It is replaced whole, after everything that can panic.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn save_changes(&self, base: &mut Base) -> Result<(), FileError> {
-        let target = self.target()?;
-        let _lock = self.lock(&target)?;
-        let theirs = read(&target, self.format, &self.jar)?;
-        let (changes, ours) = self.ours();
-        if theirs.is_none() {
-            // It was taken away, not emptied: the jar is all there is.
-            base.file = None;
-        }
-        let Held { allowed, refused } = theirs.unwrap_or_default();
-        let theirs = refused.into_iter().chain(allowed);
-        let merged = merge(self.format, base, &ours, theirs);
-        self.replace(&target, &merged)?;
-        *base = Base { changes, jar: by_identity(ours), file: Some(identities(&merged)) };
-        Ok(())
+    fn locked(&self) -> Result<Locked, FileError> {
+        Locked::at(&self.path).map_err(|error| self.unsaved(error))
     }
 
-    fn write(&self, cookies: &[Cookie]) -> Result<(), FileError> {
-        let target = self.target()?;
-        let _lock = self.lock(&target)?;
-        self.replace(&target, cookies)
+    fn write(&self, file: &Locked, cookies: &[Cookie]) -> Result<(), FileError> {
+        file.replace(|sink| format::write(self.format, sink, cookies))
+            .map_err(|error| self.unsaved(error))
     }
 
-    fn target(&self) -> Result<PathBuf, FileError> {
-        resolve(&self.path).map_err(|error| self.failed(error))
-    }
-
-    fn lock(&self, target: &Path) -> Result<File, FileError> {
-        lock(target).map_err(|error| {
-            self.failed(io::Error::new(error.kind(), format!("cannot lock it: {error}")))
-        })
-    }
-
-    fn replace(&self, target: &Path, cookies: &[Cookie]) -> Result<(), FileError> {
-        let write = |sink: &mut File| crate::cookie::format::write(self.format, sink, cookies);
-        replace(target, write).map_err(|error| self.failed(error))
-    }
-
-    fn failed(&self, source: io::Error) -> FileError {
+    fn unsaved(&self, source: io::Error) -> FileError {
         FileError::Write { path: self.path.clone(), source }
     }
+}
+
+fn unread(path: &Path, format: Format, source: ReadError) -> FileError {
+    FileError::Read { path: path.to_owned(), format, source }
 }
 
 /// What a file holds that is alive, each cookie once.
 #[derive(Default)]
 struct Held {
     allowed: Vec<Cookie>,
-    /// What the jar's rules refuse, and others may not: it stays in the file.
+    /// What the jar's rules refuse. Those of other programs may not, so it stays in the file.
     refused: Vec<Cookie>,
 }
 
-/// `None` where there is no file.
-fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Held>, FileError> {
-    let cookies = match contents(path) {
-        Ok(Some(text)) => jar.read_alive(&text, format),
-        Ok(None) => return Ok(None),
-        Err(error) => Err(ReadError::Io(error)),
-    };
-    let (mut allowed, mut refused) =
-        cookies.map_err(|source| FileError::Read { path: path.to_owned(), format, source })?;
-    // Of a cookie that stands there twice the last one counts, as where it is read into a jar.
-    let mut seen = HashSet::new();
-    for cookies in [&mut allowed, &mut refused] {
-        cookies.reverse();
-        cookies.retain(|cookie| seen.insert(Identity(cookie.data.clone())));
-        cookies.reverse();
-    }
+/// `None` if there is no file.
+fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Held>, ReadError> {
+    let Some(text) = contents(path)? else { return Ok(None) };
+    let (mut allowed, mut refused) = jar.read_alive(&text, format)?;
+    each_once([&mut allowed, &mut refused]);
     Ok(Some(Held { allowed, refused }))
 }
 
@@ -261,8 +245,8 @@ pub enum FileError {
         /// What is wrong with it, and in which line.
         source: ReadError,
     },
-    /// It cannot be replaced; it is as it was. Only where the directory alone could not be synced
-    /// the new file is there, but may not survive a crash.
+    /// It cannot be replaced, and is as it was. One exception: if only the directory could not be
+    /// synced, the new file is there, but may not survive a crash.
     #[non_exhaustive]
     Write {
         /// The file.
@@ -312,8 +296,8 @@ impl fmt::Display for FileError {
 impl error::Error for FileError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            // The words of the error itself are ours already; a report of the chain would say them
-            // twice.
+            // Our own message ends with the words of the error itself: a report of the whole chain
+            // would print them twice.
             Self::Read { source, .. } => source.source(),
             Self::Write { source, .. } => source.source(),
         }
