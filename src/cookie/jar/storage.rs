@@ -64,7 +64,8 @@ pub trait CookieStorage {
     }
 }
 
-/// Forwards every method, the provided one too: else `Arc<J>` would judge by other rules than `J`.
+// Every method is forwarded, also the provided one: else `Arc<J>` would judge by other rules than
+// `J` does. A macro, since the three differ in nothing else.
 macro_rules! forward {
     ($($pointer:ty),*) => {$(
         impl<T: CookieStorage + ?Sized> CookieStorage for $pointer {
@@ -103,8 +104,9 @@ fn judge_by_defaults(context: &CookieContext<'_>, headers: &HeaderMap) -> Respon
     judge(visit.as_ref(), headers, &CookieLimits::default(), |_| true)
 }
 
-/// The jar that a request brought. A trait object, so that this room knows no jar: jars are made of
-/// it.
+// A trait object, so that this room need not know the jar, which is built on it. `Send` and `Sync`,
+// so that a context may cross threads.
+/// The jar that a request brought.
 type RequestJar<'a> = &'a (dyn CookieStorage + Send + Sync);
 
 /// The request that a [`CookieStorage`](crate::cookie::CookieStorage) is asked about.
@@ -118,30 +120,32 @@ pub struct CookieContext<'a> {
 }
 
 impl<'a> CookieContext<'a> {
-    /// A request of that method to an absolute URI.
+    /// A request with that method to an absolute URI.
     #[must_use]
     pub const fn new(uri: &'a Uri, method: &'a Method) -> Self {
         Self { uri, method, site: None, jar: None, reserved: 0 }
     }
 
-    /// Made on behalf of that site. Default: none, and the request is same-site.
+    /// The site on whose behalf the request is made. Default: none, and the request is same-site.
     #[must_use]
     pub const fn on_behalf_of(mut self, site: Option<&'a SiteForCookies>) -> Self {
         self.site = site;
         self
     }
 
+    /// The jar that the request brought.
     pub(in crate::cookie) const fn with_jar(mut self, jar: Option<RequestJar<'a>>) -> Self {
         self.jar = jar;
         self
     }
 
+    /// How many bytes of the header the caller's own pairs take.
     pub(in crate::cookie) const fn beside(mut self, reserved: usize) -> Self {
         self.reserved = reserved;
         self
     }
 
-    /// The URI whose host, path and scheme decide. It is absolute.
+    /// The URI. Its host, path and scheme decide which cookies match. It is absolute.
     #[must_use]
     pub const fn uri(&self) -> &'a Uri {
         self.uri
@@ -179,7 +183,7 @@ impl<'a> CookieContext<'a> {
     }
 }
 
-// A URI may hold a password.
+// The host alone: the rest of a URI may hold a password or a token.
 impl fmt::Debug for CookieContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieContext")
@@ -189,7 +193,7 @@ impl fmt::Debug for CookieContext<'_> {
     }
 }
 
-/// No jar of the layer's own: each request brings one, as its extension. See
+/// The storage of a layer without a jar of its own: each request brings one, as its extension. See
 /// [`CookieLayer::per_request`](crate::cookie::CookieLayer::per_request).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
