@@ -67,13 +67,13 @@ impl fmt::Debug for CookieFile {
 }
 
 impl CookieFile {
-    /// Reads the file into a new jar. If there is no file, the jar is empty and the first save makes
-    /// the file.
+    /// Reads the file into a new jar. If there is no file, the jar is empty and the first save
+    /// makes the file.
     ///
     /// # Errors
     ///
-    /// [`FileError`] if the file cannot be read, is no regular file, or has a damaged line. The file
-    /// stays as it is: whether to start empty is the caller's choice.
+    /// [`FileError`] if the file cannot be read, is no regular file, or has a damaged line. The
+    /// file stays as it is: whether to start empty is the caller's choice.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
         Self::open_into(path, format, CookieJar::new())
     }

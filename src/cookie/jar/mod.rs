@@ -252,7 +252,8 @@ impl CookieJar {
 
     fn put(&self, cookie: &Cookie, now: Millis, unless_newer: bool) {
         let Settings { suffixes, limits, .. } = &self.shared.settings;
-        // A file may hold a date as far off as it likes; the cap of 400 days is for each jar to keep.
+        // A file may hold a date as far off as it likes; the cap of 400 days is for each jar to
+        // keep.
         let times = Times { expires: rules::capped(cookie.times.expires, now), ..cookie.times };
         let cookie = Cookie { times, ..cookie.clone() };
         self.shared.store.put(suffixes.site(cookie.domain()), &cookie, now, limits, unless_newer);
