@@ -117,6 +117,8 @@ pub(super) fn each_once<const N: usize>(lists: [&mut Vec<Cookie>; N]) {
 
 /// One of two states of a cookie, created as early as the older and used as late as the other.
 fn used_as(mut cookie: Cookie, other: &Cookie) -> Cookie {
+    // The order of a header goes by creation (RFC 6265bis section 5.8.3), and eviction by use: both
+    // must not depend on which process saved last.
     cookie.data.created = cookie.data.created.min(other.data.created);
     cookie.times.sent = cookie.times.sent.max(other.times.sent);
     cookie

@@ -91,6 +91,7 @@ impl CookieFile {
     ) -> Result<Self, FileError> {
         let path = path.into();
         let had_cookies = jar.iter().next().is_some();
+        // Before the jar is touched: a file with a damaged line must leave it as it was.
         let held = read(&path, format, &jar).map_err(|error| unread(&path, format, error))?;
         let Held { allowed, refused } = held.unwrap_or_default();
         jar.extend(&allowed);
@@ -227,6 +228,7 @@ struct Held {
 fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Held>, ReadError> {
     let Some(text) = contents(path)? else { return Ok(None) };
     let (mut allowed, mut refused) = jar.read_alive(&text, format)?;
+    // A file that others append to may name a cookie twice, and the merge goes by identity.
     each_once([&mut allowed, &mut refused]);
     Ok(Some(Held { allowed, refused }))
 }

@@ -1,4 +1,4 @@
-//! The files a jar is kept in.
+//! The formats of the files that a jar is kept in: bytes in, cookies out, and back.
 
 #[cfg(feature = "cookie_store")]
 pub(in crate::cookie) mod cookie_store;
@@ -20,18 +20,19 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it. It
-    /// keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
-    /// and the expiry in seconds, and does not know `SameSite`, `Partitioned` or times of
-    /// creation: the order of lines stands for the last. A cookie with a tab in its name, value
-    /// or path cannot be written and is left out. A session cookie is written with the expiry 0, as
-    /// curl does, and read with 0 or none.
+    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it.
     ///
-    /// What others make of it: Python skips session cookies unless it is told to `ignore_discard`
-    /// where it writes, and to `ignore_expires` where it reads the expiry 0. Python refuses a
-    /// file with bytes that are not UTF-8. Python writes `localhost` as `localhost.local`,
-    /// which is read as that host. Wget skips the lines of `HttpOnly` cookies. curl reads
-    /// a nameless cookie as a name without a value.
+    /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
+    /// and the expiry in seconds. It does not keep `SameSite`, `Partitioned` or times; the lines
+    /// are in the order of creation. A cookie with a tab in its name, value or path cannot be
+    /// written and is left out. A session cookie is written with the expiry 0, as curl does, and
+    /// read with the expiry 0 or none.
+    ///
+    /// What other programs do with it: Python skips session cookies, unless it is told to
+    /// `ignore_discard` when it writes and to `ignore_expires` when it reads the expiry 0. Python
+    /// refuses a file with bytes that are not UTF-8. Python writes `localhost` as
+    /// `localhost.local`, which is read as that host. Wget skips the lines of `HttpOnly` cookies.
+    /// curl reads a nameless cookie as a name without a value.
     Netscape,
     /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of
     /// creation, the times of creation, of the last `Set-Cookie` and of the last use, and bytes
@@ -41,14 +42,15 @@ pub enum Format {
     /// an array of bytes), `domain`, `path`, the flags `host_only`, `secure`, `http_only` and
     /// `partitioned` (false where absent), `same_site` (`strict`, `lax` or `none`), and
     /// `expires` (absent for a session cookie), `created`, `updated` and `sent`, in
-    /// milliseconds since 1970. Unknown fields are passed over; a newer version is an error.
+    /// milliseconds since 1970. Unknown fields are ignored. A newer version is an error.
     #[cfg(feature = "json")]
     Json,
     /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or
-    /// a cookie a line, as older releases do. It keeps no times of creation or use, and the
-    /// expiry in seconds. What its store cannot hold is left out: a cookie without a name, with
-    /// bytes that are not UTF-8, with Unicode white space at an end of its value, or of a host
-    /// that the `url` crate refuses.
+    /// one cookie a line, as older releases do.
+    ///
+    /// It keeps no times of creation or use, and the expiry in seconds. Cookies that its store
+    /// cannot hold are left out: a cookie without a name, with bytes that are not UTF-8, with
+    /// Unicode white space at an end of its value, or of a host that the `url` crate refuses.
     #[cfg(feature = "cookie_store")]
     CookieStore,
 }
@@ -65,8 +67,10 @@ impl Format {
         }
     }
 
-    /// Whether two states of one cookie differ in what the format keeps, times of use apart.
+    /// Whether two states of one cookie differ in what the format keeps. Times of use do not count.
     pub(super) fn tells_apart(self, a: &Cookie, b: &Cookie) -> bool {
+        // A flag that the format loses came back unset from the file. That is no change of ours,
+        // and must not win over a change of another's.
         let flags = |cookie: &Cookie| match self {
             Self::Netscape => Flags { same_site: None, partitioned: false, ..cookie.data.flags },
             #[cfg(feature = "json")]
@@ -80,6 +84,7 @@ impl Format {
         match self {
             #[cfg(feature = "json")]
             Self::Json => a == b,
+            // Rounded as the formats write it. NEVER is divided too, so it is compared on its own.
             _ => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
         }
     }
@@ -89,14 +94,14 @@ impl Format {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// It could not be read at all.
+    /// The source could not be read.
     Io(io::Error),
-    /// A line is no cookie.
+    /// A line is damaged.
     #[non_exhaustive]
     Line {
-        /// Which, counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it; nothing of the line itself, which may be a secret.
+        /// What is wrong with it. It quotes nothing of the line, which may be a secret.
         reason: &'static str,
     },
 }
@@ -113,6 +118,7 @@ impl fmt::Display for ReadError {
 impl error::Error for ReadError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
+            // Not the error itself: its words are our message already.
             Self::Io(error) => error.source(),
             Self::Line { .. } => None,
         }
@@ -125,7 +131,7 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// Every cookie of a file in its order, those that have expired among them.
+/// Every cookie of a file, in its order, also those that have expired.
 pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     match format {
         Format::Netscape => netscape::read(text, now),
@@ -146,9 +152,10 @@ pub(super) fn write(format: Format, sink: impl Write, cookies: &[Cookie]) -> io:
     }
 }
 
-/// A file that must be text, from behind the mark that some editors put in front.
+/// A file that must be text.
 #[cfg(feature = "json")]
 fn text(bytes: &[u8]) -> Result<&str, ReadError> {
+    // Some editors put a byte-order mark in front, which JSON has no place for.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
@@ -159,6 +166,7 @@ fn text(bytes: &[u8]) -> Result<&str, ReadError> {
 /// The line that `part`, a piece of `text`, begins in.
 #[cfg(feature = "json")]
 fn line_of(text: &str, part: &str) -> usize {
+    // By address: the reader keeps no positions, but borrows its parts from the text.
     let start = part.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
     lines(text.as_bytes().get(..start).unwrap_or_default()) + 1
 }

@@ -1,4 +1,4 @@
-//! cookies.txt: a cookie a line, seven fields between tabs.
+//! cookies.txt: one cookie a line, seven fields between tabs.
 
 use std::io::{self, BufWriter, Write};
 
@@ -36,8 +36,8 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     Ok(cookies)
 }
 
-/// What no jar could hold is damage, even where another program has written it: a save would lose
-/// it.
+/// A line that no jar could hold is damage, even if another program has written it: a save would
+/// lose it.
 fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
     let mut fields = line.split(|&byte| byte == b'\t');
     let mut field = || fields.next().ok_or("expected seven fields between tabs");
@@ -65,9 +65,10 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static 
     Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
 }
 
-/// curl writes an IPv6 address without its brackets, Python with `.local` behind them, as behind
-/// every host without a dot, and Wget a port behind the host where it is not 80.
+/// The host in the first field, without what some writers add to it.
 fn host(domain: &str) -> &str {
+    // Python writes `.local` behind every host without a dot, and so behind an IPv6 address in its
+    // brackets. Wget writes the port if it is not 80. curl drops the brackets, which reads as is.
     if spelt_domain(domain).is_some() {
         return domain;
     }
@@ -86,7 +87,7 @@ fn flag(field: &[u8]) -> Result<bool, &'static str> {
     }
 }
 
-/// Seconds since 1970, of which some writers give fractions; empty or 0 is a session cookie.
+/// Seconds since 1970. Some writers add a fraction. Empty or 0 is a session cookie.
 fn expiry(field: &[u8]) -> Result<Millis, &'static str> {
     let wrong = "the expiry in the fifth field is no number of seconds";
     let text = str::from_utf8(field).map_err(|_| wrong)?;
@@ -117,19 +118,20 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
     sink.write_all(HEADER)?;
     for cookie in cookies {
         let data = &cookie.data;
+        // There is no way to write a tab within a field.
         if data.pair().contains(&b'\t') || data.path().contains(['\t', '\n', '\r']) {
             continue;
         }
         if data.flags.http_only {
             sink.write_all(HTTP_ONLY)?;
         }
-        // Readers disagree on whether the dot or the flag counts, and Python insists that they
-        // agree.
+        // Some readers go by the dot and some by the flag, and Python refuses a file in which they
+        // disagree.
         let (dot, subdomains) = if data.flags.host_only { ("", "FALSE") } else { (".", "TRUE") };
         let secure = if data.flags.secure { "TRUE" } else { "FALSE" };
-        // curl's 0 for a session cookie; Python wants an empty field there, which curl's older
-        // releases misread. A second begun counts whole, so that no cookie that lives on is
-        // written as gone.
+        // A session cookie has curl's 0. Python wants an empty field there, which older releases of
+        // curl misread. Seconds are rounded up: rounded down, a cookie that is still alive could be
+        // written as expired.
         let expires = if cookie.times.expires == NEVER {
             0
         } else {

@@ -96,6 +96,7 @@ forward!(&T, Box<T>, Arc<T>);
 
 /// By the rules of an empty jar with its default settings.
 fn judge_by_defaults(context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+    // Nothing to set up: the embedded list is compiled in.
     let suffixes = PublicSuffixes::Embedded;
     let origin = Origin::of(context.uri());
     let visit = origin
