@@ -12,7 +12,10 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{ReadError, json::wrong, line_of, text};
+use super::{
+    json::wrong,
+    read_error::{ReadError, line_of, text},
+};
 use crate::cookie::{
     event,
     model::{

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{ReadError, line_of, text};
+use super::read_error::{ReadError, line_of, text};
 use crate::cookie::model::{
     cookie::{Cookie, Door, InvalidCookie, Parts},
     data::{Flags, Millis, NEVER, SameSite, Times},
