@@ -1,4 +1,4 @@
-//! The jar's own file: JSON that keeps all there is to know of a cookie.
+//! The jar's own file: JSON that keeps everything that a jar knows of a cookie.
 
 use std::{
     collections::BTreeMap,
@@ -7,18 +7,17 @@ use std::{
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{ReadError, line_of, text};
+use super::read_error::{ReadError, line_of, text};
 use crate::cookie::model::{
-    cookie::{Cookie, InvalidCookie, check_pair},
-    data::{Data, Flags, Millis, NEVER, SameSite, Times},
-    origin::{spelt_domain, stands_alone},
-    set_cookie::is_path,
+    cookie::{Cookie, Door, InvalidCookie, Parts},
+    data::{Flags, Millis, NEVER, SameSite, Times},
 };
 
 const VERSION: u64 = 1;
 
 pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     let text = text(bytes)?;
+    // Raw values are pieces of the text: where they lie tells the line of a fault.
     let file: BTreeMap<String, &RawValue> =
         serde_json::from_str(text).map_err(|error| wrong(&error))?;
     let field = |name| file.get(name).copied();
@@ -28,6 +27,7 @@ pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> 
         field("version").ok_or(ReadError::Line { line: 1, reason: "it has no `version`" })?;
     match version.get().parse::<u64>() {
         Ok(1..=VERSION) => {}
+        // What a newer release means by a field cannot be known, and a save would drop it.
         Ok(2..) => return Err(at(version, "its `version` is newer than this release reads")),
         _ => return Err(at(version, "its `version` is no version")),
     }
@@ -42,8 +42,9 @@ pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> 
     elements.iter().map(cookie).collect()
 }
 
-/// The reason without the text that `serde_json` quotes, which may be a secret.
+/// What is wrong with the JSON, and in which line.
 pub(super) fn wrong(error: &serde_json::Error) -> ReadError {
+    // In our own words: `serde_json` quotes the text, which may be a secret.
     let reason = match error.classify() {
         serde_json::error::Category::Eof => "it ends too early",
         serde_json::error::Category::Data => "it is not what was expected there",
@@ -53,6 +54,7 @@ pub(super) fn wrong(error: &serde_json::Error) -> ReadError {
 }
 
 fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static str> {
+    // Null is absent: what reads a file into objects and writes it again often makes it so.
     let field = |name| fields.get(name).filter(|value| !value.is_null());
     let flag = |name, wrong| field(name).map_or(Ok(false), |value| value.as_bool().ok_or(wrong));
     let time =
@@ -60,16 +62,9 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
 
     let name = bytes(field("name")).ok_or("`name` is neither text nor bytes")?;
     let value = bytes(field("value")).ok_or("`value` is neither text nor bytes")?;
-    check_pair(&name, &value).map_err(InvalidCookie::reason)?;
-    let domain = field("domain").and_then(Value::as_str).and_then(spelt_domain);
-    let domain = domain.ok_or("`domain` is not that of a host")?;
-    let path = field("path")
-        .and_then(Value::as_str)
-        .filter(|path| is_path(path))
-        .ok_or("`path` is not that of a cookie")?;
+    let text = |name, wrong| field(name).and_then(Value::as_str).ok_or(wrong);
     let flags = Flags {
-        host_only: flag("host_only", "`host_only` is neither true nor false")?
-            || stands_alone(&domain),
+        host_only: flag("host_only", "`host_only` is neither true nor false")?,
         secure: flag("secure", "`secure` is neither true nor false")?,
         http_only: flag("http_only", "`http_only` is neither true nor false")?,
         partitioned: flag("partitioned", "`partitioned` is neither true nor false")?,
@@ -81,16 +76,26 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
             Some(_) => return Err("`same_site` is not strict, lax or none"),
         },
     };
+    // A file that a person wrote has no times: its cookies are as new as the reading.
     let created = time("created", "`created` is no time", now)?;
     let times = Times {
         expires: time("expires", "`expires` is no time", NEVER)?,
         updated: time("updated", "`updated` is no time", created)?,
         sent: time("sent", "`sent` is no time", 0)?,
     };
-    Ok(Cookie { data: Data::new(&name, &value, &domain, path, flags, created), times, order: 0 })
+    let parts = Parts {
+        name: &name,
+        value: &value,
+        domain: text("domain", "`domain` is no text")?,
+        path: text("path", "`path` is no text")?,
+        flags,
+        created,
+        times,
+    };
+    Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
 }
 
-/// Text, or an array of bytes where it is not UTF-8.
+/// Text; or an array of bytes, for what is not UTF-8.
 fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
     match value? {
         Value::String(text) => Some(text.clone().into_bytes()),
@@ -102,8 +107,8 @@ fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
     }
 }
 
-/// A cookie a line, so that a difference of two files is read as one of cookies.
 pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+    // One cookie a line, so that a difference of two files shows which cookies differ.
     let mut sink = BufWriter::new(sink);
     write!(sink, "{{\"version\": {VERSION}, \"cookies\": [")?;
     for (place, cookie) in cookies.iter().enumerate() {
@@ -129,6 +134,7 @@ fn fields(cookie: &Cookie) -> Map<String, Value> {
     put("created", data.created.into());
     put("updated", times.updated.into());
     let Flags { host_only, secure, http_only, partitioned, same_site } = data.flags;
+    // What is false or unset is left out: most cookies have one flag or two.
     let flags = [
         ("host_only", host_only),
         ("secure", secure),

@@ -1,16 +1,15 @@
-//! The files a jar is kept in.
+//! The formats of the files that a jar is kept in: bytes in, cookies out, and back.
 
 #[cfg(feature = "cookie_store")]
-mod cookie_store;
+pub(in crate::cookie) mod cookie_store;
 #[cfg(feature = "json")]
 mod json;
 mod netscape;
+mod read_error;
 
-use std::{
-    error, fmt,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
+pub use self::read_error::ReadError;
 use super::{
     model::cookie::Cookie,
     model::data::{Flags, Millis, NEVER},
@@ -20,18 +19,19 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it. It
-    /// keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
-    /// and the expiry in seconds, and does not know `SameSite`, `Partitioned` or times of
-    /// creation: the order of lines stands for the last. A cookie with a tab in its name, value
-    /// or path cannot be written and is left out. A session cookie is written with the expiry 0, as
-    /// curl does, and read with 0 or none.
+    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it.
     ///
-    /// What others make of it: Python skips session cookies unless it is told to `ignore_discard`
-    /// where it writes, and to `ignore_expires` where it reads the expiry 0. Python refuses a
-    /// file with bytes that are not UTF-8. Python writes `localhost` as `localhost.local`,
-    /// which is read as that host. Wget skips the lines of `HttpOnly` cookies. curl reads
-    /// a nameless cookie as a name without a value.
+    /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
+    /// and the expiry in seconds. It does not keep `SameSite`, `Partitioned` or times; the lines
+    /// are in the order of creation. A cookie with a tab in its name, value or path cannot be
+    /// written and is left out. A session cookie is written with the expiry 0, as curl does, and
+    /// read with the expiry 0 or none.
+    ///
+    /// What other programs do with it: Python skips session cookies, unless it is told to
+    /// `ignore_discard` when it writes and to `ignore_expires` when it reads the expiry 0. Python
+    /// refuses a file with bytes that are not UTF-8. Python writes `localhost` as
+    /// `localhost.local`, which is read as that host. Wget skips the lines of `HttpOnly` cookies.
+    /// curl reads a nameless cookie as a name without a value.
     Netscape,
     /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of
     /// creation, the times of creation, of the last `Set-Cookie` and of the last use, and bytes
@@ -41,14 +41,15 @@ pub enum Format {
     /// an array of bytes), `domain`, `path`, the flags `host_only`, `secure`, `http_only` and
     /// `partitioned` (false where absent), `same_site` (`strict`, `lax` or `none`), and
     /// `expires` (absent for a session cookie), `created`, `updated` and `sent`, in
-    /// milliseconds since 1970. Unknown fields are passed over; a newer version is an error.
+    /// milliseconds since 1970. Unknown fields are ignored. A newer version is an error.
     #[cfg(feature = "json")]
     Json,
     /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or
-    /// a cookie a line, as older releases do. It keeps no times of creation or use, and the
-    /// expiry in seconds. What its store cannot hold is left out: a cookie without a name, with
-    /// bytes that are not UTF-8, with Unicode white space at an end of its value, or of a host
-    /// that the `url` crate refuses.
+    /// one cookie a line, as older releases do.
+    ///
+    /// It keeps no times of creation or use, and the expiry in seconds. Cookies that its store
+    /// cannot hold are left out: a cookie without a name, with bytes that are not UTF-8, with
+    /// Unicode white space at an end of its value, or of a host that the `url` crate refuses.
     #[cfg(feature = "cookie_store")]
     CookieStore,
 }
@@ -65,8 +66,10 @@ impl Format {
         }
     }
 
-    /// Whether two states of one cookie differ in what the format keeps, times of use apart.
+    /// Whether two states of one cookie differ in what the format keeps. Times of use do not count.
     pub(super) fn tells_apart(self, a: &Cookie, b: &Cookie) -> bool {
+        // A flag that the format loses came back unset from the file. That is no change of ours,
+        // and must not win over a change of another's.
         let flags = |cookie: &Cookie| match self {
             Self::Netscape => Flags { same_site: None, partitioned: false, ..cookie.data.flags },
             #[cfg(feature = "json")]
@@ -80,52 +83,13 @@ impl Format {
         match self {
             #[cfg(feature = "json")]
             Self::Json => a == b,
+            // Rounded as the formats write it. NEVER is divided too, so it is compared on its own.
             _ => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
         }
     }
 }
 
-/// Why a file was not read.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// It could not be read at all.
-    Io(io::Error),
-    /// A line is no cookie.
-    #[non_exhaustive]
-    Line {
-        /// Which, counted from 1.
-        line: usize,
-        /// What is wrong with it; nothing of the line itself, which may be a secret.
-        reason: &'static str,
-    },
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Line { line, reason } => write!(f, "line {line}: {reason}"),
-        }
-    }
-}
-
-impl error::Error for ReadError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::Io(error) => error.source(),
-            Self::Line { .. } => None,
-        }
-    }
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// Every cookie of a file in its order, those that have expired among them.
+/// Every cookie of a file, in its order, also those that have expired.
 pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     match format {
         Format::Netscape => netscape::read(text, now),
@@ -146,24 +110,175 @@ pub(super) fn write(format: Format, sink: impl Write, cookies: &[Cookie]) -> io:
     }
 }
 
-/// A file that must be text, from behind the mark that some editors put in front.
-#[cfg(feature = "json")]
-fn text(bytes: &[u8]) -> Result<&str, ReadError> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
-        ReadError::Line { line: lines(before) + 1, reason: "it is not UTF-8" }
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cookie::model::{
+        cookie::{Door, InvalidCookie},
+        rules::Rejection,
+        suffix::PublicSuffixes,
+    };
 
-/// The line that `part`, a piece of `text`, begins in.
-#[cfg(feature = "json")]
-fn line_of(text: &str, part: &str) -> usize {
-    let start = part.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
-    lines(text.as_bytes().get(..start).unwrap_or_default()) + 1
-}
+    /// Name, value, domain, path.
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a str);
 
-#[cfg(feature = "json")]
-fn lines(text: &[u8]) -> usize {
-    text.iter().filter(|&&byte| byte == b'\n').count()
+    /// What each door makes of a cookie with these parts and no flag.
+    fn doors((name, value, domain, path): Row<'_>) -> Vec<(Door, Result<Cookie, &'static str>)> {
+        let built = Cookie::builder(name, value).domain(domain).path(path).build();
+        let line = format!("{domain}\tTRUE\t{path}\tFALSE\t0\t{name}\t{value}");
+        let mut doors = vec![
+            (Door::Caller, built.map_err(InvalidCookie::reason)),
+            (Door::File, read_one(Format::Netscape, &line)),
+        ];
+        #[cfg(feature = "json")]
+        {
+            use serde_json::json;
+            let cookie = json!({"name": name, "value": value, "domain": domain, "path": path});
+            let file = json!({"version": 1, "cookies": [cookie]});
+            doors.push((Door::File, read_one(Format::Json, &file.to_string())));
+        }
+        #[cfg(feature = "cookie_store")]
+        {
+            let theirs = theirs((name, value, domain, path));
+            for door in [Door::File, Door::Store] {
+                let cookie = cookie_store::from_theirs(&theirs, door);
+                doors.push((door, cookie.map_err(InvalidCookie::reason)));
+            }
+        }
+        doors
+    }
+
+    fn read_one(format: Format, text: &str) -> Result<Cookie, &'static str> {
+        match read(format, text.as_bytes(), 0) {
+            Ok(mut cookies) => Ok(cookies.remove(0)),
+            Err(ReadError::Line { reason, .. }) => Err(reason),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Its own constructors would refuse most of it; its file and its public fields do not.
+    #[cfg(feature = "cookie_store")]
+    fn theirs((name, value, domain, path): Row<'_>) -> ::cookie_store::Cookie<'static> {
+        let raw = ::cookie_store::RawCookie::new(name.to_owned(), value.to_owned());
+        let url = "https://h.example/".parse().unwrap();
+        let mut theirs = ::cookie_store::Cookie::try_from_raw_cookie(&raw, &url).unwrap();
+        let file = serde_json::json!({
+            "raw_cookie": "a=1", "path": [path, true], "domain": {"Suffix": domain},
+            "expires": "SessionEnd",
+        });
+        let read: ::cookie_store::Cookie<'_> = serde_json::from_value(file).unwrap();
+        (theirs.domain, theirs.path) = (read.domain.clone(), read.path.clone());
+        theirs
+    }
+
+    #[test]
+    fn every_door_refuses_the_same_wrong_parts_for_the_same_reason() {
+        use InvalidCookie::{Domain, Empty, Name, Path, TooLong, Value};
+        let (long_value, long_path) = ("x".repeat(4096), format!("/{}", "x".repeat(3072)));
+        let rows = [
+            (("", "", "h.example", "/"), Empty),
+            (("a=b", "1", "h.example", "/"), Name),
+            ((" a", "1", "h.example", "/"), Name),
+            (("a;b", "1", "h.example", "/"), Name),
+            (("a\u{1}", "1", "h.example", "/"), Name),
+            (("a", "1;2", "h.example", "/"), Value),
+            (("a", " 1 ", "h.example", "/"), Value),
+            (("a", "1\u{7f}", "h.example", "/"), Value),
+            (("a", &long_value, "h.example", "/"), TooLong),
+            (("a", "1", "", "/"), Domain),
+            (("a", "1", ".", "/"), Domain),
+            (("a", "1", "..h.example", "/"), Domain),
+            (("a", "1", "h example", "/"), Domain),
+            (("a", "1", "https://h.example", "/"), Domain),
+            (("a", "1", "h.ex\u{e4}mple", "/"), Domain),
+            (("a", "1", "h\u{1}.example", "/"), Domain),
+            (("a", "1", "h.example", "x"), Path),
+            (("a", "1", "h.example", "/\u{1}"), Path),
+            (("a", "1", "h.example", &long_path), Path),
+        ];
+        let mut wrong = Vec::new();
+        for (row, want) in rows {
+            for (door, got) in doors(row) {
+                if got.as_ref().err() != Some(&want.reason()) {
+                    wrong.push(format!("{row:.40?} through {door:?}: {got:?}, not {want:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn every_door_reads_a_domain_alike() {
+        let rows = [
+            (".H.Example", "h.example", false),
+            ("h.example.", "h.example", false),
+            ("10.0.0.1", "10.0.0.1", true),
+            ("127.1", "127.1", true),
+            ("2001:DB8::1", "[2001:db8::1]", true),
+            ("[::1]", "[::1]", true),
+        ];
+        let mut wrong = Vec::new();
+        for (domain, want, alone) in rows {
+            for (door, got) in doors(("a", "1", domain, "/")) {
+                let got = got.map(|cookie| (cookie.domain().to_owned(), cookie.host_only()));
+                if got != Ok((want.to_owned(), alone)) {
+                    wrong.push(format!("{domain} through {door:?}: {got:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn doors_differ_in_paths_domains_and_broken_rules_alone() {
+        use InvalidCookie::{Domain, Path, Rule};
+        use Rejection::{HostPrefix, NamelessPrefix, PublicSuffix, SecurePrefix};
+        let long = format!("/{}", "x".repeat(1024));
+        // What a caller is told, what another store is told, and what the jar says to a file's.
+        type Say = Result<(), InvalidCookie>;
+        let rows: [(Row<'_>, Say, Say, Result<(), Rejection>); 7] = [
+            (("a", "1", "h.example", "/a;b"), Err(Path), Ok(()), Ok(())),
+            (("a", "1", "h.example", &long), Err(Path), Ok(()), Ok(())),
+            (("a", "1", "a,b.example", "/"), Err(Domain), Ok(()), Ok(())),
+            (
+                ("__Host-a", "1", "h.example", "/"),
+                Err(Rule(HostPrefix)),
+                Err(Rule(HostPrefix)),
+                Err(HostPrefix),
+            ),
+            (
+                ("__Secure-a", "1", "h.example", "/"),
+                Err(Rule(SecurePrefix)),
+                Err(Rule(SecurePrefix)),
+                Err(SecurePrefix),
+            ),
+            (
+                ("", "__Host-a", "h.example", "/"),
+                Err(Rule(NamelessPrefix)),
+                Err(Rule(NamelessPrefix)),
+                Err(NamelessPrefix),
+            ),
+            // A jar makes it host-only where a caller inserts it.
+            (("a", "1", "co.uk", "/"), Ok(()), Ok(()), Err(PublicSuffix)),
+        ];
+        let mut wrong = Vec::new();
+        for (row, caller, store, file) in rows {
+            for (door, got) in doors(row) {
+                let told = match door {
+                    Door::Caller => caller,
+                    Door::Store => store,
+                    Door::File => Ok(()),
+                };
+                let judged = match (door, &got) {
+                    (Door::File, Ok(cookie)) => cookie.judge(&PublicSuffixes::Embedded),
+                    _ => file,
+                };
+                let reason = got.as_ref().err().copied();
+                if reason != told.err().map(InvalidCookie::reason) || judged != file {
+                    wrong.push(format!("{row:.40?} through {door:?}: {got:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }

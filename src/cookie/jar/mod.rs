@@ -1,13 +1,13 @@
 //! The jar: what is stored, behind its locks.
 
 mod bucket;
-pub(in crate::cookie) mod context;
 mod eviction;
+mod inspect;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod line;
 pub(in crate::cookie) mod policy;
 pub(in crate::cookie) mod response;
-pub(in crate::cookie) mod settings;
+mod settings;
 pub(in crate::cookie) mod slot;
 pub(in crate::cookie) mod storage;
 mod store;
@@ -17,32 +17,36 @@ use std::{
     error, fmt,
     io::{self, Read, Write},
     sync::Arc,
+    time::SystemTime,
 };
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 
 use self::{
-    context::CookieContext,
+    limits::CookieLimits,
+    policy::CookiePolicy,
     response::ResponseCookies,
-    settings::{CookieJarBuilder, Rules},
+    settings::Settings,
     slot::{Incoming, Keep, Slot, StoreAction, Stored},
+    storage::{CookieContext, CookieStorage},
     store::Store,
 };
 use crate::cookie::{
+    event,
     format::{self, Format, ReadError},
     model::cookie::{Cookie, to_millis},
     model::data::{Millis, Times},
     model::origin::{Origin, spelt_domain},
     model::rules::{self, Rejection},
     model::same_site::Reach,
+    model::suffix::PublicSuffixes,
     model::visit::Visit,
 };
 
 /// A jar of cookies, kept and matched as a browser does (RFC 6265bis).
 ///
-/// Clones share the cookies. Every call locks for no longer than it takes, never across an await,
-/// and a panic elsewhere does not spoil the jar. `Debug` shows how many cookies there are, none of
-/// them.
+/// Clones share the cookies. A call holds a lock only while it runs, never across an await. A panic
+/// elsewhere does not damage the jar. `Debug` shows the number of cookies and no cookie.
 ///
 /// Default: empty, with the embedded public suffix list and the default
 /// [limits](crate::cookie::CookieLimits).
@@ -66,7 +70,7 @@ pub struct CookieJar {
 #[derive(Default)]
 struct Shared {
     store: Store,
-    rules: Rules,
+    settings: Settings,
 }
 
 impl CookieJar {
@@ -81,63 +85,40 @@ impl CookieJar {
         CookieJarBuilder::default()
     }
 
-    pub(in crate::cookie) fn with_rules(rules: Rules) -> Self {
-        Self { shared: Arc::new(Shared { store: Store::default(), rules }) }
-    }
-
-    /// An empty jar that goes by the same rules.
-    pub(in crate::cookie) fn sibling(&self) -> Self {
-        Self::with_rules(self.shared.rules.clone())
-    }
-
-    /// Whether someone besides the one who asks has this jar.
+    /// Whether someone besides the one who asks has this jar. Only a hint: it may change at once.
     pub(in crate::cookie) fn is_held(&self) -> bool {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET had carried it.
+    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it.
     ///
     /// # Errors
     ///
-    /// The [`Rejection`] says which rule the cookie breaks; the jar is as it was.
+    /// [`Rejection`] says which rule the cookie breaks. The jar is then as it was.
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
         let context = CookieContext::new(uri, &Method::GET);
         let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
-        let visit = self.visit(&context, &origin, self.now());
+        let visit = self.visit(&context, &origin);
         self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
     }
 
-    /// Stores every `Set-Cookie` of a response from `uri` to a GET, and says what became of each.
+    /// Stores every `Set-Cookie` of a response from `uri` to a GET request, and says what became of
+    /// each.
     pub fn store_response(&self, uri: &Uri, headers: &HeaderMap) -> ResponseCookies {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
 
-    pub(in crate::cookie) fn store_for(
-        &self,
-        context: &CookieContext<'_>,
-        headers: &HeaderMap,
-    ) -> ResponseCookies {
-        let mut cookies = ResponseCookies::default();
+    fn store_for(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+        // Most responses set none: neither the URI nor the clock need be read.
         if !headers.contains_key(SET_COOKIE) {
-            return cookies;
+            return ResponseCookies::default();
         }
-        let (origin, now) = (Origin::of(context.uri()), self.now());
-        let visit = origin.as_ref().map(|origin| self.visit(context, origin, now));
-        for line in headers.get_all(SET_COOKIE) {
-            let line = line.as_bytes();
-            let outcome = match &visit {
-                None => Err(Rejection::NoHost),
-                Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => {
-                    Err(Rejection::TooMany)
-                }
-                Some(visit) => self.store_line(context, visit, line, Slot::cookie),
-            };
-            match outcome {
-                Ok((_, stored)) => cookies.accept(stored),
-                Err(reason) => cookies.reject(line, reason),
-            }
-        }
-        cookies
+        let origin = Origin::of(context.uri());
+        let visit = origin.as_ref().map(|origin| self.visit(context, origin));
+        let per_response = self.shared.settings.limits.per_response;
+        ResponseCookies::of(visit.as_ref(), headers, per_response, |visit, line| {
+            self.store_line(context, visit, line, Slot::cookie).map(|(_, stored)| stored)
+        })
     }
 
     /// `tell` says of the stored cookie what the caller wants to know.
@@ -148,7 +129,9 @@ impl CookieJar {
         line: &[u8],
         tell: impl Fn(&Slot) -> T,
     ) -> Stored<T> {
-        let Shared { store, rules: Rules { limits, policy, .. } } = &*self.shared;
+        let Shared { store, settings: Settings { limits, policy, .. } } = &*self.shared;
+        // A server that repeats its line with every response is the common case, and needs no new
+        // judgement.
         let fingerprint = store.fingerprint(line);
         // The short way asks neither the policy nor `SameSite`, whose answers are the request's.
         if policy.is_none()
@@ -158,6 +141,7 @@ impl CookieJar {
             return Ok((StoreAction::Unchanged, Some(cookie)));
         }
         let new = rules::admit(visit, line)?;
+        // A deletion is nobody's to refuse: a policy that could would keep people logged in.
         if let Some(policy) = policy
             && new.expires > visit.now
             && !policy.accept(context, &Cookie::admitted(&new, visit.now))
@@ -167,27 +151,24 @@ impl CookieJar {
         store.store(&Incoming::from_response(visit, &new, fingerprint), limits, tell)
     }
 
-    fn visit<'a>(
-        &'a self,
-        context: &CookieContext<'_>,
-        origin: &'a Origin<'a>,
-        now: Millis,
-    ) -> Visit<'a> {
-        let suffixes = &self.shared.rules.suffixes;
-        Visit::new(origin, suffixes, context.site(), context.method(), now)
+    /// What a request asks of this jar's rules, at this moment.
+    fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
+        context.visit(origin, &self.shared.settings.suffixes, self.now())
     }
 
-    /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked
-    /// [sensitive](HeaderValue::set_sensitive), so that its `Debug` shows nothing.
+    /// The `Cookie` header for a GET request to `uri`. `None` if no cookie matches.
+    ///
+    /// It is marked [sensitive](HeaderValue::set_sensitive), so that its `Debug` shows nothing.
     #[must_use]
     pub fn header(&self, uri: &Uri) -> Option<HeaderValue> {
         self.header_for(&CookieContext::new(uri, &Method::GET))
     }
 
-    pub(in crate::cookie) fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+    fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         let origin = Origin::of(context.uri())?;
-        let visit = self.visit(context, &origin, self.now());
-        let Rules { limits, policy, .. } = &self.shared.rules;
+        let visit = self.visit(context, &origin);
+        let Settings { limits, policy, .. } = &self.shared.settings;
+        // Boxing the question would cost each request an allocation, so it lives on this frame.
         let ask;
         let may_send: Option<&dyn Fn(&Cookie) -> bool> = match policy {
             Some(policy) => {
@@ -199,21 +180,18 @@ impl CookieJar {
         self.shared.store.header(&visit, limits, context.reserved(), may_send)
     }
 
-    /// The cookies that a GET request to `uri` would carry, in the order of the header; the limits
-    /// of a header and the jar's policy apart.
+    /// The cookies that match a GET request to `uri`, in the order of the header. The limits of a
+    /// header and the jar's policy are not applied.
     #[must_use]
     pub fn matching(&self, uri: &Uri) -> Vec<Cookie> {
         let Some(origin) = Origin::of(uri) else {
             return Vec::new();
         };
-        self.shared.store.matching(&self.visit(
-            &CookieContext::new(uri, &Method::GET),
-            &origin,
-            self.now(),
-        ))
+        let context = CookieContext::new(uri, &Method::GET);
+        self.shared.store.matching(&self.visit(&context, &origin))
     }
 
-    /// Every cookie in the order of creation, as of now: later changes do not show.
+    /// Every cookie in the order of creation. This is a snapshot: later changes do not show.
     pub fn iter(&self) -> impl Iterator<Item = Cookie> + use<> {
         self.snapshot().into_iter()
     }
@@ -226,11 +204,12 @@ impl CookieJar {
     ///
     /// # Errors
     ///
-    /// [`CookieConflict`] where several domains or paths have a cookie of that name;
-    /// [`matching`](Self::matching) and [`iter`](Self::iter) tell them apart.
+    /// [`CookieConflict`] if several domains or paths have a cookie of that name. Use
+    /// [`matching`](Self::matching) or [`iter`](Self::iter) to tell them apart.
     ///
     /// requests: `jar[name]`, which raises `CookieConflictError`.
     pub fn get(&self, name: &str) -> Result<Option<Cookie>, CookieConflict> {
+        // By bytes: a name that is not UTF-8 is not the text that it is shown as.
         let mut named = self.iter().filter(|cookie| cookie.data.name() == name.as_bytes());
         let first = named.next();
         match named.count() {
@@ -239,30 +218,36 @@ impl CookieJar {
         }
     }
 
-    /// Names and values; of two cookies of one name the newer counts.
+    /// Names and values. If two cookies have one name, the newer is returned.
     ///
     /// requests: `jar.get_dict()`.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
+        // In the order of creation, so that the newer replaces the older.
         self.iter()
             .map(|cookie| (cookie.name().into_owned(), cookie.value().into_owned()))
             .collect()
     }
 
-    /// Puts a cookie in, in place of one with the same name, domain, host-only flag and path; the
-    /// older creation time stays. A cookie for a public suffix becomes host-only; one that has
-    /// expired only deletes.
+    /// Inserts a cookie. It replaces one with the same name, domain, host-only flag and path, and
+    /// the older creation time is kept.
+    ///
+    /// A cookie for a public suffix becomes host-only. A cookie that has expired is not inserted,
+    /// but removes the one that it would replace.
     pub fn insert(&self, cookie: Cookie) {
         self.put(&cookie, self.now(), Keep::Given);
     }
 
-    /// Puts the cookies of another jar in. Of two with the same name, domain, host-only flag and
-    /// path the one that was set later wins, and the older creation time stays. What the other
-    /// jar lacks is not taken out of this one.
+    /// Inserts the cookies of another jar. If both jars have a cookie with the same name, domain,
+    /// host-only flag and path, the one that was set later is kept, with the older creation time.
+    /// Cookies that the other jar lacks stay in this one.
     pub fn merge(&self, other: &Self) {
+        // With itself nothing would change, but every cookie would be put in anew.
         if Arc::ptr_eq(&self.shared, &other.shared) {
             return;
         }
+        // A snapshot, so that the locks of two jars are never held together: two threads that merge
+        // crosswise would wait for each other.
         let now = self.now();
         for cookie in other.snapshot() {
             self.put(&cookie, now, Keep::Newer);
@@ -270,7 +255,9 @@ impl CookieJar {
     }
 
     fn put(&self, cookie: &Cookie, now: Millis, keep: Keep) {
-        let Rules { suffixes, limits, .. } = &self.shared.rules;
+        let Settings { suffixes, limits, .. } = &self.shared.settings;
+        // A file may hold a date as far off as it likes; the cap of 400 days is for each jar to
+        // keep.
         let times = Times { expires: rules::capped(cookie.times.expires, now), ..cookie.times };
         let cookie = Cookie { times, ..cookie.clone() };
         let site = suffixes.site(cookie.domain());
@@ -279,10 +266,12 @@ impl CookieJar {
         let _ = self.shared.store.store(&new, limits, |_| ());
     }
 
-    /// Takes out the cookie of that domain, path and name; of two, the host-only one first.
+    /// Removes the cookie of that domain, path and name, and returns it. If both a host-only cookie
+    /// and one for the whole domain match, the host-only one is removed.
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
+        // As people spell domains: with a leading dot, in capitals, an address without brackets.
         let domain = spelt_domain(domain)?;
-        let site = self.shared.rules.suffixes.site(&domain);
+        let site = self.shared.settings.suffixes.site(&domain);
         self.shared.store.remove(site, &domain, path, name.as_bytes(), self.now())
     }
 
@@ -291,29 +280,30 @@ impl CookieJar {
         self.shared.store.clear();
     }
 
-    /// Removes the cookies of that very domain; those of its subdomains stay.
+    /// Removes the cookies of exactly that domain. Cookies of its subdomains stay.
     ///
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
         if let Some(domain) = spelt_domain(domain) {
-            self.shared.store.remove_domain(self.shared.rules.suffixes.site(&domain), &domain);
+            let site = self.shared.settings.suffixes.site(&domain);
+            self.shared.store.remove_domain(site, &domain);
         }
     }
 
-    /// Removes what has expired, and says how many. Look-ups do so for the site they meet; this
-    /// does it for all.
+    /// Removes all cookies that have expired, and returns their number. A look-up does the same for
+    /// the site that it meets.
     pub fn clear_expired(&self) -> usize {
         self.shared.store.remove_expired(self.now())
     }
 
-    /// Removes the cookies without an expiry, as the end of a browser's session does, and says how
-    /// many.
+    /// Removes the cookies without an expiry, as the end of a browser's session does, and returns
+    /// their number.
     pub fn clear_session_cookies(&self) -> usize {
         self.shared.store.remove_session()
     }
 
-    /// How many cookies there are. Ones that have expired count until a look-up or
-    /// [`clear_expired`](Self::clear_expired) meets them.
+    /// The number of cookies. A cookie that has expired counts until a look-up or
+    /// [`clear_expired`](Self::clear_expired) meets it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.store.len()
@@ -325,33 +315,35 @@ impl CookieJar {
         self.len() == 0
     }
 
-    /// A number that grows with every change that a file would tell of: a cookie that is stored,
-    /// replaced, removed or evicted, or whose expiry moves. That a cookie is sent is no change.
+    /// A number that grows with every change that a file would show: a cookie is stored, replaced,
+    /// removed or evicted, or its expiry moves. Sending a cookie is not such a change.
     ///
-    /// For saving when there is something to save; see
-    /// [`CookieFile::save_if_changed`](crate::cookie::CookieFile::save_if_changed).
+    /// Compare it to save only if there is something to save, as
+    /// [`CookieFile::save_if_changed`](crate::cookie::CookieFile::save_if_changed) does.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shared.store.changes()
     }
 
-    /// Reads a file's cookies into this jar, under its rules, and says how many it read: those that
-    /// have expired or belong to a public suffix are left out, and not counted; of the others
-    /// the jar's limits may evict some.
+    /// Reads a file's cookies into this jar, under its rules, and returns their number.
+    ///
+    /// Cookies that have expired, and cookies that a rule refuses, are left out and not counted.
+    /// The jar's limits may evict some of those that are counted.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] names the line; the jar is then as it was.
+    /// [`ReadError`] names the line. The jar is then as it was.
     pub fn read_from(&self, mut source: impl Read, format: Format) -> Result<usize, ReadError> {
         let mut text = Vec::new();
         source.read_to_end(&mut text)?;
+        // All of it is read before any cookie is put in, so that a damaged file leaves no half.
         let (cookies, _) = self.read_alive(&text, format)?;
         self.extend(&cookies);
         Ok(cookies.len())
     }
 
-    /// The cookies of a file that are alive, as they stand there, with no limit and no cap applied:
-    /// those that the rules allow, and those that they refuse.
+    /// The live cookies of a file, as they are there, with no limit or cap applied: those that the
+    /// rules allow, and those that they refuse.
     pub(in crate::cookie) fn read_alive(
         &self,
         text: &[u8],
@@ -360,14 +352,22 @@ impl CookieJar {
         Ok(self.judge(format::read(format, text, self.now())?))
     }
 
+    /// The live ones among cookies that no response set: allowed, then refused.
     pub(in crate::cookie) fn judge(&self, cookies: Vec<Cookie>) -> (Vec<Cookie>, Vec<Cookie>) {
+        // The expired ones go first: a rule that refuses them is news to nobody.
         let now = self.now();
-        cookies
-            .into_iter()
-            .filter(|cookie| cookie.times.expires > now)
-            .partition(|cookie| self.may_keep(cookie))
+        cookies.into_iter().filter(|cookie| cookie.times.expires > now).partition(|cookie| {
+            match cookie.judge(&self.shared.settings.suffixes) {
+                Ok(()) => true,
+                Err(reason) => {
+                    event::rejected(&cookie.name(), reason);
+                    false
+                }
+            }
+        })
     }
 
+    /// Inserts cookies that were judged.
     pub(in crate::cookie) fn extend(&self, cookies: &[Cookie]) {
         let now = self.now();
         for cookie in cookies {
@@ -375,45 +375,101 @@ impl CookieJar {
         }
     }
 
-    /// Whether a cookie from a file is one that its domain could have set.
-    fn may_keep(&self, cookie: &Cookie) -> bool {
-        let data = &cookie.data;
-        let site = self.shared.rules.suffixes.site(data.domain());
-        let verdict = if site.is_suffix && !data.flags.host_only {
-            Err(Rejection::PublicSuffix)
-        } else {
-            rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
-        };
-        match verdict {
-            Ok(()) => true,
-            Err(reason) => {
-                crate::cookie::event::rejected(&cookie.name(), reason);
-                false
-            }
-        }
-    }
-
     /// Writes every live cookie, in the order of creation.
     ///
     /// # Errors
     ///
-    /// Those of `sink`.
+    /// The errors of `sink`.
     pub fn write_to(&self, sink: impl Write, format: Format) -> io::Result<()> {
+        // A snapshot, so that no lock is held while the sink writes.
         format::write(format, sink, &self.snapshot())
     }
 
     fn now(&self) -> Millis {
-        to_millis((self.shared.rules.clock)())
+        to_millis((self.shared.settings.clock)())
     }
 }
 
-// A panic in between leaves the jar whole: see `Shard`.
+impl CookieStorage for CookieJar {
+    fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+        self.header_for(context)
+    }
+
+    fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+        self.store_for(context, headers)
+    }
+
+    fn inspect_response(
+        &self,
+        context: &CookieContext<'_>,
+        headers: &HeaderMap,
+    ) -> ResponseCookies {
+        let Settings { limits, policy, .. } = &self.shared.settings;
+        let origin = Origin::of(context.uri());
+        let visit = origin.as_ref().map(|origin| self.visit(context, origin));
+        inspect::judge(visit.as_ref(), headers, limits, |cookie| {
+            policy.as_ref().is_none_or(|policy| policy.accept(context, cookie))
+        })
+    }
+}
+
+// A panic under a lock leaves the store whole (see `Shard`), so that what catches the panic may go
+// on with the jar. Without these, the policy, a trait object, would forbid it.
 impl std::panic::UnwindSafe for CookieJar {}
 impl std::panic::RefUnwindSafe for CookieJar {}
 
 impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieJar").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`CookieJar`].
+#[derive(Clone, Default)]
+#[must_use]
+pub struct CookieJarBuilder {
+    settings: Settings,
+}
+
+impl CookieJarBuilder {
+    /// The public suffix list. Default: [`PublicSuffixes::Embedded`].
+    pub fn public_suffixes(mut self, suffixes: PublicSuffixes) -> Self {
+        self.settings.suffixes = Arc::new(suffixes);
+        self
+    }
+
+    /// How much the jar holds and sends. Default: [`CookieLimits::default`].
+    pub const fn limits(mut self, limits: CookieLimits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Decides which of the cookies that the rules allow are stored and sent. Default: all.
+    pub fn policy(mut self, policy: impl CookiePolicy + 'static) -> Self {
+        self.settings.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// The clock, for tests. Default: [`SystemTime::now`].
+    pub const fn clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.settings.clock = clock;
+        self
+    }
+
+    /// Makes the empty jar. Jars from clones of one builder share no cookies.
+    #[must_use]
+    pub fn build(self) -> CookieJar {
+        CookieJar { shared: Arc::new(Shared { store: Store::default(), settings: self.settings }) }
+    }
+}
+
+impl fmt::Debug for CookieJarBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieJarBuilder")
+            .field("public_suffixes", &self.settings.suffixes)
+            .field("limits", &self.settings.limits)
+            .field("policy", &self.settings.policy.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -435,3 +491,6 @@ impl fmt::Display for CookieConflict {
 }
 
 impl error::Error for CookieConflict {}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use crate::cookie::{event, model::cookie::Cookie, model::rules::Rejection, model::set_cookie};
+use http::{HeaderMap, header::SET_COOKIE};
+
+use crate::cookie::{
+    event, model::cookie::Cookie, model::rules::Rejection, model::set_cookie, model::visit::Visit,
+};
 
 /// Response extension: the cookies of this one response. Present if it has a `Set-Cookie` header and
 /// its request had an absolute URI.
@@ -15,6 +19,30 @@ pub struct ResponseCookies {
 }
 
 impl ResponseCookies {
+    /// What became of each `Set-Cookie` line: `store` says which cookie it left, or why none.
+    pub(in crate::cookie) fn of(
+        visit: Option<&Visit<'_>>,
+        headers: &HeaderMap,
+        per_response: usize,
+        mut store: impl FnMut(&Visit<'_>, &[u8]) -> Result<Option<Cookie>, Rejection>,
+    ) -> Self {
+        let mut cookies = Self::default();
+        for line in headers.get_all(SET_COOKIE) {
+            let line = line.as_bytes();
+            let outcome = match visit {
+                None => Err(Rejection::NoHost),
+                // What is refused or only deletes takes no room, so it is not counted.
+                Some(_) if cookies.accepted.len() >= per_response => Err(Rejection::TooMany),
+                Some(visit) => store(visit, line),
+            };
+            match outcome {
+                Ok(stored) => cookies.accept(stored),
+                Err(reason) => cookies.reject(line, reason),
+            }
+        }
+        cookies
+    }
+
     /// The cookies that the rules accept, in the order they came. A deletion is not among them.
     #[must_use]
     pub fn accepted(&self) -> &[Cookie] {
@@ -45,7 +73,7 @@ impl ResponseCookies {
     }
 
     /// Adds a cookie; `None` for a deletion, which does not take back what was set before it.
-    pub(in crate::cookie) fn accept(&mut self, cookie: Option<Cookie>) {
+    fn accept(&mut self, cookie: Option<Cookie>) {
         if let Some(cookie) = cookie {
             // If a response sets a cookie twice, the last one is kept, as in the jar.
             self.accepted.retain(|other| !other.data.same_identity(&cookie.data));
@@ -53,7 +81,7 @@ impl ResponseCookies {
         }
     }
 
-    pub(in crate::cookie) fn reject(&mut self, line: &[u8], reason: Rejection) {
+    fn reject(&mut self, line: &[u8], reason: Rejection) {
         let cookie = RejectedCookie::new(line, reason);
         // Here, so that each way in has the event, and once.
         event::rejected(&cookie.name, reason);

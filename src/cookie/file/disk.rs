@@ -1,0 +1,131 @@
+//! The disk: reading a regular file, following links, the lock, and replacing a file whole.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// The bytes of a regular file. `None` if there is nothing at that path.
+pub(super) fn contents(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // The kind comes first: opening a pipe waits for a writer, and a device may never end.
+    let read = || regular(&fs::metadata(path)?).and_then(|()| fs::read(path));
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match read() {
+        Err(error) if missing(&error) => {}
+        outcome => return outcome.map(Some),
+    }
+    let is_link = match fs::symlink_metadata(path) {
+        Ok(entry) => entry.is_symlink(),
+        Err(error) if missing(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // It is there now: another process may have made it between the two questions.
+    match read() {
+        Err(error) if missing(&error) && is_link => Err(points_nowhere()),
+        Err(error) if missing(&error) => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
+fn regular(entry: &fs::Metadata) -> io::Result<()> {
+    if entry.is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+fn points_nowhere() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "a symbolic link that points nowhere")
+}
+
+/// A file that no other process replaces until this is dropped, if all of them lock it.
+pub(super) struct Locked {
+    target: PathBuf,
+    _lock: File,
+}
+
+impl Locked {
+    /// Waits while another process holds the lock. There need be no file yet.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let target = resolve(path)?;
+        let lock = lock(&target)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot lock it: {error}")))?;
+        Ok(Self { target, _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.target
+    }
+
+    /// Replaces the file by what `write` writes: whole, or not at all.
+    pub(super) fn replace(
+        &self,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        // In the same directory: a rename to another file system is a copy, which can be cut short.
+        let directory = directory(&self.target);
+        let mut file = tempfile::Builder::new().prefix(".cookies-").tempfile_in(directory)?;
+        write(file.as_file_mut())?;
+        file.as_file_mut().flush()?;
+        // Before the rename: else a crash can leave the new name with no bytes behind it.
+        file.as_file().sync_all()?;
+        file.persist(&self.target).map_err(|error| error.error)?;
+        // After it: the rename itself must survive a crash. Only Unix lets a directory be synced.
+        #[cfg(unix)]
+        File::open(directory)?.sync_all()?;
+        Ok(())
+    }
+}
+
+/// The file to replace: if the path is a symbolic link, what it points to.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(target) => regular(&fs::metadata(&target)?).map(|()| target),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A link to nothing is more likely a mistake than a jar to be.
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(points_nowhere());
+            }
+            let name = path
+                .file_name()
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
+            // Canonical as well, so that every way to spell the path comes to the same lock.
+            Ok(fs::canonicalize(directory(path))?.join(name))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        // A bare file name has an empty parent, which the system knows nothing of.
+        _ => Path::new("."),
+    }
+}
+
+/// The lock ends when the file is dropped, also by the end of the process.
+fn lock(target: &Path) -> io::Result<File> {
+    // A file beside the target: the target itself is replaced, and a lock on the old file would
+    // keep nobody from the new one. It stays, since to remove it is to lock a file without a name.
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(".lock");
+    let path = directory(target).join(name);
+    // A link would have us make, or wait for, a file of somebody else's choice.
+    match fs::symlink_metadata(&path) {
+        Ok(entry) => regular(&entry)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    // As the cookies themselves: who may not read them need not make us wait either.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    file.lock()?;
+    Ok(file)
+}

@@ -1,0 +1,229 @@
+//! The merge of a save: what jar and file held when they last met, what the jar holds now, and what
+//! the file holds by now. Pure: values in, values out.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{Hash, Hasher},
+};
+
+use crate::cookie::{
+    format::Format,
+    model::{cookie::Cookie, data::Data},
+};
+
+/// Jar and file as they were when they last met: tells our changes from those of others. They are
+/// two, since a jar caps lifetimes and has limits, and a file's format does not know all that a jar
+/// does.
+pub(super) struct Base {
+    jar: HashMap<Identity, Cookie>,
+    /// `None` if the jar has never been in the file: then nobody took out what the file lacks.
+    file: Option<HashSet<Identity>>,
+}
+
+impl Base {
+    /// The jar has never been in the file.
+    pub(super) fn unmet(jar: impl IntoIterator<Item = Cookie>) -> Self {
+        Self { jar: by_identity(jar), file: None }
+    }
+
+    /// The jar was read from the file, or written into it.
+    pub(super) fn met<'a>(
+        jar: impl IntoIterator<Item = Cookie>,
+        file: impl IntoIterator<Item = &'a Cookie>,
+    ) -> Self {
+        let file = file.into_iter().map(|cookie| Identity(cookie.data.clone())).collect();
+        Self { jar: by_identity(jar), file: Some(file) }
+    }
+
+    /// The same, but what the jar held before it read the file is as new as what comes later.
+    pub(super) fn read<'a>(
+        jar: impl IntoIterator<Item = Cookie>,
+        file: impl IntoIterator<Item = &'a Cookie>,
+    ) -> Self {
+        let mut base = Self::met(jar, file);
+        let Self { jar, file } = &mut base;
+        jar.retain(|identity, _| file.as_ref().is_some_and(|file| file.contains(identity)));
+        base
+    }
+
+    /// The file is no longer there. It was taken away, not emptied: the jar is all there is.
+    pub(super) fn file_is_gone(&mut self) {
+        self.file = None;
+    }
+
+    /// A merge of three: `theirs` is what the file holds by now, in its order. What only the jar
+    /// has comes behind it.
+    pub(super) fn merge(
+        &self,
+        format: Format,
+        ours: &[Cookie],
+        theirs: impl IntoIterator<Item = Cookie>,
+    ) -> Vec<Cookie> {
+        let own = by_identity(ours.iter().cloned());
+        let mut merged = Vec::new();
+        let mut seen = HashSet::new();
+        for cookie in theirs {
+            let identity = Identity(cookie.data.clone());
+            match own.get(&identity) {
+                // Of two changes to one cookie ours counts: it is the one being saved.
+                Some(own) if self.is_ours(format, &identity, own) => {
+                    merged.push(used_as(own.clone(), &cookie));
+                }
+                Some(own) => merged.push(used_as(cookie, own)),
+                // We have taken out what we once had.
+                None if self.jar.contains_key(&identity)
+                    && !self.is_renewed(&identity, &cookie) => {}
+                None => merged.push(cookie),
+            }
+            seen.insert(identity);
+        }
+        for cookie in ours {
+            let identity = Identity(cookie.data.clone());
+            // What we have not changed and the file lacks was taken out by another: a logout there
+            // must not be undone here.
+            if !seen.contains(&identity) && self.is_ours(format, &identity, cookie) {
+                merged.push(cookie.clone());
+            }
+        }
+        merged
+    }
+
+    /// Whether the jar has changed a cookie since, as far as the format can tell.
+    fn is_ours(&self, format: Format, identity: &Identity, cookie: &Cookie) -> bool {
+        self.file.is_none()
+            || self.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
+    }
+
+    /// Whether another has given a cookie a new value that the jar never held.
+    fn is_renewed(&self, identity: &Identity, cookie: &Cookie) -> bool {
+        // Compared with what our jar held, not with what the file did: a value that another set
+        // before our last save is as unknown to the jar.
+        let held =
+            self.jar.get(identity).is_some_and(|old| old.data.value() == cookie.data.value());
+        self.file.as_ref().is_some_and(|file| !held || !file.contains(identity))
+    }
+}
+
+/// Keeps the last of each cookie that the lists hold more than once, as reading them into a jar
+/// would.
+pub(super) fn each_once<const N: usize>(lists: [&mut Vec<Cookie>; N]) {
+    let mut seen = HashSet::new();
+    for cookies in lists {
+        cookies.reverse();
+        cookies.retain(|cookie| seen.insert(Identity(cookie.data.clone())));
+        cookies.reverse();
+    }
+}
+
+/// One of two states of a cookie, created as early as the older and used as late as the other.
+fn used_as(mut cookie: Cookie, other: &Cookie) -> Cookie {
+    // The order of a header goes by creation (RFC 6265bis section 5.8.3), and eviction by use: both
+    // must not depend on which process saved last.
+    cookie.data.created = cookie.data.created.min(other.data.created);
+    cookie.times.sent = cookie.times.sent.max(other.times.sent);
+    cookie
+}
+
+fn by_identity(cookies: impl IntoIterator<Item = Cookie>) -> HashMap<Identity, Cookie> {
+    cookies.into_iter().map(|cookie| (Identity(cookie.data.clone()), cookie)).collect()
+}
+
+/// A cookie by its name, domain, host-only flag and path (RFC 6265bis section 5.7, step 23).
+struct Identity(Data);
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_identity(&other.0)
+    }
+}
+
+impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0.name(), self.0.domain(), self.0.path(), self.0.flags.host_only).hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a=1 b=2` as cookies.
+    fn cookies(text: &str) -> Vec<Cookie> {
+        let cookie = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap();
+            Cookie::builder(name, value).domain("h.example").build().unwrap()
+        };
+        text.split_whitespace().map(cookie).collect()
+    }
+
+    fn text(cookies: &[Cookie]) -> String {
+        let pairs: Vec<_> = cookies.iter().map(|c| format!("{}={}", c.name(), c.value())).collect();
+        pairs.join(" ")
+    }
+
+    #[test]
+    fn a_merge_keeps_every_change_of_both_sides() {
+        // Jar and file when they last met; the jar now, the file by now, and what is written.
+        let rows = [
+            ("we add", "", Some(""), "a=1", "", "a=1"),
+            ("they add", "", Some(""), "", "a=1", "a=1"),
+            ("both add", "", Some(""), "a=1", "a=2", "a=1"),
+            ("we change", "a=0", Some("a=0"), "a=1", "a=0", "a=1"),
+            ("they change", "a=0", Some("a=0"), "a=0", "a=2", "a=2"),
+            ("both change", "a=0", Some("a=0"), "a=1", "a=2", "a=1"),
+            ("we take out", "a=0", Some("a=0"), "", "a=0", ""),
+            ("they take out", "a=0", Some("a=0"), "a=0", "", ""),
+            ("we take out, they change", "a=0", Some("a=0"), "", "a=2", "a=2"),
+            ("they take out, we change", "a=0", Some("a=0"), "a=1", "", "a=1"),
+            ("we take out what they changed before", "a=0", Some("a=2"), "", "a=2", "a=2"),
+            ("they put back what they took out", "a=0", Some(""), "", "a=0", "a=0"),
+            ("we still have what they took out before", "a=0", Some(""), "a=0", "", ""),
+            ("the file's order, then ours", "", Some(""), "d=1 b=1", "c=2 b=2", "c=2 b=1 d=1"),
+            ("never met: all is ours", "a=0", None, "a=0", "", "a=0"),
+            ("never met: ours counts", "a=0", None, "a=0", "a=2 b=2", "a=0 b=2"),
+            ("never met: what we took out goes", "a=0", None, "", "a=2", ""),
+        ];
+        let mut wrong = Vec::new();
+        for (fact, jar, file, ours, theirs, want) in rows {
+            let base = match file {
+                Some(file) => Base::met(cookies(jar), &cookies(file)),
+                None => Base::unmet(cookies(jar)),
+            };
+            let got = text(&base.merge(Format::Netscape, &cookies(ours), cookies(theirs)));
+            if got != want {
+                wrong.push(format!("{fact}: {got:?}, not {want:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn what_a_jar_held_before_it_read_the_file_is_new_to_the_file() {
+        let base = Base::read(cookies("a=0 b=0"), &cookies("a=0"));
+        let merged = base.merge(Format::Netscape, &cookies("a=0 b=0"), cookies(""));
+        assert_eq!(text(&merged), "b=0");
+    }
+
+    #[test]
+    fn a_merged_cookie_is_as_old_as_the_older_and_as_used_as_the_other() {
+        let at = |created, sent| {
+            let mut cookie = cookies("a=0").remove(0);
+            (cookie.data.created, cookie.times.sent) = (created, sent);
+            cookie
+        };
+        let base = Base::met([at(1, 0)], &[at(1, 0)]);
+        for (ours, theirs) in [(at(1, 9), at(5, 3)), (at(5, 3), at(1, 9))] {
+            let merged = base.merge(Format::Netscape, &[ours], [theirs]);
+            assert_eq!((merged[0].data.created, merged[0].times.sent), (1, 9));
+        }
+    }
+
+    #[test]
+    fn of_a_cookie_that_is_there_twice_the_last_counts() {
+        let (mut first, mut second) = (cookies("a=1 b=1 a=2"), cookies("b=2 c=1"));
+        each_once([&mut first, &mut second]);
+        assert_eq!((&*text(&first), &*text(&second)), ("b=1 a=2", "c=1"));
+    }
+}
