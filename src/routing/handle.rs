@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
+    fault::PrefixError,
     mounts::MountChanges,
-    prefix::PrefixError,
     routes::{Route, Shared},
 };
 

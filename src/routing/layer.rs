@@ -6,8 +6,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
+    fault::{PrefixError, PrefixFault},
     mounts::{Make, MountChanges},
-    prefix::{PrefixError, PrefixFault},
     routes::{Route, Settings, Shared},
     service::RoutingService,
     table::Table,

@@ -63,10 +63,12 @@
 //! request, and its [`Mount`] extension up to three more allocations, by how `http` stores these;
 //! the fallback costs neither. `cargo bench --bench routing` has figures.
 
+mod fault;
 mod future;
 mod handle;
 mod host;
 mod layer;
+mod mount;
 mod mount_prefix;
 mod mounts;
 mod path;
@@ -77,12 +79,13 @@ mod table;
 mod target;
 
 pub use self::{
+    fault::{PrefixError, PrefixFault},
     future::ResponseFuture,
     handle::RoutingHandle,
     layer::{RoutingLayer, RoutingLayerBuilder},
+    mount::{Mount, NoMount},
     mount_prefix::MountPrefix,
     mounts::MountChanges,
-    prefix::{PrefixError, PrefixFault},
-    service::{Mount, NoMount, RoutingService},
+    service::RoutingService,
     target::UriError,
 };

@@ -12,7 +12,7 @@ use tower::{BoxError, util::Oneshot};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::prefix::{Prefix, PrefixError};
+use super::{fault::PrefixError, prefix::Prefix};
 
 /// Mounts to add to a table, and to take out of it: what
 /// [`RoutingHandle::update`](super::RoutingHandle::update) lends.

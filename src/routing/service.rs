@@ -1,14 +1,14 @@
 use std::{
-    error, fmt,
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-use super::{future::ResponseFuture, handle::RoutingHandle, routes::Shared};
+use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, routes::Shared};
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
@@ -77,40 +77,3 @@ impl<S, B, RB> fmt::Debug for RoutingService<S, B, RB> {
             .finish_non_exhaustive()
     }
 }
-
-/// Response extension: the prefix that served the request, as it was written. Absent for the
-/// fallback.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount(pub Arc<str>);
-
-/// No mount serves a request, and there is no fallback.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoMount {
-    uri: String,
-}
-
-impl NoMount {
-    fn of(uri: &Uri) -> Self {
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let behind_userinfo = authority.rsplit('@').next().unwrap_or_default();
-        let uri = match uri.scheme_str() {
-            Some(scheme) => format!("{scheme}://{behind_userinfo}{}", uri.path()),
-            None => uri.path().to_owned(),
-        };
-        Self { uri }
-    }
-
-    /// The request's URI, without userinfo and query.
-    #[must_use]
-    pub fn uri(&self) -> &str {
-        &self.uri
-    }
-}
-
-impl fmt::Display for NoMount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no mount for {}", self.uri)
-    }
-}
-
-impl error::Error for NoMount {}
