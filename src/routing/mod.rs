@@ -66,7 +66,6 @@
 mod fault;
 mod future;
 mod handle;
-mod host;
 mod layer;
 mod mount;
 mod mount_prefix;

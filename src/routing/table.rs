@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use ahash::RandomState;
 
 use super::{
-    host::{Host, lower},
     path::normalised,
-    prefix::{Port, Prefix},
+    prefix::{Host, Port, Prefix, lower},
     target::{self, Target, UriError},
 };
 

@@ -5,9 +5,8 @@ use std::{borrow::Cow, error, fmt};
 use http::Uri;
 
 use super::{
-    host::{canonical, lower},
     path::{has_dot_segments, has_hidden_slashes},
-    prefix::default_port,
+    prefix::{canonical, default_port, lower},
 };
 
 /// Where a request goes. Host, port and path are brought into the spelling of prefixes only where
