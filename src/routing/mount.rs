@@ -2,6 +2,8 @@ use std::{error, fmt, sync::Arc};
 
 use http::Uri;
 
+use crate::authority::Redacted;
+
 /// Response extension: the prefix that served the request, as it was written. Absent for the
 /// fallback.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +17,7 @@ pub struct NoMount {
 
 impl NoMount {
     pub(super) fn of(uri: &Uri) -> Self {
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let behind_userinfo = authority.rsplit('@').next().unwrap_or_default();
-        let uri = match uri.scheme_str() {
-            Some(scheme) => format!("{scheme}://{behind_userinfo}{}", uri.path()),
-            None => uri.path().to_owned(),
-        };
-        Self { uri }
+        Self { uri: Redacted(uri).to_string() }
     }
 
     /// The request's URI, without userinfo and query.

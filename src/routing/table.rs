@@ -7,9 +7,10 @@ use ahash::RandomState;
 
 use super::{
     path::normalised,
-    prefix::{Host, Port, Prefix, lower},
+    prefix::{Host, Port, Prefix},
     target::{self, Target, UriError},
 };
+use crate::authority::lower;
 
 /// Which mount serves which requests; a mount is a number here.
 #[derive(Clone, Debug, Default)]
