@@ -64,35 +64,44 @@ pub(crate) fn lower(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Host and port of an authority whose host is spelt canonically already, by one pass: the answer of
-/// [`split`] and [`canonical`]. `None` for every other authority: userinfo, an address in brackets,
-/// a capital, a trailing dot, an empty label, or an unusual byte.
+/// Host and port of an authority whose host is spelt canonically already, and has no port or one of
+/// digits: the answer of [`split`] and [`canonical`], at a fraction of their cost. `None` for any
+/// other authority, and for a few hosts that need a closer look, such as one with a `_`.
+///
+/// `authority` is that of a [`Uri`]: ASCII, without control characters, space, `/`, `?` and `#`.
 ///
 /// Nearly every authority is a plain one, and both wings read one for each request.
 pub(crate) fn plain(authority: &str) -> Option<(&str, Option<&str>)> {
-    let mut before = b'.';
-    let mut end = authority.len();
-    for (at, byte) in authority.bytes().enumerate() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
-            b'.' if before != b'.' => {}
-            b':' => {
-                end = at;
-                break;
-            }
-            _ => return None,
-        }
-        before = byte;
+    if is_plain(authority.as_bytes()) {
+        return Some((authority, None));
     }
-    if before == b'.' || end > MAX_HOST {
-        return None;
+    let host = authority.trim_end_matches(|last: char| last.is_ascii_digit()).strip_suffix(':')?;
+    is_plain(host.as_bytes()).then(|| (host, Some(&authority[host.len() + 1..])))
+}
+
+/// Whether a host has no empty label, no dot at its end, no `:`, and no byte from `@` to `_`, which
+/// are the end of userinfo, the capitals and the brackets.
+///
+/// Eight bytes at once, for a loop over bytes adds 250 instructions to a look-up of 23 bytes. No byte
+/// of ASCII has its high bit set, so that bit is where each byte's answer goes.
+fn is_plain(host: &[u8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = EACH << 7;
+    const fn is(byte: u8, word: u64) -> u64 {
+        !(word ^ (EACH * byte as u64)).wrapping_add(!HIGH)
     }
-    let (host, port) = authority.split_at(end);
-    match port.strip_prefix(':') {
-        // What looks like a host and a port may be userinfo, which has more after it.
-        Some(port) if !port.bytes().all(|byte| byte.is_ascii_digit()) => None,
-        port => Some((host, port)),
-    }
+    // As if a dot were before the first byte, so that a dot there begins with an empty label.
+    let (mut odd, mut dot_before) = (0, 0x80);
+    let mut look_at = |word: u64| {
+        let dots = is(b'.', word) & HIGH;
+        // From `@` to `_`: bit 6 without bit 5.
+        odd |= is(b':', word) | (word << 1 & !word << 2) | dots & (dots << 8 | dot_before);
+        dot_before = dots >> 56;
+    };
+    let (words, rest) = host.as_chunks();
+    words.iter().for_each(|word| look_at(u64::from_le_bytes(*word)));
+    look_at(rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)));
+    odd & HIGH == 0 && host.last().is_some_and(|last| *last != b'.') && host.len() <= MAX_HOST
 }
 
 /// Whether the last label of a canonical host is a number, so that resolvers may read the host as
@@ -239,10 +248,8 @@ mod tests {
 
     #[test]
     fn the_short_way_through_an_authority_ends_where_the_long_way_does() {
-        let pieces = [
-            "", "a", "ex.com", "EX.com", "u:p@", "@", "[::1]", "1", "0x7f.1", "a_b", "~!", ":",
-            "[", "\u{fc}",
-        ];
+        let pieces =
+            ["", "a", "ex.com", "EX.com", "u:p@", "@", "[::1]", "1", "0x7f.1", "a_b", "~!", ":"];
         let dots = ["", ".", "..", ".example.com", ".12"];
         let ports = ["", ":", ":80", ":0443", ":99999", ":x", ":+1", ":1:2", "80", ":80@h"];
         let mut authorities = vec!["a".repeat(255), "a".repeat(256), "a".repeat(255) + ":80"];
@@ -254,15 +261,19 @@ mod tests {
                 }
             }
         }
-        // Every byte of ASCII in every place, and a dot beside it.
-        for place in 0..18 {
-            for byte in (0..0x80).map(char::from) {
-                let (before, behind) = ("x".repeat(place), "y".repeat(17 - place));
-                authorities.push(format!("{before}{byte}{behind}"));
-                authorities.push(format!("{before}.{byte}{behind}"));
-                authorities.push(format!("{before}{byte}"));
+        // Every byte in every place of two words and a half, and beside dots.
+        for place in 0..20 {
+            for byte in (0x21..0x7f).map(char::from) {
+                let (before, behind) = ("x".repeat(place), "y".repeat(19 - place));
+                authorities.extend([
+                    format!("{before}{byte}{behind}"),
+                    format!("{before}.{byte}{behind}"),
+                    format!("{before}{byte}.{behind}"),
+                    format!("{before}{byte}"),
+                ]);
             }
         }
+        authorities.retain(|text| text.parse::<http::uri::Authority>().is_ok());
         let long = |authority| {
             let (host, port) = split(authority);
             Some((canonical(host)?, port))
@@ -274,7 +285,7 @@ mod tests {
         assert!(wrong.is_empty(), "{wrong:?}");
         assert!(short.len() > 1_500, "only {} took the short way", short.len());
 
-        let rows = ["h", "h:80", "h:", "api.example.com", "a.b.c.d:8080", "1.2.3.4", "x_y-z.test"];
+        let rows = ["h", "h:80", "h:", "api.example.com", "a.b.c.d:8080", "1.2.3.4", "x-y.test"];
         let wrong: Vec<_> = rows.iter().filter(|text| plain(text).is_none()).collect();
         assert!(wrong.is_empty(), "took the long way: {wrong:?}");
     }
