@@ -361,7 +361,7 @@ fn tables() {
     println!("\nthe look-up alone, and a scan:\n");
     println!("| | 10 | 100 | 1,000 | 10,000 | 100,000 |\n|---|---|---|---|---|---|");
     for name in ["fallback", "wildcard", "host", "port", "path"] {
-        let options = ["--toggle-collect=*routing::routes::Shared*find*"];
+        let options = ["--toggle-collect=*routing::routes::Settings*find*"];
         let cells: Vec<_> =
             MOUNTS.iter().map(|&mounts| shown(instructions(&options, name, mounts))).collect();
         println!("| {name} | {} |", cells.join(" | "));

@@ -11,7 +11,7 @@ use super::{
     routes::{Route, Settings, Shared},
     service::RoutingService,
     table::Table,
-    target::{Target, UriError},
+    target::UriError,
 };
 
 /// A prefix as it was written, and what is mounted there.
@@ -178,18 +178,18 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// without scheme and host too.
     pub fn build(self) -> Result<RoutingLayer<S, B, RB>, PrefixError> {
         if let Some(origin) = &self.settings.default_origin {
-            Target::of(origin, None).and_then(|target| target.host_and_port()).map_err(
-                |error| {
-                    let fault = match error {
-                        UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
-                        UriError::Relative => PrefixFault::EmptyHost,
-                        UriError::Port => PrefixFault::Port,
-                        UriError::NumericHost => PrefixFault::NumericHost,
-                        UriError::DotSegments | UriError::EncodedSlash => PrefixFault::Path,
-                    };
-                    PrefixError::new(&origin.to_string(), fault)
-                },
-            )?;
+            // A relative URI goes where the origin says, so it fails if the origin is wrong.
+            let relative = Uri::from_static("/");
+            self.settings.find(&Table::default(), &relative).map_err(|error| {
+                let fault = match error {
+                    UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
+                    UriError::Relative => PrefixFault::EmptyHost,
+                    UriError::Port => PrefixFault::Port,
+                    UriError::NumericHost => PrefixFault::NumericHost,
+                    UriError::DotSegments | UriError::EncodedSlash => PrefixFault::Path,
+                };
+                PrefixError::new(&origin.to_string(), fault)
+            })?;
         }
         let changes = self.mounts.parsed()?;
         let mut table = Table::default();

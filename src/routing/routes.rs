@@ -49,6 +49,16 @@ impl Settings {
         let strictness = Strictness { dot_segments: false, encoded_slashes: false };
         Self { strict: false, strictness, default_origin: None }
     }
+
+    /// The whole look-up: the number of the mount for a request.
+    ///
+    /// Apart from [`Shared::find`], since nothing in it depends on the types of a service: it is
+    /// compiled once, with this crate, and not again for every stack.
+    pub(super) fn find(&self, table: &Table, uri: &Uri) -> Result<Option<u32>, UriError> {
+        let target = Target::of(uri, self.default_origin.as_ref())?;
+        self.strictness.check(&target)?;
+        table.find(&target)
+    }
 }
 
 impl<B, RB> Clone for Route<B, RB> {
@@ -73,18 +83,13 @@ impl<B, RB> Shared<B, RB> {
     }
 
     /// The mount for a request.
-    #[inline(never)] // so that `benches/routing.rs` can tell it from the rest
     pub(super) fn find<'r>(
         &self,
         routes: &'r Routes<B, RB>,
         uri: &Uri,
     ) -> Result<Option<&'r Route<B, RB>>, UriError> {
-        let target = Target::of(uri, self.settings.default_origin.as_ref())?;
-        self.settings.strictness.check(&target)?;
-        Ok(routes
-            .table
-            .find(&target)?
-            .and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
+        let mount = self.settings.find(&routes.table, uri)?;
+        Ok(mount.and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
     }
 
     /// Puts `changes` into effect, all at once; `None` unmounts.

@@ -120,7 +120,6 @@ impl Table {
     }
 
     /// The most specific mount for a request.
-    #[inline(always)] // into the one place that runs for every request
     pub(super) fn find(&self, target: &Target<'_>) -> Result<Option<u32>, UriError> {
         let scheme = match target.scheme {
             target::Scheme::Http => HTTP,
@@ -184,7 +183,6 @@ struct Wanted {
 }
 
 impl Paths {
-    #[inline(always)]
     fn find(&self, target: &Target<'_>, wanted: Wanted) -> Option<u32> {
         let deeper = self.deeper.as_ref().and_then(|deeper| deeper.find(target.path(), wanted));
         deeper.or_else(|| self.root.find(wanted))
@@ -262,7 +260,6 @@ impl Rules {
         matches!(self, Self::None)
     }
 
-    #[inline(always)]
     fn find(&self, wanted: Wanted) -> Option<u32> {
         match self {
             Self::None => None,

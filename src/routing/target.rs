@@ -71,7 +71,6 @@ pub(super) struct Strictness {
 }
 
 impl Strictness {
-    #[inline(always)]
     pub(super) fn check(self, target: &Target<'_>) -> Result<(), UriError> {
         if !(self.dot_segments | self.encoded_slashes) {
             Ok(())
@@ -87,7 +86,6 @@ impl Strictness {
 
 impl<'a> Target<'a> {
     /// `origin` lends its scheme, host and port to a relative URI.
-    #[inline(always)] // into the one place that runs for every request
     pub(super) fn of(uri: &'a Uri, origin: Option<&'a Uri>) -> Result<Self, UriError> {
         let (scheme, authority) = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme), Some(authority)) => (scheme, authority),
