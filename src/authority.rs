@@ -72,11 +72,13 @@ pub(crate) fn lower(text: &str) -> Cow<'_, str> {
 ///
 /// Nearly every authority is a plain one, and both wings read one for each request.
 pub(crate) fn plain(authority: &str) -> Option<(&str, Option<&str>)> {
-    if is_plain(authority.as_bytes()) {
-        return Some((authority, None));
-    }
-    let host = authority.trim_end_matches(|last: char| last.is_ascii_digit()).strip_suffix(':')?;
-    is_plain(host.as_bytes()).then(|| (host, Some(&authority[host.len() + 1..])))
+    // From the end: a search for the colon would cost more than all the rest.
+    let before = authority.trim_end_matches(|last: char| last.is_ascii_digit());
+    let (host, port) = match before.strip_suffix(':') {
+        Some(host) => (host, Some(&authority[before.len()..])),
+        None => (authority, None),
+    };
+    is_plain(host.as_bytes()).then_some((host, port))
 }
 
 /// Whether a host has no empty label, no dot at its end, no `:`, and no byte from `@` to `_`, which
