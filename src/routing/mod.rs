@@ -69,6 +69,7 @@ mod handle;
 mod layer;
 mod mount;
 mod mount_prefix;
+mod mount_service;
 mod mounts;
 mod path;
 mod prefix;

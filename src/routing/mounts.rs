@@ -1,18 +1,11 @@
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc};
 
 use http::{Request, Response};
-use pin_project_lite::pin_project;
-use tower::{BoxError, util::Oneshot};
+use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{fault::PrefixError, prefix::Prefix};
+use super::{fault::PrefixError, mount_service::Mounted, prefix::Prefix};
 
 /// Mounts to add to a table, and to take out of it: what
 /// [`RoutingHandle::update`](super::RoutingHandle::update) lends.
@@ -86,61 +79,5 @@ impl<S, B, RB> fmt::Debug for MountChanges<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the prefixes: these are not parsed yet, and could hold a password.
         f.debug_struct("MountChanges").field("changes", &self.changes.len()).finish_non_exhaustive()
-    }
-}
-
-/// A mounted service, whatever it is made of.
-pub(super) type Mounted<B, RB> = Arc<dyn Call<B, RB>>;
-pub(super) type BoxedResponse<RB> =
-    Pin<Box<dyn Future<Output = Result<Response<RB>, BoxError>> + Send>>;
-
-/// A service as a trait object that is called without being cloned into a box of its own first: the
-/// future's is the only one.
-pub(super) trait Call<B, RB>: Send + Sync {
-    /// Calls a clone, at once if that is ready: then the box holds the response alone, and neither
-    /// service nor request is moved there to wait.
-    fn oneshot(
-        &self,
-        request: Request<B>,
-        cx: &mut Context<'_>,
-    ) -> Result<BoxedResponse<RB>, BoxError>;
-}
-
-impl<M, B, RB> Call<B, RB> for M
-where
-    M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-    M::Error: Into<BoxError>,
-    M::Future: Send + 'static,
-    B: Send + 'static,
-{
-    fn oneshot(
-        &self,
-        request: Request<B>,
-        cx: &mut Context<'_>,
-    ) -> Result<BoxedResponse<RB>, BoxError> {
-        let mut service = self.clone();
-        match service.poll_ready(cx).map_err(Into::into)? {
-            Poll::Ready(()) => Ok(Box::pin(BoxedError { response: service.call(request) })),
-            Poll::Pending => Ok(Box::pin(BoxedError { response: Oneshot::new(service, request) })),
-        }
-    }
-}
-
-pin_project! {
-    struct BoxedError<F> {
-        #[pin]
-        response: F,
-    }
-}
-
-impl<F, T, E> Future for BoxedError<F>
-where
-    F: Future<Output = Result<T, E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<T, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().response.poll(cx).map_err(Into::into)
     }
 }

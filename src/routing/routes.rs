@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use http::Uri;
 
 use super::{
-    mounts::Mounted,
+    mount_service::Mounted,
     prefix::Prefix,
     table::Table,
     target::{Strictness, Target, UriError},
