@@ -1,12 +1,11 @@
 use std::{fmt, sync::Arc};
 
-use http::{Request, Response, Uri};
-use tower::BoxError;
+use http::Uri;
 use tower_layer::Layer;
-use tower_service::Service;
 
 use super::{
     fault::{PrefixError, PrefixFault},
+    mount_service::MountService,
     mounts::{Make, MountChanges},
     routes::{Route, Settings, Shared},
     service::RoutingService,
@@ -112,9 +111,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
-        L::Service: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<B>>>::Error: Into<BoxError>,
-        <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        L::Service: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {
@@ -125,9 +122,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// Mounts a complete service; nothing of the service below is in it.
     pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
-        M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        M::Error: Into<BoxError>,
-        M::Future: Send + 'static,
+        M: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {

@@ -85,6 +85,7 @@ pub use self::{
     layer::{RoutingLayer, RoutingLayerBuilder},
     mount::{Mount, NoMount},
     mount_prefix::MountPrefix,
+    mount_service::MountService,
     mounts::MountChanges,
     service::RoutingService,
     target::UriError,

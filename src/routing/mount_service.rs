@@ -10,7 +10,59 @@ use pin_project_lite::pin_project;
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-/// A mounted service, whatever it is made of.
+/// What can be mounted: a service that is cloned for each request, shared by threads, and called in
+/// spawned tasks.
+///
+/// Every service with these bounds implements it, so it is a name for them in bounds of your own. If
+/// a bound is missing, the compiler names it.
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{BoxError, service_fn, util::BoxCloneSyncService};
+/// use tower_outbound::routing::RoutingLayer;
+///
+/// let legacy = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+/// let builder = RoutingLayer::<(), (), ()>::builder();
+/// builder.mount_service("https://legacy.example", BoxCloneSyncService::new(legacy));
+/// ```
+///
+/// A box that is not `Sync` is refused, since all clones of a
+/// [`RoutingService`](super::RoutingService) share the mounts:
+///
+/// ```compile_fail,E0277
+/// use http::{Request, Response};
+/// use tower::{BoxError, service_fn, util::BoxCloneService};
+/// use tower_outbound::routing::RoutingLayer;
+///
+/// let legacy = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+/// let builder = RoutingLayer::<(), (), ()>::builder();
+/// builder.mount_service("https://legacy.example", BoxCloneService::new(legacy));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be mounted as a client of `Request<{B}>` that answers `Response<{RB}>`",
+    label = "cannot be mounted",
+    note = "a mounted service is a `Service<Request<{B}>, Response = Response<{RB}>>`, as the service below is, and `Clone + Send + Sync + 'static`; its future is `Send + 'static`, its error turns into a `tower::BoxError`",
+    note = "`tower::util::BoxCloneSyncService` is a box of this kind; `tower::buffer::Buffer` makes a service that is not `Clone` one"
+)]
+pub trait MountService<B, RB>:
+    Service<Request<B>, Response = Response<RB>, Error: Into<BoxError>, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<M, B, RB> MountService<B, RB> for M where
+    M: Service<Request<B>, Response = Response<RB>, Error: Into<BoxError>, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// A mounted service of any type.
 pub(super) type Mounted<B, RB> = Arc<dyn Call<B, RB>>;
 pub(super) type BoxedResponse<RB> =
     Pin<Box<dyn Future<Output = Result<Response<RB>, BoxError>> + Send>>;
@@ -29,9 +81,7 @@ pub(super) trait Call<B, RB>: Send + Sync {
 
 impl<M, B, RB> Call<B, RB> for M
 where
-    M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-    M::Error: Into<BoxError>,
-    M::Future: Send + 'static,
+    M: MountService<B, RB>,
     B: Send + 'static,
 {
     fn oneshot(

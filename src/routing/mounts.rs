@@ -1,11 +1,12 @@
 use std::{fmt, sync::Arc};
 
-use http::{Request, Response};
-use tower::BoxError;
 use tower_layer::Layer;
-use tower_service::Service;
 
-use super::{fault::PrefixError, mount_service::Mounted, prefix::Prefix};
+use super::{
+    fault::PrefixError,
+    mount_service::{MountService, Mounted},
+    prefix::Prefix,
+};
 
 /// Mounts to add to a table, and to take out of it: what
 /// [`RoutingHandle::update`](super::RoutingHandle::update) lends.
@@ -30,9 +31,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
     pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
-        L::Service: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<B>>>::Error: Into<BoxError>,
-        <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        L::Service: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {
@@ -44,9 +43,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
     /// Mounts a complete service; nothing of the service below is in it.
     pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
-        M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        M::Error: Into<BoxError>,
-        M::Future: Send + 'static,
+        M: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {
