@@ -46,7 +46,13 @@ pub enum PrefixFault {
     /// A host that is none.
     Host,
     /// A label beyond ASCII, or an `xn--` one, that IDNA does not know.
+    ///
+    /// Without the feature `idna` this is only an `xn--` label that decodes to plain ASCII, such as
+    /// `xn--example-`; whether IDNA knows what other labels decode to is not checked.
     Idna,
+    /// A label beyond ASCII, without the feature `idna`. The same label in its `xn--` form needs no
+    /// feature.
+    IdnaDisabled,
     /// A number that is no address of four decimal octets.
     NumericHost,
     /// A `*` elsewhere than as the first label or the port.
@@ -71,6 +77,9 @@ impl fmt::Display for PrefixFault {
             Self::EmptyHost => "it has a port or path, but no host",
             Self::Host => "its host is not one",
             Self::Idna => "its host is no internationalised name (IDNA)",
+            Self::IdnaDisabled => {
+                "its host is beyond ASCII: write its `xn--` form, or enable the feature `idna` of tower-outbound"
+            }
             Self::NumericHost => "its host is a number, but not an address of four decimal octets",
             Self::Wildcard => "a `*` can only be the first label of a host (`*.example.com`) or its port (`:*`)",
             Self::Port => "its port is not a number up to 65535, nor `*`",

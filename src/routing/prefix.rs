@@ -134,17 +134,42 @@ impl Host {
     }
 }
 
-/// Turns labels beyond ASCII into A-labels (UTS 46, as browsers do it), and checks labels that are
-/// written as A-labels: `xn--example-` decodes to plain `example`, and is no A-label.
+/// Turns labels beyond ASCII into A-labels, and checks labels that are written as A-labels already:
+/// `xn--example-` would decode to plain `example`, and is no A-label.
 fn to_ascii(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
-    let is_a_label =
-        |label: &str| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"));
-    if name.is_ascii() && !name.split('.').any(is_a_label) {
+    if name.is_ascii() && !name.split('.').any(|label| encoded(label).is_some()) {
         return Ok(Cow::Borrowed(name));
     }
+    mapped(name)
+}
+
+/// The Punycode of an A-label (RFC 5890 section 2.3.2.1).
+fn encoded(label: &str) -> Option<&str> {
+    let (prefix, encoded) = label.split_at_checked(4)?;
+    prefix.eq_ignore_ascii_case("xn--").then_some(encoded)
+}
+
+/// By UTS 46, as browsers do it.
+#[cfg(feature = "idna")]
+fn mapped(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
     // `Host::parse` checks what else a host may not hold, for all hosts alike.
     idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::EMPTY)
         .map_err(|_| PrefixFault::Idna)
+}
+
+/// Without the tables of Unicode no letter can be mapped. An A-label that cannot be Punycode of
+/// anything beyond ASCII is refused all the same, since some clients connect to what it decodes to.
+#[cfg(not(feature = "idna"))]
+fn mapped(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
+    if !name.is_ascii() {
+        return Err(PrefixFault::IdnaDisabled);
+    }
+    // RFC 3492 section 3.1: what is beyond ASCII comes after the last hyphen.
+    let decodes_to_ascii = |punycode: &str| punycode.is_empty() || punycode.ends_with('-');
+    if name.split('.').filter_map(encoded).any(decodes_to_ascii) {
+        return Err(PrefixFault::Idna);
+    }
+    Ok(Cow::Borrowed(name))
 }
 
 impl Port {
@@ -173,6 +198,8 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(feature = "idna"))]
+    use crate::routing::PrefixError;
 
     #[test]
     fn bad_prefixes_are_told_by_their_fault() {
@@ -201,11 +228,8 @@ mod tests {
             ("all://", All),
             ("ALL://h", All),
             ("https://xn--example-.org", Idna),
-            ("https://xn--\u{fc}.example", Idna),
-            ("https://a\u{200b}\u{5d0}.example", Idna),
-            ("https://\u{ff11}\u{ff12}\u{ff17}.1", NumericHost),
-            ("https://\u{ff0a}.example.com", Wildcard),
-            ("https://a\u{2100}b", Host),
+            ("https://a.XN--example-", Idna),
+            ("https://*.xn--", Idna),
             ("https://a b", Host),
             ("https://a..b", Host),
             ("https://[::1", Host),
@@ -220,6 +244,37 @@ mod tests {
             ("https://h/%zz", Path),
             ("https://h/a\\b", Path),
         ];
+        all_are_faults(&rows);
+    }
+
+    #[cfg(feature = "idna")]
+    #[test]
+    fn hosts_that_idna_does_not_know_are_faults() {
+        use PrefixFault::*;
+        all_are_faults(&[
+            ("https://xn--\u{fc}.example", Idna),
+            ("https://xn--999999999.example", Idna),
+            ("https://a\u{200b}\u{5d0}.example", Idna),
+            // What is plain after the mapping is judged as if it had been written so.
+            ("https://\u{ff11}\u{ff12}\u{ff17}.1", NumericHost),
+            ("https://\u{ff0a}.example.com", Wildcard),
+            ("https://a\u{2100}b", Host),
+        ]);
+    }
+
+    #[cfg(not(feature = "idna"))]
+    #[test]
+    fn hosts_beyond_ascii_are_faults_that_name_the_feature() {
+        let text = "https://b\u{fc}cher.example";
+        all_are_faults(&[
+            (text, PrefixFault::IdnaDisabled),
+            ("https://*.\u{ff0a}.example.com", PrefixFault::IdnaDisabled),
+        ]);
+        assert!(PrefixError::new(text, PrefixFault::IdnaDisabled).to_string().contains("`idna`"));
+        assert!(Prefix::parse("https://xn--bcher-kva.example").is_ok());
+    }
+
+    fn all_are_faults(rows: &[(&str, PrefixFault)]) {
         let wrong: Vec<_> = rows
             .iter()
             .map(|(text, want)| (text, Prefix::parse(text), want))
