@@ -1,6 +1,6 @@
 use std::{error, fmt};
 
-/// A mount prefix that names nothing, and what is wrong with it.
+/// A mount prefix that cannot be used, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixError {
     prefix: String,
@@ -39,11 +39,11 @@ impl error::Error for PrefixError {}
 pub enum PrefixFault {
     /// No `scheme://`.
     Scheme,
-    /// `all`, which is httpx's word for `any`, and means every port there.
+    /// The scheme `all`: httpx's word for `any`, which means every port there.
     All,
     /// A path or port without a host.
     EmptyHost,
-    /// A host that is none.
+    /// A host that no name or address is spelt like.
     Host,
     /// A label beyond ASCII, or an `xn--` one, that IDNA does not know.
     ///
@@ -53,11 +53,11 @@ pub enum PrefixFault {
     /// A label beyond ASCII, without the feature `idna`. The same label in its `xn--` form needs no
     /// feature.
     IdnaDisabled,
-    /// A number that is no address of four decimal octets.
+    /// A number that is not an address of four decimal octets, such as `127.1`.
     NumericHost,
-    /// A `*` elsewhere than as the first label or the port.
+    /// A `*` that is neither the first label of a host nor the port.
     Wildcard,
-    /// A port that is none.
+    /// A port that is neither a number up to 65535 nor `*`.
     Port,
     /// A character in the path that has to be escaped, half an escape, or a `*` for a segment.
     Path,
@@ -75,8 +75,8 @@ impl fmt::Display for PrefixFault {
             Self::Scheme => "it must begin with a scheme and `://`, such as `https://` or `any://`",
             Self::All => "write `any://` for every scheme, and `:*` behind a host for every port",
             Self::EmptyHost => "it has a port or path, but no host",
-            Self::Host => "its host is not one",
-            Self::Idna => "its host is no internationalised name (IDNA)",
+            Self::Host => "its host is neither a name nor an address",
+            Self::Idna => "its host is not an internationalised name (IDNA)",
             Self::IdnaDisabled => {
                 "its host is beyond ASCII: write its `xn--` form, or enable the feature `idna` of tower-outbound"
             }
@@ -84,7 +84,7 @@ impl fmt::Display for PrefixFault {
             Self::Wildcard => "a `*` can only be the first label of a host (`*.example.com`) or its port (`:*`)",
             Self::Port => "its port is not a number up to 65535, nor `*`",
             Self::Path => {
-                "its path holds what must be percent-encoded, or a `*`: a prefix covers all that lies below it"
+                "its path has a character that must be percent-encoded, or a `*`: a prefix covers all paths below it"
             }
             Self::Userinfo => "it cannot hold a user name or password",
             Self::Query => "it cannot hold a query",
@@ -93,9 +93,12 @@ impl fmt::Display for PrefixFault {
     }
 }
 
-/// For messages: what could be a password, or a token, is not in them.
+/// The prefix for messages: without what could be a password or a token.
+///
+/// It is not a URI, and `authority::Redacted` cannot show it: what is wrong with it may be the very
+/// place of its userinfo.
 fn without_secrets(text: &str) -> String {
-    // The second is the full-width one, which IDNA makes the first of; and the small form.
+    // With the full-width and the small form, which IDNA maps to the first.
     const AT: [char; 3] = ['@', '\u{ff20}', '\u{fe6b}'];
     let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

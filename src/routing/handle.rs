@@ -53,11 +53,11 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
         F: FnOnce(MountChanges<S, B, RB>) -> MountChanges<S, B, RB>,
     {
         let changes = change(MountChanges::new()).parsed()?;
-        let made = |(key, (prefix, make))| {
-            let make: Option<super::mounts::Make<S, B, RB>> = make;
+        // Layers are foreign code: they run here, before the table is locked.
+        let made = changes.into_iter().map(|(key, (prefix, make))| {
             (key, make.map(|make| Route { prefix, service: make(self.inner.clone()) }))
-        };
-        self.shared.update(changes.into_iter().map(made).collect());
+        });
+        self.shared.update(made.collect());
         Ok(())
     }
 

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::authority::{self, lower};
 
-/// Where a request goes. Host, port and path are brought into the spelling of prefixes only where
-/// they are asked for.
+/// The place that a request is for. Host, port and path are brought into the spelling of prefixes
+/// when they are asked for: a look-up by the letters of the authority needs neither.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     pub(super) scheme: Scheme<'a>,
-    /// That of the scheme, if it has one.
+    /// The scheme's own port, if it has one.
     pub(super) default_port: Option<u16>,
-    /// As it was given: with userinfo and port.
+    /// As the request has it: with userinfo and port.
     pub(super) authority: &'a str,
     uri: &'a Uri,
 }
@@ -26,7 +26,7 @@ pub(super) struct Target<'a> {
 pub(super) enum Scheme<'a> {
     Http,
     Https,
-    /// As it was given.
+    /// As the request has it.
     Other(&'a str),
 }
 
@@ -38,8 +38,8 @@ pub enum UriError {
     Relative,
     /// Its port is not a number up to 65535. `http::Uri` reads such a URI as one without a port.
     Port,
-    /// Its host is a number, but not four decimal octets: resolvers read `127.1` as an address all
-    /// the same.
+    /// Its host is a number, but not four decimal octets. Resolvers read `127.1` as an address all
+    /// the same, so it could be the host of a mount under another name.
     NumericHost,
     /// Its path has a segment that some servers read as `.` or `..`, and the layer
     /// [rejects](super::RoutingLayerBuilder::reject_dot_segments) these.
@@ -63,7 +63,7 @@ impl fmt::Display for UriError {
 
 impl error::Error for UriError {}
 
-/// Paths that a layer refuses, beyond what cannot be routed.
+/// Which paths a layer refuses, besides URIs that cannot be routed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strictness {
     pub(super) dot_segments: bool,
@@ -122,7 +122,7 @@ impl<'a> Target<'a> {
         Ok((host, port))
     }
 
-    /// As it was given; empty for `*`, which means the whole server.
+    /// As the request has it; empty for `*`, which means the whole server (RFC 9110 section 7.1).
     pub(super) fn path(&self) -> &'a str {
         let path = self.uri.path();
         if path.starts_with('/') { path } else { "" }
