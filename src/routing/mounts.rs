@@ -8,10 +8,10 @@ use super::{
     prefix::Prefix,
 };
 
-/// Mounts to add to a table, and to take out of it: what
-/// [`RoutingHandle::update`](super::RoutingHandle::update) lends.
+/// Mounts to add to a table and to take out of it, as
+/// [`RoutingHandle::update`](super::RoutingHandle::update) lends them.
 ///
-/// They take effect in the order in which they are named here.
+/// They take effect in the order of the calls.
 #[must_use]
 pub struct MountChanges<S, B, RB> {
     changes: Vec<Change<S, B, RB>>,
@@ -40,7 +40,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self
     }
 
-    /// Mounts a complete service; nothing of the service below is in it.
+    /// Mounts a complete service, which does not use the service below.
     pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
         M: MountService<B, RB>,
@@ -52,7 +52,8 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self
     }
 
-    /// Takes out what is mounted at a prefix, however it is spelt; if nothing is, nothing happens.
+    /// Takes out what is mounted at a prefix, however the prefix is spelt. If nothing is mounted
+    /// there, nothing happens.
     pub fn unmount(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.changes.push((prefix.into(), None));
         self
@@ -62,7 +63,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self.changes.len()
     }
 
-    /// Every change with its prefix taken apart; or the first that is wrong.
+    /// Every change with its prefix parsed, or the error of the first prefix that is wrong.
     pub(super) fn parsed(self) -> Result<Vec<(Prefix, Change<S, B, RB>)>, PrefixError> {
         let parse = |change: Change<S, B, RB>| match Prefix::parse(&change.0) {
             Ok(prefix) => Ok((prefix, change)),

@@ -16,14 +16,14 @@ use super::{
 };
 
 pub(super) struct Shared<B, RB> {
-    pub(super) settings: Settings,
+    settings: Settings,
     routes: ArcSwap<Routes<B, RB>>,
-    /// Held from the reading of a table to its replacement, and never while somebody else's code
-    /// runs.
+    /// Held from the reading of a table to its replacement, so that no update is lost. Never held
+    /// while foreign code runs, which could update the table itself.
     updating: Mutex<()>,
 }
 
-/// What a layer's builder is told beside the mounts.
+/// What a layer's builder is told, besides the mounts.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// No fallback.
@@ -34,7 +34,7 @@ pub(super) struct Settings {
 
 pub(super) struct Routes<B, RB> {
     table: Arc<Table>,
-    /// By their numbers in the table; `None` where one was unmounted.
+    /// By their numbers in the table. `None` if one was unmounted; the next mount takes its number.
     mounts: Vec<Option<Route<B, RB>>>,
 }
 
@@ -77,7 +77,11 @@ impl<B, RB> Shared<B, RB> {
         Self { settings, routes: ArcSwap::from_pointee(routes), updating: Mutex::new(()) }
     }
 
-    /// The table of this moment. To hold it keeps no update waiting.
+    pub(super) const fn is_strict(&self) -> bool {
+        self.settings.strict
+    }
+
+    /// The table of this moment. No update waits for whoever holds it.
     pub(super) fn routes(&self) -> impl Deref<Target = Arc<Routes<B, RB>>> {
         self.routes.load()
     }
@@ -119,7 +123,7 @@ impl<B, RB> Shared<B, RB> {
         }
         let replaced = self.routes.swap(Arc::new(Routes { table: Arc::new(table), mounts }));
         drop(lock);
-        // Only now, with what was mounted in it: that is somebody else's code.
+        // Only now: mounted services are dropped with it, and their code is foreign.
         drop((routes, replaced));
     }
 

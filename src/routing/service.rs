@@ -12,29 +12,36 @@ use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, route
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
-/// It is always ready: a call selects a mount, and its future clones that and waits until the clone
-/// is ready. Limits and load shedding therefore belong inside a mount, where they hold for its
-/// requests, not around this service.
+/// It is always ready. A call selects a mount; its future clones the mounted service and waits until
+/// the clone is ready. Put limits and load shedding inside a mount, not around this service: there they
+/// hold for the requests of that mount.
 ///
-/// A service below whose type spells out `BoxError`, such as a `BoxCloneService<_, _, BoxError>`,
-/// makes rustc refuse an `async` block that calls this one and has to be `Send` ("implementation of
-/// `From` is not general enough"), as it does around tower's `Timeout`. A box around the finished
-/// stack, `.boxed_clone()`, is the way out.
+/// If the type of the service below spells out `BoxError`, as `BoxCloneService<_, _, BoxError>`
+/// does, rustc may refuse an `async` block that calls this service and has to be `Send`
+/// ("implementation of `From` is not general enough"). The same happens around tower's `Timeout`. A
+/// box around the finished stack, `.boxed_clone()`, helps.
 ///
 /// # Errors
 ///
-/// The selected service's own, boxed; [`UriError`](super::UriError) for a request that has no place
-/// to go; [`NoMount`] with [`strict`](super::RoutingLayerBuilder::strict).
+/// The selected service's own error, boxed. [`UriError`](super::UriError) if the URI cannot be
+/// routed. [`NoMount`] if no mount serves the request, with
+/// [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
-    pub(super) shared: Arc<Shared<B, RB>>,
-    pub(super) fallback: S,
+    shared: Arc<Shared<B, RB>>,
+    fallback: S,
+}
+
+impl<S, B, RB> RoutingService<S, B, RB> {
+    pub(super) const fn new(shared: Arc<Shared<B, RB>>, fallback: S) -> Self {
+        Self { shared, fallback }
+    }
 }
 
 impl<S: Clone, B, RB> RoutingService<S, B, RB> {
-    /// What changes the mounts of this service and its clones, while they serve.
+    /// A handle that changes the mounts of this service and its clones while they serve.
     #[must_use]
     pub fn handle(&self) -> RoutingHandle<S, B, RB> {
-        RoutingHandle { shared: Arc::clone(&self.shared), inner: self.fallback.clone() }
+        RoutingHandle::new(Arc::clone(&self.shared), self.fallback.clone())
     }
 }
 
@@ -55,7 +62,7 @@ where
         let routes = self.shared.routes();
         match self.shared.find(&routes, request.uri()) {
             Ok(Some(route)) => ResponseFuture::mounted(route.clone(), request),
-            Ok(None) if self.shared.settings.strict => {
+            Ok(None) if self.shared.is_strict() => {
                 ResponseFuture::failed(NoMount::of(request.uri()).into())
             }
             Ok(None) => ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request)),
