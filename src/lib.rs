@@ -1,8 +1,8 @@
 //! Tower layers for HTTP *clients*: cookies, retries and mounts.
 //!
-//! What `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give a Python script, these give any
-//! Tower HTTP client. There is no client here: the three layers stand around the one you have, each
-//! by itself or together.
+//! What `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give a Python script, these layers
+//! give any Tower HTTP client. This crate has no client: the layers wrap the one you have, each
+//! alone or all three together.
 //!
 //! ```text
 //!     your code
@@ -17,39 +17,47 @@
 //!   hyper client            pool, TLS             hyper-util
 //! ```
 //!
-//! - Redirects stand outside cookies: each hop stores and sends its own. The other way round a
-//!   302's cookies are lost, and a hop to another host sends none.
-//! - Redirects stand outside mounts: each hop goes by its own host's. The other way round all of
-//!   them go by the first's.
-//! - Redirects stand outside retries: a hop that fails is repeated alone. The other way round the
-//!   whole chain is.
-//! - Retries stand outside cookies: an attempt sends what the one before it received. The other way
-//!   round it sends what the first one did, and what a failed one received is lost.
-//! - Mounts may change places with retries, or with cookies, where all of them share what is below.
-//! - Decompression stands outside retries: a failed response is drained as it came. The other way
-//!   round it is inflated for that.
+//! The order matters. In each line the first order is the one drawn above; the second one loses
+//! something, but leaks nothing:
+//!
+//! - Redirects outside cookies: each hop stores and sends its own cookies. Redirects inside cookies:
+//!   the cookies of a 302 are lost, and a hop to another host sends none.
+//! - Redirects outside mounts: the mount of each hop's host serves the hop. Redirects inside mounts:
+//!   the mount of the first host serves all hops.
+//! - Redirects outside retries: a hop that fails is repeated alone. Redirects inside retries: the
+//!   whole chain is repeated.
+//! - Retries outside cookies: an attempt sends the cookies that the attempt before it received.
+//!   Retries inside cookies: every attempt sends the cookies of the first, and the cookies of a
+//!   failed attempt are lost.
+//! - Mounts and retries, or mounts and cookies, may change places if all mounts share what is below.
+//! - Decompression outside retries: a failed response is drained as it came. Decompression inside
+//!   retries: it is inflated only to be drained.
 //! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is
-//!   complete in itself; give it the same jar with `CookieLayer::new(jar.clone())`.
+//!   complete in itself: give it the same jar with `CookieLayer::new(jar.clone())`.
 //!
 //! | feature | default | what |
 //! |---|---|---|
 //! | `cookie` | yes | [`cookie`]: a browser's jar, its layer, its file |
-//! | `json` | with `cookie_store` | a jar's own file, which keeps everything |
-//! | `cookie_store` | yes | the `cookie_store` crate's store as the layer's storage, conversions, and its files |
-//! | `follow-redirect` | yes | [`cookie`]: whose a response's cookies are where tower-http's redirects stand inside |
 //! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
 //! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
+//! | `follow-redirect` | yes | [`cookie`]: if `FollowRedirect` is inside `CookieLayer`, cookies are filed under the host that answered |
+//! | `json` | | [`cookie`]: a jar's own file format, which keeps everything |
+//! | `cookie_store` | | [`cookie`]: the `cookie_store` crate's store as the layer's storage, conversions, and its files; brings `json` |
+//! | `idna` | | [`routing`]: mounts whose host is beyond ASCII; without it such a mount is a build error |
+//! | `http2` | | [`retry`] reads h2's errors: a request that the server never processed is retried whatever its method |
 //! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |
 //! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`] |
-//! | `http2` | | `retry` names h2's errors: what a server never processed is retried whatever its method |
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(
     not(all(feature = "cookie", feature = "retry", feature = "routing")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
-#[cfg(any(feature = "cookie", feature = "routing"))]
-#[cfg_attr(not(test), allow(dead_code, reason = "the mounts still read hosts in their own way"))]
+#[cfg(any(feature = "cookie", feature = "routing", all(feature = "retry", feature = "tracing")))]
+#[cfg_attr(
+    not(feature = "routing"),
+    allow(dead_code, reason = "routing uses all of it, each of the others a part")
+)]
 mod authority;
 #[cfg(feature = "cookie")]
 pub mod cookie;

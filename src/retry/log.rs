@@ -8,12 +8,12 @@ pub(super) use without::Log;
 
 #[cfg(feature = "tracing")]
 mod with_tracing {
-    use std::fmt;
-
     use http::{Method, Request, Uri};
     use tracing::{Level, Span, field::Empty};
 
     use super::super::{history::AttemptRecord, policy::Decision};
+
+    use crate::authority::Redacted;
 
     const TARGET: &str = "tower_outbound::retry";
 
@@ -32,7 +32,7 @@ mod with_tracing {
                 return Self(None);
             }
             let (method, uri) = (request.method().clone(), request.uri().clone());
-            let span = tracing::debug_span!(target: TARGET, "request", %method, uri = %Bare(&uri), attempts = Empty);
+            let span = tracing::debug_span!(target: TARGET, "request", %method, uri = %Redacted(&uri), attempts = Empty);
             Self(Some(Box::new(Listened { method, uri, span })))
         }
 
@@ -51,7 +51,7 @@ mod with_tracing {
             let Listened { method, uri, span } = &**listened;
             span.record("attempts", attempt.number);
             let (number, uri, elapsed_ms) =
-                (attempt.number, Bare(uri), attempt.elapsed.as_secs_f64() * 1000.0);
+                (attempt.number, Redacted(uri), attempt.elapsed.as_secs_f64() * 1000.0);
             match (attempt.status, attempt.failure) {
                 (Some(status), _) => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, status = status.as_u16(), elapsed_ms, "attempt"
@@ -73,7 +73,7 @@ mod with_tracing {
             retries_left: Option<u32>,
         ) {
             let Some(listened) = &self.0 else { return };
-            let (method, uri) = (&listened.method, Bare(&listened.uri));
+            let (method, uri) = (&listened.method, Redacted(&listened.uri));
             match decision {
                 Decision::Retry { after } => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, decision = "retry",
@@ -84,42 +84,6 @@ mod with_tracing {
                     "no retry"
                 ),
             }
-        }
-    }
-
-    /// A URI without userinfo and query, which may be secrets.
-    struct Bare<'a>(&'a Uri);
-
-    impl fmt::Display for Bare<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            if let Some(scheme) = self.0.scheme_str() {
-                write!(f, "{scheme}://")?;
-            }
-            f.write_str(self.0.host().unwrap_or_default())?;
-            if let Some(port) = self.0.port() {
-                write!(f, ":{port}")?;
-            }
-            f.write_str(self.0.path())
-        }
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn userinfo_and_query_are_not_shown() {
-            let rows = [
-                ("http://u:secret@h:8080/p?token=secret", "http://h:8080/p"),
-                ("https://h/?token=secret", "https://h/"),
-                ("/p?token=secret", "/p"),
-            ];
-            let wrong: Vec<_> = rows
-                .iter()
-                .map(|(uri, want)| (Bare(&uri.parse().unwrap()).to_string(), want))
-                .filter(|(got, want)| got != *want)
-                .collect();
-            assert!(wrong.is_empty(), "{wrong:?}");
         }
     }
 }

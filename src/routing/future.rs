@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-use super::{mounts::BoxedResponse, routes::Route, service::Mount};
+use super::{mount::Mount, mount_service::BoxedResponse, routes::Route};
 
 pin_project! {
     /// The response of a [`RoutingService`](super::RoutingService).

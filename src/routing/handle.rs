@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
+    fault::PrefixError,
     mounts::MountChanges,
-    prefix::PrefixError,
     routes::{Route, Shared},
 };
 
@@ -29,21 +29,26 @@ use super::{
 /// # }
 /// ```
 pub struct RoutingHandle<S, B, RB> {
-    pub(super) shared: Arc<Shared<B, RB>>,
-    pub(super) inner: S,
+    shared: Arc<Shared<B, RB>>,
+    inner: S,
+}
+
+impl<S, B, RB> RoutingHandle<S, B, RB> {
+    pub(super) const fn new(shared: Arc<Shared<B, RB>>, inner: S) -> Self {
+        Self { shared, inner }
+    }
 }
 
 impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
-    /// Changes the whole table at once, or, if a prefix is wrong, not at all.
+    /// Changes the whole table at once. If a prefix is wrong, nothing changes.
     ///
-    /// A call selects its mount when it is made: what is in flight ends on the service that it
-    /// began with. Mounts that are not named keep their service, with its permits and budgets;
-    /// one that is mounted again, under the same prefix, starts anew. Layers are applied once
-    /// each, to the service below.
+    /// A request selects its mount when it is called, and ends on the service that it began with.
+    /// A mount that is not named keeps its service, with its permits and budgets. A mount that is
+    /// named again starts anew. Each layer is applied once, to the service below.
     ///
-    /// Costs a copy of the table, so time in proportion to all its mounts: put what belongs
-    /// together into one update. Updates from several threads are made one after the other,
-    /// each on what the one before it left.
+    /// An update copies the table, so it takes time in proportion to the number of all mounts: put
+    /// changes that belong together into one update. Updates from several threads are made one
+    /// after the other, each on the table that the one before it left.
     ///
     /// # Errors
     ///
@@ -53,11 +58,11 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
         F: FnOnce(MountChanges<S, B, RB>) -> MountChanges<S, B, RB>,
     {
         let changes = change(MountChanges::new()).parsed()?;
-        let made = |(key, (prefix, make))| {
-            let make: Option<super::mounts::Make<S, B, RB>> = make;
+        // Layers are foreign code: they run here, before the table is locked.
+        let made = changes.into_iter().map(|(key, (prefix, make))| {
             (key, make.map(|make| Route { prefix, service: make(self.inner.clone()) }))
-        };
-        self.shared.update(changes.into_iter().map(made).collect());
+        });
+        self.shared.update(made.collect());
         Ok(())
     }
 

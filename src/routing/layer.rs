@@ -1,17 +1,16 @@
 use std::{fmt, sync::Arc};
 
-use http::{Request, Response, Uri};
-use tower::BoxError;
+use http::Uri;
 use tower_layer::Layer;
-use tower_service::Service;
 
 use super::{
+    fault::{PrefixError, PrefixFault},
+    mount_service::MountService,
     mounts::{Make, MountChanges},
-    prefix::{PrefixError, PrefixFault},
     routes::{Route, Settings, Shared},
     service::RoutingService,
     table::Table,
-    target::{Target, UriError},
+    target::UriError,
 };
 
 /// A prefix as it was written, and what is mounted there.
@@ -19,9 +18,9 @@ type Entry<S, B, RB> = (Arc<str>, Make<S, B, RB>);
 
 /// Sends each request to the layer or service mounted for its URL, or straight on.
 ///
-/// A mounted *layer* wraps a clone of the service below, so that what stands below (a jar, a pool)
-/// serves every mount; it is applied once per [`layer`](Layer::layer) call, so that its limits and
-/// budgets hold for all clones together. A mounted *service* is complete in itself.
+/// A mounted *layer* wraps a clone of the service below, so a jar or a pool below serves every mount.
+/// It is applied once per [`layer`](Layer::layer) call, so all clones share its limits and budgets.
+/// A mounted *service* is complete in itself.
 ///
 /// requests: `session.mount`.
 ///
@@ -75,7 +74,7 @@ impl<S: Clone, B, RB> Layer<S> for RoutingLayer<S, B, RB> {
             self.mounts.iter().map(mounted),
             self.settings.clone(),
         );
-        RoutingService { shared: Arc::new(shared), fallback: inner }
+        RoutingService::new(Arc::new(shared), inner)
     }
 }
 
@@ -112,9 +111,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
-        L::Service: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<B>>>::Error: Into<BoxError>,
-        <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        L::Service: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {
@@ -122,12 +119,10 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         self
     }
 
-    /// Mounts a complete service; nothing of the service below is in it.
+    /// Mounts a complete service, which does not use the service below.
     pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
-        M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        M::Error: Into<BoxError>,
-        M::Future: Send + 'static,
+        M: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {
@@ -143,53 +138,54 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     }
 
     /// A request whose path has dot segments is a [`UriError::DotSegments`]. Default: it is routed
-    /// by where they lead, and sent as it is.
+    /// by the path that they lead to, and sent as it is.
     ///
-    /// For those who mount a path to keep others off it: a server may lead `/x/..;/admin` and
-    /// `/x/..%2Fadmin` to `/admin`, which RFC 3986 does not. So `%2e` counts as a dot here,
-    /// what stands behind a `;` not at all, and `%2F`, `%5C` and a backslash end a segment.
+    /// Use it if you mount a path to keep others off it. Some servers read `/x/..;/admin` and
+    /// `/x/..%2Fadmin` as `/admin`, though RFC 3986 does not. So this check counts `%2e` as a dot,
+    /// ignores what follows a `;`, and ends a segment at `%2F`, `%5C` and a backslash.
     pub const fn reject_dot_segments(mut self) -> Self {
         self.settings.strictness.dot_segments = true;
         self
     }
 
     /// A request whose path has `%2F`, `%5C` or a backslash is a [`UriError::EncodedSlash`].
-    /// Default: these are no slashes.
+    /// Default: none of them counts as a slash.
     ///
-    /// For those who mount a path to keep others off it: a server may read `/a%2Fadmin` as
+    /// Use it if you mount a path to keep others off it: a server may read `/a%2Fadmin` as
     /// `/a/admin`.
     pub const fn reject_encoded_slashes(mut self) -> Self {
         self.settings.strictness.encoded_slashes = true;
         self
     }
 
-    /// Scheme and authority of requests whose URI is relative, for clients that add them further
-    /// in. The request itself is not changed. Default: none, and such a request is an error.
+    /// Scheme and authority to route a relative URI by, for clients that add them further in. The
+    /// request itself is not changed. Default: none, and a relative URI is a
+    /// [`UriError::Relative`].
     pub fn default_origin(mut self, origin: Uri) -> Self {
         self.settings.default_origin = Some(origin);
         self
     }
 
-    /// Makes the layer.
+    /// Builds the layer.
     ///
     /// # Errors
     ///
-    /// [`PrefixError`] names the first prefix that is wrong, and the fault; a default origin
-    /// without scheme and host too.
+    /// [`PrefixError`] names the first prefix that is wrong, or a default origin that is, and the
+    /// fault.
     pub fn build(self) -> Result<RoutingLayer<S, B, RB>, PrefixError> {
         if let Some(origin) = &self.settings.default_origin {
-            Target::of(origin, None).and_then(|target| target.host_and_port()).map_err(
-                |error| {
-                    let fault = match error {
-                        UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
-                        UriError::Relative => PrefixFault::EmptyHost,
-                        UriError::Port => PrefixFault::Port,
-                        UriError::NumericHost => PrefixFault::NumericHost,
-                        UriError::DotSegments | UriError::EncodedSlash => PrefixFault::Path,
-                    };
-                    PrefixError::new(&origin.to_string(), fault)
-                },
-            )?;
+            // A relative URI goes where the origin says, so it fails if the origin is wrong.
+            let relative = Uri::from_static("/");
+            self.settings.find(&Table::default(), &relative).map_err(|error| {
+                let fault = match error {
+                    UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
+                    UriError::Relative => PrefixFault::EmptyHost,
+                    UriError::Port => PrefixFault::Port,
+                    UriError::NumericHost => PrefixFault::NumericHost,
+                    UriError::DotSegments | UriError::EncodedSlash => PrefixFault::Path,
+                };
+                PrefixError::new(&origin.to_string(), fault)
+            })?;
         }
         let changes = self.mounts.parsed()?;
         let mut table = Table::default();

@@ -11,19 +11,22 @@
 //! | `any://example.com` | every scheme, each on its default port |
 //! | `https://`, `any://` | every host and port |
 //!
-//! Scheme and host are compared without case, and a trailing dot of a host, a trailing slash of a
-//! path, and the userinfo of a request make no difference. Hosts beyond ASCII are compared by their A-labels (`https://bücher.example` serves
-//! `xn--bcher-kva.example`), IPv6 addresses by their value. The path is compared with case, after
-//! dot segments and needless escapes are taken out (`/x/../admin` and `/%61dmin` are `/admin`;
-//! `//admin` and `/a%2Fb` are not `/admin` and `/a/b`); it is sent as it was given. Who mounts a
-//! path to keep others off it may want
+//! Scheme and host are compared without case. A trailing dot of a host, a trailing slash of a path
+//! and the userinfo of a request make no difference. IPv6 addresses are compared by their value.
+//! Hosts beyond ASCII are compared by their A-labels (`https://bücher.example` serves
+//! `xn--bcher-kva.example`) and need the feature `idna`; without it they are a
+//! [fault](PrefixFault::IdnaDisabled).
+//!
+//! The path is compared with case, after dot segments and needless escapes are taken out:
+//! `/x/../admin` and `/%61dmin` are `/admin`, but `//admin` is not, and `/a%2Fb` is not `/a/b`. The
+//! path is sent as it was given. If you mount a path to keep others off it, look at
 //! [`reject_dot_segments`](RoutingLayerBuilder::reject_dot_segments) and
 //! [`reject_encoded_slashes`](RoutingLayerBuilder::reject_encoded_slashes): servers do not all read
 //! paths alike.
 //!
-//! Where several prefixes match, an exact host goes before a wildcard, a longer wildcard before a
-//! shorter, any of them before every host; then the longer path; then a port before `:*`; then a
-//! scheme before `any`. The same prefix twice: the last.
+//! If several prefixes match, an exact host is preferred to a wildcard, a longer wildcard to a
+//! shorter one, and any of them to a prefix for every host; then the longer path; then a port to
+//! `:*`; then a scheme to `any`. If the same prefix is mounted twice, the last mount is kept.
 //!
 //! [`MountPrefix`] is a prefix as a value, for configuration. [`RoutingHandle`] changes the mounts
 //! while they serve.
@@ -43,31 +46,34 @@
 //! | `all://*example.com`, these and the domain itself | both of `any://*.example.com:*` and `any://example.com:*` |
 //! | `"all://example.com": None`, no proxy there | [`mount`](RoutingLayerBuilder::mount) with `tower::layer::util::Identity` |
 //!
-//! `all://` is a [fault](PrefixFault::All) here, since it would be taken for a scheme of that name
-//! and never match. httpx lets a port go before a longer host; here the host goes first.
+//! `all://` is a [fault](PrefixFault::All) here, since it would be read as a scheme of that name
+//! and never match. httpx prefers a port to a longer host; here the host is preferred.
 //!
 //! # Readiness
 //!
-//! [`RoutingService`] is always ready; what it calls is waited for inside the call. See there.
+//! [`RoutingService`] is always ready. The service that it selects is waited for inside the call;
+//! see there.
 //!
-//! # Requests that go nowhere
+//! # Requests that are errors
 //!
 //! A relative URI without a [`default_origin`](RoutingLayerBuilder::default_origin), a port past
-//! 65535 and a numeric host such as `127.1` are errors ([`UriError`]): guessing would send the
-//! request somewhere.
+//! 65535 and a numeric host such as `127.1` are errors ([`UriError`]): any guess would send the
+//! request to a place that nobody named.
 //!
 //! # Cost
 //!
-//! A look-up takes as long among 100,000 mounts as among ten, and allocates nothing, save where a
-//! path or host is spelt so that it has to be rewritten. A mounted service costs one box for each
-//! request, and its [`Mount`] extension up to three more allocations, by how `http` stores these;
-//! the fallback costs neither. `cargo bench --bench routing` has figures.
+//! A look-up takes as long among 100,000 mounts as among ten. It allocates nothing, unless a path or
+//! host is spelt so that it has to be rewritten. A mounted service costs one box per request, and
+//! its [`Mount`] extension up to three more allocations, depending on how `http` stores it. The
+//! fallback costs neither. `cargo bench --bench routing` prints figures.
 
+mod fault;
 mod future;
 mod handle;
-mod host;
 mod layer;
+mod mount;
 mod mount_prefix;
+mod mount_service;
 mod mounts;
 mod path;
 mod prefix;
@@ -77,12 +83,14 @@ mod table;
 mod target;
 
 pub use self::{
+    fault::{PrefixError, PrefixFault},
     future::ResponseFuture,
     handle::RoutingHandle,
     layer::{RoutingLayer, RoutingLayerBuilder},
+    mount::{Mount, NoMount},
     mount_prefix::MountPrefix,
+    mount_service::MountService,
     mounts::MountChanges,
-    prefix::{PrefixError, PrefixFault},
-    service::{Mount, NoMount, RoutingService},
+    service::RoutingService,
     target::UriError,
 };

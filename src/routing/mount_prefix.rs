@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::prefix::{Prefix, PrefixError};
+use super::{fault::PrefixError, prefix::Prefix};
 
 /// A mount prefix that has been checked, for configuration:
 /// [`mount`](super::RoutingLayerBuilder::mount) takes it as it takes text.

@@ -1,23 +1,17 @@
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+use std::{fmt, sync::Arc};
+
+use tower_layer::Layer;
+
+use super::{
+    fault::PrefixError,
+    mount_service::{MountService, Mounted},
+    prefix::Prefix,
 };
 
-use http::{Request, Response};
-use pin_project_lite::pin_project;
-use tower::{BoxError, util::Oneshot};
-use tower_layer::Layer;
-use tower_service::Service;
-
-use super::prefix::{Prefix, PrefixError};
-
-/// Mounts to add to a table, and to take out of it: what
-/// [`RoutingHandle::update`](super::RoutingHandle::update) lends.
+/// Mounts to add to a table and to take out of it, as
+/// [`RoutingHandle::update`](super::RoutingHandle::update) lends them.
 ///
-/// They take effect in the order in which they are named here.
+/// They take effect in the order of the calls.
 #[must_use]
 pub struct MountChanges<S, B, RB> {
     changes: Vec<Change<S, B, RB>>,
@@ -37,9 +31,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
     pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
-        L::Service: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        <L::Service as Service<Request<B>>>::Error: Into<BoxError>,
-        <L::Service as Service<Request<B>>>::Future: Send + 'static,
+        L::Service: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {
@@ -48,12 +40,10 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self
     }
 
-    /// Mounts a complete service; nothing of the service below is in it.
+    /// Mounts a complete service, which does not use the service below.
     pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
-        M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-        M::Error: Into<BoxError>,
-        M::Future: Send + 'static,
+        M: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {
@@ -62,7 +52,8 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self
     }
 
-    /// Takes out what is mounted at a prefix, however it is spelt; if nothing is, nothing happens.
+    /// Takes out what is mounted at a prefix, however the prefix is spelt. If nothing is mounted
+    /// there, nothing happens.
     pub fn unmount(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.changes.push((prefix.into(), None));
         self
@@ -72,7 +63,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self.changes.len()
     }
 
-    /// Every change with its prefix taken apart; or the first that is wrong.
+    /// Every change with its prefix parsed, or the error of the first prefix that is wrong.
     pub(super) fn parsed(self) -> Result<Vec<(Prefix, Change<S, B, RB>)>, PrefixError> {
         let parse = |change: Change<S, B, RB>| match Prefix::parse(&change.0) {
             Ok(prefix) => Ok((prefix, change)),
@@ -86,61 +77,5 @@ impl<S, B, RB> fmt::Debug for MountChanges<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the prefixes: these are not parsed yet, and could hold a password.
         f.debug_struct("MountChanges").field("changes", &self.changes.len()).finish_non_exhaustive()
-    }
-}
-
-/// A mounted service, whatever it is made of.
-pub(super) type Mounted<B, RB> = Arc<dyn Call<B, RB>>;
-pub(super) type BoxedResponse<RB> =
-    Pin<Box<dyn Future<Output = Result<Response<RB>, BoxError>> + Send>>;
-
-/// A service as a trait object that is called without being cloned into a box of its own first: the
-/// future's is the only one.
-pub(super) trait Call<B, RB>: Send + Sync {
-    /// Calls a clone, at once if that is ready: then the box holds the response alone, and neither
-    /// service nor request is moved there to wait.
-    fn oneshot(
-        &self,
-        request: Request<B>,
-        cx: &mut Context<'_>,
-    ) -> Result<BoxedResponse<RB>, BoxError>;
-}
-
-impl<M, B, RB> Call<B, RB> for M
-where
-    M: Service<Request<B>, Response = Response<RB>> + Clone + Send + Sync + 'static,
-    M::Error: Into<BoxError>,
-    M::Future: Send + 'static,
-    B: Send + 'static,
-{
-    fn oneshot(
-        &self,
-        request: Request<B>,
-        cx: &mut Context<'_>,
-    ) -> Result<BoxedResponse<RB>, BoxError> {
-        let mut service = self.clone();
-        match service.poll_ready(cx).map_err(Into::into)? {
-            Poll::Ready(()) => Ok(Box::pin(BoxedError { response: service.call(request) })),
-            Poll::Pending => Ok(Box::pin(BoxedError { response: Oneshot::new(service, request) })),
-        }
-    }
-}
-
-pin_project! {
-    struct BoxedError<F> {
-        #[pin]
-        response: F,
-    }
-}
-
-impl<F, T, E> Future for BoxedError<F>
-where
-    F: Future<Output = Result<T, E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<T, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().response.poll(cx).map_err(Into::into)
     }
 }

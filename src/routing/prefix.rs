@@ -1,12 +1,13 @@
 //! Mount prefixes, taken apart and brought into one spelling. Components are compared, never
 //! strings.
 
-use std::{borrow::Cow, error, fmt};
+use std::{borrow::Cow, net::Ipv4Addr};
 
 use super::{
-    host::Host,
+    fault::PrefixFault,
     path::{escaped, is_path_byte, normalised},
 };
+use crate::authority;
 
 /// A mount prefix in its canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,96 +20,21 @@ pub(super) struct Prefix {
     pub(super) path: Box<str>,
 }
 
+/// The host of a mount prefix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Host {
+    Exact(Box<str>),
+    /// The subdomains of a domain, not the domain itself.
+    Under(Box<str>),
+    Any,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Port {
     Number(u16),
     /// That of the request's scheme, where the prefix does not know it.
     Default,
     Any,
-}
-
-/// A mount prefix that names nothing, and what is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PrefixError {
-    prefix: String,
-    fault: PrefixFault,
-}
-
-impl PrefixError {
-    pub(super) fn new(prefix: &str, fault: PrefixFault) -> Self {
-        Self { prefix: without_secrets(prefix), fault }
-    }
-
-    /// The prefix, without userinfo, query and fragment.
-    #[must_use]
-    pub fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
-    /// What is wrong with it.
-    #[must_use]
-    pub const fn fault(&self) -> PrefixFault {
-        self.fault
-    }
-}
-
-impl fmt::Display for PrefixError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mount prefix {:?}: {}", self.prefix, self.fault)
-    }
-}
-
-impl error::Error for PrefixError {}
-
-/// What is wrong with a mount prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PrefixFault {
-    /// No `scheme://`.
-    Scheme,
-    /// `all`, which is httpx's word for `any`, and means every port there.
-    All,
-    /// A path or port without a host.
-    EmptyHost,
-    /// A host that is none.
-    Host,
-    /// A label beyond ASCII, or an `xn--` one, that IDNA does not know.
-    Idna,
-    /// A number that is no address of four decimal octets.
-    NumericHost,
-    /// A `*` elsewhere than as the first label or the port.
-    Wildcard,
-    /// A port that is none.
-    Port,
-    /// A character in the path that has to be escaped, half an escape, or a `*` for a segment.
-    Path,
-    /// A user name or password.
-    Userinfo,
-    /// A query.
-    Query,
-    /// A fragment.
-    Fragment,
-}
-
-impl fmt::Display for PrefixFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scheme => "it must begin with a scheme and `://`, such as `https://` or `any://`",
-            Self::All => "write `any://` for every scheme, and `:*` behind a host for every port",
-            Self::EmptyHost => "it has a port or path, but no host",
-            Self::Host => "its host is not one",
-            Self::Idna => "its host is no internationalised name (IDNA)",
-            Self::NumericHost => "its host is a number, but not an address of four decimal octets",
-            Self::Wildcard => "a `*` can only be the first label of a host (`*.example.com`) or its port (`:*`)",
-            Self::Port => "its port is not a number up to 65535, nor `*`",
-            Self::Path => {
-                "its path holds what must be percent-encoded, or a `*`: a prefix covers all that lies below it"
-            }
-            Self::Userinfo => "it cannot hold a user name or password",
-            Self::Query => "it cannot hold a query",
-            Self::Fragment => "it cannot hold a fragment",
-        })
-    }
 }
 
 impl Prefix {
@@ -177,6 +103,75 @@ fn split_port(authority: &str) -> Result<(&str, &str), PrefixFault> {
     }
 }
 
+impl Host {
+    fn parse(text: &str) -> Result<Self, PrefixFault> {
+        let (under, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        let name = to_ascii(name)?;
+        // After the mapping, which turns full-width stars and digits into plain ones.
+        if name.contains('*') {
+            return Err(PrefixFault::Wildcard);
+        }
+        let host = authority::canonical(&name).ok_or(PrefixFault::Host)?;
+        let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
+        if !is_address {
+            if authority::is_number(&host) {
+                return Err(PrefixFault::NumericHost);
+            }
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            if !host.bytes().all(fits) {
+                return Err(PrefixFault::Host);
+            }
+        }
+        match (under, is_address) {
+            (false, _) => Ok(Self::Exact(host.into())),
+            (true, false) => Ok(Self::Under(host.into())),
+            // An address has no subdomains.
+            (true, true) => Err(PrefixFault::Wildcard),
+        }
+    }
+}
+
+/// Turns labels beyond ASCII into A-labels, and checks labels that are written as A-labels already:
+/// `xn--example-` would decode to plain `example`, and is no A-label.
+fn to_ascii(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
+    if name.is_ascii() && !name.split('.').any(|label| encoded(label).is_some()) {
+        return Ok(Cow::Borrowed(name));
+    }
+    mapped(name)
+}
+
+/// The Punycode of an A-label (RFC 5890 section 2.3.2.1).
+fn encoded(label: &str) -> Option<&str> {
+    let (prefix, encoded) = label.split_at_checked(4)?;
+    prefix.eq_ignore_ascii_case("xn--").then_some(encoded)
+}
+
+/// By UTS 46, as browsers do it.
+#[cfg(feature = "idna")]
+fn mapped(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
+    // `Host::parse` checks what else a host may not hold, for all hosts alike.
+    idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::EMPTY)
+        .map_err(|_| PrefixFault::Idna)
+}
+
+/// Without the tables of Unicode no letter can be mapped. An A-label that cannot be Punycode of
+/// anything beyond ASCII is refused all the same, since some clients connect to what it decodes to.
+#[cfg(not(feature = "idna"))]
+fn mapped(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
+    if !name.is_ascii() {
+        return Err(PrefixFault::IdnaDisabled);
+    }
+    // RFC 3492 section 3.1: what is beyond ASCII comes after the last hyphen.
+    let decodes_to_ascii = |punycode: &str| punycode.is_empty() || punycode.ends_with('-');
+    if name.split('.').filter_map(encoded).any(decodes_to_ascii) {
+        return Err(PrefixFault::Idna);
+    }
+    Ok(Cow::Borrowed(name))
+}
+
 impl Port {
     fn parse(text: &str, scheme: Option<&str>) -> Result<Self, PrefixFault> {
         match text {
@@ -200,33 +195,14 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// For messages: what could be a password, or a token, is not in them.
-fn without_secrets(text: &str) -> String {
-    // The second is the full-width one, which IDNA makes the first of; and the small form.
-    const AT: [char; 3] = ['@', '\u{ff20}', '\u{fe6b}'];
-    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let rest = format!("{}{path}", authority.replace("%40", "@"));
-    let rest = rest.as_str();
-    let authority = &rest[..rest.len() - path.len()];
-    // An `@` further on was meant to end a password, unless what is before it reads as a host with
-    // or without a port.
-    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "0"));
-    let is_host = !host.is_empty()
-        && (port.ends_with(']')
-            || !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
-    let last = if scheme.is_empty() || !is_host { rest.rfind(AT) } else { authority.rfind(AT) };
-    let shown = last.map_or(rest, |at| rest[at..].trim_start_matches(AT));
-    let shown = &shown[..shown.find(['?', '#']).unwrap_or(shown.len())];
-    if scheme.contains(AT) { shown.to_owned() } else { format!("{scheme}{shown}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(feature = "idna"))]
+    use crate::routing::PrefixError;
 
     #[test]
-    fn bad_prefixes_are_named_with_their_fault_and_without_userinfo() {
+    fn bad_prefixes_are_told_by_their_fault() {
         use PrefixFault::*;
         let rows = [
             ("example.com", Scheme),
@@ -252,11 +228,8 @@ mod tests {
             ("all://", All),
             ("ALL://h", All),
             ("https://xn--example-.org", Idna),
-            ("https://xn--\u{fc}.example", Idna),
-            ("https://a\u{200b}\u{5d0}.example", Idna),
-            ("https://\u{ff11}\u{ff12}\u{ff17}.1", NumericHost),
-            ("https://\u{ff0a}.example.com", Wildcard),
-            ("https://a\u{2100}b", Host),
+            ("https://a.XN--example-", Idna),
+            ("https://*.xn--", Idna),
             ("https://a b", Host),
             ("https://a..b", Host),
             ("https://[::1", Host),
@@ -271,30 +244,42 @@ mod tests {
             ("https://h/%zz", Path),
             ("https://h/a\\b", Path),
         ];
+        all_are_faults(&rows);
+    }
+
+    #[cfg(feature = "idna")]
+    #[test]
+    fn hosts_that_idna_does_not_know_are_faults() {
+        use PrefixFault::*;
+        all_are_faults(&[
+            ("https://xn--\u{fc}.example", Idna),
+            ("https://xn--999999999.example", Idna),
+            ("https://a\u{200b}\u{5d0}.example", Idna),
+            // What is plain after the mapping is judged as if it had been written so.
+            ("https://\u{ff11}\u{ff12}\u{ff17}.1", NumericHost),
+            ("https://\u{ff0a}.example.com", Wildcard),
+            ("https://a\u{2100}b", Host),
+        ]);
+    }
+
+    #[cfg(not(feature = "idna"))]
+    #[test]
+    fn hosts_beyond_ascii_are_faults_that_name_the_feature() {
+        let text = "https://b\u{fc}cher.example";
+        all_are_faults(&[
+            (text, PrefixFault::IdnaDisabled),
+            ("https://*.\u{ff0a}.example.com", PrefixFault::IdnaDisabled),
+        ]);
+        assert!(PrefixError::new(text, PrefixFault::IdnaDisabled).to_string().contains("`idna`"));
+        assert!(Prefix::parse("https://xn--bcher-kva.example").is_ok());
+    }
+
+    fn all_are_faults(rows: &[(&str, PrefixFault)]) {
         let wrong: Vec<_> = rows
             .iter()
             .map(|(text, want)| (text, Prefix::parse(text), want))
             .filter(|(_, got, want)| got.as_ref().err() != Some(*want))
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
-        let message = PrefixError::new("https://u:secret@h/", Userinfo).to_string();
-        assert!(message.contains("https://h/") && !message.contains("secret"), "{message}");
-        for text in [
-            "u:secret@h",
-            "u:secret@h://x",
-            "https://h/?secret",
-            "https://h/#secret",
-            "https://u:secret/w@h",
-            "https:u:secret@h",
-            "https:/u:secret@h",
-            "https:///u:secret@h",
-            "https://u:/secret@h",
-            "https://u:secret\u{ff20}h",
-            "https://u:secret%40h",
-            "https://u:secret@h@i",
-        ] {
-            assert!(!PrefixError::new(text, Scheme).to_string().contains("secret"), "{text}");
-        }
-        assert_eq!(PrefixError::new("https://h:99999/@me", Port).prefix(), "https://h:99999/@me");
     }
 }

@@ -9,21 +9,21 @@ use arc_swap::ArcSwap;
 use http::Uri;
 
 use super::{
-    mounts::Mounted,
+    mount_service::Mounted,
     prefix::Prefix,
     table::Table,
     target::{Strictness, Target, UriError},
 };
 
 pub(super) struct Shared<B, RB> {
-    pub(super) settings: Settings,
+    settings: Settings,
     routes: ArcSwap<Routes<B, RB>>,
-    /// Held from the reading of a table to its replacement, and never while somebody else's code
-    /// runs.
+    /// Held from the reading of a table to its replacement, so that no update is lost. Never held
+    /// while foreign code runs, which could update the table itself.
     updating: Mutex<()>,
 }
 
-/// What a layer's builder is told beside the mounts.
+/// What a layer's builder is told, besides the mounts.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// No fallback.
@@ -34,7 +34,7 @@ pub(super) struct Settings {
 
 pub(super) struct Routes<B, RB> {
     table: Arc<Table>,
-    /// By their numbers in the table; `None` where one was unmounted.
+    /// By their numbers in the table. `None` if one was unmounted; the next mount takes its number.
     mounts: Vec<Option<Route<B, RB>>>,
 }
 
@@ -48,6 +48,16 @@ impl Settings {
     pub(super) const fn new() -> Self {
         let strictness = Strictness { dot_segments: false, encoded_slashes: false };
         Self { strict: false, strictness, default_origin: None }
+    }
+
+    /// The whole look-up: the number of the mount for a request.
+    ///
+    /// Apart from [`Shared::find`], since nothing in it depends on the types of a service: it is
+    /// compiled once, with this crate, and not again for every stack.
+    pub(super) fn find(&self, table: &Table, uri: &Uri) -> Result<Option<u32>, UriError> {
+        let target = Target::of(uri, self.default_origin.as_ref())?;
+        self.strictness.check(&target)?;
+        table.find(&target)
     }
 }
 
@@ -67,24 +77,23 @@ impl<B, RB> Shared<B, RB> {
         Self { settings, routes: ArcSwap::from_pointee(routes), updating: Mutex::new(()) }
     }
 
-    /// The table of this moment. To hold it keeps no update waiting.
+    pub(super) const fn is_strict(&self) -> bool {
+        self.settings.strict
+    }
+
+    /// The table of this moment. No update waits for whoever holds it.
     pub(super) fn routes(&self) -> impl Deref<Target = Arc<Routes<B, RB>>> {
         self.routes.load()
     }
 
     /// The mount for a request.
-    #[inline(never)] // so that `benches/routing.rs` can tell it from the rest
     pub(super) fn find<'r>(
         &self,
         routes: &'r Routes<B, RB>,
         uri: &Uri,
     ) -> Result<Option<&'r Route<B, RB>>, UriError> {
-        let target = Target::of(uri, self.settings.default_origin.as_ref())?;
-        self.settings.strictness.check(&target)?;
-        Ok(routes
-            .table
-            .find(&target)?
-            .and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
+        let mount = self.settings.find(&routes.table, uri)?;
+        Ok(mount.and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
     }
 
     /// Puts `changes` into effect, all at once; `None` unmounts.
@@ -114,7 +123,7 @@ impl<B, RB> Shared<B, RB> {
         }
         let replaced = self.routes.swap(Arc::new(Routes { table: Arc::new(table), mounts }));
         drop(lock);
-        // Only now, with what was mounted in it: that is somebody else's code.
+        // Only now: mounted services are dropped with it, and their code is foreign.
         drop((routes, replaced));
     }
 

@@ -1,40 +1,47 @@
 use std::{
-    error, fmt,
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-use super::{future::ResponseFuture, handle::RoutingHandle, routes::Shared};
+use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, routes::Shared};
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
-/// It is always ready: a call selects a mount, and its future clones that and waits until the clone
-/// is ready. Limits and load shedding therefore belong inside a mount, where they hold for its
-/// requests, not around this service.
+/// It is always ready. A call selects a mount; its future clones the mounted service and waits until
+/// the clone is ready. Put limits and load shedding inside a mount, not around this service: there they
+/// hold for the requests of that mount.
 ///
-/// A service below whose type spells out `BoxError`, such as a `BoxCloneService<_, _, BoxError>`,
-/// makes rustc refuse an `async` block that calls this one and has to be `Send` ("implementation of
-/// `From` is not general enough"), as it does around tower's `Timeout`. A box around the finished
-/// stack, `.boxed_clone()`, is the way out.
+/// If the type of the service below spells out `BoxError`, as `BoxCloneService<_, _, BoxError>`
+/// does, rustc may refuse an `async` block that calls this service and has to be `Send`
+/// ("implementation of `From` is not general enough"). The same happens around tower's `Timeout`. A
+/// box around the finished stack, `.boxed_clone()`, helps.
 ///
 /// # Errors
 ///
-/// The selected service's own, boxed; [`UriError`](super::UriError) for a request that has no place
-/// to go; [`NoMount`] with [`strict`](super::RoutingLayerBuilder::strict).
+/// The selected service's own error, boxed. [`UriError`](super::UriError) if the URI cannot be
+/// routed. [`NoMount`] if no mount serves the request, with
+/// [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
-    pub(super) shared: Arc<Shared<B, RB>>,
-    pub(super) fallback: S,
+    shared: Arc<Shared<B, RB>>,
+    fallback: S,
+}
+
+impl<S, B, RB> RoutingService<S, B, RB> {
+    pub(super) const fn new(shared: Arc<Shared<B, RB>>, fallback: S) -> Self {
+        Self { shared, fallback }
+    }
 }
 
 impl<S: Clone, B, RB> RoutingService<S, B, RB> {
-    /// What changes the mounts of this service and its clones, while they serve.
+    /// A handle that changes the mounts of this service and its clones while they serve.
     #[must_use]
     pub fn handle(&self) -> RoutingHandle<S, B, RB> {
-        RoutingHandle { shared: Arc::clone(&self.shared), inner: self.fallback.clone() }
+        RoutingHandle::new(Arc::clone(&self.shared), self.fallback.clone())
     }
 }
 
@@ -55,7 +62,7 @@ where
         let routes = self.shared.routes();
         match self.shared.find(&routes, request.uri()) {
             Ok(Some(route)) => ResponseFuture::mounted(route.clone(), request),
-            Ok(None) if self.shared.settings.strict => {
+            Ok(None) if self.shared.is_strict() => {
                 ResponseFuture::failed(NoMount::of(request.uri()).into())
             }
             Ok(None) => ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request)),
@@ -77,40 +84,3 @@ impl<S, B, RB> fmt::Debug for RoutingService<S, B, RB> {
             .finish_non_exhaustive()
     }
 }
-
-/// Response extension: the prefix that served the request, as it was written. Absent for the
-/// fallback.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount(pub Arc<str>);
-
-/// No mount serves a request, and there is no fallback.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoMount {
-    uri: String,
-}
-
-impl NoMount {
-    fn of(uri: &Uri) -> Self {
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let behind_userinfo = authority.rsplit('@').next().unwrap_or_default();
-        let uri = match uri.scheme_str() {
-            Some(scheme) => format!("{scheme}://{behind_userinfo}{}", uri.path()),
-            None => uri.path().to_owned(),
-        };
-        Self { uri }
-    }
-
-    /// The request's URI, without userinfo and query.
-    #[must_use]
-    pub fn uri(&self) -> &str {
-        &self.uri
-    }
-}
-
-impl fmt::Display for NoMount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no mount for {}", self.uri)
-    }
-}
-
-impl error::Error for NoMount {}

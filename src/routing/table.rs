@@ -6,19 +6,19 @@ use std::collections::{BTreeMap, HashMap};
 use ahash::RandomState;
 
 use super::{
-    host::{Host, lower},
     path::normalised,
-    prefix::{Port, Prefix},
+    prefix::{Host, Port, Prefix},
     target::{self, Target, UriError},
 };
+use crate::authority::lower;
 
 /// Which mount serves which requests; a mount is a number here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     exact: HashMap<Box<str>, Paths, RandomState>,
     under: HashMap<Box<str>, Paths, RandomState>,
-    /// Most labels of a domain among them: a longer one, of a host that a stranger made up, need
-    /// not be tried.
+    /// The most labels that a domain among them has. A longer domain is not looked up, however many
+    /// labels a stranger's host has.
     labels: usize,
     any: Paths,
     /// The numbers of schemes beside the two that all have.
@@ -38,8 +38,8 @@ type Rule = (Port, Scheme);
 
 /// The mounts of one host.
 ///
-/// Small, and without a step to elsewhere for the most common: each is a cache miss once there are
-/// many.
+/// Small, and the most common mount is in it without a pointer to follow: each pointer is a cache
+/// miss once there are many hosts.
 #[derive(Clone, Debug, Default)]
 struct Paths {
     /// Those without a path.
@@ -51,7 +51,7 @@ struct Paths {
 #[derive(Clone, Debug, Default)]
 struct Deeper {
     mounts: HashMap<Box<str>, Rules, RandomState>,
-    /// Most segments of a path among them: a longer path need not be tried.
+    /// The most segments that a path among them has. A longer path is not looked up.
     depth: usize,
 }
 
@@ -65,7 +65,8 @@ enum Rules {
 }
 
 impl Table {
-    /// Files a prefix under `mount`, or says which mount has the same prefix already.
+    /// Files a prefix under `mount`. Returns the mount that has the same prefix already, or else
+    /// `mount`.
     pub(super) fn insert(&mut self, prefix: &Prefix, mount: u32) -> u32 {
         let scheme = match prefix.scheme.as_deref() {
             None => ANY,
@@ -95,9 +96,10 @@ impl Table {
         rules.insert((prefix.port, scheme), mount)
     }
 
-    /// Takes a prefix out, and says which mount it was.
+    /// Takes a prefix out, and returns which mount it was.
     ///
-    /// What is left behind is a bound that could be tighter: which look-ups need not be tried.
+    /// `labels` and `depth` stay as they are: too high a bound costs look-ups, and the true one would
+    /// cost a walk over all mounts.
     pub(super) fn remove(&mut self, prefix: &Prefix) -> Option<u32> {
         let scheme = match prefix.scheme.as_deref() {
             None => ANY,
@@ -120,7 +122,6 @@ impl Table {
     }
 
     /// The most specific mount for a request.
-    #[inline(always)] // into the one place that runs for every request
     pub(super) fn find(&self, target: &Target<'_>) -> Result<Option<u32>, UriError> {
         let scheme = match target.scheme {
             target::Scheme::Http => HTTP,
@@ -131,8 +132,8 @@ impl Table {
             }
         };
         let wanted = Wanted { port: target.default_port, is_default_port: true, scheme };
-        // An authority that is a mount's host to the letter is a host without a port: there is
-        // nothing to take apart.
+        // Hosts in the table have no port. So an authority that is in there to the letter has none
+        // either, and is spelt canonically: there is nothing to take apart.
         let Some(paths) = self.exact.get(target.authority) else {
             return self.find_spelt(target, wanted);
         };
@@ -142,7 +143,7 @@ impl Table {
         }
     }
 
-    /// For a host that no mount spells as the request does, or that none has.
+    /// For an authority that is not a mount's host to the letter.
     fn find_spelt(&self, target: &Target<'_>, mut wanted: Wanted) -> Result<Option<u32>, UriError> {
         let (host, port) = target.host_and_port()?;
         if let Some(port) = port {
@@ -154,7 +155,7 @@ impl Table {
         Ok(found.or_else(|| self.find_around(&host, target, wanted)))
     }
 
-    /// Where no exact host serves: wildcards, then those for every host.
+    /// If no mount of the very host serves: wildcards, then the mounts for every host.
     fn find_around(&self, host: &str, target: &Target<'_>, wanted: Wanted) -> Option<u32> {
         let under =
             if self.under.is_empty() { None } else { self.find_under(host, target, wanted) };
@@ -168,6 +169,7 @@ impl Table {
 
     /// The domains that a host lies under, the longest first.
     fn domains<'h>(&self, host: &'h str) -> impl Iterator<Item = &'h str> {
+        // An address has no domains, and neither has what names no host.
         let is_name = !host.starts_with(['[', '.']) && !host.contains("..");
         let labels = if is_name { self.labels } else { 0 };
         let first = host.rmatch_indices('.').take(labels).last().map(|(dot, _)| &host[dot + 1..]);
@@ -184,7 +186,6 @@ struct Wanted {
 }
 
 impl Paths {
-    #[inline(always)]
     fn find(&self, target: &Target<'_>, wanted: Wanted) -> Option<u32> {
         let deeper = self.deeper.as_ref().and_then(|deeper| deeper.find(target.path(), wanted));
         deeper.or_else(|| self.root.find(wanted))
@@ -262,7 +263,6 @@ impl Rules {
         matches!(self, Self::None)
     }
 
-    #[inline(always)]
     fn find(&self, wanted: Wanted) -> Option<u32> {
         match self {
             Self::None => None,
@@ -280,7 +280,7 @@ impl Rules {
 }
 
 fn find_among(rules: &BTreeMap<Rule, u32>, wanted: Wanted) -> Option<u32> {
-    // The most specific first.
+    // The most specific first: a port before no port, then a scheme before `any`.
     let ports = [
         wanted.port.map(Port::Number),
         wanted.is_default_port.then_some(Port::Default),
