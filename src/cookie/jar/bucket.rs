@@ -88,10 +88,6 @@ impl Bucket {
         &self.slots
     }
 
-    pub(super) fn numbered(&self, number: u64) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.order() == number)
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
