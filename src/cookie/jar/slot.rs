@@ -242,7 +242,7 @@ pub(super) enum Sender<'a> {
 }
 
 /// Which of two cookies with the same identity a caller wants.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
     /// The one that the caller gives.
     Given,

@@ -190,9 +190,8 @@ impl Store {
     pub(super) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
         let (mut cookies, mut stale) = (Vec::new(), false);
         {
-            // All locks at once: else a cookie that is replaced by another site's could be in
-            // neither half. Always in the same order, as `retain` has it, so that no two wait for
-            // each other.
+            // All locks at once, so that a file that is saved from it has all of a change or nothing.
+            // Always in the same order, which is `retain`'s too, so that no two wait for each other.
             let tables: Vec<_> = self.shards.iter().map(Shard::read).collect();
             for slot in tables.iter().flat_map(|table| table.iter()).flat_map(Bucket::slots) {
                 if slot.expires() > now {
@@ -229,8 +228,8 @@ impl Store {
     /// The short way for a cookie that is there by the very same line. `None` if there is no such
     /// cookie, or if it has to be judged again.
     ///
-    /// Most lines of most responses are of this kind, and take half of what the long way does. It
-    /// shares the lock with look-ups, since nothing moves but times.
+    /// Many servers send the same lines with every response. This way takes a third of what the long
+    /// one does, and shares the lock with look-ups, since nothing moves but times.
     pub(super) fn set_again<T>(
         &self,
         visit: &Visit<'_>,
@@ -268,17 +267,33 @@ impl Store {
         if new.lives() && !has_room {
             return Err(Rejection::NoRoom);
         }
+        let (action, stored) = self.store_in_site(new, limits.per_domain, tell)?;
+        let Some((number, told)) = stored else { return Ok((action, None)) };
+        // The site's lock is open again: this may take the locks of all sites.
+        self.evict_total(number, new.now(), limits);
+        Ok((action, Some(told)))
+    }
+
+    /// Stores a cookie under the lock of its site, and says its number too.
+    fn store_in_site<T>(
+        &self,
+        new: &Incoming<'_>,
+        most: usize,
+        tell: impl Fn(&Slot) -> T,
+    ) -> Stored<(u64, T)> {
         let (key, mut tally) = (new.key().as_bytes(), Tally::default());
         let hash = self.hash(key);
         let mut table = self.shard(hash).write();
         let entry =
             table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
+        let tell = |slot: &Slot| (slot.order(), tell(slot));
         let stored = match entry {
             Entry::Occupied(mut entry) => {
                 let bucket = entry.get_mut();
-                let stored = bucket.store(new, limits.per_domain, &self.numbers, &mut tally);
-                let tell = |number| Some((number, bucket.numbered(number).map(&tell)?));
-                let stored = stored.map(|(action, number)| (action, number.and_then(tell)));
+                let stored = bucket.store(new, most, &self.numbers, &mut tally);
+                let slot = |number| bucket.slots().iter().find(|slot| slot.order() == number);
+                let stored =
+                    stored.map(|(action, number)| (action, number.and_then(slot).map(tell)));
                 // A bucket takes its key from its first cookie, so that an empty one has none.
                 if bucket.is_empty() {
                     entry.remove();
@@ -288,18 +303,14 @@ impl Store {
             Entry::Vacant(_) if !new.lives() => Ok((StoreAction::Expired, None)),
             Entry::Vacant(entry) => {
                 let slot = self.numbers.slot(new);
-                let told = (slot.order(), tell(&slot));
+                let told = tell(&slot);
                 entry.insert(Bucket::new(new.key(), slot, &mut tally));
                 Ok((StoreAction::Inserted, Some(told)))
             }
         };
+        // Also if it failed: a site that has no room for a cookie may have lost expired ones.
         self.settle(tally);
-        // What follows may take the locks of all sites.
-        drop(table);
-        let (action, stored) = stored?;
-        let Some((number, told)) = stored else { return Ok((action, None)) };
-        self.evict_total(number, new.now(), limits);
-        Ok((action, Some(told)))
+        stored
     }
 }
 
