@@ -19,10 +19,10 @@ use super::{
     classify,
     drain::{Draining, again},
     history::{AttemptRecord, Attempts, RetryError, RetryHistory},
+    kept::Kept,
     log::Log,
     policy::{self, Attempt, Decision, Policy, StopReason},
     replay::Replay,
-    spare::Kept,
 };
 
 pin_project! {

@@ -85,13 +85,13 @@ mod drain;
 mod duration;
 mod future;
 mod history;
+mod kept;
 mod layer;
 mod log;
 mod policy;
 mod replay;
 mod retry_after;
 mod service;
-mod spare;
 mod tower;
 
 pub use self::{

@@ -7,10 +7,10 @@ use tower_service::Service;
 
 use super::{
     future::ResponseFuture,
+    kept::Kept,
     log::Log,
     policy::{self, Policy, RetryPolicy},
     replay::{Replay, ReplayByTrait},
-    spare::Kept,
 };
 
 /// The service of [`RetryLayer`](super::RetryLayer).
