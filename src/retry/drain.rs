@@ -12,7 +12,29 @@ use http::{Version, response};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::policy::Drain;
+/// How much of a failed HTTP/1 response is read so that its connection can be used again. Nothing
+/// waits for it.
+///
+/// With the feature `serde` it is a table of `bytes` and `time`, each with its default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize, serde::Serialize),
+    serde(default, deny_unknown_fields, expecting = "a drain, a table such as { bytes = 1024 }")
+)]
+pub struct Drain {
+    /// Most bytes. Default: 64 KiB. 0 drops each failed response, and its connection.
+    pub bytes: usize,
+    /// Longest time. Default: 100 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::retry::duration"))]
+    pub time: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { bytes: 64 * 1024, time: Duration::from_millis(100) }
+    }
+}
 
 /// At zero delay: so many polls in a row without news, and the next attempt is sent all the same.
 const PATIENCE: u8 = 3;

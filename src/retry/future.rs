@@ -17,12 +17,14 @@ use tower_service::Service;
 
 use super::{
     classify,
+    decision::{Attempt, Decision, StopReason},
     drain::{Draining, again},
     history::{AttemptRecord, Attempts, RetryError, RetryHistory},
     kept::Kept,
     log::Log,
-    policy::{self, Attempt, Decision, Policy, StopReason},
+    policy::{self, Policy},
     replay::Replay,
+    round,
 };
 
 pin_project! {
@@ -395,7 +397,7 @@ where
                         Decision::Return(reason)
                     }
                     (Decision::Retry { after }, _)
-                        if policy::too_late(elapsed, after, this.policy.deadline()) =>
+                        if round::too_late(elapsed, after, this.policy.deadline()) =>
                     {
                         Decision::Return(StopReason::Deadline)
                     }

@@ -5,7 +5,7 @@ use std::{error, fmt, sync::Arc, time::Duration};
 use http::StatusCode;
 use tower::BoxError;
 
-use super::{classify::Failure, policy::StopReason};
+use super::{classify::Failure, decision::StopReason};
 
 /// One attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::{
-    policy::{IDEMPOTENCY_KEY, Policy, StopReason},
+    decision::StopReason,
+    policy::{IDEMPOTENCY_KEY, Policy},
     replay::Replay,
 };
 

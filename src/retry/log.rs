@@ -13,7 +13,7 @@ mod with_tracing {
     use http::{Method, Request, Uri};
     use tracing::{Level, Span, field::Empty};
 
-    use super::super::{history::AttemptRecord, policy::Decision};
+    use super::super::{decision::Decision, history::AttemptRecord};
 
     const TARGET: &str = "tower_outbound::retry";
 
@@ -128,7 +128,7 @@ mod with_tracing {
 mod without {
     use http::Request;
 
-    use super::super::{history::AttemptRecord, policy::Decision};
+    use super::super::{decision::Decision, history::AttemptRecord};
 
     pub(in super::super) struct Log;
 

@@ -79,7 +79,9 @@
 //! only [`RetryLayer`] does.
 
 mod backoff;
+mod budget;
 mod classify;
+mod decision;
 mod drain;
 #[cfg(feature = "serde")]
 mod duration;
@@ -91,16 +93,19 @@ mod log;
 mod policy;
 mod replay;
 mod retry_after;
+mod round;
 mod service;
 mod tower;
 
 pub use self::{
     backoff::{Backoff, Jitter},
     classify::Failure,
+    decision::{Attempt, Decision, Outcome, StopReason},
+    drain::Drain,
     future::ResponseFuture,
     history::{AttemptRecord, RetryError, RetryHistory},
     layer::RetryLayer,
-    policy::{Attempt, Decision, Drain, Limit, Outcome, OverMax, Policy, RetryPolicy, StopReason},
+    policy::{Limit, OverMax, Policy, RetryPolicy},
     replay::{
         Replay, ReplayBody, ReplayBodyLayer, ReplayBodyService, ReplayByTrait, ReplayWith,
         ReplayableBody,

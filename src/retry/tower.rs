@@ -17,9 +17,10 @@ use tower::BoxError;
 
 use super::{
     classify,
+    decision::{Attempt, Decision, Outcome, StopReason},
     drain::again,
     history::{AttemptRecord, RetryHistory},
-    policy::{self, Attempt, Decision, Policy, RetryPolicy, StopReason},
+    policy::{self, Policy, RetryPolicy},
     replay::ReplayableBody,
 };
 
@@ -132,12 +133,12 @@ impl RetryPolicy {
     }
 
     fn begin<B>(&mut self, request: &Request<B>) {
-        if let Some(config) = self.overridden.take() {
-            self.config = config;
+        if let Some(settings) = self.overridden.take() {
+            self.settings = settings;
         }
         let policy = self.for_request(request.extensions());
-        if !Arc::ptr_eq(&policy.config, &self.config) {
-            self.overridden = Some(mem::replace(&mut self.config, policy.config));
+        if !Arc::ptr_eq(&policy.settings, &self.settings) {
+            self.overridden = Some(mem::replace(&mut self.settings, policy.settings));
         }
         self.began = Some(Instant::now());
     }
@@ -173,7 +174,7 @@ impl RetryPolicy {
     fn after<B: ReplayableBody>(
         &mut self,
         request: &mut Request<B>,
-        outcome: policy::Outcome<'_>,
+        outcome: Outcome<'_>,
     ) -> Result<RetryDelay, Option<RetryHistory>> {
         let failure = Policy::classify(self, outcome);
         if failure.is_none() && self.used.is_none() {
@@ -213,7 +214,7 @@ impl RetryPolicy {
                 record.delay = Some(after);
                 used.attempt_began = elapsed.saturating_add(after);
                 used.attempts.push(record);
-                if let Some(name) = &self.config.attempt_header {
+                if let Some(name) = &self.settings.attempt_header {
                     policy::number_attempt(
                         request.headers_mut(),
                         name,

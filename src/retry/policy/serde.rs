@@ -12,11 +12,11 @@ use serde::{
 };
 use tower::retry::budget::TpsBudget;
 
-use super::{
-    Limit, RetryPolicy,
-    config::{BUDGET_PER_SECOND, BUDGET_PERCENT, BUDGET_WINDOW},
+use super::{Limit, RetryPolicy};
+use crate::retry::{
+    budget::{BUDGET_PER_SECOND, BUDGET_PERCENT, BUDGET_WINDOW},
+    duration::{self, Text},
 };
-use crate::retry::duration::{self, Text};
 
 impl Serialize for Limit {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
