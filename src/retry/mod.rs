@@ -91,7 +91,7 @@ mod kept;
 mod layer;
 mod log;
 mod policy;
-mod replay;
+pub mod replay;
 mod retry_after;
 mod round;
 mod service;
@@ -106,10 +106,7 @@ pub use self::{
     history::{AttemptRecord, RetryError, RetryHistory},
     layer::RetryLayer,
     policy::{Limit, OverMax, Policy, RetryPolicy},
-    replay::{
-        Replay, ReplayBody, ReplayBodyLayer, ReplayBodyService, ReplayByTrait, ReplayWith,
-        ReplayableBody,
-    },
+    replay::{body::ReplayBody, layer::ReplayBodyLayer, replayable::ReplayableBody},
     service::RetryService,
     tower::{BoxedErrors, RetryDelay},
 };

@@ -21,7 +21,7 @@ use super::{
     drain::again,
     history::{AttemptRecord, RetryHistory},
     policy::{self, Policy, RetryPolicy},
-    replay::ReplayableBody,
+    replay::replayable::ReplayableBody,
 };
 
 /// Runs on `tower::retry::RetryLayer` too, with the same counters, classes, delays, Retry-After,
