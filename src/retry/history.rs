@@ -23,30 +23,34 @@ pub struct AttemptRecord {
     pub delay: Option<Duration>,
 }
 
-/// So many attempts are kept of one request; of more, the first half and the last. A policy without
-/// a limit may go on for years.
-const MOST: usize = 1024;
+/// A history has this many attempts at its beginning, and as many at its end. A policy without a
+/// limit may go on for years: this bounds the memory to about 60 KB a request.
+const AT_EACH_END: usize = 512;
 
-/// The attempts of one request so far.
+/// The attempts of one request so far; of very many the first and the last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts(Vec<AttemptRecord>);
 
 impl Attempts {
-    pub(super) fn push(&mut self, attempt: AttemptRecord) {
-        if self.0.len() == MOST {
-            self.0.remove(MOST / 2);
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds an attempt, and returns it as it is kept.
+    pub(super) fn push(&mut self, attempt: AttemptRecord) -> &AttemptRecord {
+        if self.0.len() == 2 * AT_EACH_END {
+            // The oldest one of the end. A move of 512 records is nothing beside an attempt.
+            self.0.remove(AT_EACH_END);
         }
+        let last = self.0.len();
         self.0.push(attempt);
+        &self.0[last]
     }
 
-    pub(super) fn extend(&mut self, last: Option<AttemptRecord>) {
-        last.into_iter().for_each(|last| self.push(last));
-    }
-
-    /// No other attempt follows, though one was to.
-    pub(super) fn end(&mut self) {
+    /// How long the policy chose to wait after the last attempt.
+    pub(super) fn set_last_delay(&mut self, delay: Option<Duration>) {
         if let Some(last) = self.0.last_mut() {
-            last.delay = None;
+            last.delay = delay;
         }
     }
 }

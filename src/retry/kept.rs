@@ -1,7 +1,5 @@
 //! What is kept of a request, so that it can be sent again as the caller made it.
 
-use std::cell::RefCell;
-
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::{
@@ -10,137 +8,125 @@ use super::{
     replay::Replay,
 };
 
-/// A request as the caller made it: what layers below added to an attempt is not in the next.
-///
-/// Of a request that is sent once it holds no more than the policy needs to name a failure's
-/// reason.
+/// A request as the caller made it. What inner layers add to one attempt is not in the next.
 pub(super) struct Kept<B> {
-    // A pointer, since a future is moved before it is polled. There is always one until the drop.
-    head: Option<Box<Head>>,
-    // Why there is no second attempt, unless the policy has a reason of its own.
-    body: Result<B, StopReason>,
+    method: Method,
+    // A pointer, since a future is moved before it is polled.
+    rest: Result<Box<Original<B>>, Once>,
+}
+
+/// The rest of a request that may be sent again.
+struct Original<B> {
+    uri: Uri,
+    version: Version,
+    // A plain list. Most requests need no second attempt, and a clone of a header map is two
+    // allocations and a hash table.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
+    body: B,
+}
+
+/// The rest of a request that is sent once: no more than the policy needs to name a reason.
+struct Once {
+    reason: StopReason,
+    // It decides between `Method`, which a caller can do something about, and another reason.
+    idempotency_key: Option<HeaderValue>,
 }
 
 impl<B> Kept<B> {
-    /// Keeps of a request what its policy may need.
+    /// Keeps what the policy may need of a request.
     pub(super) fn of(request: &Request<B>, policy: &impl Policy, replay: &impl Replay<B>) -> Self {
-        let body = if policy.may_retry(request.method(), request.headers()) {
+        let copy = if policy.may_retry(request.method(), request.headers()) {
             replay.replay(request.body()).ok_or(StopReason::Body)
         } else {
             Err(StopReason::Disabled)
         };
-        let mut head = at_hand();
-        head.method.clone_from(request.method());
-        if body.is_ok() {
-            head.uri = Some(request.uri().clone());
-            head.version = request.version();
-            head.extensions.clone_from(request.extensions());
-            // Exactly, so that a list of most requests' length stays one to keep.
-            head.lines.reserve_exact(request.headers().len());
-            for (name, value) in request.headers() {
-                head.lines.push((name.clone(), value.clone()));
+        let rest = match copy {
+            Ok(body) => Ok(Box::new(Original {
+                uri: request.uri().clone(),
+                version: request.version(),
+                headers: list(request.headers()),
+                extensions: request.extensions().clone(),
+                body,
+            })),
+            Err(reason) => {
+                let idempotency_key = request.headers().get(&IDEMPOTENCY_KEY).cloned();
+                Err(Once { reason, idempotency_key })
             }
-        } else if let Some(key) = request.headers().get(&IDEMPOTENCY_KEY) {
-            head.lines.push((IDEMPOTENCY_KEY, key.clone()));
-        }
-        Self { head: Some(head), body }
-    }
-
-    pub(super) fn method(&self) -> &Method {
-        self.head.as_ref().map_or(&Method::GET, |head| &head.method)
-    }
-
-    /// The headers, or of a request that is sent once its `Idempotency-Key`.
-    pub(super) fn headers(&self) -> HeaderMap {
-        let lines = self.head.as_ref().map_or(&[][..], |head| &head.lines);
-        // Lines of one name share a place, and too large a capacity is a panic.
-        let mut headers = HeaderMap::with_capacity(lines.len().min(LONGEST));
-        for (name, value) in lines {
-            headers.append(name, value.clone());
-        }
-        headers
-    }
-
-    /// The body to make copies of, or why there will be none.
-    pub(super) fn body(&self) -> Result<&B, StopReason> {
-        self.body.as_ref().map_err(|reason| *reason)
-    }
-
-    /// The request again, with a copy of its [`headers`](Self::headers) and its body.
-    pub(super) fn request(&self, headers: HeaderMap, body: B) -> Request<B> {
-        let mut request = Request::new(body);
-        *request.headers_mut() = headers;
-        if let Some(head) = &self.head {
-            *request.method_mut() = head.method.clone();
-            *request.uri_mut() = head.uri.clone().unwrap_or_default();
-            *request.version_mut() = head.version;
-            *request.extensions_mut() = head.extensions.clone();
-        }
-        request
-    }
-}
-
-impl<B> Drop for Kept<B> {
-    /// Leaves the memory to a later request of this thread, and no value in it.
-    fn drop(&mut self) {
-        let Some(mut head) = self.head.take().filter(|head| head.lines.capacity() <= LONGEST)
-        else {
-            return;
         };
-        head.lines.clear();
-        head.uri = None;
-        head.extensions = Extensions::new();
-        let _ = AT_HAND.try_with(|heads| {
-            let mut heads = heads.borrow_mut();
-            if heads.len() < HEADS {
-                heads.push(head);
+        Self { method: request.method().clone(), rest }
+    }
+
+    pub(super) const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The headers; of a request that is sent once only the `Idempotency-Key`.
+    pub(super) fn headers(&self) -> HeaderMap {
+        match &self.rest {
+            Ok(original) => map(&original.headers),
+            Err(once) => {
+                once.idempotency_key.iter().map(|key| (IDEMPOTENCY_KEY, key.clone())).collect()
             }
-        });
+        }
+    }
+
+    /// The body to copy, or why there will be no copy.
+    pub(super) fn body(&self) -> Result<&B, StopReason> {
+        match &self.rest {
+            Ok(original) => Ok(&original.body),
+            Err(once) => Err(once.reason),
+        }
+    }
+
+    /// The request again, or why it cannot be made again. `headers` are its own, as a
+    /// [map](Self::headers).
+    pub(super) fn again(
+        &self,
+        headers: HeaderMap,
+        replay: &impl Replay<B>,
+    ) -> Result<Request<B>, StopReason> {
+        let original = self.rest.as_ref().map_err(|once| once.reason)?;
+        let body = replay.replay(&original.body).ok_or(StopReason::Body)?;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = original.uri.clone();
+        *request.version_mut() = original.version;
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = original.extensions.clone();
+        Ok(request)
     }
 }
 
-/// Headers as a plain list: most requests need no second attempt, and a header map would be two
-/// allocations and a hash table for each.
-#[derive(Default)]
-struct Head {
-    method: Method,
-    uri: Option<Uri>,
-    version: Version,
-    lines: Vec<(HeaderName, HeaderValue)>,
-    extensions: Extensions,
+fn list(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Most heads that a thread keeps for its next requests, and the longest of them in lines: 320 KB
-/// at most.
-const HEADS: usize = 128;
-const LONGEST: usize = 32;
-
-thread_local! {
-    // Boxed, since it is the boxes that are used again.
-    #[allow(clippy::vec_box)]
-    static AT_HAND: RefCell<Vec<Box<Head>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A head in memory that an earlier request of this thread has left.
-fn at_hand() -> Box<Head> {
-    // A thread that ends has none any more, and needs none.
-    AT_HAND.try_with(|heads| heads.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+fn map(headers: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+    // A capacity is counted in names, and past 32,768 it panics. Values of one name share a place,
+    // so a longer list may be of fewer names. Few requests have more than 32 headers; a longer map
+    // grows.
+    let mut map = HeaderMap::with_capacity(headers.len().min(32));
+    for (name, value) in headers {
+        map.append(name, value.clone());
+    }
+    map
 }
 
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http_body_util::Empty;
 
     use super::{
         super::{policy::RetryPolicy, replay::ReplayByTrait},
         *,
     };
 
-    fn kept(
-        headers: &HeaderMap,
-        policy: &RetryPolicy,
-    ) -> Kept<http_body_util::Empty<&'static [u8]>> {
-        let mut request = Request::new(http_body_util::Empty::new());
+    type Body = Empty<&'static [u8]>;
+
+    fn kept(headers: &HeaderMap, policy: &RetryPolicy) -> Kept<Body> {
+        let mut request = Request::new(Body::new());
         *request.headers_mut() = headers.clone();
         *request.uri_mut() = Uri::from_static("http://u:secret@h/p?q");
         Kept::of(&request, policy, &ReplayByTrait)
@@ -154,32 +140,31 @@ mod tests {
         }
         let mut sensitive = HeaderValue::from_static("secret");
         sensitive.set_sensitive(true);
-        let rows = [
-            HeaderMap::new(),
-            HeaderMap::from_iter([("a".parse().unwrap(), sensitive)]),
-            [("b", "1"), ("a", "2"), ("b", "3")].into_iter().fold(
-                HeaderMap::new(),
-                |mut map, (name, value)| {
-                    map.append(name, HeaderValue::from_static(value));
-                    map
-                },
-            ),
-            many,
-        ];
-        for headers in rows {
-            for _ in 0..2 {
-                let kept = kept(&headers, &RetryPolicy::new());
-                let request = kept.request(kept.headers(), http_body_util::Empty::new());
-                let map = request.headers();
-                assert!(*map == headers && map.iter().eq(headers.iter()));
-                assert!(
-                    map.values()
-                        .zip(headers.values())
-                        .all(|(a, b)| a.is_sensitive() == b.is_sensitive())
-                );
-                assert_eq!(request.uri(), "http://u:secret@h/p?q");
-            }
+        let mut repeated = HeaderMap::new();
+        for (name, value) in [("b", "1"), ("a", "2"), ("b", "3")] {
+            repeated.append(name, HeaderValue::from_static(value));
         }
+        let rows = [
+            ("none", HeaderMap::new()),
+            ("sensitive", HeaderMap::from_iter([("a".parse().unwrap(), sensitive)])),
+            ("repeated", repeated),
+            ("more values of one name than a map has places", many),
+        ];
+        let same = |a: &HeaderMap, b: &HeaderMap| {
+            a == b
+                && a.iter().eq(b.iter())
+                && a.values().zip(b.values()).all(|(a, b)| a.is_sensitive() == b.is_sensitive())
+        };
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(_, headers)| {
+                let kept = kept(headers, &RetryPolicy::new());
+                let request = kept.again(kept.headers(), &ReplayByTrait).unwrap();
+                !same(request.headers(), headers) || request.uri() != "http://u:secret@h/p?q"
+            })
+            .map(|(what, _)| what)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     #[test]
@@ -192,19 +177,6 @@ mod tests {
             kept.headers(),
             HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("1"))])
         );
-    }
-
-    #[test]
-    fn what_a_thread_keeps_is_bounded_and_empty() {
-        let headers: HeaderMap =
-            [("a".parse().unwrap(), HeaderValue::from_static("secret"))].into_iter().collect();
-        drop((0..2 * HEADS).map(|_| kept(&headers, &RetryPolicy::new())).collect::<Vec<_>>());
-        AT_HAND.with_borrow(|heads| {
-            assert_eq!(heads.len(), HEADS);
-            let empty = |head: &Head| {
-                head.lines.is_empty() && head.uri.is_none() && head.extensions.is_empty()
-            };
-            assert!(heads.iter().all(|head| empty(head) && head.lines.capacity() <= LONGEST));
-        });
+        assert_eq!(kept.again(HeaderMap::new(), &ReplayByTrait).unwrap_err(), StopReason::Disabled);
     }
 }

@@ -89,7 +89,9 @@ mod future;
 mod history;
 mod kept;
 mod layer;
+mod limit;
 mod log;
+mod pause;
 mod policy;
 pub mod replay;
 mod retry_after;
@@ -105,7 +107,7 @@ pub use self::{
     future::ResponseFuture,
     history::{AttemptRecord, RetryError, RetryHistory},
     layer::RetryLayer,
-    policy::{Limit, OverMax, Policy, RetryPolicy},
+    policy::{Limit, OverMax, Policy, RetryPolicy, Terms},
     replay::{body::ReplayBody, layer::ReplayBodyLayer, replayable::ReplayableBody},
     service::RetryService,
     tower::{BoxedErrors, RetryDelay},

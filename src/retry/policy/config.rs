@@ -1,4 +1,4 @@
-//! How a `RetryPolicy` is told: its constructors and setters.
+//! The constructors and setters of `RetryPolicy`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,21 +10,26 @@ use tower::retry::budget::Budget;
 
 use super::{
     retry_policy::RetryPolicy,
-    settings::{Limit, OverMax, Settings},
+    settings::{Classifier, Limit, OverMax, Settings},
 };
-use crate::retry::{backoff::Backoff, classify::Failure, decision::Outcome, drain::Drain};
+use crate::retry::{
+    backoff::Backoff, budget::SharedBudget, classify::Failure, decision::Outcome, drain::Drain,
+};
 
 impl RetryPolicy {
-    /// The defaults; the same as `RetryPolicy::default()`. Each call makes a budget of its own,
-    /// which clones share.
+    /// The defaults, as `RetryPolicy::default()`.
+    ///
+    /// Each call makes a new budget, which the clones of the policy share.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// urllib3's own defaults: 10 retries of the idempotent methods after errors, and after 413,
-    /// 429 and 503 with a `Retry-After`, clamped to 6 h; no delay otherwise; a status that
-    /// stays is an error. No budget, as there is none in urllib3.
+    /// urllib3's own defaults.
+    ///
+    /// 10 retries of the idempotent methods, after errors and after 413, 429 and 503 with a
+    /// `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other delay. A response that
+    /// used up the retries is an error. There is no budget, since urllib3 has none.
     ///
     /// urllib3: `Retry()`.
     #[must_use]
@@ -38,8 +43,9 @@ impl RetryPolicy {
             .no_budget()
     }
 
-    /// No retries: each request is sent once, and what it came to passes through as it is. For a
-    /// request extension, say, or as a start for [`deadline`](Self::deadline) alone.
+    /// No retries: each request is sent once, and its response or error passes through unchanged.
+    ///
+    /// Use it as a request extension, or to set [`deadline`](Self::deadline) alone.
     ///
     /// urllib3: `Retry(False)`.
     #[must_use]
@@ -52,7 +58,10 @@ impl RetryPolicy {
         self
     }
 
-    /// Retries in all; of two limits the one that is used up first counts. Default: 3.
+    /// Most retries of a request. If a class of failures has a limit too, the one that is used up
+    /// first ends the request.
+    ///
+    /// Default: 3.
     ///
     /// urllib3: `total`.
     #[must_use]
@@ -60,7 +69,9 @@ impl RetryPolicy {
         self.with(|settings| settings.total = limit.into())
     }
 
-    /// Retries after [`Failure::Connect`] and [`Failure::Unsent`]. Default: no limit but the total.
+    /// Most retries after [`Failure::Connect`] and [`Failure::Unsent`].
+    ///
+    /// Default: no limit but the total.
     ///
     /// urllib3: `connect`.
     #[must_use]
@@ -68,7 +79,9 @@ impl RetryPolicy {
         self.with(|settings| settings.connect = limit.into())
     }
 
-    /// Retries after [`Failure::Read`] and [`Failure::Timeout`]. Default: no limit but the total.
+    /// Most retries after [`Failure::Read`] and [`Failure::Timeout`].
+    ///
+    /// Default: no limit but the total.
     ///
     /// urllib3: `read`.
     #[must_use]
@@ -76,7 +89,9 @@ impl RetryPolicy {
         self.with(|settings| settings.read = limit.into())
     }
 
-    /// Retries after [`Failure::Status`]. Default: no limit but the total.
+    /// Most retries after [`Failure::Status`].
+    ///
+    /// Default: no limit but the total.
     ///
     /// urllib3: `status`.
     #[must_use]
@@ -84,7 +99,9 @@ impl RetryPolicy {
         self.with(|settings| settings.status = limit.into())
     }
 
-    /// Retries after [`Failure::Other`]. Default: no limit but the total.
+    /// Most retries after [`Failure::Other`].
+    ///
+    /// Default: no limit but the total.
     ///
     /// urllib3: `other`.
     #[must_use]
@@ -92,8 +109,8 @@ impl RetryPolicy {
         self.with(|settings| settings.other = limit.into())
     }
 
-    /// Methods that may be repeated though the server may have processed them. A request with an
-    /// `Idempotency-Key` header may be too.
+    /// Methods that may be sent again although the server may have processed the request. A request
+    /// with an `Idempotency-Key` header may be sent again too.
     ///
     /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2).
     ///
@@ -103,11 +120,11 @@ impl RetryPolicy {
         self.with(|settings| settings.methods = Some(methods.into_iter().collect()))
     }
 
-    /// Every method may be repeated, POST and PATCH included, though the server may have processed
-    /// them: for servers to which that does no harm.
+    /// Every method may be sent again, POST and PATCH included, although the server may have
+    /// processed the request. For servers to which a repeat does no harm.
     ///
-    /// Default: not so, the methods of [`allowed_methods`](Self::allowed_methods) alone. The last
-    /// of the two that is called counts.
+    /// Default: only the methods of [`allowed_methods`](Self::allowed_methods). If both are called,
+    /// the last call counts.
     ///
     /// urllib3: `allowed_methods=None`.
     #[must_use]
@@ -115,22 +132,20 @@ impl RetryPolicy {
         self.with(|settings| settings.methods = None)
     }
 
-    /// Statuses that are failures. Besides them, 413, 429 and 503 are if they carry a `Retry-After`
-    /// that is [respected](Self::respect_retry_after).
+    /// Statuses that are failures. 413, 429 and 503 are failures too if they have a `Retry-After`
+    /// and it is [respected](Self::respect_retry_after).
     ///
     /// Default: 429, 502, 503, 504.
     ///
     /// urllib3: `status_forcelist`.
     #[must_use]
     pub fn status_forcelist(self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.with(|settings| {
-            settings.status_forcelist = statuses.into_iter().collect();
-            settings.lists_successes = settings.status_forcelist.iter().any(StatusCode::is_success);
-        })
+        self.with(|settings| settings.status_forcelist = statuses.into_iter().collect())
     }
 
-    /// The delays. Default: `Backoff::exponential(100 ms)`, with its full jitter and maximum of 20
-    /// s.
+    /// The delays between attempts.
+    ///
+    /// Default: `Backoff::exponential(100 ms)`, with its full jitter and its maximum of 20 s.
     ///
     /// urllib3: `backoff_factor`, `backoff_max`, `backoff_jitter`.
     #[must_use]
@@ -138,9 +153,12 @@ impl RetryPolicy {
         self.with(|settings| settings.backoff = backoff)
     }
 
-    /// Whether a server's `Retry-After` takes the place of the backoff, whatever the status.
-    /// Default: true. One that is in no form of the RFC is ignored; 0 or a date that is past
-    /// leaves the backoff.
+    /// Whether a server's `Retry-After` replaces the backoff, whatever the status.
+    ///
+    /// A `Retry-After` in no form of RFC 9110 is ignored. 0, or a date in the past, leaves the
+    /// backoff.
+    ///
+    /// Default: true.
     ///
     /// urllib3: `respect_retry_after_header`.
     #[must_use]
@@ -148,7 +166,9 @@ impl RetryPolicy {
         self.with(|settings| settings.respect_retry_after = respect)
     }
 
-    /// Longest `Retry-After` that is waited for. Default: 6 h.
+    /// Longest `Retry-After` that is waited for.
+    ///
+    /// Default: 6 h.
     ///
     /// urllib3: `retry_after_max`.
     #[must_use]
@@ -156,19 +176,21 @@ impl RetryPolicy {
         self.with(|settings| settings.retry_after_max = max)
     }
 
-    /// What becomes of a longer one. Default: [`OverMax::GiveUp`] (urllib3 clamps).
+    /// What happens if a `Retry-After` is longer than [`retry_after_max`](Self::retry_after_max).
+    ///
+    /// Default: [`OverMax::GiveUp`]. urllib3 clamps.
     #[must_use]
     pub fn retry_after_over_max(self, over_max: OverMax) -> Self {
         self.with(|settings| settings.over_max = over_max)
     }
 
-    /// The budget that each retry draws on, and each request adds to; `Connect` and `Unsent` draw
-    /// nothing.
+    /// The budget that each retry draws on, and that each request adds to. A retry after
+    /// [`Failure::Connect`] or [`Failure::Unsent`] draws nothing.
     ///
-    /// Default: tower's [`TpsBudget`] of 10 s, 10 a second and 20 %, one for each
-    /// [`RetryPolicy::new`].
+    /// Default: tower's [`TpsBudget`](tower::retry::budget::TpsBudget) with a window of 10 s, 20 %
+    /// of the requests in it, and 10 a second besides. Each [`RetryPolicy::new`] makes one.
     ///
-    /// Clones share it, so policies with other limits for the same servers are made from one:
+    /// Clones share the budget. So make the policies for the same servers from one policy:
     ///
     /// ```
     /// use tower::retry::budget::TpsBudget;
@@ -180,50 +202,59 @@ impl RetryPolicy {
     /// ```
     #[must_use]
     pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
-        self.with(|settings| settings.budget = Some(Arc::new(budget)))
+        self.with(|settings| settings.budget = Some(SharedBudget::new(budget)))
     }
 
-    /// No budget: however many requests fail, each has all its retries. Not for a service that
-    /// others depend on.
+    /// No budget: each request has all its retries, however many requests fail. Not for a client
+    /// that could overload its servers.
     #[must_use]
     pub fn no_budget(self) -> Self {
         self.with(|settings| settings.budget = None)
     }
 
-    /// Longest time of one attempt, from the call to its response's head. Default: none. What takes
-    /// longer is [`Failure::Timeout`], and not retried where a
-    /// [`ReplayBody`](crate::retry::ReplayBody)'s own stream was what it waited for. While the
-    /// service below gets ready no attempt runs: the [`deadline`](Self::deadline) alone bounds
-    /// that.
+    /// Longest time of one attempt, from the call to the head of its response.
+    ///
+    /// An attempt that takes longer is a [`Failure::Timeout`]. It is not retried if it waited for
+    /// the stream of its own [`ReplayBody`](crate::retry::ReplayBody). While the inner service gets
+    /// ready no attempt runs: only the [`deadline`](Self::deadline) limits that wait.
+    ///
+    /// Default: none.
     #[must_use]
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
         self.with(|settings| settings.attempt_timeout = Some(timeout))
     }
 
-    /// Longest time of the request with all its attempts and delays, until the response's head, to
-    /// the two milliseconds of tokio's timer.
+    /// Longest time of the request with all its attempts and delays, until the head of the last
+    /// response. Exact to the two milliseconds of tokio's timer.
     ///
-    /// Default: none. A delay that would end after it is not begun: the caller gets what there is.
-    /// It cuts short an attempt in flight, or a wait for readiness before one, and none begins
-    /// after it, should a delay end late on a machine that is too busy: the request then ends
-    /// with a [`RetryError`](crate::retry::RetryError), or, where the policy would not
-    /// have retried it anyway, with [`tower::timeout::error::Elapsed`]. Zero leaves the first
-    /// attempt the time to answer at once.
+    /// A delay that would end after the deadline is not begun: the caller gets the last response or
+    /// error at once. An attempt in flight ends at the deadline, and so does a wait for readiness
+    /// before an attempt. No attempt begins after it. The request then ends with a
+    /// [`RetryError`](crate::retry::RetryError), or with [`tower::timeout::error::Elapsed`] if the
+    /// policy would not have retried it anyway. With a deadline of zero only a first attempt that
+    /// answers at once succeeds.
+    ///
+    /// Default: none.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         self.with(|settings| settings.deadline = Some(deadline))
     }
 
-    /// How much of a failed response is read. Default: 64 KiB within 100 ms.
+    /// How much of a failed response is read, so that its connection can be used again.
+    ///
+    /// Default: 64 KiB within 100 ms.
     #[must_use]
     pub fn drain(self, drain: Drain) -> Self {
         self.with(|settings| settings.drain = drain)
     }
 
-    /// Whether a response that used up a limit, the budget or the time, or asks to wait too long,
-    /// becomes a [`RetryError`](crate::retry::RetryError). Default: false, the last response is
-    /// returned (urllib3: true). The response that it replaces is drained first, within the
-    /// bounds of [`drain`](Self::drain).
+    /// Whether a response becomes a [`RetryError`](crate::retry::RetryError) if it used up a limit,
+    /// the budget or the time, or asks to wait too long.
+    ///
+    /// The response is drained before the error is returned, within the bounds of
+    /// [`drain`](Self::drain).
+    ///
+    /// Default: false, the last response is returned. urllib3: true.
     ///
     /// urllib3: `raise_on_status`.
     #[must_use]
@@ -231,35 +262,30 @@ impl RetryPolicy {
         self.with(|settings| settings.raise_on_status = raise)
     }
 
-    /// A request header that tells the server which attempt it sees: 1, 2, 3 ... It takes the place
-    /// of one that the caller set.
+    /// The request header that tells the server the number of the attempt: 1, 2, 3 ... It replaces
+    /// a header of this name that the caller set.
     ///
     /// Default: none.
     ///
     /// # Panics
     ///
-    /// If the name is one by which a request is framed or routed, `content-length` say: a number in
-    /// it would cut a body off.
+    /// If the header frames or routes a request, as `content-length` does. A number in it would
+    /// cut the body off.
     #[must_use]
     pub fn attempt_header(self, name: HeaderName) -> Self {
         assert!(
-            !Self::frames(&name),
+            !frames(&name),
             "{name} says how a request is framed or routed, and cannot number attempts"
         );
         self.with(|settings| settings.attempt_header = Some(name))
     }
 
-    /// Whether a header is no one's to set but the client's.
-    pub(super) fn frames(name: &HeaderName) -> bool {
-        const FRAMING: [HeaderName; 8] =
-            [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-        FRAMING.contains(name)
-    }
-
-    /// The caller's own word on what is a failure, in place of the forcelist, the classes of errors
-    /// and the statuses that count with a `Retry-After`.
+    /// A function that says what is a failure. It replaces the forcelist, the classes of errors and
+    /// the statuses that are failures with a `Retry-After`.
     ///
-    /// Default: none. To add to what another policy says, ask that one:
+    /// Default: none.
+    ///
+    /// To add to the rules of another policy, ask that policy:
     ///
     /// ```
     /// use http::StatusCode;
@@ -277,6 +303,14 @@ impl RetryPolicy {
         self,
         classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.classify = Some(Arc::new(classify)))
+        self.with(|settings| settings.classify = Some(Classifier::new(classify)))
     }
+}
+
+/// Whether only the client itself may set a header: by these a request is framed (RFC 9112 section
+/// 6), routed, or tied to its connection (RFC 9110 section 7.6.1).
+pub(super) fn frames(name: &HeaderName) -> bool {
+    const FRAMING: [HeaderName; 8] =
+        [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+    FRAMING.contains(name)
 }

@@ -1,31 +1,29 @@
 //! `RetryPolicy`: whether there is another attempt, and when.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{Extensions, HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    Policy,
+    Policy, Terms,
     settings::{Limit, OverMax, Settings},
 };
 use crate::retry::{
     classify::{self, Failure},
     decision::{Attempt, Decision, Outcome, StopReason},
-    drain::Drain,
-    history::Attempts,
     retry_after,
-    round::too_late,
+    round::{Round, is_too_late},
 };
 
-/// Retries as urllib3's `Retry` has them, with a budget and a deadline.
+/// urllib3's `Retry`, with a budget and a deadline.
 ///
 /// A clone costs a reference count. A request extension of this type overrides the layer's policy
-/// for that one request.
+/// for that request.
 ///
 /// | urllib3 | here | default |
 /// |---|---|---|
@@ -41,7 +39,7 @@ use crate::retry::{
 /// | `backoff_jitter` | [`Jitter::Added`](super::Jitter::Added) | [`Jitter::Full`](super::Jitter::Full) (urllib3: none) |
 /// | `respect_retry_after_header` | [`respect_retry_after`](Self::respect_retry_after) | true |
 /// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 6 h |
-/// | clamps to that | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
+/// | always clamps to it | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
 /// | `raise_on_status` | [`raise_on_status`](Self::raise_on_status) | false (urllib3: true) |
 /// | `history` | [`RetryHistory`](super::RetryHistory) | |
 /// | `MaxRetryError` | [`RetryError`](super::RetryError) | |
@@ -65,9 +63,9 @@ use crate::retry::{
 /// # let _ = policy;
 /// ```
 ///
-/// With the feature `serde` it is read from a table whose keys are the setters above, each with its
-/// default. Durations are text with their unit, statuses are numbers. An unknown key is an error
-/// that names it.
+/// With the feature `serde` a policy is read from a table. Its keys are the setters above, each with
+/// its default. A duration is text with its unit; a status is a number. An unknown key is an error
+/// that names the key.
 ///
 /// ```toml
 /// total = 5                                   # the limits: a number, "unlimited" or "disabled"
@@ -83,36 +81,34 @@ use crate::retry::{
 /// attempt_header = "x-attempt"
 /// ```
 ///
-/// It is not written: budgets and [`classify`](Self::classify) may be code.
+/// A policy is not written back: its budget and [`classify`](Self::classify) may be code.
 #[derive(Clone, Default)]
 pub struct RetryPolicy {
-    pub(in crate::retry) settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     // Made at the first failure: most requests use up nothing.
-    pub(in crate::retry) used: Option<Box<Used>>,
-    // Of a request on tower's own runner: when it began, and what its override took the place of.
-    pub(in crate::retry) began: Option<Instant>,
-    pub(in crate::retry) overridden: Option<Arc<Settings>>,
+    used: Option<Box<Used>>,
+    // Tower's runner keeps nothing of a request but this policy: when the request began, and the
+    // layer's settings, if the request overrides them.
+    began: Option<Instant>,
+    overridden: Option<Arc<Settings>>,
 }
 
 /// What one request has used up.
 #[derive(Clone, Debug, Default)]
-pub(in crate::retry) struct Used {
-    // On tower's own runner alone: the attempts, how many, and when the last one began, since the
-    // request did.
-    pub(in crate::retry) attempts: Attempts,
-    pub(in crate::retry) number: u32,
-    pub(in crate::retry) attempt_began: Duration,
+struct Used {
     total: u32,
     connect: u32,
     read: u32,
     status: u32,
     other: u32,
     last_delay: Duration,
+    // Only tower's runner counts its attempts here.
+    round: Round,
 }
 
 impl Policy for RetryPolicy {
-    /// An override among the extensions, or this policy, with nothing used up. One deposit into the
-    /// budget.
+    /// An override among the extensions, or else this policy, with nothing used up. Makes one
+    /// deposit into the budget.
     fn for_request(&self, extensions: &Extensions) -> Self {
         let policy = extensions.get::<Self>().unwrap_or(self);
         if let Some(budget) = &policy.settings.budget {
@@ -121,16 +117,9 @@ impl Policy for RetryPolicy {
         Self { settings: Arc::clone(&policy.settings), used: None, began: None, overridden: None }
     }
 
-    /// Not if the limits already say so: of all retries, or of those that the method leaves.
+    /// False if the limits rule every retry out, or every retry that the method allows.
     fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
-        let settings = &*self.settings;
-        let none = |limit: Limit| matches!(limit, Limit::Disabled | Limit::Times(0));
-        let some = !none(settings.connect) || {
-            let classes = [settings.read, settings.status, settings.other];
-            classes.into_iter().any(|limit| !none(limit)) && settings.may_repeat(method, headers)
-        };
-        // Upgrades are looked for at a failure: most requests have none.
-        some && !none(settings.total) && *method != Method::CONNECT
+        self.settings.may_retry(method, headers)
     }
 
     fn is_success(&self, status: StatusCode) -> bool {
@@ -138,117 +127,97 @@ impl Policy for RetryPolicy {
     }
 
     fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
-        if let Some(classify) = &self.settings.classify {
-            return classify(outcome);
+        let settings = &*self.settings;
+        if let Some(classifier) = &settings.classify {
+            return classifier.classify(outcome);
         }
         match outcome {
             Err(error) => Some(classify::error(error)),
-            Ok(head) if self.settings.lists(head.status) => Some(Failure::Status(head.status)),
-            // A server that says when to come back wants to be asked again.
-            Ok(head)
-                if self.settings.respect_retry_after
-                    && asks_again(head.status)
-                    && retry_after::asked(&head.headers, SystemTime::UNIX_EPOCH).is_some() =>
-            {
-                Some(Failure::Status(head.status))
+            Ok(head) => {
+                let fails = settings.lists(head.status)
+                    // A server that says when to come back wants to be asked again.
+                    || (settings.respect_retry_after
+                        && is_status_with_retry_after(head.status)
+                        && retry_after::asked(&head.headers, SystemTime::UNIX_EPOCH).is_some());
+                fails.then_some(Failure::Status(head.status))
             }
-            Ok(_) => None,
         }
     }
 
     fn decide(&mut self, attempt: &Attempt<'_>) -> Decision {
-        match self.judge(attempt) {
-            Ok(after) => {
-                self.used.get_or_insert_default().last_delay = after;
-                Decision::Retry { after }
-            }
+        // First, since most failures that are not retried end here, and nothing is made for them.
+        if let Some(reason) = self.settings.refusal(attempt) {
+            return Decision::Return(reason);
+        }
+        match self.used.get_or_insert_default().retry(&self.settings, attempt) {
+            Ok(after) => Decision::Retry { after },
             Err(reason) => Decision::Return(reason),
         }
     }
 
-    fn attempt_timeout(&self) -> Option<Duration> {
-        self.settings.attempt_timeout
-    }
-
-    fn deadline(&self) -> Option<Duration> {
-        self.settings.deadline
-    }
-
-    fn drain(&self) -> Drain {
-        self.settings.drain
-    }
-
-    fn raise_on_status(&self) -> bool {
-        self.settings.raise_on_status
-    }
-
-    fn attempt_header(&self) -> Option<&HeaderName> {
-        self.settings.attempt_header.as_ref()
-    }
-
-    fn retries_left(&self) -> Option<u32> {
-        match self.settings.total {
-            Limit::Times(most) => {
-                Some(most.saturating_sub(self.used.as_ref().map_or(0, |used| used.total)))
-            }
-            Limit::Disabled => Some(0),
-            Limit::Unlimited => None,
+    fn terms(&self) -> Terms {
+        let settings = &*self.settings;
+        Terms {
+            attempt_timeout: settings.attempt_timeout,
+            deadline: settings.deadline,
+            drain: settings.drain,
+            raise_on_status: settings.raise_on_status,
+            attempt_header: settings.attempt_header.clone(),
+            total: settings.total.most(),
         }
     }
 }
 
-impl RetryPolicy {
-    /// The delay before the next attempt, or why there is none. The budget comes last, so that a
-    /// refusal for another reason costs nothing.
-    fn judge(&mut self, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
-        let never_sent = matches!(attempt.failure, Failure::Connect | Failure::Unsent);
-        if attempt.failure == Failure::Never {
-            return Err(StopReason::Never);
-        }
-        // These hand the connection over.
-        if *attempt.method == Method::CONNECT || attempt.headers.contains_key(header::UPGRADE) {
-            return Err(StopReason::Disabled);
-        }
-        if !never_sent && !self.settings.may_repeat(attempt.method, attempt.headers) {
-            return Err(StopReason::Method);
-        }
-        self.count(attempt.failure)?;
+impl Used {
+    /// The delay before the next attempt, or why there is none.
+    fn retry(
+        &mut self,
+        settings: &Settings,
+        attempt: &Attempt<'_>,
+    ) -> Result<Duration, StopReason> {
+        self.count(settings, attempt.failure)?;
         if !attempt.replayable {
             return Err(StopReason::Body);
         }
-        let delay = self.delay(attempt)?;
-        if too_late(attempt.elapsed, delay, self.settings.deadline) {
+        let delay = self.delay(settings, attempt)?;
+        if is_too_late(attempt.elapsed, delay, settings.deadline) {
             return Err(StopReason::Deadline);
         }
-        match &self.settings.budget {
-            Some(budget) if !never_sent && !budget.withdraw() => Err(StopReason::Budget),
-            _ => Ok(delay),
+        // The budget comes last, so that a refusal for another reason costs nothing. A request that
+        // was not sent adds no load to the server, so its retry is free.
+        if let Some(budget) = &settings.budget
+            && !attempt.failure.is_before_sending()
+            && !budget.withdraw()
+        {
+            return Err(StopReason::Budget);
         }
+        self.last_delay = delay;
+        Ok(delay)
     }
 
-    /// Takes one from the total and one from the class.
-    fn count(&mut self, failure: Failure) -> Result<(), StopReason> {
-        let (settings, used) = (&self.settings, &mut **self.used.get_or_insert_default());
-        let (limit, used_of_class, reason) = match failure {
+    /// Takes one retry from the total and one from the class of the failure.
+    fn count(&mut self, settings: &Settings, failure: Failure) -> Result<(), StopReason> {
+        let (limit, used, reason) = match failure {
             Failure::Connect | Failure::Unsent => {
-                (settings.connect, &mut used.connect, StopReason::Connect)
+                (settings.connect, &mut self.connect, StopReason::Connect)
             }
-            Failure::Read | Failure::Timeout => (settings.read, &mut used.read, StopReason::Read),
-            Failure::Status(_) => (settings.status, &mut used.status, StopReason::Status),
-            Failure::Other | Failure::Never => (settings.other, &mut used.other, StopReason::Other),
+            Failure::Read | Failure::Timeout => (settings.read, &mut self.read, StopReason::Read),
+            Failure::Status(_) => (settings.status, &mut self.status, StopReason::Status),
+            Failure::Other | Failure::Never => (settings.other, &mut self.other, StopReason::Other),
         };
-        // Before anything that is used up: what is disabled passes through as it is.
+        // Before any count: a failure whose retries are disabled passes through unwrapped, even if
+        // the total is used up.
         if settings.total == Limit::Disabled || limit == Limit::Disabled {
             return Err(StopReason::Disabled);
         }
-        take(settings.total, &mut used.total, StopReason::Total)?;
-        take(limit, used_of_class, reason)
+        if !settings.total.take(&mut self.total) {
+            return Err(StopReason::Total);
+        }
+        if limit.take(used) { Ok(()) } else { Err(reason) }
     }
 
-    fn delay(&self, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
-        let settings = &self.settings;
-        let (retry, last_delay) =
-            self.used.as_ref().map_or((0, Duration::ZERO), |used| (used.total, used.last_delay));
+    /// The server's `Retry-After`, or else the backoff.
+    fn delay(&self, settings: &Settings, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
         let asked = match attempt.outcome {
             Ok(head) if settings.respect_retry_after => {
                 retry_after::asked(&head.headers, attempt.now)
@@ -257,35 +226,73 @@ impl RetryPolicy {
         };
         let asked = match asked {
             None | Some(Duration::ZERO) => {
-                return Ok(settings.backoff.delay(retry, last_delay, attempt.random));
+                return Ok(settings.backoff.delay(self.total, self.last_delay, attempt.random));
             }
             Some(asked) if asked <= settings.retry_after_max => asked,
             Some(_) if settings.over_max == OverMax::Clamp => settings.retry_after_max,
             Some(_) => return Err(StopReason::RetryAfter),
         };
-        // What is put on top makes no wait that would be refused of one that is not.
+        // The spread never refuses a wait that would be accepted without it.
         let spread = settings.backoff.spread(asked, attempt.random).min(settings.retry_after_max);
-        Ok(if too_late(attempt.elapsed, spread, settings.deadline) { asked } else { spread })
+        let late = is_too_late(attempt.elapsed, spread, settings.deadline);
+        Ok(if late { asked } else { spread })
     }
 }
 
-/// Whether a `Retry-After` makes a failure of a status that is not in the list.
+/// Whether a `Retry-After` makes a failure of this status, if it is not in the list.
 ///
 /// urllib3: `RETRY_AFTER_STATUS_CODES`.
-fn asks_again(status: StatusCode) -> bool {
+const fn is_status_with_retry_after(status: StatusCode) -> bool {
     matches!(status.as_u16(), 413 | 429 | 503)
 }
 
-fn take(limit: Limit, used: &mut u32, reason: StopReason) -> Result<(), StopReason> {
-    match limit {
-        Limit::Disabled => Err(StopReason::Disabled),
-        Limit::Times(most) if *used >= most => Err(reason),
-        Limit::Times(_) | Limit::Unlimited => {
-            *used = used.saturating_add(1);
-            Ok(())
+/// What tower's own runner needs, which keeps nothing of a request but its policy.
+impl RetryPolicy {
+    /// Serves a new request from here on, unless this one has failed before and is sent again.
+    ///
+    /// The runner asks for the first copy of a request on the layer's own policy, and clones the
+    /// policy for the request afterwards. So the override of one request is undone at the next.
+    pub(in crate::retry) fn serve(&mut self, extensions: &Extensions, now: Instant) {
+        if self.used.is_some() {
+            return;
         }
+        if let Some(settings) = self.overridden.take() {
+            self.settings = settings;
+        }
+        let policy = self.for_request(extensions);
+        if !Arc::ptr_eq(&policy.settings, &self.settings) {
+            self.overridden = Some(mem::replace(&mut self.settings, policy.settings));
+        }
+        self.began = Some(now);
+    }
+
+    /// Whether the request has failed before.
+    pub(in crate::retry) const fn has_failed(&self) -> bool {
+        self.used.is_some()
+    }
+
+    /// When the request began.
+    pub(in crate::retry) const fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
+    /// The attempts so far.
+    pub(in crate::retry) fn round(&mut self) -> &mut Round {
+        &mut self.used.get_or_insert_default().round
     }
 }
+
+/// Two policies are equal if their settings are. What a request has used up does not count.
+///
+/// Budgets and functions are equal if clones share them. So two calls of [`RetryPolicy::new`] are
+/// not equal, since each makes a budget, but the clones of one are.
+impl PartialEq for RetryPolicy {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.settings, &other.settings) || self.settings == other.settings
+    }
+}
+
+impl Eq for RetryPolicy {}
 
 impl fmt::Debug for RetryPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
