@@ -1,4 +1,5 @@
-//! What an attempt came to, what is done about it, and why nothing more is done. No clock, no socket, no future.
+//! The words between a retry layer and its policy: what an attempt came to, what to do about it, and
+//! why there is no further attempt. No clock, no socket, no future.
 
 use std::{
     error::Error,
@@ -10,40 +11,40 @@ use http::{HeaderMap, Method, response};
 
 use super::classify::Failure;
 
-/// What an attempt came to: the head of a response, or an error.
+/// The result of an attempt: the head of a response, or an error.
 pub type Outcome<'a> = Result<&'a response::Parts, &'a (dyn Error + 'static)>;
 
-/// A failed attempt, as a [`Policy`] sees it.
+/// A failed attempt, as a [`Policy`](super::Policy) sees it.
 ///
-/// `Debug` shows no header: their values may be secrets.
+/// `Debug` shows no headers, since their values may be secrets.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Attempt<'a> {
-    /// Which, counted from 1.
+    /// The number of the attempt, counted from 1.
     pub number: u32,
-    /// The request's method.
+    /// The method of the request.
     pub method: &'a Method,
-    /// The request's headers, as the caller set them. Of a request that is not
-    /// [`replayable`](Self::replayable) from the beginning its `Idempotency-Key` alone.
+    /// The headers of the request, as the caller set them. If nothing was kept of the request for a
+    /// second attempt, only its `Idempotency-Key`.
     pub headers: &'a HeaderMap,
-    /// What it came to.
+    /// The result of the attempt.
     pub outcome: Outcome<'a>,
-    /// What [`Policy::classify`] made of it.
+    /// The class that [`Policy::classify`](super::Policy::classify) gave the outcome.
     pub failure: Failure,
-    /// Whether the body can be sent again, to any use: not where its own source was what the
-    /// attempt waited for until its time was up.
+    /// Whether resending the body is possible and useful. False if the attempt timed out while it
+    /// waited for the body's own stream.
     pub replayable: bool,
-    /// Time since the request began.
+    /// The time since the request began.
     pub elapsed: Duration,
-    /// The time of day, for a `Retry-After` that is a date.
+    /// The time of day. A `Retry-After` may be a date.
     pub now: SystemTime,
     /// A random number in [0, 1), for jitter.
     pub random: f64,
 }
 
 impl<'a> Attempt<'a> {
-    /// The first attempt of a request with a replayable body, just begun; set the rest by its
-    /// fields. For tests of a policy.
+    /// The first attempt of a request that began just now and whose body is replayable. For tests of
+    /// a policy; set the other fields as the test needs them.
     #[must_use]
     pub const fn new(
         method: &'a Method,
@@ -81,12 +82,12 @@ impl fmt::Debug for Attempt<'_> {
 /// What to do after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Try again after this; zero touches no timer.
+    /// Send another attempt.
     Retry {
-        /// How long to wait.
+        /// The delay before it. Zero uses no timer.
         after: Duration,
     },
-    /// No more: the caller gets what there is.
+    /// Send no further attempt. The caller gets the last response or error.
     Return(StopReason),
 }
 
@@ -96,11 +97,12 @@ pub enum Decision {
 pub enum StopReason {
     /// The last attempt succeeded.
     Success,
-    /// The request may have been processed, and its method is not one to repeat.
+    /// The server may have processed the request, and its method must not be repeated.
     Method,
     /// A second attempt would fail the same way.
     Never,
-    /// Retries of this class, or all, are [`Limit::Disabled`].
+    /// Retries of this class of failures, or all retries, are
+    /// [`Limit::Disabled`](super::Limit::Disabled).
     Disabled,
     /// The total of retries is used up.
     Total,
@@ -112,22 +114,23 @@ pub enum StopReason {
     Status,
     /// The retries for other errors are used up.
     Other,
-    /// The body cannot be sent again, or its own source was what an attempt waited for until its
-    /// time was up.
+    /// The body cannot be sent again, or the attempt timed out while it waited for the body's own
+    /// stream.
     Body,
     /// The server asks to wait longer than the policy accepts.
     RetryAfter,
-    /// The next attempt would begin after the deadline, or the deadline cut the last one short.
+    /// The next attempt would begin after the deadline, or the deadline ended the last one.
     Deadline,
     /// The budget has no retry left.
     Budget,
-    /// The service below failed while it was getting ready: its error ends the request as it is, so
-    /// this is in the log alone.
+    /// The inner service failed before it was ready. Its error ends the request unchanged, so only
+    /// the log has this reason.
     NotReady,
 }
 
 impl StopReason {
-    /// Whether something that is counted or measured ran out: then an error becomes a `RetryError`.
+    /// Whether something that is counted or measured is used up. An error then becomes a
+    /// `RetryError`.
     pub(super) const fn is_exhaustion(self) -> bool {
         use StopReason::{Budget, Connect, Deadline, Other, Read, RetryAfter, Status, Total};
         matches!(self, Total | Connect | Read | Status | Other | RetryAfter | Deadline | Budget)

@@ -1,4 +1,4 @@
-//! What a caller learns of the attempts that failed.
+//! What a caller learns about the attempts of a request.
 
 use std::{error, fmt, sync::Arc, time::Duration};
 
@@ -11,15 +11,15 @@ use super::{classify::Failure, decision::StopReason};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptRecord {
-    /// Which, counted from 1.
+    /// The number of the attempt, counted from 1.
     pub number: u32,
-    /// What was wrong with it; `None` for the response that ended the request well.
+    /// Its failure; `None` if it succeeded.
     pub failure: Option<Failure>,
-    /// The status of its response, if there was one.
+    /// The status of its response; `None` after an error.
     pub status: Option<StatusCode>,
-    /// How long it took until its response's head, or its error.
+    /// The time until the head of its response, or until its error.
     pub elapsed: Duration,
-    /// How long the policy then chose to wait; `None` for the last one.
+    /// The delay that the policy chose after it; `None` for the last attempt.
     pub delay: Option<Duration>,
 }
 
@@ -55,10 +55,10 @@ impl Attempts {
     }
 }
 
-/// Response extension: every attempt that a request took. Present only after a failed attempt; in a
-/// [`RetryError`] too.
+/// Every attempt of a request. A response extension, present only after a failed attempt. A
+/// [`RetryError`] has one too.
 ///
-/// `Display` is a small timeline, an attempt a line.
+/// `Display` is a small timeline with a line for each attempt.
 ///
 /// urllib3: `Retry.history`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ impl RetryHistory {
         Self { attempts: attempts.0.into(), stop_reason }
     }
 
-    /// Every attempt in order, the last one included. Of more than 1,024 the first 512 and the last
-    /// 512.
+    /// Every attempt in order, the last one included. If there were more than 1,024: the first 512
+    /// and the last 512.
     #[must_use]
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.attempts
@@ -108,9 +108,9 @@ impl fmt::Display for RetryHistory {
 
 /// A limit, the budget or the deadline is used up.
 ///
-/// It is inside the [`BoxError`] of [`RetryService`](super::RetryService); `source()` is the last
-/// attempt's own error, if it had one. Its `Display` names numbers and classes, no URI and nothing
-/// of a request.
+/// [`RetryService`](super::RetryService) returns it in a [`BoxError`]. `source()` is the error of the
+/// last attempt, if that had one. `Display` shows numbers and classes; it shows no URI and nothing
+/// else of the request.
 ///
 /// urllib3: `MaxRetryError`; requests: `RetryError`.
 #[derive(Debug)]

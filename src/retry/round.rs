@@ -195,3 +195,171 @@ pub(super) fn time_left(
     let request = deadline.map(|deadline| deadline.saturating_sub(elapsed));
     attempt.into_iter().chain(request).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::timeout::error::Elapsed;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const AGAIN: Decision = Decision::Retry { after: Duration::ZERO };
+
+    fn check<T: PartialEq + std::fmt::Debug>(rows: Vec<(&str, T, T)>) {
+        let wrong: Vec<_> = rows.into_iter().filter(|(_, got, want)| got != want).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn a_policys_word_is_settled_against_body_and_deadline() {
+        use StopReason::{Body, Budget, Deadline, Disabled, Method};
+        let later = |millis| Decision::Retry { after: millis * MS };
+        let give_up = Decision::Return;
+        let rows = [
+            ("a retry", later(5), None, 0, None, Ok(5 * MS)),
+            ("its own reason", give_up(Method), None, 0, None, Err(Method)),
+            ("its own reason, no body", give_up(Method), Some(Disabled), 0, None, Err(Method)),
+            ("no copy of the body", AGAIN, Some(Body), 0, None, Err(Body)),
+            ("nothing kept by its own limits", AGAIN, Some(Disabled), 0, None, Err(Disabled)),
+            ("that is why there is no body", give_up(Body), Some(Disabled), 0, None, Err(Disabled)),
+            ("a body, but none to its use", give_up(Body), None, 0, None, Err(Body)),
+            ("in time", later(5), None, 10, Some(18), Ok(5 * MS)),
+            ("too late by the timer's step", later(5), None, 10, Some(17), Err(Deadline)),
+            ("no delay, no timer", AGAIN, None, 10, Some(11), Ok(0 * MS)),
+            ("no delay at the deadline", AGAIN, None, 10, Some(10), Err(Deadline)),
+            ("no body, too late", later(5), Some(Body), 10, Some(10), Err(Body)),
+            ("its own reason, too late", give_up(Budget), None, 10, Some(10), Err(Budget)),
+        ];
+        check(
+            rows.into_iter()
+                .map(|(what, word, no_body, elapsed, deadline, want)| {
+                    let deadline = deadline.map(|millis| millis * MS);
+                    (what, settle(word, no_body, elapsed * MS, deadline), want)
+                })
+                .collect(),
+        );
+        let longest = settle(Decision::Retry { after: Duration::MAX }, None, MS, Some(MS * 2));
+        assert_eq!(longest, Err(Deadline), "no sum overflows");
+    }
+
+    #[test]
+    fn the_time_left_is_the_shorter_of_two() {
+        let ms = |millis: Option<u32>| millis.map(|millis| millis * MS);
+        let rows = [
+            ("no limit", None, None, Some(0), None),
+            ("the attempt's", Some(10), None, Some(5), Some(5)),
+            ("the request's", None, Some(30), Some(5), Some(20)),
+            ("the attempt's is shorter", Some(10), Some(30), Some(5), Some(5)),
+            ("the request's is shorter", Some(90), Some(30), Some(5), Some(20)),
+            ("no attempt runs", Some(1), Some(30), None, Some(20)),
+            ("no attempt runs, no deadline", Some(1), None, None, None),
+            ("both are over", Some(1), Some(1), Some(0), Some(0)),
+        ];
+        check(
+            rows.into_iter()
+                .map(|(what, timeout, deadline, began, want)| {
+                    (what, time_left(ms(timeout), ms(deadline), ms(began), 10 * MS), ms(want))
+                })
+                .collect(),
+        );
+    }
+
+    /// A body is (whether it can be copied, whether it is starved).
+    #[derive(Clone)]
+    struct AsSaid;
+
+    impl Replay<(bool, bool)> for AsSaid {
+        fn replay(&self, body: &(bool, bool)) -> Option<(bool, bool)> {
+            body.0.then_some(*body)
+        }
+
+        fn can_replay(&self, body: &(bool, bool)) -> bool {
+            body.0
+        }
+
+        fn is_starved(&self, body: &(bool, bool)) -> bool {
+            body.1
+        }
+    }
+
+    #[test]
+    fn a_body_is_replayable_if_there_is_a_copy_and_a_use_for_it() {
+        let (elapsed, other) = (Elapsed::new(), std::io::Error::other("reset"));
+        let rows = [
+            ("a copy", Ok((true, false)), false, true),
+            ("no copy any more", Ok((false, false)), false, false),
+            ("nothing kept", Err(StopReason::Disabled), false, false),
+            ("a copy, out of time", Ok((true, false)), true, true),
+            ("the body is what was waited for", Ok((true, true)), true, false),
+            ("it was, but the error is another", Ok((true, true)), false, true),
+        ];
+        let headers = HeaderMap::new();
+        check(
+            rows.iter()
+                .map(|(what, body, is_late, want)| {
+                    let body = body.as_ref().map_err(|reason| *reason);
+                    let sent =
+                        Sent { method: &Method::GET, headers: &headers, body, replay: &AsSaid };
+                    let outcome: Outcome<'_> = if *is_late { Err(&elapsed) } else { Err(&other) };
+                    (*what, sent.is_replayable(outcome), *want)
+                })
+                .collect(),
+        );
+    }
+
+    #[test]
+    fn attempts_are_numbered_and_timed_from_their_own_beginning() {
+        let error = std::io::Error::other("reset");
+        let mut round = Round::new();
+        assert!(round.is_first());
+        round.record(Err(&error), Some(Failure::Read), 10 * MS);
+        round.retry(5 * MS);
+        round.begin(17 * MS);
+        round.record(Err(&error), Some(Failure::Other), 20 * MS);
+        assert_eq!((round.number(), round.is_first()), (2, false));
+        // Chosen, and given up while it was waited for.
+        round.retry(Duration::ZERO);
+        let history = round.end(StopReason::Deadline);
+
+        let seen: Vec<_> = history
+            .attempts()
+            .iter()
+            .map(|attempt| (attempt.number, attempt.failure, attempt.elapsed, attempt.delay))
+            .collect();
+        let want = [
+            (1, Some(Failure::Read), 10 * MS, Some(5 * MS)),
+            (2, Some(Failure::Other), 3 * MS, None),
+        ];
+        assert_eq!(seen, want);
+        assert_eq!(history.stop_reason(), StopReason::Deadline);
+    }
+
+    #[test]
+    fn the_log_counts_down_what_is_left_of_the_total() {
+        let mut round = Round::new();
+        let stop = Decision::Return(StopReason::Method);
+        let first = (round.retries_left(AGAIN, Some(3)), round.retries_left(stop, Some(3)));
+        round.retry(Duration::ZERO);
+        let second = (round.retries_left(AGAIN, Some(3)), round.retries_left(stop, Some(3)));
+        check(vec![
+            ("after the first attempt", first, (Some(2), Some(3))),
+            ("after the second", second, (Some(1), Some(2))),
+            ("more than there are", (round.retries_left(AGAIN, Some(1)), None), (Some(0), None)),
+            ("unknown", (round.retries_left(AGAIN, None), None), (None, None)),
+        ]);
+    }
+
+    #[test]
+    fn a_long_history_keeps_its_first_and_its_last_512_attempts() {
+        let error = std::io::Error::other("reset");
+        let mut round = Round::new();
+        for _ in 0..2_000 {
+            round.record(Err(&error), Some(Failure::Read), MS);
+            round.retry(Duration::ZERO);
+        }
+        let history = round.end(StopReason::Total);
+        let numbers: Vec<_> = history.attempts().iter().map(|attempt| attempt.number).collect();
+        let want: Vec<_> = (1..=512).chain(1_489..=2_000).collect();
+        assert_eq!(numbers, want);
+    }
+}
