@@ -19,7 +19,7 @@ use super::{
     decision::{Decision, Outcome, StopReason},
     drain::Draining,
     history::{RetryError, RetryHistory},
-    kept::Kept,
+    kept::{Copied, Kept},
     limit::Limits,
     log::{Log, Span},
     pause::{Before, Missed, Pause},
@@ -54,12 +54,11 @@ pin_project! {
             // `None` for the first attempt, so that a request without a failure allocates nothing.
             before: Option<Box<Before<RB>>>,
         },
-        // Polls the pause before the next attempt, whose request is ready. It is boxed, so that a
-        // request without a failure has no larger future.
+        // Polls the pause before the next attempt, whose body is copied by then.
         Pause {
             #[pin]
             pause: Pause,
-            request: Box<Request<B>>,
+            copied: Copied<B>,
             before: Box<Before<RB>>,
         },
         // Polls the drain of the last response, then ends with an error in its place.
@@ -157,10 +156,10 @@ where
                     match ready!(pause.poll(before, limits, |cx| service.poll_ready(cx), cx)) {
                         Err(missed) => ControlFlow::Break(Err(this.call.give_up(missed, before))),
                         Ok(()) => {
-                            // By value: the request is moved into the call.
+                            // By value: the body is moved into the call.
                             let over = this.state.as_mut().project_replace(State::Done);
-                            if let StateOwned::Pause { request, before, .. } = over {
-                                this.state.set(this.call.send(*request, before));
+                            if let StateOwned::Pause { copied, before, .. } = over {
+                                this.state.set(this.call.send(copied, before));
                             }
                             continue;
                         }
@@ -214,16 +213,12 @@ where
             return ControlFlow::Break(outcome.map(join));
         }
         let mut before = before.unwrap_or_default();
-        let moment = Moment {
-            elapsed: self.began.elapsed(),
-            now: SystemTime::now(),
-            random: fastrand::f64(),
-        };
-        self.log.attempt(before.round.record(seen, failure, moment.elapsed));
+        let elapsed = self.began.elapsed();
+        self.log.attempt(before.round.record(seen, failure, elapsed));
         let settled = match failure {
             None => Err(StopReason::Success),
             Some(failure) => {
-                let settled = self.decide(seen, failure, &before.round, moment);
+                let settled = self.decide(seen, failure, &before.round, elapsed);
                 let decision = match &settled {
                     Ok((after, _)) => Decision::Retry { after: *after },
                     Err(reason) => Decision::Return(*reason),
@@ -233,30 +228,31 @@ where
             }
         };
         match settled {
-            Ok((after, request)) => {
-                ControlFlow::Continue(self.pause(outcome, after, request, before, moment.elapsed))
+            Ok((after, copied)) => {
+                ControlFlow::Continue(self.pause(outcome, after, copied, before, elapsed))
             }
-            Err(reason) => self.end(outcome, reason, before, moment.elapsed),
+            Err(reason) => self.end(outcome, reason, before, elapsed),
         }
     }
 
-    /// The delay and the request of the next attempt, or why there is none.
+    /// The delay and the body of the next attempt, or why there is none.
     fn decide(
         &mut self,
         outcome: Outcome<'_>,
         failure: Failure,
         round: &Round,
-        moment: Moment,
-    ) -> Result<(Duration, Request<B>), StopReason> {
+        elapsed: Duration,
+    ) -> Result<(Duration, Copied<B>), StopReason> {
+        let moment = Moment { elapsed, now: SystemTime::now(), random: fastrand::f64() };
         let headers = self.kept.headers();
         let body = self.kept.body();
         let sent =
             Sent { method: self.kept.method(), headers: &headers, body, replay: &self.replay };
         let word = self.policy.decide(&round.attempt(&sent, outcome, failure, moment));
-        let after = round::settle(word, body.err(), moment.elapsed, self.terms.deadline)?;
+        let after = round::settle(word, body.err(), elapsed, self.terms.deadline)?;
         // Now, and not after the delay: if the body has become too long to copy meanwhile, there is
         // still a response to return.
-        Ok((after, self.kept.again(headers, &self.replay)?))
+        Ok((after, self.kept.copy(headers, &self.replay)?))
     }
 
     /// The pause before the next attempt.
@@ -264,7 +260,7 @@ where
         &self,
         outcome: Result<(response::Parts, RB), BoxError>,
         after: Duration,
-        mut request: Request<B>,
+        copied: Copied<B>,
         mut before: Box<Before<RB>>,
         elapsed: Duration,
     ) -> State<S::Future, B, RB> {
@@ -275,10 +271,9 @@ where
         };
         before.has_slept |= !after.is_zero();
         before.round.retry(after);
-        self.terms.number_attempt(request.headers_mut(), before.round.number());
         let drain = before.draining.as_ref().map(|_| self.terms.drain.time);
         let pause = Pause::new(after, drain, now);
-        State::Pause { pause, request: Box::new(request), before }
+        State::Pause { pause, copied, before }
     }
 
     /// The end of a request: what the last attempt came to, with its history, or the error that the
@@ -323,9 +318,11 @@ where
     /// Sends the next attempt. The service is ready.
     fn send<RB>(
         &mut self,
-        request: Request<B>,
+        copied: Copied<B>,
         mut before: Box<Before<RB>>,
     ) -> State<S::Future, B, RB> {
+        let mut request = self.kept.request(copied);
+        self.terms.number_attempt(request.headers_mut(), before.round.number());
         before.round.begin(self.began.elapsed());
         let response = self.service.call(request);
         State::Attempt { response, timer: None, before: Some(before) }

@@ -9,52 +9,58 @@ use super::{
 };
 
 /// A request as the caller made it. What inner layers add to one attempt is not in the next.
+///
+/// Of a request that is sent once it holds no more than the policy needs to name a reason: the
+/// method, and an `Idempotency-Key`.
 pub(super) struct Kept<B> {
     method: Method,
-    // A pointer, since a future is moved before it is polled.
-    rest: Result<Box<Original<B>>, Once>,
-}
-
-/// The rest of a request that may be sent again.
-struct Original<B> {
     uri: Uri,
     version: Version,
     // A plain list. Most requests need no second attempt, and a clone of a header map is two
     // allocations and a hash table.
     headers: Vec<(HeaderName, HeaderValue)>,
     extensions: Extensions,
-    body: B,
+    // The body to copy, or why there is no second attempt.
+    body: Result<B, StopReason>,
 }
 
-/// The rest of a request that is sent once: no more than the policy needs to name a reason.
-struct Once {
-    reason: StopReason,
-    // It decides between `Method`, which a caller can do something about, and another reason.
-    idempotency_key: Option<HeaderValue>,
+/// What the next attempt does not share with the others. Only [`Kept`] makes one, so there is a
+/// request that it belongs to.
+pub(super) struct Copied<B> {
+    headers: HeaderMap,
+    body: B,
 }
 
 impl<B> Kept<B> {
     /// Keeps what the policy may need of a request.
     pub(super) fn of(request: &Request<B>, policy: &impl Policy, replay: &impl Replay<B>) -> Self {
-        let copy = if policy.may_retry(request.method(), request.headers()) {
+        let body = if policy.may_retry(request.method(), request.headers()) {
             replay.replay(request.body()).ok_or(StopReason::Body)
         } else {
             Err(StopReason::Disabled)
         };
-        let rest = match copy {
-            Ok(body) => Ok(Box::new(Original {
-                uri: request.uri().clone(),
-                version: request.version(),
-                headers: list(request.headers()),
-                extensions: request.extensions().clone(),
+        let method = request.method().clone();
+        if body.is_err() {
+            // The key decides whether the reason is the method.
+            let key = request.headers().get(&IDEMPOTENCY_KEY);
+            let headers = key.map(|key| (IDEMPOTENCY_KEY, key.clone())).into_iter().collect();
+            return Self {
+                method,
+                uri: Uri::default(),
+                version: Version::default(),
+                headers,
+                extensions: Extensions::new(),
                 body,
-            })),
-            Err(reason) => {
-                let idempotency_key = request.headers().get(&IDEMPOTENCY_KEY).cloned();
-                Err(Once { reason, idempotency_key })
-            }
-        };
-        Self { method: request.method().clone(), rest }
+            };
+        }
+        Self {
+            method,
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: list(request.headers()),
+            extensions: request.extensions().clone(),
+            body,
+        }
     }
 
     pub(super) const fn method(&self) -> &Method {
@@ -63,54 +69,50 @@ impl<B> Kept<B> {
 
     /// The headers; of a request that is sent once only the `Idempotency-Key`.
     pub(super) fn headers(&self) -> HeaderMap {
-        match &self.rest {
-            Ok(original) => map(&original.headers),
-            Err(once) => {
-                once.idempotency_key.iter().map(|key| (IDEMPOTENCY_KEY, key.clone())).collect()
-            }
+        // A capacity is counted in names, and past 32,768 it panics. Values of one name share a
+        // place, so a longer list may be of fewer names. Few requests have more than 32 headers; a
+        // longer map grows.
+        let mut map = HeaderMap::with_capacity(self.headers.len().min(32));
+        for (name, value) in &self.headers {
+            map.append(name, value.clone());
         }
+        map
     }
 
     /// The body to copy, or why there will be no copy.
     pub(super) fn body(&self) -> Result<&B, StopReason> {
-        match &self.rest {
-            Ok(original) => Ok(&original.body),
-            Err(once) => Err(once.reason),
-        }
+        self.body.as_ref().map_err(|reason| *reason)
     }
 
-    /// The request again, or why it cannot be made again. `headers` are its own, as a
-    /// [map](Self::headers).
-    pub(super) fn again(
+    /// A copy of the body for another attempt, or why there is none. `headers` are the
+    /// [request's own](Self::headers).
+    pub(super) fn copy(
         &self,
         headers: HeaderMap,
         replay: &impl Replay<B>,
-    ) -> Result<Request<B>, StopReason> {
-        let original = self.rest.as_ref().map_err(|once| once.reason)?;
-        let body = replay.replay(&original.body).ok_or(StopReason::Body)?;
-        let mut request = Request::new(body);
+    ) -> Result<Copied<B>, StopReason> {
+        let body = replay.replay(self.body()?).ok_or(StopReason::Body)?;
+        Ok(Copied { headers, body })
+    }
+
+    /// The request again, with what was [copied](Self::copy) of it.
+    pub(super) fn request(&self, copied: Copied<B>) -> Request<B> {
+        let mut request = Request::new(copied.body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = original.uri.clone();
-        *request.version_mut() = original.version;
-        *request.headers_mut() = headers;
-        *request.extensions_mut() = original.extensions.clone();
-        Ok(request)
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        *request.headers_mut() = copied.headers;
+        *request.extensions_mut() = self.extensions.clone();
+        request
     }
 }
 
 fn list(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-    headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-fn map(headers: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-    // A capacity is counted in names, and past 32,768 it panics. Values of one name share a place,
-    // so a longer list may be of fewer names. Few requests have more than 32 headers; a longer map
-    // grows.
-    let mut map = HeaderMap::with_capacity(headers.len().min(32));
+    let mut list = Vec::with_capacity(headers.len());
     for (name, value) in headers {
-        map.append(name, value.clone());
+        list.push((name.clone(), value.clone()));
     }
-    map
+    list
 }
 
 #[cfg(test)]
@@ -159,7 +161,8 @@ mod tests {
             .iter()
             .filter(|(_, headers)| {
                 let kept = kept(headers, &RetryPolicy::new());
-                let request = kept.again(kept.headers(), &ReplayByTrait).unwrap();
+                let copied = kept.copy(kept.headers(), &ReplayByTrait).ok().unwrap();
+                let request = kept.request(copied);
                 !same(request.headers(), headers) || request.uri() != "http://u:secret@h/p?q"
             })
             .map(|(what, _)| what)
@@ -177,6 +180,7 @@ mod tests {
             kept.headers(),
             HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("1"))])
         );
-        assert_eq!(kept.again(HeaderMap::new(), &ReplayByTrait).unwrap_err(), StopReason::Disabled);
+        let copied = kept.copy(HeaderMap::new(), &ReplayByTrait);
+        assert_eq!(copied.err(), Some(StopReason::Disabled));
     }
 }
