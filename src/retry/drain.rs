@@ -10,6 +10,7 @@ use std::{
 use bytes::Buf;
 use http::{Version, response};
 use http_body::Body;
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 /// How much of a failed HTTP/1 response is read, so that its connection can be used again. The next
@@ -55,13 +56,18 @@ const TURN: u8 = 128;
 /// Longer times mean the same, and any clock can add this one.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The body of a failed response, until it has ended or is given up.
-pub(super) struct Draining<RB> {
-    body: Option<Pin<Box<RB>>>,
-    bytes_left: usize,
-    until: Instant,
-    idle: u8,
-    yielded: bool,
+pin_project! {
+    /// The body of a failed response, until it has ended or is given up.
+    pub(super) struct Draining<RB> {
+        // `None` when it is over.
+        #[pin]
+        body: Option<RB>,
+        bytes_left: usize,
+        until: Instant,
+        // Polls in a row without data.
+        idle: u8,
+        yielded: bool,
+    }
 }
 
 impl<RB: Body> Draining<RB> {
@@ -77,7 +83,7 @@ impl<RB: Body> Draining<RB> {
         // Any bound is a bound: the longest, which no clock could add, included.
         let until = now.checked_add(bounds.time.min(LONGEST))?;
         (by_connection && bounds.bytes > 0).then(|| Self {
-            body: Some(Box::pin(body)),
+            body: Some(body),
             bytes_left: bounds.bytes,
             until,
             idle: 0,
@@ -86,9 +92,10 @@ impl<RB: Body> Draining<RB> {
     }
 
     /// Reads what has arrived, at most one turn of it. True if something was read.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let mut this = self.project();
         let (mut came, mut turn) = (false, TURN);
-        while let Some(body) = &mut self.body {
+        while let Some(mut body) = this.body.as_mut().as_pin_mut() {
             if turn == 0 {
                 // There may be more, so this task comes back after the others.
                 cx.waker().wake_by_ref();
@@ -96,8 +103,8 @@ impl<RB: Body> Draining<RB> {
             }
             turn -= 1;
             let Poll::Ready(frame) = body.as_mut().poll_frame(cx) else {
-                if Instant::now() >= self.until {
-                    self.body = None;
+                if Instant::now() >= *this.until {
+                    this.body.set(None);
                 }
                 return came;
             };
@@ -107,16 +114,16 @@ impl<RB: Body> Draining<RB> {
                     // An empty frame counts as a byte, and the clock is read for each frame.
                     // Otherwise a body that always has another frame would never end.
                     let read = frame.data_ref().map_or(0, Buf::remaining).max(1);
-                    match self.bytes_left.checked_sub(read) {
+                    match this.bytes_left.checked_sub(read) {
                         // A body that knows its length has ended with its last byte. It is not
                         // polled again only to say so.
-                        Some(left) if !body.is_end_stream() && Instant::now() < self.until => {
-                            self.bytes_left = left
+                        Some(left) if !body.is_end_stream() && Instant::now() < *this.until => {
+                            *this.bytes_left = left;
                         }
-                        _ => self.body = None,
+                        _ => this.body.set(None),
                     }
                 }
-                Some(Err(_)) | None => self.body = None,
+                Some(Err(_)) | None => this.body.set(None),
             }
         }
         came
@@ -128,28 +135,23 @@ impl<RB: Body> Draining<RB> {
     }
 
     /// Ready when the next attempt may be sent without a delay.
-    pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.poll(cx) {
-            self.idle = 0;
-        } else if self.body.is_some() {
-            self.idle += 1;
-        }
+    pub(super) fn poll_settled(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let came = self.as_mut().poll(cx);
         if self.body.is_none() {
-            self.poll_handed_back(cx)
-        } else if self.idle >= PATIENCE {
-            Poll::Ready(())
-        } else {
-            again(cx)
+            return self.poll_handed_back(cx);
         }
+        let idle = self.project().idle;
+        *idle = if came { 0 } else { *idle + 1 };
+        if *idle >= PATIENCE { Poll::Ready(()) } else { again(cx) }
     }
 
     /// Ready when the connection has had its turn to go back to the pool. That is hyper's own task,
     /// so this one yields once. A body that was not read to its end gives no connection back.
-    pub(super) fn poll_handed_back(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_handed_back(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.body.is_some() || self.yielded {
             return Poll::Ready(());
         }
-        self.yielded = true;
+        *self.project().yielded = true;
         again(cx)
     }
 }

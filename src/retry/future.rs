@@ -52,17 +52,18 @@ pin_project! {
             #[pin]
             timer: Option<Sleep>,
             // `None` for the first attempt, so that a request without a failure allocates nothing.
-            before: Option<Box<Before<RB>>>,
+            before: Option<Pin<Box<Before<RB>>>>,
         },
         // Polls the pause before the next attempt, whose body is copied by then.
         Pause {
             #[pin]
             pause: Pause,
             copied: Copied<B>,
-            before: Box<Before<RB>>,
+            before: Pin<Box<Before<RB>>>,
         },
         // Polls the drain of the last response, then ends with an error in its place.
         Raise {
+            #[pin]
             draining: Draining<RB>,
             #[pin]
             timer: Option<Sleep>,
@@ -143,7 +144,7 @@ where
                         }
                         Poll::Ready(outcome) => outcome.map_err(Into::into),
                         Poll::Pending => {
-                            let before = before.as_deref_mut();
+                            let before = before.as_mut().map(Pin::as_mut);
                             ready!(this.call.poll_limit(timer, before, cx));
                             Err(Elapsed::new().into())
                         }
@@ -153,8 +154,15 @@ where
                 StateProj::Pause { pause, before, .. } => {
                     let Call { service, terms, began, .. } = &mut *this.call;
                     let limits = Limits { terms, began: *began };
-                    match ready!(pause.poll(before, limits, |cx| service.poll_ready(cx), cx)) {
-                        Err(missed) => ControlFlow::Break(Err(this.call.give_up(missed, before))),
+                    match ready!(pause.poll(
+                        before.as_mut(),
+                        limits,
+                        |cx| service.poll_ready(cx),
+                        cx
+                    )) {
+                        Err(missed) => {
+                            ControlFlow::Break(Err(this.call.give_up(missed, before.as_mut())))
+                        }
                         Ok(()) => {
                             // By value: the body is moved into the call.
                             let over = this.state.as_mut().project_replace(State::Done);
@@ -201,7 +209,7 @@ where
     fn settle<RB: Body>(
         &mut self,
         outcome: Result<Response<RB>, BoxError>,
-        before: Option<Box<Before<RB>>>,
+        before: Option<Pin<Box<Before<RB>>>>,
     ) -> Next<S::Future, B, RB> {
         let outcome = outcome.map(Response::into_parts);
         let seen = match &outcome {
@@ -212,9 +220,9 @@ where
         if failure.is_none() && before.is_none() && !self.log.listens() {
             return ControlFlow::Break(outcome.map(join));
         }
-        let mut before = before.unwrap_or_default();
+        let mut before = before.unwrap_or_else(|| Box::pin(Before::default()));
         let elapsed = self.began.elapsed();
-        self.log.attempt(before.round.record(seen, failure, elapsed));
+        self.log.attempt(before.as_mut().project().round.record(seen, failure, elapsed));
         let settled = match failure {
             None => Err(StopReason::Success),
             Some(failure) => {
@@ -261,17 +269,20 @@ where
         outcome: Result<(response::Parts, RB), BoxError>,
         after: Duration,
         copied: Copied<B>,
-        mut before: Box<Before<RB>>,
+        mut before: Pin<Box<Before<RB>>>,
         elapsed: Duration,
     ) -> State<S::Future, B, RB> {
         let now = self.began + elapsed;
-        (before.draining, before.error) = match outcome {
+        let mut left = before.as_mut().project();
+        let (draining, error) = match outcome {
             Ok((head, body)) => (Draining::begin(&head, body, self.terms.drain, now), None),
             Err(error) => (None, self.terms.deadline.and(Some(error))),
         };
-        before.has_slept |= !after.is_zero();
-        before.round.retry(after);
-        let drain = before.draining.as_ref().map(|_| self.terms.drain.time);
+        let drain = draining.as_ref().map(|_| self.terms.drain.time);
+        left.draining.set(draining);
+        *left.error = error;
+        *left.has_slept |= !after.is_zero();
+        left.round.retry(after);
         let pause = Pause::new(after, drain, now);
         State::Pause { pause, copied, before }
     }
@@ -282,13 +293,13 @@ where
         &self,
         outcome: Result<(response::Parts, RB), BoxError>,
         reason: StopReason,
-        mut before: Box<Before<RB>>,
+        mut before: Pin<Box<Before<RB>>>,
         elapsed: Duration,
     ) -> Next<S::Future, B, RB> {
         if reason == StopReason::Success && before.round.is_first() {
             return ControlFlow::Break(outcome.map(join));
         }
-        let history = before.round.end(reason);
+        let history = before.as_mut().project().round.end(reason);
         match outcome {
             Ok((head, body)) if reason.is_exhaustion() && self.terms.raise_on_status => {
                 // Nobody will read this response, so only the drain can save its connection. It
@@ -319,11 +330,11 @@ where
     fn send<RB>(
         &mut self,
         copied: Copied<B>,
-        mut before: Box<Before<RB>>,
+        mut before: Pin<Box<Before<RB>>>,
     ) -> State<S::Future, B, RB> {
         let mut request = self.kept.request(copied);
         self.terms.number_attempt(request.headers_mut(), before.round.number());
-        before.round.begin(self.began.elapsed());
+        before.as_mut().project().round.begin(self.began.elapsed());
         let response = self.service.call(request);
         State::Attempt { response, timer: None, before: Some(before) }
     }
@@ -332,15 +343,20 @@ where
     fn poll_limit<RB: Body>(
         &self,
         timer: Pin<&mut Option<Sleep>>,
-        before: Option<&mut Before<RB>>,
+        before: Option<Pin<&mut Before<RB>>>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let limits = Limits { terms: &self.terms, began: self.began };
         match before {
-            None => limits.poll(timer, Some(Duration::ZERO), None::<&mut Draining<RB>>, false, cx),
+            None => {
+                let draining = None::<Pin<&mut Draining<RB>>>;
+                limits.poll(timer, Some(Duration::ZERO), draining, false, cx)
+            }
             Some(before) => {
+                let before = before.project();
                 let attempt_began = Some(before.round.began());
-                limits.poll(timer, attempt_began, before.draining.as_mut(), before.has_slept, cx)
+                let draining = before.draining.as_pin_mut();
+                limits.poll(timer, attempt_began, draining, *before.has_slept, cx)
             }
         }
     }
@@ -348,7 +364,7 @@ where
     /// The error of a request whose next attempt was chosen, and is not sent after all.
     ///
     /// The last response is drained by then, so that only its history can be returned.
-    fn give_up<RB>(&self, missed: Missed<S::Error>, before: &mut Before<RB>) -> BoxError
+    fn give_up<RB>(&self, missed: Missed<S::Error>, before: Pin<&mut Before<RB>>) -> BoxError
     where
         S::Error: Into<BoxError>,
     {
@@ -356,7 +372,8 @@ where
             Missed::Deadline => StopReason::Deadline,
             Missed::NotReady(_) => StopReason::NotReady,
         };
-        self.tell(Decision::Return(reason), &before.round);
+        let before = before.project();
+        self.tell(Decision::Return(reason), before.round);
         match missed {
             Missed::Deadline => {
                 RetryError::new(before.round.end(reason), before.error.take()).into()
@@ -377,11 +394,11 @@ fn join<RB>((head, body): (response::Parts, RB)) -> Response<RB> {
 
 /// Ready when the last response is drained, or its time is up.
 fn poll_raise<RB: Body>(
-    draining: &mut Draining<RB>,
+    mut draining: Pin<&mut Draining<RB>>,
     mut timer: Pin<&mut Option<Sleep>>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    draining.poll(cx);
+    draining.as_mut().poll(cx);
     let Some(left) = draining.time_left() else { return draining.poll_handed_back(cx) };
     if timer.is_none() {
         timer.set(Some(sleep(left)));

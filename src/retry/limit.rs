@@ -43,13 +43,13 @@ impl Limits<'_> {
         self,
         mut timer: Pin<&mut Option<Sleep>>,
         attempt_began: Option<Duration>,
-        mut draining: Option<&mut Draining<RB>>,
+        mut draining: Option<Pin<&mut Draining<RB>>>,
         has_timers: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         loop {
             if let Some(draining) = &mut draining {
-                draining.poll(cx);
+                draining.as_mut().poll(cx);
             }
             if timer.is_none() {
                 let left = self.time_left(attempt_began);

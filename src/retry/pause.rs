@@ -19,16 +19,20 @@ use super::{
     round::Round,
 };
 
-/// What the failed attempts of a request leave behind.
-pub(super) struct Before<RB> {
-    pub(super) round: Round,
-    /// The last response.
-    pub(super) draining: Option<Draining<RB>>,
-    /// The last error. Kept only if there is a deadline, which may end the request although it was
-    /// to be tried again.
-    pub(super) error: Option<BoxError>,
-    /// Then there is a driver for timers.
-    pub(super) has_slept: bool,
+pin_project! {
+    /// What the failed attempts of a request leave behind.
+    #[project = BeforeProj]
+    pub(super) struct Before<RB> {
+        pub(super) round: Round,
+        // The last response.
+        #[pin]
+        pub(super) draining: Option<Draining<RB>>,
+        // The last error. Kept only if there is a deadline, which may end the request although it
+        // was to be tried again.
+        pub(super) error: Option<BoxError>,
+        // Then there is a driver for timers.
+        pub(super) has_slept: bool,
+    }
 }
 
 impl<RB> Default for Before<RB> {
@@ -77,27 +81,29 @@ impl Pause {
     /// Ready with `Ok` when the next attempt may be sent. `poll_ready` is the inner service's.
     pub(super) fn poll<RB: Body, E>(
         mut self: Pin<&mut Self>,
-        before: &mut Before<RB>,
+        before: Pin<&mut Before<RB>>,
         limits: Limits<'_>,
         mut poll_ready: impl FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Missed<E>>> {
+        let mut before = before.project();
         loop {
+            let draining = before.draining.as_mut().as_pin_mut();
             match self.as_mut().project() {
                 PauseProj::Delay { mut timer, then } => {
-                    if let Some(draining) = &mut before.draining {
+                    if let Some(draining) = draining {
                         draining.poll(cx);
                     }
                     ready!(timer.as_mut().poll(cx));
                     match then.take().filter(|then| *then > Instant::now()) {
                         Some(then) => {
-                            before.draining = None;
+                            before.draining.set(None);
                             timer.reset(then);
                         }
                         None => self.set(Self::HandBack),
                     }
                 }
-                PauseProj::NoDelay => match &mut before.draining {
+                PauseProj::NoDelay => match draining {
                     Some(draining) => {
                         ready!(draining.poll_settled(cx));
                         self.set(Self::HandBack);
@@ -109,7 +115,7 @@ impl Pause {
                     }
                 },
                 PauseProj::HandBack => {
-                    if let Some(draining) = &mut before.draining {
+                    if let Some(draining) = draining {
                         ready!(draining.poll_handed_back(cx));
                     }
                     // A busy machine may wake this task late.
@@ -125,8 +131,7 @@ impl Pause {
                     Poll::Ready(ready) => return Poll::Ready(ready.map_err(Missed::NotReady)),
                     Poll::Pending => {
                         // No attempt runs, so the deadline alone limits this wait.
-                        let draining = before.draining.as_mut();
-                        ready!(limits.poll(timer, None, draining, before.has_slept, cx));
+                        ready!(limits.poll(timer, None, draining, *before.has_slept, cx));
                         return Poll::Ready(Err(Missed::Deadline));
                     }
                 },
