@@ -225,7 +225,7 @@ mod tests {
             ("a body, but none to its use", give_up(Body), None, 0, None, Err(Body)),
             ("in time", later(5), None, 10, Some(18), Ok(5 * MS)),
             ("too late by the timer's step", later(5), None, 10, Some(17), Err(Deadline)),
-            ("no delay, no timer", AGAIN, None, 10, Some(11), Ok(0 * MS)),
+            ("no delay, no timer", AGAIN, None, 10, Some(11), Ok(Duration::ZERO)),
             ("no delay at the deadline", AGAIN, None, 10, Some(10), Err(Deadline)),
             ("no body, too late", later(5), Some(Body), 10, Some(10), Err(Body)),
             ("its own reason, too late", give_up(Budget), None, 10, Some(10), Err(Budget)),

@@ -34,15 +34,15 @@ use crate::retry::{
 /// | an integer, `None`, `False` for those | [`Limit::Times`], [`Limit::Unlimited`], [`Limit::Disabled`] | |
 /// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods); `None`: [`any_method`](Self::any_method) | the idempotent ones |
 /// | `status_forcelist` | [`status_forcelist`](Self::status_forcelist) | 429, 502, 503, 504 (urllib3: none) |
-/// | `backoff_factor` | [`backoff`](Self::backoff) with [`Backoff::urllib3`](super::Backoff::urllib3) | 100 ms doubled (urllib3: 0) |
-/// | `backoff_max` | [`Backoff::max`](super::Backoff::max) | 20 s (urllib3: 120 s) |
-/// | `backoff_jitter` | [`Jitter::Added`](super::Jitter::Added) | [`Jitter::Full`](super::Jitter::Full) (urllib3: none) |
+/// | `backoff_factor` | [`backoff`](Self::backoff) with [`Backoff::urllib3`](crate::retry::Backoff::urllib3) | 100 ms doubled (urllib3: 0) |
+/// | `backoff_max` | [`Backoff::max`](crate::retry::Backoff::max) | 20 s (urllib3: 120 s) |
+/// | `backoff_jitter` | [`Jitter::Added`](crate::retry::Jitter::Added) | [`Jitter::Full`](crate::retry::Jitter::Full) (urllib3: none) |
 /// | `respect_retry_after_header` | [`respect_retry_after`](Self::respect_retry_after) | true |
 /// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 6 h |
 /// | always clamps to it | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
 /// | `raise_on_status` | [`raise_on_status`](Self::raise_on_status) | false (urllib3: true) |
-/// | `history` | [`RetryHistory`](super::RetryHistory) | |
-/// | `MaxRetryError` | [`RetryError`](super::RetryError) | |
+/// | `history` | [`RetryHistory`](crate::retry::RetryHistory) | |
+/// | `MaxRetryError` | [`RetryError`](crate::retry::RetryError) | |
 /// | `urlopen(retries=...)` | this type as request extension | |
 /// | `redirect`, `raise_on_redirect`, `remove_headers_on_redirect` | `tower_http::follow_redirect`, outside | |
 /// | none | [`budget`](Self::budget) | 20 % and 10/s over 10 s |
