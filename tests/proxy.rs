@@ -1163,6 +1163,6 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
     for (text, seconds) in [(own, 300), (default, 60), (mount.to_owned(), 60)] {
         let table = table::Table::parse(text.as_bytes()).unwrap();
         let (_, mount) = table.mounts.first_key_value().unwrap();
-        assert_eq!(Policy::deadline(&mount.retry), Some(Duration::from_secs(seconds)), "{text}");
+        assert_eq!(mount.retry.terms().deadline, Some(Duration::from_secs(seconds)), "{text}");
     }
 }

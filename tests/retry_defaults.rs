@@ -188,11 +188,11 @@ async fn each_default_is_what_the_docs_say() {
     row("budget: after its window", format!("{:?}", retried(&spent)), "(125, Budget)");
 
     let policy = policy();
-    row("deadline", format!("{:?}", Policy::deadline(&policy)), "None");
-    row("attempt_timeout", format!("{:?}", Policy::attempt_timeout(&policy)), "None");
-    row("attempt_header", format!("{:?}", Policy::attempt_header(&policy)), "None");
-    row("raise_on_status", Policy::raise_on_status(&policy).to_string(), "false");
-    row("drain", format!("{:?}", Policy::drain(&policy)), "Drain { bytes: 65536, time: 100ms }");
+    row("deadline", format!("{:?}", policy.terms().deadline), "None");
+    row("attempt_timeout", format!("{:?}", policy.terms().attempt_timeout), "None");
+    row("attempt_header", format!("{:?}", policy.terms().attempt_header), "None");
+    row("raise_on_status", policy.terms().raise_on_status.to_string(), "false");
+    row("drain", format!("{:?}", policy.terms().drain), "Drain { bytes: 65536, time: 100ms }");
     row("Drain::default", format!("{:?}", Drain::default()), "Drain { bytes: 65536, time: 100ms }");
 
     row(

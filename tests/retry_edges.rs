@@ -21,8 +21,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Attempt, Backoff, Decision, Drain, Failure, Limit, OverMax, Policy, Replay, RetryError,
-    RetryHistory, RetryLayer, RetryPolicy, RetryService, StopReason,
+    Attempt, Backoff, Decision, Drain, Failure, Limit, OverMax, Policy, RetryError, RetryHistory,
+    RetryLayer, RetryPolicy, RetryService, StopReason, replay::Replay,
 };
 
 type Body = Full<Bytes>;
@@ -676,7 +676,7 @@ async fn delays_of_years_are_slept_for_and_hold_no_connection() {
             let response = Response::builder().status(503).header("retry-after", asked);
             ready(Ok::<_, BoxError>(response.body(Held(Arc::clone(&bodies))).unwrap()))
         });
-        let drains = Policy::drain(&policy).time == year;
+        let drains = policy.terms().drain.time == year;
         let policy = policy.total(u32::MAX).read(u32::MAX);
         let call = tokio::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
         for (wait, holds) in [(1, 1), (200, usize::from(drains))] {

@@ -502,7 +502,7 @@ fn the_presets_are_urllib3s_defaults_and_none() {
         }
     }
     report(&wrong);
-    assert!(Policy::raise_on_status(&urllib3()) && !Policy::raise_on_status(&RetryPolicy::none()));
+    assert!(urllib3().terms().raise_on_status && !RetryPolicy::none().terms().raise_on_status);
     assert_eq!(play(&urllib3(), &get, &[Failure::Read; 11]), (10, Some(StopReason::Total)));
     assert_eq!(
         play(&RetryPolicy::none(), &get, &[Failure::Connect]),

@@ -74,7 +74,7 @@ fn retries(policy: &RetryPolicy, method: &Method, failure: Failure) -> (usize, S
 #[test]
 fn an_empty_table_is_the_default_policy() {
     assert_eq!(format!("{:?}", policy("")), format!("{:?}", RetryPolicy::new()));
-    assert_eq!(Policy::drain(&policy("")), Drain::default());
+    assert_eq!(policy("").terms().drain, Drain::default());
     let refused =
         play(&policy(""), &Method::GET, Failure::Status(StatusCode::BAD_GATEWAY), Some("21601"));
     assert_eq!(refused, (vec![], StopReason::RetryAfter));
@@ -141,11 +141,11 @@ fn times_are_text_with_a_unit() {
          attempt_header = \"X-Attempt\"\nretry_after_max = \"30s\"\nretry_after_over_max = \"clamp\"\n\
          backoff = { urllib3 = \"100ms\", max = \"250ms\" }",
     );
-    assert_eq!(Policy::attempt_timeout(&policy), Some(1_500 * MS));
-    assert_eq!(Policy::deadline(&policy), Some(120_000 * MS));
-    assert_eq!(Policy::drain(&policy), Drain { time: 5 * MS, ..Drain::default() });
-    assert!(Policy::raise_on_status(&policy));
-    assert_eq!(Policy::attempt_header(&policy).unwrap(), "x-attempt");
+    assert_eq!(policy.terms().attempt_timeout, Some(1_500 * MS));
+    assert_eq!(policy.terms().deadline, Some(120_000 * MS));
+    assert_eq!(policy.terms().drain, Drain { time: 5 * MS, ..Drain::default() });
+    assert!(policy.terms().raise_on_status);
+    assert_eq!(policy.terms().attempt_header.unwrap(), "x-attempt");
     let failure = Failure::Status(StatusCode::SERVICE_UNAVAILABLE);
     let delays = |retry_after| play(&policy, &Method::GET, failure, retry_after).0;
     assert_eq!(delays(None), [Duration::ZERO, 200 * MS, 250 * MS]);

@@ -102,7 +102,7 @@ impl Table {
                 ));
             }
             let mut retry = entry.retry;
-            if Policy::deadline(&retry).is_none() {
+            if retry.terms().deadline.is_none() {
                 retry = retry.deadline(DEADLINE);
             }
             let mount = Mount { upstream: entry.upstream, retry, written: written.next() };

@@ -27,6 +27,13 @@ pub enum Failure {
     Never,
 }
 
+impl Failure {
+    /// Whether the server cannot have processed the request.
+    pub(super) const fn is_before_sending(self) -> bool {
+        matches!(self, Self::Connect | Self::Unsent)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,60 +1,64 @@
-//! What a caller learns of the attempts that failed.
+//! What a caller learns about the attempts of a request.
 
 use std::{error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tower::BoxError;
 
-use super::{classify::Failure, policy::StopReason};
+use super::{classify::Failure, decision::StopReason};
 
 /// One attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptRecord {
-    /// Which, counted from 1.
+    /// The number of the attempt, counted from 1.
     pub number: u32,
-    /// What was wrong with it; `None` for the response that ended the request well.
+    /// Its failure; `None` if it succeeded.
     pub failure: Option<Failure>,
-    /// The status of its response, if there was one.
+    /// The status of its response; `None` after an error.
     pub status: Option<StatusCode>,
-    /// How long it took until its response's head, or its error.
+    /// The time until the head of its response, or until its error.
     pub elapsed: Duration,
-    /// How long the policy then chose to wait; `None` for the last one.
+    /// The delay that the policy chose after it; `None` for the last attempt.
     pub delay: Option<Duration>,
 }
 
-/// So many attempts are kept of one request; of more, the first half and the last. A policy without
-/// a limit may go on for years.
-const MOST: usize = 1024;
+/// A history has this many attempts at its beginning, and as many at its end. A policy without a
+/// limit may go on for years: this bounds the memory to about 60 KB a request.
+const AT_EACH_END: usize = 512;
 
-/// The attempts of one request so far.
+/// The attempts of one request so far; of very many the first and the last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts(Vec<AttemptRecord>);
 
 impl Attempts {
-    pub(super) fn push(&mut self, attempt: AttemptRecord) {
-        if self.0.len() == MOST {
-            self.0.remove(MOST / 2);
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds an attempt, and returns it as it is kept.
+    pub(super) fn push(&mut self, attempt: AttemptRecord) -> &AttemptRecord {
+        if self.0.len() == 2 * AT_EACH_END {
+            // The oldest one of the end. A move of 512 records is nothing beside an attempt.
+            self.0.remove(AT_EACH_END);
         }
+        let last = self.0.len();
         self.0.push(attempt);
+        &self.0[last]
     }
 
-    pub(super) fn extend(&mut self, last: Option<AttemptRecord>) {
-        last.into_iter().for_each(|last| self.push(last));
-    }
-
-    /// No other attempt follows, though one was to.
-    pub(super) fn end(&mut self) {
+    /// How long the policy chose to wait after the last attempt.
+    pub(super) fn set_last_delay(&mut self, delay: Option<Duration>) {
         if let Some(last) = self.0.last_mut() {
-            last.delay = None;
+            last.delay = delay;
         }
     }
 }
 
-/// Response extension: every attempt that a request took. Present only after a failed attempt; in a
-/// [`RetryError`] too.
+/// Every attempt of a request. A response extension, present only after a failed attempt. A
+/// [`RetryError`] has one too.
 ///
-/// `Display` is a small timeline, an attempt a line.
+/// `Display` is a small timeline with a line for each attempt.
 ///
 /// urllib3: `Retry.history`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +72,8 @@ impl RetryHistory {
         Self { attempts: attempts.0.into(), stop_reason }
     }
 
-    /// Every attempt in order, the last one included. Of more than 1,024 the first 512 and the last
-    /// 512.
+    /// Every attempt in order, the last one included. If there were more than 1,024: the first 512
+    /// and the last 512.
     #[must_use]
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.attempts
@@ -104,9 +108,9 @@ impl fmt::Display for RetryHistory {
 
 /// A limit, the budget or the deadline is used up.
 ///
-/// It is inside the [`BoxError`] of [`RetryService`](super::RetryService); `source()` is the last
-/// attempt's own error, if it had one. Its `Display` names numbers and classes, no URI and nothing
-/// of a request.
+/// [`RetryService`](super::RetryService) returns it in a [`BoxError`]. `source()` is the error of the
+/// last attempt, if that had one. `Display` shows numbers and classes; it shows no URI and nothing
+/// else of the request.
 ///
 /// urllib3: `MaxRetryError`; requests: `RetryError`.
 #[derive(Debug)]

@@ -72,7 +72,7 @@ impl<P, R> RetryLayer<P, R> {
     /// attempts are retried when their time is up.
     #[must_use]
     pub fn replay_with<F>(self, replay: F) -> RetryLayer<P, ReplayWith<F>> {
-        RetryLayer { policy: self.policy, replay: ReplayWith(replay) }
+        RetryLayer { policy: self.policy, replay: ReplayWith::new(replay) }
     }
 }
 

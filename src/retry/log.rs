@@ -2,16 +2,17 @@
 //! attempt, and one per decision.
 
 #[cfg(feature = "tracing")]
-pub(super) use with_tracing::Log;
+pub(super) use with_tracing::{Log, Span};
 #[cfg(not(feature = "tracing"))]
-pub(super) use without::Log;
+pub(super) use without::{Log, Span};
 
 #[cfg(feature = "tracing")]
 mod with_tracing {
     use http::{Method, Request, Uri};
-    use tracing::{Level, Span, field::Empty};
+    pub(in super::super) use tracing::Span;
+    use tracing::{Level, field::Empty};
 
-    use super::super::{history::AttemptRecord, policy::Decision};
+    use super::super::{decision::Decision, history::AttemptRecord};
 
     use crate::authority::Redacted;
 
@@ -92,15 +93,15 @@ mod with_tracing {
 mod without {
     use http::Request;
 
-    use super::super::{history::AttemptRecord, policy::Decision};
+    use super::super::{decision::Decision, history::AttemptRecord};
 
     pub(in super::super) struct Log;
 
-    /// There is none.
+    /// There are no spans.
     pub(in super::super) enum Span {}
 
     impl Span {
-        pub(in super::super) fn in_scope<T>(&self, _: impl FnOnce() -> T) -> T {
+        pub(in super::super) fn enter(&self) {
             match *self {}
         }
     }

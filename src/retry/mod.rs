@@ -79,32 +79,36 @@
 //! only [`RetryLayer`] does.
 
 mod backoff;
+mod budget;
 mod classify;
+mod decision;
 mod drain;
 #[cfg(feature = "serde")]
 mod duration;
 mod future;
 mod history;
+mod kept;
 mod layer;
+mod limit;
 mod log;
+mod pause;
 mod policy;
-mod replay;
+pub mod replay;
 mod retry_after;
+mod round;
 mod service;
-mod spare;
 mod tower;
 
 pub use self::{
     backoff::{Backoff, Jitter},
     classify::Failure,
+    decision::{Attempt, Decision, Outcome, StopReason},
+    drain::Drain,
     future::ResponseFuture,
     history::{AttemptRecord, RetryError, RetryHistory},
     layer::RetryLayer,
-    policy::{Attempt, Decision, Drain, Limit, Outcome, OverMax, Policy, RetryPolicy, StopReason},
-    replay::{
-        Replay, ReplayBody, ReplayBodyLayer, ReplayBodyService, ReplayByTrait, ReplayWith,
-        ReplayableBody,
-    },
+    policy::{Limit, OverMax, Policy, RetryPolicy, Terms},
+    replay::{body::ReplayBody, layer::ReplayBodyLayer, replayable::ReplayableBody},
     service::RetryService,
     tower::{BoxedErrors, RetryDelay},
 };

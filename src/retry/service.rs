@@ -7,10 +7,10 @@ use tower_service::Service;
 
 use super::{
     future::ResponseFuture,
+    kept::Kept,
     log::Log,
-    policy::{self, Policy, RetryPolicy},
+    policy::{Policy, RetryPolicy},
     replay::{Replay, ReplayByTrait},
-    spare::Kept,
 };
 
 /// The service of [`RetryLayer`](super::RetryLayer).
@@ -46,9 +46,9 @@ where
         let policy = self.policy.for_request(request.extensions());
         let log = Log::of(&request);
         let kept = Kept::of(&request, &policy, &self.replay);
-        if let Some(name) = policy.attempt_header() {
-            policy::number_attempt(request.headers_mut(), name, 1);
-        }
-        ResponseFuture::new(&mut self.inner, request, policy, self.replay.clone(), kept, log)
+        // After the copy is kept: each attempt has its own number.
+        let terms = policy.terms();
+        terms.number_attempt(request.headers_mut(), 1);
+        ResponseFuture::new(&mut self.inner, request, policy, terms, self.replay.clone(), kept, log)
     }
 }

@@ -5,7 +5,6 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
@@ -16,25 +15,27 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
 use super::{
-    classify,
+    decision::{Outcome, StopReason},
     drain::again,
-    history::{AttemptRecord, RetryHistory},
-    policy::{self, Attempt, Decision, Policy, RetryPolicy, StopReason},
-    replay::ReplayableBody,
+    history::RetryHistory,
+    policy::{Policy, RetryPolicy},
+    replay::{ReplayByTrait, replayable::ReplayableBody},
+    round::{self, Moment, Sent},
 };
 
-/// Runs on `tower::retry::RetryLayer` too, with the same counters, classes, delays, Retry-After,
-/// budget, override and history on the last response.
+/// A policy also runs on `tower::retry::RetryLayer`, with the same counters, classes, delays,
+/// `Retry-After`, budget, override, and history on the last response.
 ///
-/// What only [`RetryLayer`](super::RetryLayer) does, since tower's runner asks for no more than a
-/// delay: [`attempt_timeout`](RetryPolicy::attempt_timeout), a [`deadline`](RetryPolicy::deadline)
-/// that cuts an attempt in flight (here it refuses a delay),
-/// [`raise_on_status`](RetryPolicy::raise_on_status), [`drain`](RetryPolicy::drain), a history of
-/// errors, [`attempt_header`](RetryPolicy::attempt_header) on the first attempt (here from the
-/// second on), events, and a request of which nothing is kept where the limits rule a retry out
-/// after it was sent.
+/// Tower's runner asks for a delay and nothing else. So only [`RetryLayer`](super::RetryLayer) has:
 ///
-/// For errors that are boxed there is [`boxed_errors`](RetryPolicy::boxed_errors).
+/// - [`attempt_timeout`](RetryPolicy::attempt_timeout), and a [`deadline`](RetryPolicy::deadline)
+///   that ends an attempt in flight; here the deadline refuses a delay;
+/// - [`raise_on_status`](RetryPolicy::raise_on_status), [`drain`](RetryPolicy::drain) and events;
+/// - a history of errors, and of a response whose request was not to be sent again from the start;
+/// - [`attempt_header`](RetryPolicy::attempt_header) on the first attempt; here it begins with the
+///   second.
+///
+/// For a service whose errors are boxed use [`boxed_errors`](RetryPolicy::boxed_errors).
 ///
 /// ```
 /// use http::{Request, Response};
@@ -66,7 +67,7 @@ where
     ) -> Option<RetryDelay> {
         match result {
             Ok(response) => self.after_response(request, response),
-            Err(error) => self.after(request, Err(error)).ok(),
+            Err(error) => self.settle(request, Err(error)).ok(),
         }
     }
 
@@ -81,8 +82,8 @@ where
 pub struct BoxedErrors(RetryPolicy);
 
 impl RetryPolicy {
-    /// This policy for `tower::retry::RetryLayer` around a service whose errors are [`BoxError`]s,
-    /// which are no `std::error::Error` themselves.
+    /// This policy for `tower::retry::RetryLayer` around a service whose errors are [`BoxError`]s. A
+    /// `BoxError` does not implement `std::error::Error`, so the policy itself cannot take it.
     #[must_use]
     pub const fn boxed_errors(self) -> BoxedErrors {
         BoxedErrors(self)
@@ -102,7 +103,7 @@ where
     ) -> Option<RetryDelay> {
         match result {
             Ok(response) => self.0.after_response(request, response),
-            Err(error) => self.0.after(request, Err(&**error)).ok(),
+            Err(error) => self.0.settle(request, Err(&**error)).ok(),
         }
     }
 
@@ -112,13 +113,9 @@ where
 }
 
 impl RetryPolicy {
-    /// The copy that is kept while a request is sent. Tower's runner asks for the first one on the
-    /// layer's policy, which it copies next for the request; so what one request has changed of
-    /// it ends with the next.
+    /// The copy that is kept while a request is sent.
     fn copy<B: ReplayableBody>(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        if self.used.is_none() {
-            self.begin(request);
-        }
+        self.serve(request.extensions(), Instant::now());
         if !self.may_retry(request.method(), request.headers()) {
             return None;
         }
@@ -131,23 +128,13 @@ impl RetryPolicy {
         Some(copy)
     }
 
-    fn begin<B>(&mut self, request: &Request<B>) {
-        if let Some(config) = self.overridden.take() {
-            self.config = config;
-        }
-        let policy = self.for_request(request.extensions());
-        if !Arc::ptr_eq(&policy.config, &self.config) {
-            self.overridden = Some(mem::replace(&mut self.config, policy.config));
-        }
-        self.began = Some(Instant::now());
-    }
-
     fn after_response<B: ReplayableBody, RB>(
         &mut self,
         request: &mut Request<B>,
         response: &mut Response<RB>,
     ) -> Option<RetryDelay> {
-        // The head is lent to the policy, which wants it without a body.
+        // A policy is shown a head without a body. There is none to be had of a response that is
+        // only lent, so its parts are moved there and back.
         let (mut head, ()) = Response::new(()).into_parts();
         let mut swap = |head: &mut response::Parts| {
             mem::swap(&mut head.status, response.status_mut());
@@ -156,9 +143,9 @@ impl RetryPolicy {
             mem::swap(&mut head.extensions, response.extensions_mut());
         };
         swap(&mut head);
-        let decided = self.after(request, Ok(&head));
+        let settled = self.settle(request, Ok(&head));
         swap(&mut head);
-        match decided {
+        match settled {
             Ok(delay) => Some(delay),
             Err(history) => {
                 if let Some(history) = history {
@@ -169,63 +156,46 @@ impl RetryPolicy {
         }
     }
 
-    /// The delay before the next attempt, or the history if there is none.
-    fn after<B: ReplayableBody>(
+    /// The delay before the next attempt, or the history if there is none. No history if no attempt
+    /// has failed.
+    fn settle<B: ReplayableBody>(
         &mut self,
         request: &mut Request<B>,
-        outcome: policy::Outcome<'_>,
+        outcome: Outcome<'_>,
     ) -> Result<RetryDelay, Option<RetryHistory>> {
         let failure = Policy::classify(self, outcome);
-        if failure.is_none() && self.used.is_none() {
+        if failure.is_none() && !self.has_failed() {
             return Err(None);
         }
-        let used = self.used.get_or_insert_default();
-        let elapsed = self.began.map_or(Duration::ZERO, |began| began.elapsed());
-        let mut record = AttemptRecord {
-            number: used.number.saturating_add(1),
-            failure,
-            status: outcome.ok().map(|head| head.status),
-            elapsed: elapsed.saturating_sub(used.attempt_began),
-            delay: None,
+        let moment = Moment {
+            elapsed: self.began().map_or(Duration::ZERO, |began| began.elapsed()),
+            now: SystemTime::now(),
+            random: fastrand::f64(),
         };
-        used.number = record.number;
-        let decision = match failure {
-            None => Decision::Return(StopReason::Success),
-            Some(failure) => self.decide(&Attempt {
-                number: record.number,
-                method: request.method(),
-                headers: request.headers(),
-                outcome,
-                failure,
-                replayable: {
-                    let starved =
-                        outcome.is_err_and(classify::is_elapsed) && request.body().is_starved();
-                    !starved && request.body().can_replay()
-                },
-                elapsed,
-                now: SystemTime::now(),
-                random: fastrand::f64(),
-            }),
+        self.round().record(outcome, failure, moment.elapsed);
+        let settled = match failure {
+            None => Err(StopReason::Success),
+            Some(failure) => {
+                let (method, headers) = (request.method(), request.headers());
+                // The runner sends the copy that it has, so there is one.
+                let body = Ok(request.body());
+                let sent = Sent { method, headers, body, replay: &ReplayByTrait };
+                let attempt = self.round().attempt(&sent, outcome, failure, moment);
+                let word = self.decide(&attempt);
+                round::settle(word, None, moment.elapsed, self.terms().deadline)
+            }
         };
-        let used = self.used.get_or_insert_default();
-        match decision {
-            Decision::Retry { after } => {
-                record.delay = Some(after);
-                used.attempt_began = elapsed.saturating_add(after);
-                used.attempts.push(record);
-                if let Some(name) = &self.config.attempt_header {
-                    policy::number_attempt(
-                        request.headers_mut(),
-                        name,
-                        used.number.saturating_add(1),
-                    );
-                }
+        match settled {
+            Ok(after) => {
+                let round = self.round();
+                round.retry(after);
+                // The runner does not say when the delay has ended.
+                round.begin(moment.elapsed.saturating_add(after));
+                let number = round.number();
+                self.terms().number_attempt(request.headers_mut(), number);
                 Ok(RetryDelay::new(after))
             }
-            Decision::Return(reason) => {
-                used.attempts.push(record);
-                Err(Some(RetryHistory::new(mem::take(&mut used.attempts), reason)))
-            }
+            Err(reason) => Err(Some(self.round().end(reason))),
         }
     }
 }
@@ -234,7 +204,7 @@ pin_project! {
     /// The delay before an attempt, on tower's own runner.
     #[derive(Debug)]
     pub struct RetryDelay {
-        // None for no delay: then it lets the other tasks have their turn, and touches no timer.
+        // `None` for no delay. Then the other tasks have their turn, and no timer is made.
         #[pin]
         timer: Option<Sleep>,
         yielded: bool,

@@ -1,191 +1,35 @@
-//! What a `RetryPolicy` is told: its values, their defaults and setters.
+//! The constructors and setters of `RetryPolicy`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, Method, StatusCode,
+    HeaderName, Method, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
-use tower::retry::budget::{Budget, TpsBudget};
+use tower::retry::budget::Budget;
 
-use super::{DEFAULT_FORCELIST, IDEMPOTENCY_KEY, Outcome, RetryPolicy};
-use crate::retry::{backoff::Backoff, classify::Failure};
-
-/// How many retries there may be.
-///
-/// `From<u32>` is [`Times`](Self::Times); `From<Option<u32>>` turns `None` into
-/// [`Unlimited`](Self::Unlimited).
-///
-/// With the feature `serde`: a number, `"unlimited"` or `"disabled"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// As many. After 0 the first failure is the last, and it counts as a limit used up.
-    ///
-    /// urllib3: an integer.
-    Times(u32),
-    /// No limit.
-    ///
-    /// urllib3: `None`.
-    Unlimited,
-    /// None, and the failure passes through as it is.
-    ///
-    /// urllib3: `False`.
-    Disabled,
-}
-
-impl From<u32> for Limit {
-    fn from(times: u32) -> Self {
-        Self::Times(times)
-    }
-}
-
-impl From<Option<u32>> for Limit {
-    fn from(times: Option<u32>) -> Self {
-        times.map_or(Self::Unlimited, Self::Times)
-    }
-}
-
-/// What becomes of a `Retry-After` past [`RetryPolicy::retry_after_max`].
-///
-/// With the feature `serde`: `"give_up"` or `"clamp"`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Deserialize, serde::Serialize),
-    serde(rename_all = "snake_case")
-)]
-pub enum OverMax {
-    /// The response is returned at once.
-    #[default]
-    GiveUp,
-    /// The wait is the maximum.
-    Clamp,
-}
-
-/// How much of a failed HTTP/1 response is read so that its connection can be used again. Nothing
-/// waits for it.
-///
-/// With the feature `serde` it is a table of `bytes` and `time`, each with its default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Deserialize, serde::Serialize),
-    serde(default, deny_unknown_fields, expecting = "a drain, a table such as { bytes = 1024 }")
-)]
-pub struct Drain {
-    /// Most bytes. Default: 64 KiB. 0 drops each failed response, and its connection.
-    pub bytes: usize,
-    /// Longest time. Default: 100 ms.
-    #[cfg_attr(feature = "serde", serde(with = "crate::retry::duration"))]
-    pub time: Duration,
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self { bytes: 64 * 1024, time: Duration::from_millis(100) }
-    }
-}
-
-/// The default budget: retries for this part of the requests within the window, and this many a
-/// second besides.
-pub(super) const BUDGET_PERCENT: f32 = 20.0;
-pub(super) const BUDGET_PER_SECOND: u32 = 10;
-pub(super) const BUDGET_WINDOW: Duration = Duration::from_secs(10);
-
-type Classify = dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync;
-
-#[derive(Clone)]
-pub(in crate::retry) struct Config {
-    pub(super) total: Limit,
-    pub(super) connect: Limit,
-    pub(super) read: Limit,
-    pub(super) status: Limit,
-    pub(super) other: Limit,
-    /// `None` for any.
-    methods: Option<Vec<Method>>,
-    status_forcelist: Vec<StatusCode>,
-    /// Whether the list has a status from 200 to 299.
-    lists_successes: bool,
-    pub(super) backoff: Backoff,
-    pub(super) respect_retry_after: bool,
-    pub(super) retry_after_max: Duration,
-    pub(super) over_max: OverMax,
-    pub(super) budget: Option<Arc<dyn Budget + Send + Sync>>,
-    pub(super) attempt_timeout: Option<Duration>,
-    pub(super) deadline: Option<Duration>,
-    pub(super) drain: Drain,
-    pub(super) raise_on_status: bool,
-    pub(in crate::retry) attempt_header: Option<HeaderName>,
-    pub(super) classify: Option<Arc<Classify>>,
-}
-
-impl Config {
-    /// Whether a response of this status is a failure.
-    pub(super) fn lists(&self, status: StatusCode) -> bool {
-        self.status_forcelist.contains(&status)
-    }
-
-    /// Whether a response of this status is surely none. Most are, and it is asked of each.
-    pub(super) fn is_success(&self, status: StatusCode) -> bool {
-        status.is_success() && !self.lists_successes && self.classify.is_none()
-    }
-
-    /// Whether a request may be sent again that the server may have processed.
-    pub(super) fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
-        self.methods.as_ref().is_none_or(|methods| methods.contains(method))
-            || headers.contains_key(&IDEMPOTENCY_KEY)
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let idempotent = [
-            Method::GET,
-            Method::HEAD,
-            Method::OPTIONS,
-            Method::TRACE,
-            Method::PUT,
-            Method::DELETE,
-        ];
-        Self {
-            total: Limit::Times(3),
-            connect: Limit::Unlimited,
-            read: Limit::Unlimited,
-            status: Limit::Unlimited,
-            other: Limit::Unlimited,
-            methods: Some(idempotent.into()),
-            status_forcelist: DEFAULT_FORCELIST.into(),
-            lists_successes: false,
-            backoff: Backoff::exponential(Duration::from_millis(100)),
-            respect_retry_after: true,
-            retry_after_max: Duration::from_secs(6 * 60 * 60),
-            over_max: OverMax::GiveUp,
-            budget: Some(Arc::new(TpsBudget::new(
-                BUDGET_WINDOW,
-                BUDGET_PER_SECOND,
-                BUDGET_PERCENT / 100.0,
-            ))),
-            attempt_timeout: None,
-            deadline: None,
-            drain: Drain::default(),
-            raise_on_status: false,
-            attempt_header: None,
-            classify: None,
-        }
-    }
-}
+use super::{
+    retry_policy::RetryPolicy,
+    settings::{Classifier, Limit, OverMax, Settings},
+};
+use crate::retry::{
+    backoff::Backoff, budget::SharedBudget, classify::Failure, decision::Outcome, drain::Drain,
+};
 
 impl RetryPolicy {
-    /// The defaults; the same as `RetryPolicy::default()`. Each call makes a budget of its own,
-    /// which clones share.
+    /// The defaults, as `RetryPolicy::default()`.
+    ///
+    /// Each call makes a new budget, which the clones of the policy share.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// urllib3's own defaults: 10 retries of the idempotent methods after errors, and after 413,
-    /// 429 and 503 with a `Retry-After`, clamped to 6 h; no delay otherwise; a status that
-    /// stays is an error. No budget, as there is none in urllib3.
+    /// urllib3's own defaults.
+    ///
+    /// 10 retries of the idempotent methods, after errors and after 413, 429 and 503 with a
+    /// `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other delay. A response that
+    /// used up the retries is an error. There is no budget, since urllib3 has none.
     ///
     /// urllib3: `Retry()`.
     #[must_use]
@@ -199,8 +43,9 @@ impl RetryPolicy {
             .no_budget()
     }
 
-    /// No retries: each request is sent once, and what it came to passes through as it is. For a
-    /// request extension, say, or as a start for [`deadline`](Self::deadline) alone.
+    /// No retries: each request is sent once, and its response or error passes through unchanged.
+    ///
+    /// Use it as a request extension, or to set [`deadline`](Self::deadline) alone.
     ///
     /// urllib3: `Retry(False)`.
     #[must_use]
@@ -208,128 +53,144 @@ impl RetryPolicy {
         Self::new().total(Limit::Disabled).no_budget()
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(Arc::make_mut(&mut self.config));
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
         self
     }
 
-    /// Retries in all; of two limits the one that is used up first counts. Default: 3.
+    /// Most retries of a request. If a class of failures has a limit too, the one that is used up
+    /// first ends the request.
+    ///
+    /// Default: 3.
     ///
     /// urllib3: `total`.
     #[must_use]
     pub fn total(self, limit: impl Into<Limit>) -> Self {
-        self.with(|config| config.total = limit.into())
+        self.with(|settings| settings.total = limit.into())
     }
 
-    /// Retries after [`Failure::Connect`] and [`Failure::Unsent`]. Default: no limit but the total.
+    /// Most retries after [`Failure::Connect`] and [`Failure::Unsent`].
+    ///
+    /// Default: no limit but the total.
     ///
     /// urllib3: `connect`.
     #[must_use]
     pub fn connect(self, limit: impl Into<Limit>) -> Self {
-        self.with(|config| config.connect = limit.into())
+        self.with(|settings| settings.connect = limit.into())
     }
 
-    /// Retries after [`Failure::Read`] and [`Failure::Timeout`]. Default: no limit but the total.
+    /// Most retries after [`Failure::Read`] and [`Failure::Timeout`].
+    ///
+    /// Default: no limit but the total.
     ///
     /// urllib3: `read`.
     #[must_use]
     pub fn read(self, limit: impl Into<Limit>) -> Self {
-        self.with(|config| config.read = limit.into())
+        self.with(|settings| settings.read = limit.into())
     }
 
-    /// Retries after [`Failure::Status`]. Default: no limit but the total.
+    /// Most retries after [`Failure::Status`].
+    ///
+    /// Default: no limit but the total.
     ///
     /// urllib3: `status`.
     #[must_use]
     pub fn status(self, limit: impl Into<Limit>) -> Self {
-        self.with(|config| config.status = limit.into())
+        self.with(|settings| settings.status = limit.into())
     }
 
-    /// Retries after [`Failure::Other`]. Default: no limit but the total.
+    /// Most retries after [`Failure::Other`].
+    ///
+    /// Default: no limit but the total.
     ///
     /// urllib3: `other`.
     #[must_use]
     pub fn other(self, limit: impl Into<Limit>) -> Self {
-        self.with(|config| config.other = limit.into())
+        self.with(|settings| settings.other = limit.into())
     }
 
-    /// Methods that may be repeated though the server may have processed them. A request with an
-    /// `Idempotency-Key` header may be too.
+    /// Methods that may be sent again although the server may have processed the request. A request
+    /// with an `Idempotency-Key` header may be sent again too.
     ///
     /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2).
     ///
     /// urllib3: `allowed_methods`.
     #[must_use]
     pub fn allowed_methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.with(|config| config.methods = Some(methods.into_iter().collect()))
+        self.with(|settings| settings.methods = Some(methods.into_iter().collect()))
     }
 
-    /// Every method may be repeated, POST and PATCH included, though the server may have processed
-    /// them: for servers to which that does no harm.
+    /// Every method may be sent again, POST and PATCH included, although the server may have
+    /// processed the request. For servers to which a repeat does no harm.
     ///
-    /// Default: not so, the methods of [`allowed_methods`](Self::allowed_methods) alone. The last
-    /// of the two that is called counts.
+    /// Default: only the methods of [`allowed_methods`](Self::allowed_methods). If both are called,
+    /// the last call counts.
     ///
     /// urllib3: `allowed_methods=None`.
     #[must_use]
     pub fn any_method(self) -> Self {
-        self.with(|config| config.methods = None)
+        self.with(|settings| settings.methods = None)
     }
 
-    /// Statuses that are failures. Besides them, 413, 429 and 503 are if they carry a `Retry-After`
-    /// that is [respected](Self::respect_retry_after).
+    /// Statuses that are failures. 413, 429 and 503 are failures too if they have a `Retry-After`
+    /// and it is [respected](Self::respect_retry_after).
     ///
     /// Default: 429, 502, 503, 504.
     ///
     /// urllib3: `status_forcelist`.
     #[must_use]
     pub fn status_forcelist(self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.with(|config| {
-            config.status_forcelist = statuses.into_iter().collect();
-            config.lists_successes = config.status_forcelist.iter().any(StatusCode::is_success);
-        })
+        self.with(|settings| settings.status_forcelist = statuses.into_iter().collect())
     }
 
-    /// The delays. Default: `Backoff::exponential(100 ms)`, with its full jitter and maximum of 20
-    /// s.
+    /// The delays between attempts.
+    ///
+    /// Default: `Backoff::exponential(100 ms)`, with its full jitter and its maximum of 20 s.
     ///
     /// urllib3: `backoff_factor`, `backoff_max`, `backoff_jitter`.
     #[must_use]
     pub fn backoff(self, backoff: Backoff) -> Self {
-        self.with(|config| config.backoff = backoff)
+        self.with(|settings| settings.backoff = backoff)
     }
 
-    /// Whether a server's `Retry-After` takes the place of the backoff, whatever the status.
-    /// Default: true. One that is in no form of the RFC is ignored; 0 or a date that is past
-    /// leaves the backoff.
+    /// Whether a server's `Retry-After` replaces the backoff, whatever the status.
+    ///
+    /// A `Retry-After` in no form of RFC 9110 is ignored. 0, or a date in the past, leaves the
+    /// backoff.
+    ///
+    /// Default: true.
     ///
     /// urllib3: `respect_retry_after_header`.
     #[must_use]
     pub fn respect_retry_after(self, respect: bool) -> Self {
-        self.with(|config| config.respect_retry_after = respect)
+        self.with(|settings| settings.respect_retry_after = respect)
     }
 
-    /// Longest `Retry-After` that is waited for. Default: 6 h.
+    /// Longest `Retry-After` that is waited for.
+    ///
+    /// Default: 6 h.
     ///
     /// urllib3: `retry_after_max`.
     #[must_use]
     pub fn retry_after_max(self, max: Duration) -> Self {
-        self.with(|config| config.retry_after_max = max)
+        self.with(|settings| settings.retry_after_max = max)
     }
 
-    /// What becomes of a longer one. Default: [`OverMax::GiveUp`] (urllib3 clamps).
+    /// What happens if a `Retry-After` is longer than [`retry_after_max`](Self::retry_after_max).
+    ///
+    /// Default: [`OverMax::GiveUp`]. urllib3 clamps.
     #[must_use]
     pub fn retry_after_over_max(self, over_max: OverMax) -> Self {
-        self.with(|config| config.over_max = over_max)
+        self.with(|settings| settings.over_max = over_max)
     }
 
-    /// The budget that each retry draws on, and each request adds to; `Connect` and `Unsent` draw
-    /// nothing.
+    /// The budget that each retry draws on, and that each request adds to. A retry after
+    /// [`Failure::Connect`] or [`Failure::Unsent`] draws nothing.
     ///
-    /// Default: tower's [`TpsBudget`] of 10 s, 10 a second and 20 %, one for each
-    /// [`RetryPolicy::new`].
+    /// Default: tower's [`TpsBudget`](tower::retry::budget::TpsBudget) with a window of 10 s, 20 %
+    /// of the requests in it, and 10 a second besides. Each [`RetryPolicy::new`] makes one.
     ///
-    /// Clones share it, so policies with other limits for the same servers are made from one:
+    /// Clones share the budget. So make the policies for the same servers from one policy:
     ///
     /// ```
     /// use tower::retry::budget::TpsBudget;
@@ -341,86 +202,90 @@ impl RetryPolicy {
     /// ```
     #[must_use]
     pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
-        self.with(|config| config.budget = Some(Arc::new(budget)))
+        self.with(|settings| settings.budget = Some(SharedBudget::new(budget)))
     }
 
-    /// No budget: however many requests fail, each has all its retries. Not for a service that
-    /// others depend on.
+    /// No budget: each request has all its retries, however many requests fail. Not for a client
+    /// that could overload its servers.
     #[must_use]
     pub fn no_budget(self) -> Self {
-        self.with(|config| config.budget = None)
+        self.with(|settings| settings.budget = None)
     }
 
-    /// Longest time of one attempt, from the call to its response's head. Default: none. What takes
-    /// longer is [`Failure::Timeout`], and not retried where a
-    /// [`ReplayBody`](crate::retry::ReplayBody)'s own stream was what it waited for. While the
-    /// service below gets ready no attempt runs: the [`deadline`](Self::deadline) alone bounds
-    /// that.
+    /// Longest time of one attempt, from the call to the head of its response.
+    ///
+    /// An attempt that takes longer is a [`Failure::Timeout`]. It is not retried if it waited for
+    /// the stream of its own [`ReplayBody`](crate::retry::ReplayBody). While the inner service gets
+    /// ready no attempt runs: only the [`deadline`](Self::deadline) limits that wait.
+    ///
+    /// Default: none.
     #[must_use]
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
-        self.with(|config| config.attempt_timeout = Some(timeout))
+        self.with(|settings| settings.attempt_timeout = Some(timeout))
     }
 
-    /// Longest time of the request with all its attempts and delays, until the response's head, to
-    /// the two milliseconds of tokio's timer.
+    /// Longest time of the request with all its attempts and delays, until the head of the last
+    /// response. Exact to the two milliseconds of tokio's timer.
     ///
-    /// Default: none. A delay that would end after it is not begun: the caller gets what there is.
-    /// It cuts short an attempt in flight, or a wait for readiness before one, and none begins
-    /// after it, should a delay end late on a machine that is too busy: the request then ends
-    /// with a [`RetryError`](crate::retry::RetryError), or, where the policy would not
-    /// have retried it anyway, with [`tower::timeout::error::Elapsed`]. Zero leaves the first
-    /// attempt the time to answer at once.
+    /// A delay that would end after the deadline is not begun: the caller gets the last response or
+    /// error at once. An attempt in flight ends at the deadline, and so does a wait for readiness
+    /// before an attempt. No attempt begins after it. The request then ends with a
+    /// [`RetryError`](crate::retry::RetryError), or with [`tower::timeout::error::Elapsed`] if the
+    /// policy would not have retried it anyway. With a deadline of zero only a first attempt that
+    /// answers at once succeeds.
+    ///
+    /// Default: none.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
-        self.with(|config| config.deadline = Some(deadline))
+        self.with(|settings| settings.deadline = Some(deadline))
     }
 
-    /// How much of a failed response is read. Default: 64 KiB within 100 ms.
+    /// How much of a failed response is read, so that its connection can be used again.
+    ///
+    /// Default: 64 KiB within 100 ms.
     #[must_use]
     pub fn drain(self, drain: Drain) -> Self {
-        self.with(|config| config.drain = drain)
+        self.with(|settings| settings.drain = drain)
     }
 
-    /// Whether a response that used up a limit, the budget or the time, or asks to wait too long,
-    /// becomes a [`RetryError`](crate::retry::RetryError). Default: false, the last response is
-    /// returned (urllib3: true). The response that it replaces is drained first, within the
-    /// bounds of [`drain`](Self::drain).
+    /// Whether a response becomes a [`RetryError`](crate::retry::RetryError) if it used up a limit,
+    /// the budget or the time, or asks to wait too long.
+    ///
+    /// The response is drained before the error is returned, within the bounds of
+    /// [`drain`](Self::drain).
+    ///
+    /// Default: false, the last response is returned. urllib3: true.
     ///
     /// urllib3: `raise_on_status`.
     #[must_use]
     pub fn raise_on_status(self, raise: bool) -> Self {
-        self.with(|config| config.raise_on_status = raise)
+        self.with(|settings| settings.raise_on_status = raise)
     }
 
-    /// A request header that tells the server which attempt it sees: 1, 2, 3 ... It takes the place
-    /// of one that the caller set.
+    /// The request header that tells the server the number of the attempt: 1, 2, 3 ... It replaces
+    /// a header of this name that the caller set.
     ///
     /// Default: none.
     ///
     /// # Panics
     ///
-    /// If the name is one by which a request is framed or routed, `content-length` say: a number in
-    /// it would cut a body off.
+    /// If the header frames or routes a request, as `content-length` does. A number in it would
+    /// cut the body off.
     #[must_use]
     pub fn attempt_header(self, name: HeaderName) -> Self {
         assert!(
-            !Self::frames(&name),
+            !frames(&name),
             "{name} says how a request is framed or routed, and cannot number attempts"
         );
-        self.with(|config| config.attempt_header = Some(name))
+        self.with(|settings| settings.attempt_header = Some(name))
     }
 
-    /// Whether a header is no one's to set but the client's.
-    pub(super) fn frames(name: &HeaderName) -> bool {
-        const FRAMING: [HeaderName; 8] =
-            [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-        FRAMING.contains(name)
-    }
-
-    /// The caller's own word on what is a failure, in place of the forcelist, the classes of errors
-    /// and the statuses that count with a `Retry-After`.
+    /// A function that says what is a failure. It replaces the forcelist, the classes of errors and
+    /// the statuses that are failures with a `Retry-After`.
     ///
-    /// Default: none. To add to what another policy says, ask that one:
+    /// Default: none.
+    ///
+    /// To add to the rules of another policy, ask that policy:
     ///
     /// ```
     /// use http::StatusCode;
@@ -438,26 +303,14 @@ impl RetryPolicy {
         self,
         classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|config| config.classify = Some(Arc::new(classify)))
+        self.with(|settings| settings.classify = Some(Classifier::new(classify)))
     }
 }
 
-impl fmt::Debug for RetryPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = &*self.config;
-        f.debug_struct("RetryPolicy")
-            .field("total", &config.total)
-            .field("connect", &config.connect)
-            .field("read", &config.read)
-            .field("status", &config.status)
-            .field("other", &config.other)
-            .field("methods", &config.methods)
-            .field("status_forcelist", &config.status_forcelist)
-            .field("backoff", &config.backoff)
-            .field("attempt_timeout", &config.attempt_timeout)
-            .field("deadline", &config.deadline)
-            .field("raise_on_status", &config.raise_on_status)
-            .field("attempt_header", &config.attempt_header)
-            .finish_non_exhaustive()
-    }
+/// Whether only the client itself may set a header: by these a request is framed (RFC 9112 section
+/// 6), routed, or tied to its connection (RFC 9110 section 7.6.1).
+pub(super) fn frames(name: &HeaderName) -> bool {
+    const FRAMING: [HeaderName; 8] =
+        [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+    FRAMING.contains(name)
 }

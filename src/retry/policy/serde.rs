@@ -12,11 +12,11 @@ use serde::{
 };
 use tower::retry::budget::TpsBudget;
 
-use super::{
-    Limit, RetryPolicy,
-    config::{BUDGET_PER_SECOND, BUDGET_PERCENT, BUDGET_WINDOW},
+use super::{Limit, RetryPolicy, config::frames};
+use crate::retry::{
+    budget::{PER_SECOND, PERCENT, WINDOW},
+    duration::{self, Text},
 };
-use crate::retry::duration::{self, Text};
 
 impl Serialize for Limit {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -284,7 +284,7 @@ impl TryFrom<String> for Header {
         let name = name.map_err(|_| {
             format!("{text:?} is not the name of a header; write one as \"x-attempt\"")
         })?;
-        if RetryPolicy::frames(&name) {
+        if frames(&name) {
             return Err(format!(
                 "{text:?} says how a request is framed or routed; write one as \"x-attempt\""
             ));
@@ -305,7 +305,7 @@ struct BudgetFields {
 
 impl Default for BudgetFields {
     fn default() -> Self {
-        Self { percent: BUDGET_PERCENT, per_second: BUDGET_PER_SECOND, window: BUDGET_WINDOW }
+        Self { percent: PERCENT, per_second: PER_SECOND, window: WINDOW }
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
-use super::{ReplayableBody, capture::Capture};
+use super::{capture::Capture, replayable::ReplayableBody};
 
 /// A streamed body that can be sent again: it keeps what it has sent, up to a cap.
 ///
@@ -29,7 +29,7 @@ use super::{ReplayableBody, capture::Capture};
 /// An attempt that runs out of time while the stream has nothing to send is not retried: the server
 /// was not what it waited for, and the next attempt would wait for the same.
 ///
-/// Default: an empty body. See [`ReplayBodyLayer`](super::ReplayBodyLayer) for where to put it.
+/// Default: an empty body. See [`ReplayBodyLayer`](crate::retry::ReplayBodyLayer) for where to put it.
 ///
 /// # Errors
 ///

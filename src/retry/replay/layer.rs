@@ -1,11 +1,6 @@
-use std::task::{Context, Poll};
-
-use http::Request;
-use http_body::Body;
 use tower_layer::Layer;
-use tower_service::Service;
 
-use super::ReplayBody;
+use super::service::ReplayBodyService;
 
 /// Lets streamed request bodies be sent again: `Request<B>` becomes `Request<ReplayBody<B>>`.
 ///
@@ -39,7 +34,7 @@ use super::ReplayBody;
 ///
 /// A 307 or 308 sends the body on to another URI. tower-http's `FollowRedirect` hands such a
 /// response to the caller unless its policy says how to copy a body;
-/// [`try_replay`](super::ReplayableBody::try_replay) is how. The redirects stand between this layer
+/// [`try_replay`](crate::retry::ReplayableBody::try_replay) is how. The redirects stand between this layer
 /// and the retries, and each hop has all of the retries. Where more than
 /// [`max_bytes`](Self::max_bytes) were sent before the 307 came, the next hop ends with the error
 /// of its body.
@@ -102,31 +97,6 @@ impl<S> Layer<S> for ReplayBodyLayer {
     type Service = ReplayBodyService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ReplayBodyService { inner, max_bytes: self.max_bytes }
-    }
-}
-
-/// The service of [`ReplayBodyLayer`]. Response, error and future are those of the service below.
-#[derive(Clone, Copy, Debug)]
-pub struct ReplayBodyService<S> {
-    inner: S,
-    max_bytes: usize,
-}
-
-impl<S, B> Service<Request<B>> for ReplayBodyService<S>
-where
-    S: Service<Request<ReplayBody<B>>>,
-    B: Body,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.inner.call(request.map(|body| ReplayBody::new(body, self.max_bytes)))
+        ReplayBodyService::new(inner, self.max_bytes)
     }
 }

@@ -1,25 +1,14 @@
-//! Bodies that can be sent again.
-
-mod body;
-mod capture;
-mod layer;
-
 use bytes::Buf;
 use http_body_util::{Either, Empty, Full};
 
-pub use self::{
-    body::ReplayBody,
-    layer::{ReplayBodyLayer, ReplayBodyService},
-};
-
 /// A request body that can be sent again from its first byte.
 ///
-/// `Clone` is never used for this: the clone of a stream can be a shared one, empty by then.
-/// Implement it for a body of your own, or give
-/// [`RetryLayer::replay_with`](super::RetryLayer::replay_with) a function for a foreign one. For a
-/// streamed body there is [`ReplayBodyLayer`].
+/// `Clone` is never used for this: the clone of a stream may share the stream, and be empty by the
+/// time it is sent. Implement this trait for your own body type. For a foreign body type give
+/// [`RetryLayer::replay_with`](crate::retry::RetryLayer::replay_with) a function. For a streamed
+/// body use [`ReplayBodyLayer`](crate::retry::ReplayBodyLayer).
 ///
-/// A streamed body without it is refused by the compiler, with a note that says all this:
+/// The compiler refuses a streamed body without that layer, and its note says what to do:
 ///
 /// ```compile_fail,E0277
 /// # use {bytes::Bytes, http::{Request, Response}, http_body_util::{Full, StreamBody}, tower::{BoxError, Layer, ServiceExt}};
@@ -32,7 +21,7 @@ pub use self::{
 /// let _ = ServiceExt::oneshot(client, Request::new(StreamBody::new(futures_util::stream::empty())));
 /// ```
 ///
-/// and compiles with it:
+/// With the layer it compiles:
 ///
 /// ```
 /// # use {bytes::Bytes, http::{Request, Response}, http_body_util::{Full, StreamBody}, tower::{BoxError, Layer, ServiceExt}};
@@ -53,17 +42,22 @@ pub use self::{
             it: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
 )]
 pub trait ReplayableBody: Sized {
-    /// A body that sends the same bytes as this one was going to, or did; `None` if it cannot.
+    /// A body that sends the same bytes as this one, from the first; `None` if there can be none.
     fn try_replay(&self) -> Option<Self>;
 
-    /// Whether [`try_replay`](Self::try_replay) would still work. Default: true.
+    /// Whether [`try_replay`](Self::try_replay) would still return a body.
+    ///
+    /// Default: true.
     fn can_replay(&self) -> bool {
         true
     }
 
     /// Whether the attempt that sends this body, or a copy of it, waits for the body's own source.
-    /// One that ran out of time so is not retried: the next would wait for the same. Default:
-    /// false, the bytes are at hand.
+    ///
+    /// If such an attempt runs out of time it is not retried: the next attempt would wait for the
+    /// same source.
+    ///
+    /// Default: false, all bytes are at hand.
     fn is_starved(&self) -> bool {
         false
     }
@@ -101,68 +95,5 @@ impl<L: ReplayableBody, R: ReplayableBody> ReplayableBody for Either<L, R> {
             Self::Left(body) => body.is_starved(),
             Self::Right(body) => body.is_starved(),
         }
-    }
-}
-
-/// How a layer copies a request body of type `B` before it is sent. Each request takes a clone of
-/// it along.
-#[diagnostic::on_unimplemented(
-    message = "`RetryLayer` does not know how to send a `{B}` a second time",
-    note = "for a streamed body put `tower_outbound::retry::ReplayBodyLayer` outside this layer; for bytes use \
-            `http_body_util::Full` or `Empty`",
-    note = "for a body of your own implement `tower_outbound::retry::ReplayableBody`; for a foreign one say how to copy \
-            it: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
-)]
-pub trait Replay<B>: Clone {
-    /// A copy that sends the same bytes; `None` if there can be none, and the request is then sent
-    /// once.
-    fn replay(&self, body: &B) -> Option<B>;
-
-    /// Whether [`replay`](Self::replay) would still work for a copy that is kept. Default: true.
-    fn can_replay(&self, _body: &B) -> bool {
-        true
-    }
-
-    /// Whether the attempt that sends a copy of this body waits for the body's own source, as
-    /// [`ReplayableBody::is_starved`] has it. Default: false.
-    fn is_starved(&self, _body: &B) -> bool {
-        false
-    }
-}
-
-/// The way of [`RetryLayer::new`](super::RetryLayer::new): as [`ReplayableBody`] says.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReplayByTrait;
-
-impl<B: ReplayableBody> Replay<B> for ReplayByTrait {
-    fn replay(&self, body: &B) -> Option<B> {
-        body.try_replay()
-    }
-
-    fn can_replay(&self, body: &B) -> bool {
-        body.can_replay()
-    }
-
-    fn is_starved(&self, body: &B) -> bool {
-        body.is_starved()
-    }
-}
-
-/// The way of [`RetryLayer::replay_with`](super::RetryLayer::replay_with): a function.
-#[derive(Clone, Copy)]
-pub struct ReplayWith<F>(pub(super) F);
-
-impl<F, B> Replay<B> for ReplayWith<F>
-where
-    F: Fn(&B) -> Option<B> + Clone,
-{
-    fn replay(&self, body: &B) -> Option<B> {
-        (self.0)(body)
-    }
-}
-
-impl<F> std::fmt::Debug for ReplayWith<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ReplayWith(..)")
     }
 }

@@ -1,0 +1,141 @@
+//! The pause between two attempts: the delay, the drain beside it, and the readiness of the inner
+//! service.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
+use tower::BoxError;
+
+use super::{
+    drain::{Draining, again},
+    limit::Limits,
+    round::Round,
+};
+
+pin_project! {
+    /// What the failed attempts of a request leave behind.
+    #[project = BeforeProj]
+    pub(super) struct Before<RB> {
+        pub(super) round: Round,
+        // The last response.
+        #[pin]
+        pub(super) draining: Option<Draining<RB>>,
+        // The last error. Kept only if there is a deadline, which may end the request although it
+        // was to be tried again.
+        pub(super) error: Option<BoxError>,
+        // Then there is a driver for timers.
+        pub(super) has_slept: bool,
+    }
+}
+
+impl<RB> Default for Before<RB> {
+    fn default() -> Self {
+        Self { round: Round::new(), draining: None, error: None, has_slept: false }
+    }
+}
+
+pin_project! {
+    #[project = PauseProj]
+    pub(super) enum Pause {
+        // Polls the timer of the delay, and the drain beside it. If the drain's time is up sooner
+        // than the delay, the timer is set to that first, and to `then` afterwards.
+        Delay { #[pin] timer: Sleep, then: Option<Instant> },
+        // There is no delay, and no timer. Polls the drain until it has settled.
+        NoDelay,
+        // Polls the drain once more, so that the connection of a response that was read to its end
+        // is handed back.
+        HandBack,
+        // Polls the readiness of the inner service, within the deadline, and the drain beside it.
+        Ready { #[pin] timer: Option<Sleep> },
+    }
+}
+
+/// Why no attempt follows a pause.
+pub(super) enum Missed<E> {
+    Deadline,
+    NotReady(E),
+}
+
+/// Longer delays mean the same: this is longer than a process lives, and any clock can add it.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+impl Pause {
+    /// Begins now. `drain` is the longest time of the drain, if there is one.
+    pub(super) fn new(delay: Duration, drain: Option<Duration>, now: Instant) -> Self {
+        if delay.is_zero() {
+            return Self::NoDelay;
+        }
+        let delay = delay.min(LONGEST);
+        let first = drain.map_or(delay, |drain| drain.min(delay));
+        let then = (first < delay).then(|| now + delay);
+        Self::Delay { timer: sleep(first), then }
+    }
+
+    /// Ready with `Ok` when the next attempt may be sent. `poll_ready` is the inner service's.
+    pub(super) fn poll<RB: Body, E>(
+        mut self: Pin<&mut Self>,
+        before: Pin<&mut Before<RB>>,
+        limits: Limits<'_>,
+        mut poll_ready: impl FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Missed<E>>> {
+        let mut before = before.project();
+        loop {
+            let draining = before.draining.as_mut().as_pin_mut();
+            match self.as_mut().project() {
+                PauseProj::Delay { mut timer, then } => {
+                    if let Some(draining) = draining {
+                        draining.poll(cx);
+                    }
+                    ready!(timer.as_mut().poll(cx));
+                    match then.take().filter(|then| *then > Instant::now()) {
+                        Some(then) => {
+                            before.draining.set(None);
+                            timer.reset(then);
+                        }
+                        None => self.set(Self::HandBack),
+                    }
+                }
+                PauseProj::NoDelay => match draining {
+                    Some(draining) => {
+                        ready!(draining.poll_settled(cx));
+                        self.set(Self::HandBack);
+                    }
+                    None => {
+                        // A service that fails at once must not keep the task to itself.
+                        self.set(Self::HandBack);
+                        ready!(again(cx));
+                    }
+                },
+                PauseProj::HandBack => {
+                    if let Some(draining) = draining {
+                        ready!(draining.poll_handed_back(cx));
+                    }
+                    // A busy machine may wake this task late.
+                    if limits.is_past_deadline() {
+                        return Poll::Ready(Err(Missed::Deadline));
+                    }
+                    self.set(Self::Ready { timer: None });
+                }
+                PauseProj::Ready { timer } => match poll_ready(cx) {
+                    Poll::Ready(Ok(())) if limits.is_past_deadline() => {
+                        return Poll::Ready(Err(Missed::Deadline));
+                    }
+                    Poll::Ready(ready) => return Poll::Ready(ready.map_err(Missed::NotReady)),
+                    Poll::Pending => {
+                        // No attempt runs, so the deadline alone limits this wait.
+                        ready!(limits.poll(timer, None, draining, *before.has_slept, cx));
+                        return Poll::Ready(Err(Missed::Deadline));
+                    }
+                },
+            }
+        }
+    }
+}

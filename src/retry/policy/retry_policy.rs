@@ -1,0 +1,315 @@
+//! `RetryPolicy`: whether there is another attempt, and when.
+
+use std::{
+    fmt, mem,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{Extensions, HeaderMap, Method, StatusCode};
+use tokio::time::Instant;
+
+use super::{
+    Policy, Terms,
+    settings::{Limit, OverMax, Settings},
+};
+use crate::retry::{
+    classify::{self, Failure},
+    decision::{Attempt, Decision, Outcome, StopReason},
+    retry_after,
+    round::{Round, is_too_late},
+};
+
+/// urllib3's `Retry`, with a budget and a deadline.
+///
+/// A clone costs a reference count. A request extension of this type overrides the layer's policy
+/// for that request.
+///
+/// | urllib3 | here | default |
+/// |---|---|---|
+/// | `Retry()` | [`RetryPolicy::urllib3`] | the values of this table: [`RetryPolicy::new`] |
+/// | `Retry(False)`, `retries=False` | [`RetryPolicy::none`], [`Limit::Disabled`] | |
+/// | `total` | [`total`](Self::total) | 3 (urllib3: 10) |
+/// | `connect`, `read`, `status`, `other` | [`connect`](Self::connect), [`read`](Self::read), [`status`](Self::status), [`other`](Self::other) | no limit of their own |
+/// | an integer, `None`, `False` for those | [`Limit::Times`], [`Limit::Unlimited`], [`Limit::Disabled`] | |
+/// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods); `None`: [`any_method`](Self::any_method) | the idempotent ones |
+/// | `status_forcelist` | [`status_forcelist`](Self::status_forcelist) | 429, 502, 503, 504 (urllib3: none) |
+/// | `backoff_factor` | [`backoff`](Self::backoff) with [`Backoff::urllib3`](crate::retry::Backoff::urllib3) | 100 ms doubled (urllib3: 0) |
+/// | `backoff_max` | [`Backoff::max`](crate::retry::Backoff::max) | 20 s (urllib3: 120 s) |
+/// | `backoff_jitter` | [`Jitter::Added`](crate::retry::Jitter::Added) | [`Jitter::Full`](crate::retry::Jitter::Full) (urllib3: none) |
+/// | `respect_retry_after_header` | [`respect_retry_after`](Self::respect_retry_after) | true |
+/// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 6 h |
+/// | always clamps to it | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
+/// | `raise_on_status` | [`raise_on_status`](Self::raise_on_status) | false (urllib3: true) |
+/// | `history` | [`RetryHistory`](crate::retry::RetryHistory) | |
+/// | `MaxRetryError` | [`RetryError`](crate::retry::RetryError) | |
+/// | `urlopen(retries=...)` | this type as request extension | |
+/// | `redirect`, `raise_on_redirect`, `remove_headers_on_redirect` | `tower_http::follow_redirect`, outside | |
+/// | none | [`budget`](Self::budget) | 20 % and 10/s over 10 s |
+/// | none | [`deadline`](Self::deadline), [`attempt_timeout`](Self::attempt_timeout) | none |
+/// | none | [`drain`](Self::drain), [`attempt_header`](Self::attempt_header), [`classify`](Self::classify) | 64 KiB in 100 ms; none; none |
+///
+/// ```
+/// use std::time::Duration;
+/// use http::{Method, StatusCode};
+/// use tower_outbound::retry::{Backoff, RetryPolicy};
+///
+/// let policy = RetryPolicy::new()
+///     .total(5)
+///     .allowed_methods([Method::GET])
+///     .status_forcelist([StatusCode::INTERNAL_SERVER_ERROR])
+///     .backoff(Backoff::urllib3(Duration::from_millis(100)))
+///     .deadline(Duration::from_secs(30));
+/// # let _ = policy;
+/// ```
+///
+/// With the feature `serde` a policy is read from a table. Its keys are the setters above, each with
+/// its default. A duration is text with its unit; a status is a number. An unknown key is an error
+/// that names the key.
+///
+/// ```toml
+/// total = 5                                   # the limits: a number, "unlimited" or "disabled"
+/// allowed_methods = ["GET", "HEAD"]           # or "any"
+/// status_forcelist = [500, 503]
+/// backoff = { urllib3 = "100ms", max = "5s" } # or exponential, constant; jitter = "full"
+/// budget = { percent = 20, per_second = 10, window = "10s" } # or "none"
+/// attempt_timeout = "500ms"                   # no limit: without the key
+/// deadline = "1m 30s"
+/// retry_after_max = "1h"
+/// retry_after_over_max = "clamp"              # or "give_up"
+/// drain = { bytes = 65536, time = "100ms" }
+/// attempt_header = "x-attempt"
+/// ```
+///
+/// A policy is not written back: its budget and [`classify`](Self::classify) may be code.
+#[derive(Clone, Default)]
+pub struct RetryPolicy {
+    pub(super) settings: Arc<Settings>,
+    // Made at the first failure: most requests use up nothing.
+    used: Option<Box<Used>>,
+    // Tower's runner keeps nothing of a request but this policy: when the request began, and the
+    // layer's settings, if the request overrides them.
+    began: Option<Instant>,
+    overridden: Option<Arc<Settings>>,
+}
+
+/// What one request has used up.
+#[derive(Clone, Debug, Default)]
+struct Used {
+    total: u32,
+    connect: u32,
+    read: u32,
+    status: u32,
+    other: u32,
+    last_delay: Duration,
+    // Only tower's runner counts its attempts here.
+    round: Round,
+}
+
+impl Policy for RetryPolicy {
+    /// An override among the extensions, or else this policy, with nothing used up. Makes one
+    /// deposit into the budget.
+    fn for_request(&self, extensions: &Extensions) -> Self {
+        let policy = extensions.get::<Self>().unwrap_or(self);
+        if let Some(budget) = &policy.settings.budget {
+            budget.deposit();
+        }
+        Self { settings: Arc::clone(&policy.settings), used: None, began: None, overridden: None }
+    }
+
+    /// False if the limits rule every retry out, or every retry that the method allows.
+    fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.settings.may_retry(method, headers)
+    }
+
+    fn is_success(&self, status: StatusCode) -> bool {
+        self.settings.is_success(status)
+    }
+
+    fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
+        let settings = &*self.settings;
+        if let Some(classifier) = &settings.classify {
+            return classifier.classify(outcome);
+        }
+        match outcome {
+            Err(error) => Some(classify::error(error)),
+            Ok(head) => {
+                let fails = settings.lists(head.status)
+                    // A server that says when to come back wants to be asked again.
+                    || (settings.respect_retry_after
+                        && is_status_with_retry_after(head.status)
+                        && retry_after::asked(&head.headers, SystemTime::UNIX_EPOCH).is_some());
+                fails.then_some(Failure::Status(head.status))
+            }
+        }
+    }
+
+    fn decide(&mut self, attempt: &Attempt<'_>) -> Decision {
+        // First, since most failures that are not retried end here, and nothing is made for them.
+        if let Some(reason) = self.settings.refusal(attempt) {
+            return Decision::Return(reason);
+        }
+        match self.used.get_or_insert_default().retry(&self.settings, attempt) {
+            Ok(after) => Decision::Retry { after },
+            Err(reason) => Decision::Return(reason),
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        let settings = &*self.settings;
+        Terms {
+            attempt_timeout: settings.attempt_timeout,
+            deadline: settings.deadline,
+            drain: settings.drain,
+            raise_on_status: settings.raise_on_status,
+            attempt_header: settings.attempt_header.clone(),
+            total: settings.total.most(),
+        }
+    }
+}
+
+impl Used {
+    /// The delay before the next attempt, or why there is none.
+    fn retry(
+        &mut self,
+        settings: &Settings,
+        attempt: &Attempt<'_>,
+    ) -> Result<Duration, StopReason> {
+        self.count(settings, attempt.failure)?;
+        if !attempt.replayable {
+            return Err(StopReason::Body);
+        }
+        let delay = self.delay(settings, attempt)?;
+        if is_too_late(attempt.elapsed, delay, settings.deadline) {
+            return Err(StopReason::Deadline);
+        }
+        // The budget comes last, so that a refusal for another reason costs nothing. A request that
+        // was not sent adds no load to the server, so its retry is free.
+        if let Some(budget) = &settings.budget
+            && !attempt.failure.is_before_sending()
+            && !budget.withdraw()
+        {
+            return Err(StopReason::Budget);
+        }
+        self.last_delay = delay;
+        Ok(delay)
+    }
+
+    /// Takes one retry from the total and one from the class of the failure.
+    fn count(&mut self, settings: &Settings, failure: Failure) -> Result<(), StopReason> {
+        let (limit, used, reason) = match failure {
+            Failure::Connect | Failure::Unsent => {
+                (settings.connect, &mut self.connect, StopReason::Connect)
+            }
+            Failure::Read | Failure::Timeout => (settings.read, &mut self.read, StopReason::Read),
+            Failure::Status(_) => (settings.status, &mut self.status, StopReason::Status),
+            Failure::Other | Failure::Never => (settings.other, &mut self.other, StopReason::Other),
+        };
+        // Before any count: a failure whose retries are disabled passes through unwrapped, even if
+        // the total is used up.
+        if settings.total == Limit::Disabled || limit == Limit::Disabled {
+            return Err(StopReason::Disabled);
+        }
+        if !settings.total.take(&mut self.total) {
+            return Err(StopReason::Total);
+        }
+        if limit.take(used) { Ok(()) } else { Err(reason) }
+    }
+
+    /// The server's `Retry-After`, or else the backoff.
+    fn delay(&self, settings: &Settings, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
+        let asked = match attempt.outcome {
+            Ok(head) if settings.respect_retry_after => {
+                retry_after::asked(&head.headers, attempt.now)
+            }
+            _ => None,
+        };
+        let asked = match asked {
+            None | Some(Duration::ZERO) => {
+                return Ok(settings.backoff.delay(self.total, self.last_delay, attempt.random));
+            }
+            Some(asked) if asked <= settings.retry_after_max => asked,
+            Some(_) if settings.over_max == OverMax::Clamp => settings.retry_after_max,
+            Some(_) => return Err(StopReason::RetryAfter),
+        };
+        // The spread never refuses a wait that would be accepted without it.
+        let spread = settings.backoff.spread(asked, attempt.random).min(settings.retry_after_max);
+        let late = is_too_late(attempt.elapsed, spread, settings.deadline);
+        Ok(if late { asked } else { spread })
+    }
+}
+
+/// Whether a `Retry-After` makes a failure of this status, if it is not in the list.
+///
+/// urllib3: `RETRY_AFTER_STATUS_CODES`.
+const fn is_status_with_retry_after(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 413 | 429 | 503)
+}
+
+/// What tower's own runner needs, which keeps nothing of a request but its policy.
+impl RetryPolicy {
+    /// Serves a new request from here on, unless this one has failed before and is sent again.
+    ///
+    /// The runner asks for the first copy of a request on the layer's own policy, and clones the
+    /// policy for the request afterwards. So the override of one request is undone at the next.
+    pub(in crate::retry) fn serve(&mut self, extensions: &Extensions, now: Instant) {
+        if self.used.is_some() {
+            return;
+        }
+        if let Some(settings) = self.overridden.take() {
+            self.settings = settings;
+        }
+        let policy = self.for_request(extensions);
+        if !Arc::ptr_eq(&policy.settings, &self.settings) {
+            self.overridden = Some(mem::replace(&mut self.settings, policy.settings));
+        }
+        self.began = Some(now);
+    }
+
+    /// Whether the request has failed before.
+    pub(in crate::retry) const fn has_failed(&self) -> bool {
+        self.used.is_some()
+    }
+
+    /// When the request began.
+    pub(in crate::retry) const fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
+    /// The attempts so far.
+    pub(in crate::retry) fn round(&mut self) -> &mut Round {
+        &mut self.used.get_or_insert_default().round
+    }
+}
+
+/// Two policies are equal if their settings are. What a request has used up does not count.
+///
+/// Budgets and functions are equal if clones share them. So two calls of [`RetryPolicy::new`] are
+/// not equal, since each makes a budget, but the clones of one are.
+impl PartialEq for RetryPolicy {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.settings, &other.settings) || self.settings == other.settings
+    }
+}
+
+impl Eq for RetryPolicy {}
+
+impl fmt::Debug for RetryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &*self.settings;
+        f.debug_struct("RetryPolicy")
+            .field("total", &settings.total)
+            .field("connect", &settings.connect)
+            .field("read", &settings.read)
+            .field("status", &settings.status)
+            .field("other", &settings.other)
+            .field("methods", &settings.methods)
+            .field("status_forcelist", &settings.status_forcelist)
+            .field("backoff", &settings.backoff)
+            .field("attempt_timeout", &settings.attempt_timeout)
+            .field("deadline", &settings.deadline)
+            .field("raise_on_status", &settings.raise_on_status)
+            .field("attempt_header", &settings.attempt_header)
+            .finish_non_exhaustive()
+    }
+}

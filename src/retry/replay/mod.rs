@@ -1,0 +1,111 @@
+//! How [`RetryLayer`](super::RetryLayer) copies a request body before it sends it.
+//!
+//! Most callers need none of these names: [`RetryLayer::new`](super::RetryLayer::new) takes
+//! [`ReplayByTrait`], [`RetryLayer::replay_with`](super::RetryLayer::replay_with) takes
+//! [`ReplayWith`], and [`ReplayBodyLayer`](super::ReplayBodyLayer) makes the [`ReplayBodyService`].
+//! They are public so that the type of a client can be written down:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http_body_util::Full;
+//! use tower_outbound::retry::{RetryLayer, RetryPolicy, replay::{Replay, ReplayByTrait}};
+//!
+//! /// A layer of this program, whatever body it is for.
+//! struct Retries<R> {
+//!     layer: RetryLayer<RetryPolicy, R>,
+//! }
+//!
+//! fn takes<B, R: Replay<B>>(_: &Retries<R>) {}
+//!
+//! let retries: Retries<ReplayByTrait> = Retries { layer: RetryLayer::default() };
+//! takes::<Full<Bytes>, _>(&retries);
+//! # let _ = retries.layer;
+//! ```
+
+pub(super) mod body;
+mod capture;
+pub(super) mod layer;
+pub(super) mod replayable;
+mod service;
+
+use std::fmt;
+
+use self::replayable::ReplayableBody;
+pub use self::service::ReplayBodyService;
+
+/// How a layer copies a request body of type `B` before the layer sends it.
+///
+/// Each request takes a clone of this value along. Implement it if a function, which
+/// [`RetryLayer::replay_with`](super::RetryLayer::replay_with) takes, is not enough.
+#[diagnostic::on_unimplemented(
+    message = "`RetryLayer` does not know how to send a `{B}` a second time",
+    note = "for a streamed body put `tower_outbound::retry::ReplayBodyLayer` outside this layer; for bytes use \
+            `http_body_util::Full` or `Empty`",
+    note = "for a body of your own implement `tower_outbound::retry::ReplayableBody`; for a foreign one say how to copy \
+            it: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
+)]
+pub trait Replay<B>: Clone {
+    /// A body that sends the same bytes as `body`; `None` if there can be none.
+    ///
+    /// After `None` the request is not sent again.
+    fn replay(&self, body: &B) -> Option<B>;
+
+    /// Whether [`replay`](Self::replay) would still return a body for this kept copy.
+    ///
+    /// Default: true.
+    fn can_replay(&self, _body: &B) -> bool {
+        true
+    }
+
+    /// Whether the attempt that sends a copy of `body` waits for the body's own source; see
+    /// [`ReplayableBody::is_starved`].
+    ///
+    /// Default: false.
+    fn is_starved(&self, _body: &B) -> bool {
+        false
+    }
+}
+
+/// Copies a body as its [`ReplayableBody`] says. [`RetryLayer::new`](super::RetryLayer::new) uses it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplayByTrait;
+
+impl<B: ReplayableBody> Replay<B> for ReplayByTrait {
+    fn replay(&self, body: &B) -> Option<B> {
+        body.try_replay()
+    }
+
+    fn can_replay(&self, body: &B) -> bool {
+        body.can_replay()
+    }
+
+    fn is_starved(&self, body: &B) -> bool {
+        body.is_starved()
+    }
+}
+
+/// Copies a body with a function. [`RetryLayer::replay_with`](super::RetryLayer::replay_with) makes
+/// it.
+#[derive(Clone, Copy)]
+pub struct ReplayWith<F>(F);
+
+impl<F> ReplayWith<F> {
+    pub(super) const fn new(replay: F) -> Self {
+        Self(replay)
+    }
+}
+
+impl<F, B> Replay<B> for ReplayWith<F>
+where
+    F: Fn(&B) -> Option<B> + Clone,
+{
+    fn replay(&self, body: &B) -> Option<B> {
+        (self.0)(body)
+    }
+}
+
+impl<F> fmt::Debug for ReplayWith<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReplayWith(..)")
+    }
+}
