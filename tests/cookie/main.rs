@@ -1,0 +1,20 @@
+//! The cookie wing through its public API.
+#![cfg(feature = "cookie")]
+
+mod advisories;
+#[cfg(feature = "serde")]
+mod configuration;
+mod file;
+mod hostile_bytes;
+mod interchange;
+#[cfg(feature = "cookie_store")]
+mod interop;
+#[cfg(feature = "json")]
+mod json;
+mod layer;
+mod limits;
+#[cfg(feature = "json")]
+mod oracle;
+mod panics;
+mod rules;
+mod tenants;

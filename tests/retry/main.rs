@@ -1,0 +1,23 @@
+//! The retry wing through its public API.
+#![cfg(feature = "retry")]
+
+mod advisories;
+mod compile_errors;
+#[cfg(feature = "serde")]
+mod configuration;
+mod connections;
+mod crowds;
+mod defaults;
+mod edges;
+#[cfg(feature = "tracing")]
+mod events;
+mod policy;
+mod replay;
+mod service;
+mod tower_runner;
+#[cfg(feature = "http2")]
+mod transport;
+#[cfg(feature = "http2")]
+mod transports;
+#[cfg(feature = "http2")]
+mod uploads;

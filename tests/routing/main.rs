@@ -1,0 +1,9 @@
+//! The routing wing through its public API.
+#![cfg(feature = "routing")]
+
+mod advisories;
+#[cfg(feature = "serde")]
+mod configuration;
+mod corpus;
+mod handle;
+mod mounts;

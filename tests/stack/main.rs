@@ -1,0 +1,10 @@
+//! The wings together.
+
+#[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
+mod orders;
+#[cfg(all(feature = "cookie_store", feature = "json", feature = "retry", feature = "routing"))]
+mod public_names;
+#[cfg(all(feature = "cookie", feature = "retry", feature = "routing", feature = "http2"))]
+mod simulation;
+#[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
+mod whole;
