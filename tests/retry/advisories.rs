@@ -310,6 +310,7 @@ mod readiness {
     use tower_outbound::{CookieLayer, RoutingLayer};
 
     use super::*;
+    use crate::rows_async;
 
     /// A client that panics on any call without readiness of its own, and is not ready at its first
     /// poll. Fails twice of three times.
@@ -376,27 +377,26 @@ mod readiness {
             orders = orders.into_iter().flat_map(longer).collect();
         }
         assert_eq!(orders.len(), 720);
-        let mut wrong = Vec::new();
-        for order in orders {
+        rows_async::hold(orders, async |order| {
             let strict = Strict::default();
             let mut client = Boxed::new(strict.clone());
             for at in &order {
                 client = (layers[*at].1)(client);
             }
+            let names: Vec<_> = order.iter().map(|at| layers[*at].0).collect();
             for _ in 0..2 {
                 let mut plain = request(Method::GET);
                 *plain.uri_mut() = "http://h.example/".parse().unwrap();
                 let outcome = tokio::spawn(client.ready().await.unwrap().call(plain)).await;
-                if !outcome.as_ref().is_ok_and(|outcome| {
-                    outcome.as_ref().is_ok_and(|response| response.status() == 200)
-                }) {
-                    let names: Vec<_> = order.iter().map(|at| layers[*at].0).collect();
-                    wrong.push(format!("{names:?}, from the client out: {outcome:?}"));
+                let status = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().ok());
+                if status.is_none_or(|response| response.status() != 200) {
+                    return Err(format!("{names:?}, from the client out: {outcome:?}"));
                 }
             }
-            assert_eq!(strict.calls.load(Relaxed), 6);
-        }
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            assert_eq!(strict.calls.load(Relaxed), 6, "{names:?}, from the client out");
+            Ok(())
+        })
+        .await;
     }
 }
 

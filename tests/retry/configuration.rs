@@ -9,6 +9,8 @@ use tower_outbound::retry::{
     StopReason,
 };
 
+use crate::rows;
+
 const MS: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Deserialize)]
@@ -93,12 +95,7 @@ fn the_limits_are_numbers_or_words() {
         ("status = 1", status, (1, StopReason::Status)),
         ("other = 1\nstatus = 0", Failure::Other, (1, StopReason::Other)),
     ];
-    let wrong: Vec<_> = rows
-        .iter()
-        .map(|(toml, failure, want)| (toml, retries(&policy(toml), &get, *failure), want))
-        .filter(|(_, got, want)| got != *want)
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    rows::hold(rows, |(toml, failure, want)| (toml, retries(&policy(toml), &get, failure), want));
 }
 
 #[test]
@@ -164,29 +161,25 @@ fn the_budget_is_a_table_or_none() {
         ("", 100 + 4),
         ("budget = \"none\"", 400),
     ];
-    let wrong: Vec<_> = rows
-        .iter()
-        .map(|(toml, want)| {
-            let policy = policy(&format!("total = \"unlimited\"\n{toml}"));
-            // 20 requests, as many retries as there are.
-            (toml, (0..20).map(|_| retries(&policy, &Method::GET, failure).0).sum::<usize>(), want)
-        })
-        .filter(|(_, got, want)| got != *want)
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    rows::hold(rows, |(toml, want)| {
+        let policy = policy(&format!("total = \"unlimited\"\n{toml}"));
+        // 20 requests, as many retries as there are.
+        (toml, (0..20).map(|_| retries(&policy, &Method::GET, failure).0).sum::<usize>(), want)
+    });
 }
 
 fn is_written_as_it_is_read<T: Serialize + DeserializeOwned + PartialEq + Debug>(
     rows: &[(T, &str)],
 ) {
-    let wrong: Vec<_> = rows
-        .iter()
-        .map(|(value, json)| (value, serde_json::to_string(value).unwrap(), json))
-        .filter(|(value, written, json)| {
-            written != *json || serde_json::from_str::<T>(json).unwrap() != **value
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    rows::hold(rows, |(value, json)| {
+        let written = serde_json::to_string(value).unwrap();
+        let read = serde_json::from_str::<T>(json).unwrap();
+        (
+            format!("{json}: written {written}, read {read:?}"),
+            (written == *json, read == *value),
+            (true, true),
+        )
+    });
 }
 
 #[test]
@@ -282,15 +275,11 @@ fn what_is_wrong_is_named_with_its_line_and_what_to_write() {
         ("attempt_header = \"Content-Length\"", "says how a request is framed or routed"),
         ("respect_retry_after = 1", "expected a boolean"),
     ];
-    let wrong: Vec<_> = rows
-        .iter()
-        .filter_map(|(toml, fault)| {
-            let error = toml::from_str::<File>(&format!("[retry]\n{toml}\n")).unwrap_err();
-            let ok = error.message().contains(fault) && error.to_string().contains("line 2,");
-            (!ok).then(|| format!("{fault}: {error}"))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows::hold(rows, |(toml, fault)| {
+        let error = toml::from_str::<File>(&format!("[retry]\n{toml}\n")).unwrap_err();
+        let told = (error.message().contains(fault), error.to_string().contains("line 2,"));
+        (format!("{fault}: {error}"), told, (true, true))
+    });
     for (json, fault) in [
         (r#"{"total":1,"total":2}"#, "duplicate field `total`"),
         (r#"{"total":null}"#, "invalid type: null"),

@@ -34,6 +34,8 @@ use tower_outbound::retry::{
     Backoff, Drain, Failure, RetryError, RetryHistory, RetryLayer, RetryPolicy, RetryService,
 };
 
+use crate::{pairs::pairs, rows_async};
+
 type Body = Full<Bytes>;
 type HttpClient = Client<HttpConnector, Body>;
 
@@ -100,27 +102,27 @@ impl Flaky {
 #[tokio::test]
 async fn retried_503s_run_over_one_connection() {
     let with_delay = Backoff::constant(Duration::from_millis(2));
-    let mut wrong = Vec::new();
-    for (what, size, backoff) in [
-        ("a small body, no delay", 20, Backoff::none()),
-        ("10 KB, no delay", 10 * 1024, Backoff::none()),
-        ("a small body, a delay", 20, with_delay),
-        ("60 KB, a delay", 60 * 1024, with_delay),
-    ] {
-        let server = Flaky::start(size, 3).await;
-        let client = client(policy().backoff(backoff));
-        for _ in 0..20 {
-            let response =
-                client.clone().oneshot(request(Method::GET, server.address)).await.unwrap();
-            assert_eq!(response.status(), StatusCode::OK);
-            assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), size);
-        }
-        let counts = (server.requests.load(Relaxed), server.connections.load(Relaxed));
-        if counts != (60, 1) {
-            wrong.push(format!("{what}: {counts:?} requests and connections, not (60, 1)"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows_async::hold(
+        [
+            ("a small body, no delay", 20, Backoff::none()),
+            ("10 KB, no delay", 10 * 1024, Backoff::none()),
+            ("a small body, a delay", 20, with_delay),
+            ("60 KB, a delay", 60 * 1024, with_delay),
+        ],
+        async |(what, size, backoff)| {
+            let server = Flaky::start(size, 3).await;
+            let client = client(policy().backoff(backoff));
+            for _ in 0..20 {
+                let response =
+                    client.clone().oneshot(request(Method::GET, server.address)).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
+                assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), size);
+            }
+            let counts = (server.requests.load(Relaxed), server.connections.load(Relaxed));
+            (what, counts, (60, 1))
+        },
+    )
+    .await;
 }
 
 /// Of a small body that is dropped hyper reads the rest itself; of these it does not.
@@ -175,11 +177,12 @@ async fn a_refused_connection_is_retried_for_any_method() {
 
 #[tokio::test]
 async fn a_request_that_was_received_is_repeated_only_if_its_method_may_be() {
-    let mut wrong = Vec::new();
-    for reset in [false, true] {
-        for (method, sends) in
-            [(Method::GET, 3), (Method::PUT, 3), (Method::POST, 1), (Method::PATCH, 1)]
-        {
+    rows_async::hold(
+        pairs(
+            [false, true],
+            [(Method::GET, 3), (Method::PUT, 3), (Method::POST, 1), (Method::PATCH, 1)],
+        ),
+        async |(reset, (method, sends))| {
             let (address, received) = raw(move |stream, _| async move {
                 if reset {
                     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -192,14 +195,11 @@ async fn a_request_that_was_received_is_repeated_only_if_its_method_may_be() {
                 .unwrap_err();
             let received = received.load(Relaxed);
             let classes_fit = sends == 1 || failures(&error) == [Some(Failure::Read); 3];
-            if received != sends || !classes_fit {
-                wrong.push(format!(
-                    "{method}, reset {reset}: sent {received} times, not {sends}: {error:?}"
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            let name = format!("{method}, reset {reset}: {error:?}");
+            (name, (received, classes_fit), (sends, true))
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -333,9 +333,12 @@ impl Connection for Held {
 /// The client below has a retry of its own for this, which sees to it where it is on.
 #[tokio::test]
 async fn a_request_that_its_connection_never_took_is_sent_again_for_any_method() {
-    let mut wrong = Vec::new();
-    for (own_retry, failures) in [(false, &[Some(Failure::Unsent), None][..]), (true, &[])] {
-        for method in [Method::PUT, Method::POST] {
+    rows_async::hold(
+        pairs(
+            [(false, &[Some(Failure::Unsent), None][..]), (true, &[])],
+            [Method::PUT, Method::POST],
+        ),
+        async |((own_retry, failures), method)| {
             let (address, received) = raw(|mut stream, _| async move {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
             })
@@ -364,13 +367,9 @@ async fn a_request_that_its_connection_never_took_is_sent_again_for_any_method()
                 let attempts = history.map_or(&[][..], RetryHistory::attempts);
                 attempts.iter().map(|attempt| attempt.failure).collect::<Vec<_>>()
             });
-            if (got.as_deref(), received.load(Relaxed)) != (Some(failures), 2) {
-                wrong.push(format!(
-                    "{method}, {own_retry}: {got:?}, {} received: {outcome:?}",
-                    received.load(Relaxed)
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            let name = format!("{method}, {own_retry}: {outcome:?}");
+            (name, (got, received.load(Relaxed)), (Some(failures.to_vec()), 2))
+        },
+    )
+    .await;
 }

@@ -24,6 +24,8 @@ use tower_outbound::retry::{
     Backoff, Drain, Jitter, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy,
 };
 
+use crate::rows_async;
+
 type Body = Full<Bytes>;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -62,21 +64,20 @@ async fn brown_out(policy: RetryPolicy, per_second: u32) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn a_brown_out_is_not_made_worse_by_more_than_the_budget() {
     let backoff = Backoff::exponential(10 * MILLISECOND);
-    let mut wrong = Vec::new();
-    for per_second in [10, 100, 1000] {
+    rows_async::hold([10, 100, 1000], async |per_second| {
+
         let budget = TpsBudget::new(10 * SECOND, 0, 0.1);
         let with = brown_out(RetryPolicy::new().backoff(backoff).budget(budget), per_second).await;
         let without = brown_out(RetryPolicy::new().backoff(backoff).no_budget(), per_second).await;
         println!(
             "{per_second}/s: {with:.4} sends per request with a budget of 10 %, {without:.4} without"
         );
-        if with > 1.10 || without != 4.0 {
-            wrong.push(format!(
-                "{per_second}/s: {with:.4} sends per request, {without:.4} without a budget"
-            ));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+            if with > 1.10 || without != 4.0 {
+                return Err(format!("{per_second}/s: {with:.4} sends per request, {without:.4} without a budget"));
+            }
+            Ok(())
+}).await;
 }
 
 /// So many clients begin at once on a resource that serves one for 5 ms and refuses the others; the

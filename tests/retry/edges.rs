@@ -24,6 +24,8 @@ use tower_outbound::retry::{
     RetryHistory, RetryLayer, RetryPolicy, RetryService, StopReason,
 };
 
+use crate::{pairs::pairs, rows_async};
+
 type Body = Full<Bytes>;
 
 fn policy() -> RetryPolicy {
@@ -126,33 +128,33 @@ impl http_body::Body for Short {
 
 #[tokio::test]
 async fn a_drain_without_a_time_limit_is_a_drain() {
-    let mut wrong = Vec::new();
-    for (bytes, time, drained) in [
-        (10, Duration::MAX, true),
-        (usize::MAX, Duration::MAX, true),
-        (10, Duration::from_secs(1), true),
-        (0, Duration::MAX, false),
-    ] {
-        let ended = Arc::<AtomicBool>::default();
-        let calls = AtomicUsize::new(0);
-        let server = service_fn(|_: Request<Body>| {
-            let first = calls.fetch_add(1, Relaxed) == 0;
-            let ended = if first { Arc::clone(&ended) } else { Arc::default() };
-            let status = if first { 503 } else { 200 };
-            ready(Ok::<_, BoxError>(
-                Response::builder().status(status).body(Short { asked: false, ended }).unwrap(),
-            ))
-        });
-        RetryLayer::new(policy().drain(Drain { bytes, time }))
-            .layer(server)
-            .oneshot(get())
-            .await
-            .unwrap();
-        if ended.load(Relaxed) != drained {
-            wrong.push(format!("{bytes} bytes in {time:?}: drained {}, not {drained}", !drained));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows_async::hold(
+        [
+            (10, Duration::MAX, true),
+            (usize::MAX, Duration::MAX, true),
+            (10, Duration::from_secs(1), true),
+            (0, Duration::MAX, false),
+        ],
+        async |(bytes, time, drained)| {
+            let ended = Arc::<AtomicBool>::default();
+            let calls = AtomicUsize::new(0);
+            let server = service_fn(|_: Request<Body>| {
+                let first = calls.fetch_add(1, Relaxed) == 0;
+                let ended = if first { Arc::clone(&ended) } else { Arc::default() };
+                let status = if first { 503 } else { 200 };
+                ready(Ok::<_, BoxError>(
+                    Response::builder().status(status).body(Short { asked: false, ended }).unwrap(),
+                ))
+            });
+            RetryLayer::new(policy().drain(Drain { bytes, time }))
+                .layer(server)
+                .oneshot(get())
+                .await
+                .unwrap();
+            (format!("{bytes} bytes in {time:?}"), ended.load(Relaxed), drained)
+        },
+    )
+    .await;
 }
 
 /// Of a length that it knows: its end is known with its last byte.
@@ -323,19 +325,16 @@ async fn the_future_can_be_spawned() {
 async fn a_request_that_the_client_cannot_send_is_not_tried_again() {
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let mut wrong = Vec::new();
     let relative = Request::get("/path").body(Empty::new()).unwrap();
     let mut version = Request::get("http://127.0.0.1:1/").body(Empty::new()).unwrap();
     *version.version_mut() = http::Version::HTTP_09;
     let https = Request::get("https://127.0.0.1:1/").body(Empty::new()).unwrap();
     let rows = [("a relative URI", relative), ("HTTP/0.9", version), ("https without TLS", https)];
-    for (what, request) in rows {
+    rows_async::hold(rows, async |(what, request)| {
         let error = Client::request(&client, request).await.unwrap_err();
-        if class(&error) != Failure::Never {
-            wrong.push(format!("{what}: {:?} for {error:?}", class(&error)));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        (format!("{what}: {error:?}"), class(&error), Failure::Never)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -405,14 +404,11 @@ async fn http2_tells_what_it_did_not_process_from_what_it_may_have() {
         ("RST_STREAM INTERNAL_ERROR", reset(2), false, Failure::Read),
         ("the end", vec![], true, Failure::Read),
     ];
-    let mut wrong = Vec::new();
-    for (what, said, hangs_up, want) in rows {
+    rows_async::hold(rows, async |(what, said, hangs_up, want)| {
         let got = http2(&said, hangs_up).await;
-        if got != want {
-            wrong.push(format!("{what}: {got:?}, not {want:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        (what, got, want)
+    })
+    .await;
 }
 
 /// A body that never comes.
@@ -503,17 +499,14 @@ async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
         ("CONNECT", policy().any_method(), to(Method::CONNECT), ConnectionRefused, None),
         ("an upgrade", policy().any_method(), upgrade(to(Method::GET)), ConnectionRefused, None),
     ];
-    let mut wrong = Vec::new();
-    for (what, policy, request, kind, want) in rows {
+    rows_async::hold(rows, async |(what, policy, request, kind, want)| {
         let server =
             service_fn(|_: Request<Body>| ready(Err::<Response<Body>, _>(io::Error::from(kind))));
         let error = RetryLayer::new(policy).layer(server).oneshot(request).await.unwrap_err();
         let got = error.downcast_ref::<RetryError>().map(|error| error.history().stop_reason());
-        if got != want {
-            wrong.push(format!("{what}: {got:?}, not {want:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        (what, got, want)
+    })
+    .await;
 
     let server = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(503))));
     for (policy, method, reason) in [
@@ -757,9 +750,9 @@ async fn a_wait_for_readiness_is_bounded_by_the_deadline_alone() {
         (Some(5_000), Some(1_000), false),
         (None, Some(1_000), false),
     ];
-    let mut wrong = Vec::new();
-    for method in [Method::GET, Method::POST] {
-        for (ready, deadline, answers) in rows {
+    rows_async::hold(
+        pairs([Method::GET, Method::POST], rows),
+        async |(method, (ready, deadline, answers))| {
             let now = tokio::time::Instant::now();
             let ready_at = ready.map(|millis| now + Duration::from_millis(millis));
             let service = Slow { calls: Arc::default(), ready_at, timer: Arc::default() };
@@ -770,25 +763,21 @@ async fn a_wait_for_readiness_is_bounded_by_the_deadline_alone() {
                 Request::builder().method(&method).uri("http://h/").body(Full::default()).unwrap();
             let end = RetryLayer::new(policy).layer(service).oneshot(request).await;
             let made = calls.load(Relaxed);
-            let fits = match &end {
-                Ok(response) => {
-                    answers
-                        && made == 2
-                        && response.extensions().get::<RetryHistory>().unwrap().attempts().len()
-                            == 2
-                }
-                Err(error) => error.downcast_ref::<RetryError>().is_some_and(|error| {
-                    !answers && made == 1 && error.history().stop_reason() == StopReason::Deadline
-                }),
+            let end = end
+                .map(|response| {
+                    response.extensions().get::<RetryHistory>().unwrap().attempts().len()
+                })
+                .map_err(|error| {
+                    error.downcast_ref::<RetryError>().map(|error| error.history().stop_reason())
+                });
+            let want = match answers {
+                true => (2, Ok(2)),
+                false => (1, Err(Some(StopReason::Deadline))),
             };
-            if !fits {
-                wrong.push(format!(
-                    "{method} ready {ready:?} deadline {deadline:?}: {made} calls, {end:?}"
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            (format!("{method} ready {ready:?} deadline {deadline:?}"), (made, end), want)
+        },
+    )
+    .await;
 }
 
 /// A body that always has more holds its task for one turn at a time, however much may be read of

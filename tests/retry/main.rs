@@ -11,8 +11,14 @@ mod defaults;
 mod edges;
 #[cfg(feature = "tracing")]
 mod events;
+#[path = "../support/pairs.rs"]
+mod pairs;
 mod policy;
 mod replay;
+#[path = "../support/rows.rs"]
+mod rows;
+#[path = "../support/rows_async.rs"]
+mod rows_async;
 mod service;
 mod tower_runner;
 #[cfg(feature = "http2")]

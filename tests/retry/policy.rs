@@ -11,6 +11,8 @@ use tower_outbound::retry::{
     Attempt, Backoff, Decision, Failure, Jitter, Limit, OverMax, Policy, RetryPolicy, StopReason,
 };
 
+use crate::rows;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn seconds(seconds: f64) -> Duration {
@@ -71,10 +73,6 @@ fn answer(policy: &RetryPolicy, method: &Method, response: &response::Parts) -> 
     Some(policy.decide(&Attempt::new(method, &HeaderMap::new(), Ok(response), failure)))
 }
 
-fn report(wrong: &[String]) {
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
 #[test]
 fn delays_grow_as_urllib3s_do() {
     let rows: &[(&str, Backoff, &[f64])] = &[
@@ -92,16 +90,14 @@ fn delays_grow_as_urllib3s_do() {
             &[1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0],
         ),
     ];
-    let mut wrong = Vec::new();
-    for (row, backoff, want) in rows {
-        for (retry, want) in (1..).zip(*want) {
-            let got = backoff.delay(retry, Duration::ZERO, 0.5).as_secs_f64();
-            if (got - want).abs() > 1e-6 {
-                wrong.push(format!("{row}: retry {retry} waits {got}, not {want}"));
-            }
-        }
-    }
-    report(&wrong);
+    let each = rows.iter().flat_map(|(row, backoff, wants)| {
+        (1..).zip(*wants).map(move |(retry, want)| (row, backoff, retry, *want))
+    });
+    rows::hold(each, |(row, backoff, retry, want)| {
+        let got = backoff.delay(retry, Duration::ZERO, 0.5).as_secs_f64();
+        let name = format!("{row}: retry {retry} waits {got}, expected {want}");
+        (name, (got - want).abs() <= 1e-6, true)
+    });
 }
 
 #[test]
@@ -121,15 +117,12 @@ fn jitter_stays_within_its_bounds() {
         ("decorrelated", base.jitter(Jitter::Decorrelated), 2, 1.0, 9.0),
         ("decorrelated, capped", base.jitter(Jitter::Decorrelated), 9, 1.0, 9.0),
     ];
-    let mut wrong = Vec::new();
-    for (row, backoff, retry, least, most) in rows {
+    rows::hold(rows, |(row, backoff, retry, least, most)| {
         let ends = [0.0, 0.999_999_999]
             .map(|random| backoff.delay(*retry, 3 * SECOND, random).as_secs_f64());
-        if (ends[0] - least).abs() > 1e-6 || (ends[1] - most).abs() > 1e-6 {
-            wrong.push(format!("{row}: {ends:?}, not [{least}, {most}]"));
-        }
-    }
-    report(&wrong);
+        let fits = (ends[0] - least).abs() <= 1e-6 && (ends[1] - most).abs() <= 1e-6;
+        (format!("{row}: {ends:?} of [{least}, {most}]"), fits, true)
+    });
 }
 
 #[test]
@@ -216,14 +209,10 @@ fn counters_run_out_as_urllib3s_do() {
             Some(StopReason::Method),
         ),
     ];
-    let mut wrong = Vec::new();
-    for (row, policy, method, failures, retries, reason) in rows {
+    rows::hold(rows, |(row, policy, method, failures, retries, reason)| {
         let got = play(policy, method, failures);
-        if got != (*retries, *reason) {
-            wrong.push(format!("{row}: {got:?}, not {:?}", (retries, reason)));
-        }
-    }
-    report(&wrong);
+        (row, got, (*retries, *reason))
+    });
 }
 
 #[test]
@@ -326,14 +315,10 @@ fn statuses_are_retried_by_list_or_by_retry_after() {
             retry(0),
         ),
     ];
-    let mut wrong = Vec::new();
-    for (row, policy, method, status, retry_after, want) in rows {
+    rows::hold(rows, |(row, policy, method, status, retry_after, want)| {
         let got = answer(&policy, method, &head(status, retry_after));
-        if got != want {
-            wrong.push(format!("{row}: {got:?}, not {want:?}"));
-        }
-    }
-    report(&wrong);
+        (row, got, want)
+    });
 }
 
 #[test]
@@ -432,16 +417,12 @@ fn policies_with_limits_of_their_own_share_the_budget_that_they_were_cloned_with
         ("one that was made by itself", base.clone(), plain().budget(one()), 1),
         ("one that was given another since", base.clone(), shared.budget(one()), 1),
     ];
-    let mut wrong = Vec::new();
     // The first row spends what there is of it.
-    for (row, first, second, retries) in rows {
+    rows::hold(rows, |(row, first, second, retries)| {
         play(&first, &Method::GET, &[Failure::Read; 2]);
         let got = play(&second, &Method::GET, &[Failure::Read; 2]);
-        if got != (retries, Some(StopReason::Budget)) {
-            wrong.push(format!("{row}: {got:?}, not {retries}"));
-        }
-    }
-    report(&wrong);
+        (row, got, (retries, Some(StopReason::Budget)))
+    });
 }
 
 #[test]
@@ -493,14 +474,10 @@ fn the_presets_are_urllib3s_defaults_and_none() {
         ),
         ("none, bare", RetryPolicy::none(), &get, 400, None, None),
     ];
-    let mut wrong = Vec::new();
-    for (row, policy, method, status, retry_after, want) in rows {
+    rows::hold(rows, |(row, policy, method, status, retry_after, want)| {
         let got = answer(&policy, method, &head(status, retry_after));
-        if got != want {
-            wrong.push(format!("{row}: {got:?}, not {want:?}"));
-        }
-    }
-    report(&wrong);
+        (row, got, want)
+    });
     assert!(Policy::raise_on_status(&urllib3()) && !Policy::raise_on_status(&RetryPolicy::none()));
     assert_eq!(play(&urllib3(), &get, &[Failure::Read; 11]), (10, Some(StopReason::Total)));
     assert_eq!(
@@ -537,13 +514,9 @@ fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
         ("nothing but connections", zero(), &get, &none, true),
         ("nothing at all", zero().connect(0), &get, &none, false),
     ];
-    let mut wrong = Vec::new();
-    for (row, policy, method, headers, may) in rows {
-        if policy.may_retry(method, headers) != *may {
-            wrong.push(format!("{row}: not {may}"));
-        }
-    }
-    report(&wrong);
+    rows::hold(rows, |(row, policy, method, headers, may)| {
+        (row, policy.may_retry(method, headers), *may)
+    });
 }
 
 /// Whatever a server puts there, a decision comes of it, and no wait that the policy would refuse.

@@ -22,6 +22,8 @@ use tower_outbound::retry::{
     StopReason,
 };
 
+use crate::{pairs::pairs, rows, rows_async};
+
 /// What a stream does when it is polled.
 #[derive(Clone, Debug)]
 enum Step {
@@ -127,51 +129,36 @@ fn a_copy_sends_it_all_however_far_the_ones_before_it_came() {
         ]
     };
     let whole = [b"one".to_vec(), vec![b'x'; 3000], b"two".to_vec()].concat();
-    let mut wrong = Vec::new();
-    for first in 0..8 {
-        for second in 0..8 {
-            let mut attempt = body(steps(), 4096);
-            let spare = attempt.try_replay().unwrap();
-            for polls in [first, second] {
-                for _ in 0..polls {
-                    let _ = poll(&mut attempt);
-                }
-                attempt = spare.try_replay().unwrap();
+    rows::hold(pairs(0..8, 0..8), |(first, second)| {
+        let mut attempt = body(steps(), 4096);
+        let spare = attempt.try_replay().unwrap();
+        for polls in [first, second] {
+            for _ in 0..polls {
+                let _ = poll(&mut attempt);
             }
-            let got = rest(&mut attempt);
-            if got != (whole.clone(), Some(trailers()), true) {
-                wrong.push(format!(
-                    "{first} and {second} polls before: {} bytes, {:?}, {}",
-                    got.0.len(),
-                    got.1,
-                    got.2
-                ));
-            }
+            attempt = spare.try_replay().unwrap();
         }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let name = format!("{first} and {second} polls before");
+        (name, rest(&mut attempt), (whole.clone(), Some(trailers()), true))
+    });
 }
 
 #[test]
 fn past_the_cap_the_stream_goes_on_and_there_are_no_more_copies() {
-    let mut wrong = Vec::new();
-    for (max, length, kept) in
-        [(10, 10, true), (10, 11, false), (0, 0, true), (0, 1, false), (usize::MAX, 11, true)]
-    {
-        let mut attempt = body((0..length).map(|_| data("x")), max);
-        let spare = attempt.try_replay().unwrap();
-        let sent = rest(&mut attempt);
-        if sent != (vec![b'x'; length], None, true)
-            || spare.can_replay() != kept
-            || spare.try_replay().is_some() != kept
-        {
-            wrong.push(format!(
-                "{length} bytes of {max}: sent {sent:?}, kept {}",
-                spare.can_replay()
-            ));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows::hold(
+        [(10, 10, true), (10, 11, false), (0, 0, true), (0, 1, false), (usize::MAX, 11, true)],
+        |(max, length, kept)| {
+            let mut attempt = body((0..length).map(|_| data("x")), max);
+            let spare = attempt.try_replay().unwrap();
+            let sent = rest(&mut attempt);
+            let got = (sent, spare.can_replay(), spare.try_replay().is_some());
+            (
+                format!("{length} bytes of {max}"),
+                got,
+                ((vec![b'x'; length], None, true), kept, kept),
+            )
+        },
+    );
     // A copy that was made before the cap was reached has no beginning any more.
     let mut attempt = body([data("long"), data("long")], 4);
     let mut spare = attempt.try_replay().unwrap();
@@ -519,9 +506,9 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
         ("a server that has lost interest in the body", stalled(), vec![(3, DropAndHang)], 4),
         ("a connection that the system gives up", stalled(), vec![(3, TimedOut)], 4),
     ];
-    let mut wrong = Vec::new();
-    for (name, steps, script, expected) in rows {
-        for towers_runner in [false, true] {
+    rows_async::hold(
+        pairs(rows, [false, true]),
+        async |((name, steps, script, expected), towers_runner)| {
             let calls = AtomicUsize::new(0);
             let server = service_fn(|request: Request<ReplayBody<Source>>| {
                 let call = calls.fetch_add(1, Relaxed);
@@ -570,14 +557,15 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
             let (calls, withdrawn) = (calls.load(Relaxed), budget.0.load(Relaxed));
             let error = result.unwrap_err();
             let is_its_own = error.is::<tower::timeout::error::Elapsed>();
-            if (calls, withdrawn) != (expected, expected - 1) || (expected < 4 && !is_its_own) {
-                wrong.push(format!(
-                    "{name}, tower's runner {towers_runner}: {calls} calls, {withdrawn} withdrawn, {error:?}"
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+            let got = (calls, withdrawn, expected == 4 || is_its_own);
+            (
+                format!("{name}, tower's runner {towers_runner}: {error:?}"),
+                got,
+                (expected, expected - 1, true),
+            )
+        },
+    )
+    .await;
 }
 
 /// Counts what is withdrawn, and has enough.

@@ -21,6 +21,8 @@ use tower_outbound::retry::{
     RetryPolicy, StopReason,
 };
 
+use crate::rows_async;
+
 type Body = Full<Bytes>;
 type Answer = Result<u16, ErrorKind>;
 
@@ -168,18 +170,16 @@ async fn both_runners_make_the_same_attempts() {
         ),
         ("none", RetryPolicy::none(), get, &[Ok(503)], 1),
     ];
-    let mut wrong = Vec::new();
-    for (what, policy, method, script, sends) in rows {
+    rows_async::hold(rows, async |(what, policy, method, script, sends)| {
         let ours = ours(policy.clone(), method.clone(), script).await;
         let towers = towers(policy.clone(), method.clone(), script).await;
         // What is sent once has no history on tower's runner, which does not ask.
         let once = *sends == 1 && towers.2.is_empty();
-        if ours.1 != *sends || (ours.0, ours.1) != (towers.0, towers.1) || (!once && ours != towers)
-        {
-            wrong.push(format!("{what}: ours {ours:?}, tower's {towers:?}, not {sends} sends"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let name = format!("{what}: ours {ours:?}, tower's {towers:?}");
+        let same = (ours.0, ours.1) == (towers.0, towers.1) && (once || ours == towers);
+        (name, (ours.1, same), (*sends, true))
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,11 @@ use tower_outbound::retry::{
     Backoff, Drain, Failure, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy,
 };
 
-use crate::transport::{Stream, Tls, Transport, serve, tcp};
+use crate::{
+    pairs::pairs,
+    rows_async,
+    transport::{Stream, Tls, Transport, serve, tcp},
+};
 
 type Body = Full<Bytes>;
 
@@ -330,43 +334,33 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
         (GoAway { code: INTERNAL, ours: true }, &HTTP2, Some(Read), 2, 1),
         (GoAwayAfterAnswer, &HTTP2, None, 1, 1),
     ];
-    let mut wrong = Vec::new();
-    for (event, transports, class, puts, posts) in rows {
-        for transport in *transports {
-            for (method, sends) in [(Method::PUT, *puts), (Method::POST, *posts)] {
-                let (server, address) = Server::start(*transport, &[*event]).await;
-                let policy = if *event == Silence {
-                    policy().attempt_timeout(Duration::from_millis(100))
-                } else {
-                    policy()
-                };
-                let client = RetryLayer::new(policy).layer(server.tls.client(*transport));
-                let outcome = client.oneshot(request(&method, *transport, address)).await;
-                let (failure, well, attempts) = told(&outcome);
-                let received = server.received.load(Relaxed);
-                let wants_well = class.is_none() || sends == 2;
-                if (failure, well, attempts, received) != (*class, wants_well, sends, sends) {
-                    wrong.push(format!(
-                        "{event:?}, {transport:?}, {method}: {failure:?}, well {well}, {attempts} attempts, {received} \
-                         received; not {class:?}, well {wants_well}, {sends}: {outcome:?}"
-                    ));
-                }
-                if let Ok(response) = outcome {
-                    if *event == ResetAfterHead {
-                        READ.notify_one();
-                    }
-                    let body = response.into_body().collect().await;
-                    // A body that breaks is the caller's: it is never spliced to that of another
-                    // attempt.
-                    if body.is_err() != (*event == ResetAfterHead) {
-                        wrong
-                            .push(format!("{event:?}, {transport:?}, {method}: its body {body:?}"));
-                    }
-                }
+    let each = rows.iter().flat_map(|(event, transports, class, puts, posts)| {
+        pairs(*transports, [(Method::PUT, *puts), (Method::POST, *posts)])
+            .map(|(transport, (method, sends))| (*event, *transport, *class, method, sends))
+    });
+    rows_async::hold(each, async |(event, transport, class, method, sends)| {
+        let (server, address) = Server::start(transport, &[event]).await;
+        let policy = match event {
+            Silence => policy().attempt_timeout(Duration::from_millis(100)),
+            _ => policy(),
+        };
+        let client = RetryLayer::new(policy).layer(server.tls.client(transport));
+        let outcome = client.oneshot(request(&method, transport, address)).await;
+        let name = format!("{event:?}, {transport:?}, {method}: {outcome:?}");
+        let (told, received) = (told(&outcome), server.received.load(Relaxed));
+        let mut breaks = false;
+        if let Ok(response) = outcome {
+            if event == ResetAfterHead {
+                READ.notify_one();
             }
+            // A body that breaks is the caller's: it is never spliced to that of another attempt.
+            breaks = response.into_body().collect().await.is_err();
         }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let wants_well = class.is_none() || sends == 2;
+        let want = ((class, wants_well, sends), sends, event == ResetAfterHead);
+        (name, (told, received, breaks), want)
+    })
+    .await;
 }
 
 /// A body that breaks after its first half. A retry of it would break again, whatever its error is.
@@ -395,25 +389,18 @@ async fn a_request_body_that_breaks_is_not_sent_again() {
         ("a text", || "the file is gone".into()),
         ("a reset, of its own source", || io::Error::from(io::ErrorKind::ConnectionReset).into()),
     ];
-    let mut wrong = Vec::new();
-    for transport in [HTTP1, HTTP2].concat() {
-        for (what, error) in errors {
-            let (server, address) = Server::start(transport, &[]).await;
-            let layer = RetryLayer::new(policy())
-                .replay_with(|body: &Breaks| Some(Breaks { sent: false, ..*body }));
-            let request =
-                Request::put(transport.uri(address)).body(Breaks { sent: false, error }).unwrap();
-            let outcome = layer.layer(server.tls.client(transport)).oneshot(request).await;
-            let received = server.received.load(Relaxed);
-            if (told(&outcome), received) != ((Some(Failure::Never), false, 1), 0) {
-                wrong.push(format!(
-                    "{what}, {transport:?}: {:?}, received {received}: {outcome:?}",
-                    told(&outcome)
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows_async::hold(pairs([HTTP1, HTTP2].concat(), errors), async |(transport, (what, error))| {
+        let (server, address) = Server::start(transport, &[]).await;
+        let layer = RetryLayer::new(policy())
+            .replay_with(|body: &Breaks| Some(Breaks { sent: false, ..*body }));
+        let request =
+            Request::put(transport.uri(address)).body(Breaks { sent: false, error }).unwrap();
+        let outcome = layer.layer(server.tls.client(transport)).oneshot(request).await;
+        let received = server.received.load(Relaxed);
+        let name = format!("{what}, {transport:?}: {outcome:?}");
+        (name, (told(&outcome), received), ((Some(Failure::Never), false, 1), 0))
+    })
+    .await;
 }
 
 /// Hands its first connection over once it is known here that the other end has closed it.
@@ -456,9 +443,9 @@ where
 /// it has a stream.
 #[tokio::test]
 async fn a_connection_closed_before_the_request_costs_no_request_and_repeats_none() {
-    let mut wrong = Vec::new();
-    for transport in [HTTP1, HTTP2].concat() {
-        for method in [Method::PUT, Method::POST] {
+    rows_async::hold(
+        pairs([HTTP1, HTTP2].concat(), [Method::PUT, Method::POST]),
+        async |(transport, method)| {
             let (server, address) = Server::start(transport, &[CloseBefore]).await;
             let connector = server.tls.connector(transport, tcp());
             let late = Late { connector, first: Arc::new(AtomicBool::new(true)) };
@@ -470,22 +457,17 @@ async fn a_connection_closed_before_the_request_costs_no_request_and_repeats_non
                 (false, &Method::PUT) => ((Some(Failure::Read), true, 2), (1, 2)),
                 (false, _) => ((Some(Failure::Read), false, 1), (0, 1)),
             };
-            if (told(&outcome), counts) != wanted {
-                wrong.push(format!(
-                    "{transport:?}, {method}: {:?}, {counts:?}: {outcome:?}",
-                    told(&outcome)
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            (format!("{transport:?}, {method}: {outcome:?}"), (told(&outcome), counts), wanted)
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_pooled_connection_that_was_closed_while_idle_is_no_failure() {
-    let mut wrong = Vec::new();
-    for transport in [HTTP1, HTTP2].concat() {
-        for method in [Method::PUT, Method::POST] {
+    rows_async::hold(
+        pairs([HTTP1, HTTP2].concat(), [Method::PUT, Method::POST]),
+        async |(transport, method)| {
             let (server, address) = Server::start(transport, &[AnswerAndClose]).await;
             let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
             let first = client.clone().oneshot(request(&method, transport, address)).await.unwrap();
@@ -493,45 +475,43 @@ async fn a_pooled_connection_that_was_closed_while_idle_is_no_failure() {
             server.closed.notified().await;
             let outcome = client.oneshot(request(&method, transport, address)).await;
             let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
-            if (told(&outcome), counts) != ((None, true, 1), (2, 2)) {
-                wrong.push(format!(
-                    "{transport:?}, {method}: {:?}, {counts:?}: {outcome:?}",
-                    told(&outcome)
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            (
+                format!("{transport:?}, {method}: {outcome:?}"),
+                (told(&outcome), counts),
+                ((None, true, 1), (2, 2)),
+            )
+        },
+    )
+    .await;
 }
 
 /// The server keeps the connection after its first answer, and closes it once the second request
 /// has come.
 #[tokio::test]
 async fn a_stale_pooled_connection_repeats_no_post() {
-    let mut wrong = Vec::new();
-    for transport in [HTTP1, HTTP2].concat() {
-        for event in [Close, Reset, HalfClose] {
-            for (method, receives) in [(Method::PUT, 3), (Method::POST, 2)] {
-                let (server, address) = Server::start(transport, &[Answer, event]).await;
-                let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
-                let first =
-                    client.clone().oneshot(request(&method, transport, address)).await.unwrap();
-                first.into_body().collect().await.unwrap();
-                let outcome = client.oneshot(request(&method, transport, address)).await;
-                let (failure, well, _) = told(&outcome);
-                let (received, connections) =
-                    (server.received.load(Relaxed), server.connections.load(Relaxed));
-                let wanted = (Some(Failure::Read), method == Method::PUT, receives, receives - 1);
-                if (failure, well, received, connections) != wanted {
-                    wrong.push(format!(
-                        "{event:?}, {transport:?}, {method}: {failure:?}, well {well}, {received} received over \
-                         {connections} connections, not {wanted:?}"
-                    ));
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows_async::hold(
+        pairs(
+            pairs([HTTP1, HTTP2].concat(), [Close, Reset, HalfClose]),
+            [(Method::PUT, 3), (Method::POST, 2)],
+        ),
+        async |((transport, event), (method, receives))| {
+            let (server, address) = Server::start(transport, &[Answer, event]).await;
+            let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
+            let first = client.clone().oneshot(request(&method, transport, address)).await.unwrap();
+            first.into_body().collect().await.unwrap();
+            let outcome = client.oneshot(request(&method, transport, address)).await;
+            let (failure, well, _) = told(&outcome);
+            let (received, connections) =
+                (server.received.load(Relaxed), server.connections.load(Relaxed));
+            let wanted = (Some(Failure::Read), method == Method::PUT, receives, receives - 1);
+            (
+                format!("{event:?}, {transport:?}, {method}"),
+                (failure, well, received, connections),
+                wanted,
+            )
+        },
+    )
+    .await;
 }
 
 /// Connects to nowhere first, then to the server.
@@ -559,8 +539,7 @@ impl Service<Uri> for Refused {
 
 #[tokio::test]
 async fn a_refused_connection_is_tried_again_for_any_method() {
-    let mut wrong = Vec::new();
-    for transport in [HTTP1, HTTP2].concat() {
+    rows_async::hold([HTTP1, HTTP2].concat(), async |transport| {
         let (server, then) = Server::start(transport, &[]).await;
         let first =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
@@ -569,58 +548,54 @@ async fn a_refused_connection_is_tried_again_for_any_method() {
         let client = RetryLayer::new(policy()).layer(transport.client(connector));
         let outcome = client.oneshot(request(&Method::POST, transport, then)).await;
         let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
-        if (told(&outcome), counts) != ((Some(Failure::Connect), true, 2), (1, 1)) {
-            wrong.push(format!("{transport:?}: {:?}, {counts:?}: {outcome:?}", told(&outcome)));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        (
+            format!("{transport:?}: {outcome:?}"),
+            (told(&outcome), counts),
+            ((Some(Failure::Connect), true, 2), (1, 1)),
+        )
+    })
+    .await;
 }
 
 /// The first handshake ends in an alert, an end or noise, the second well; and one that never will,
 /// as often as allowed.
 #[tokio::test]
 async fn a_failed_handshake_is_tried_again_for_any_method() {
-    let mut wrong = Vec::new();
-    for transport in [Transport::Http1Tls, Transport::Http2Tls] {
-        for (what, said) in [("an end", &b""[..]), ("noise", b"HTTP/1.1 400 Bad Request\r\n\r\n")] {
-            let (server, _) = Server::start(transport, &[]).await;
-            let serving = server.clone();
-            let address = serve(move |mut stream, number| {
-                let server = serving.clone();
-                Box::pin(async move {
-                    if number == 0 {
-                        // After the client's hello, lest an unread one turn the end into a reset.
-                        let mut hello = [0; 4096];
-                        assert!(stream.read(&mut hello).await.unwrap() > 0);
-                        stream.write_all(said).await.unwrap();
-                    } else {
-                        let _ = server.connection(stream).await;
-                    }
-                })
+    let said = [("an end", &b""[..]), ("noise", b"HTTP/1.1 400 Bad Request\r\n\r\n")];
+    let tls = [Transport::Http1Tls, Transport::Http2Tls];
+    rows_async::hold(pairs(tls, said), async |(transport, (what, said))| {
+        let (server, _) = Server::start(transport, &[]).await;
+        let serving = server.clone();
+        let address = serve(move |mut stream, number| {
+            let server = serving.clone();
+            Box::pin(async move {
+                if number == 0 {
+                    // After the client's hello, lest an unread one turn the end into a reset.
+                    let mut hello = [0; 4096];
+                    assert!(stream.read(&mut hello).await.unwrap() > 0);
+                    stream.write_all(said).await.unwrap();
+                } else {
+                    let _ = server.connection(stream).await;
+                }
             })
-            .await;
-            let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
-            let outcome = client.oneshot(request(&Method::POST, transport, address)).await;
-            let received = server.received.load(Relaxed);
-            if (told(&outcome), received) != ((Some(Failure::Connect), true, 2), 1) {
-                wrong.push(format!(
-                    "{what}, {transport:?}: {:?}, received {received}: {outcome:?}",
-                    told(&outcome)
-                ));
-            }
-        }
+        })
+        .await;
+        let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
+        let outcome = client.oneshot(request(&Method::POST, transport, address)).await;
+        let received = server.received.load(Relaxed);
+        let name = format!("{what}, {transport:?}: {outcome:?}");
+        (name, (told(&outcome), received), ((Some(Failure::Connect), true, 2), 1))
+    })
+    .await;
+    rows_async::hold(tls, async |transport| {
         let (server, address) = Server::start(transport, &[]).await;
         let client = RetryLayer::new(policy()).layer(server.tls.wary_client(transport));
         let outcome = client.oneshot(request(&Method::POST, transport, address)).await;
         let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
-        if (told(&outcome), counts) != ((Some(Failure::Connect), false, 3), (0, 3)) {
-            wrong.push(format!(
-                "distrust, {transport:?}: {:?}, {counts:?}: {outcome:?}",
-                told(&outcome)
-            ));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let name = format!("distrust, {transport:?}: {outcome:?}");
+        (name, (told(&outcome), counts), ((Some(Failure::Connect), false, 3), (0, 3)))
+    })
+    .await;
 }
 
 /// A reset stream costs less than its bytes, and the connection lives on.

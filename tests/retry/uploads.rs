@@ -22,7 +22,11 @@ use tower_outbound::retry::{
     Backoff, Failure, ReplayBody, ReplayBodyLayer, RetryHistory, RetryLayer, RetryPolicy,
 };
 
-use crate::transport::{Tls, Transport, serve};
+use crate::{
+    pairs::pairs,
+    rows_async,
+    transport::{Tls, Transport, serve},
+};
 
 /// A first piece at once, the others and trailers once it is told.
 struct Upload {
@@ -142,54 +146,44 @@ async fn early(
 
 #[tokio::test]
 async fn an_early_503_stops_the_upload_and_the_retry_sends_all_of_it() {
-    let mut wrong = Vec::new();
-    for transport in [Transport::Http1, Transport::Http1Tls, Transport::Http2, Transport::Http2Tls]
-    {
-        for said in [true, false] {
-            let tls = Arc::new(Tls::new(transport));
-            let (received, second) = (Received::default(), Arc::new(Notify::new()));
-            let address =
-                early(transport, Arc::clone(&tls), Arc::clone(&received), Arc::clone(&second))
-                    .await;
-            let client = ServiceBuilder::new()
-                .layer(ReplayBodyLayer::new())
-                .layer(RetryLayer::new(RetryPolicy::new().no_budget().backoff(Backoff::none())))
-                .service(tls.client::<ReplayBody<Upload>>(transport));
-            let pieces = [vec![b'a'; 5000], vec![b'b'; 20_000], b"end".to_vec()].map(Bytes::from);
-            let (upload, tell) = Upload::new(&pieces, said);
-            assert_eq!(upload.size_hint().exact(), said.then_some(25_003));
-            let request = Request::builder().method(Method::PUT).uri(transport.uri(address));
-            let call = tokio::spawn(
-                client.oneshot(request.header("trailer", "x-sum").body(upload).unwrap()),
-            );
-            // The rest comes only once the second attempt is under way, so it is not the first that
-            // takes it.
-            second.notified().await;
-            tell.send(()).unwrap();
-            let response = call.await.unwrap().unwrap();
-            let attempts = response.extensions().get::<RetryHistory>().map(RetryHistory::attempts);
-            let failures: Vec<_> =
-                attempts.unwrap_or_default().iter().map(|attempt| attempt.failure).collect();
-            let status = response.status();
-            if (status, &failures[..])
-                != (StatusCode::OK, &[Some(Failure::Status(503.try_into().unwrap())), None])
-            {
-                wrong.push(format!("{transport:?}, said {said}: {status}, {failures:?}"));
-            }
-            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "thanks");
-            // The first upload ends too, without the bytes that the second one took.
-            while received.lock().unwrap().len() < 2 {
-                tokio::task::yield_now().await;
-            }
-            let whole = (Bytes::from(pieces.concat()), (!said).then(trailers));
-            let received = received.lock().unwrap();
-            let fits = received.contains(&Ok(whole)) && received.contains(&Err(5000));
-            if !fits {
-                let lengths: Vec<_> =
-                    received.iter().map(|one| one.as_ref().map(|(bytes, _)| bytes.len())).collect();
-                wrong.push(format!("{transport:?}, said {said}: received {lengths:?}"));
-            }
+    let all = [Transport::Http1, Transport::Http1Tls, Transport::Http2, Transport::Http2Tls];
+    rows_async::hold(pairs(all, [true, false]), async |(transport, said)| {
+        let tls = Arc::new(Tls::new(transport));
+        let (received, second) = (Received::default(), Arc::new(Notify::new()));
+        let address =
+            early(transport, Arc::clone(&tls), Arc::clone(&received), Arc::clone(&second)).await;
+        let client = ServiceBuilder::new()
+            .layer(ReplayBodyLayer::new())
+            .layer(RetryLayer::new(RetryPolicy::new().no_budget().backoff(Backoff::none())))
+            .service(tls.client::<ReplayBody<Upload>>(transport));
+        let pieces = [vec![b'a'; 5000], vec![b'b'; 20_000], b"end".to_vec()].map(Bytes::from);
+        let (upload, tell) = Upload::new(&pieces, said);
+        assert_eq!(upload.size_hint().exact(), said.then_some(25_003));
+        let request = Request::builder().method(Method::PUT).uri(transport.uri(address));
+        let call =
+            tokio::spawn(client.oneshot(request.header("trailer", "x-sum").body(upload).unwrap()));
+        // The rest comes only once the second attempt is under way, so it is not the first that
+        // takes it.
+        second.notified().await;
+        tell.send(()).unwrap();
+        let response = call.await.unwrap().unwrap();
+        let attempts = response.extensions().get::<RetryHistory>().map(RetryHistory::attempts);
+        let failures: Vec<_> =
+            attempts.unwrap_or_default().iter().map(|attempt| attempt.failure).collect();
+        let status = response.status();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "thanks");
+        // The first upload ends too, without the bytes that the second one took.
+        while received.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
         }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let whole = (Bytes::from(pieces.concat()), (!said).then(trailers));
+        let received = received.lock().unwrap();
+        let lengths: Vec<_> =
+            received.iter().map(|one| one.as_ref().map(|(bytes, _)| bytes.len())).collect();
+        let name = format!("{transport:?}, said {said}: received {lengths:?}");
+        let first = Some(Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
+        let got = (status, failures, received.contains(&Ok(whole)), received.contains(&Err(5000)));
+        (name, got, (StatusCode::OK, vec![first, None], true, true))
+    })
+    .await;
 }
