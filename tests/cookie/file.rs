@@ -4,6 +4,8 @@ use std::{fs, path::Path, time::SystemTime};
 
 use tower_outbound::cookie::{Cookie, CookieFile, CookieJar, FileError, Format, ReadError};
 
+use crate::{pairs::pairs, rows};
+
 fn read(text: impl AsRef<[u8]>) -> Result<CookieJar, ReadError> {
     let jar = CookieJar::new();
     jar.read_from(text.as_ref(), Format::Netscape).map(|_| jar)
@@ -95,17 +97,15 @@ fn a_damaged_file_is_an_error_that_names_the_line_and_takes_nothing() {
         ("binary", b"\xff\xfe\x00\x01", 1),
         ("spaces for tabs", b"h.example FALSE / FALSE 0 a 1\n", 1),
     ];
-    let mut wrong = Vec::new();
-    for (row, text, want) in rows {
+    rows::hold(rows, |(row, text, want)| {
         let jar = CookieJar::new();
         let good = b"good.example\tFALSE\t/\tFALSE\t0\tgood\t1\n";
         let text = [&good[..], text].concat();
         match jar.read_from(&text[..], Format::Netscape) {
-            Err(ReadError::Line { line, .. }) if line == want + 1 && jar.is_empty() => {}
-            other => wrong.push(format!("{row}: {other:?}, {} cookies", jar.len())),
+            Err(ReadError::Line { line, .. }) if line == want + 1 && jar.is_empty() => Ok(()),
+            other => Err(format!("{row}: {other:?}, {} cookies", jar.len())),
         }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    });
 }
 
 #[test]
@@ -126,14 +126,10 @@ fn odd_but_harmless_files_are_read() {
         ("a public suffix", ".example\tTRUE\t/\tFALSE\t0\ta\t1\n", ""),
         ("a broken promise", "h.example\tFALSE\t/\tFALSE\t0\t__Secure-a\t1\n", ""),
     ];
-    let mut wrong = Vec::new();
-    for (row, text, want) in rows {
-        match read(text) {
-            Ok(jar) if header(&jar, "https://h.example/") == *want => {}
-            other => wrong.push(format!("{row}: {other:?}")),
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows::hold(rows, |(row, text, want)| match read(text) {
+        Ok(jar) if header(&jar, "https://h.example/") == *want => Ok(()),
+        other => Err(format!("{row}: {other:?}")),
+    });
 }
 
 #[test]
@@ -340,8 +336,7 @@ fn a_save_that_cannot_begin_leaves_the_file_that_is_there() {
             fs::rename(directory, directory.with_extension("moved")).unwrap();
         }),
     ];
-    let mut wrong = Vec::new();
-    for (row, name, obstruct) in rows {
+    rows::hold(rows, |(row, name, obstruct)| {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("jars").join(name);
         fs::create_dir(path.parent().unwrap()).unwrap();
@@ -352,23 +347,20 @@ fn a_save_that_cannot_begin_leaves_the_file_that_is_there() {
         for save in [CookieFile::save, CookieFile::overwrite] {
             match save(&file) {
                 Err(error @ FileError::Write { .. }) if error.path() == path => {}
-                outcome => wrong.push(format!("{row}: {outcome:?}")),
+                outcome => return Err(format!("{row}: {outcome:?}")),
             }
         }
         let moved = root.path().join("jars.moved").join(name);
         let left = if moved.exists() { moved } else { path };
         if fs::read(&left).unwrap() != OLD.as_bytes() {
-            wrong.push(format!("{row}: the file has changed"));
+            return Err(format!("{row}: the file has changed"));
         }
         let beside =
             fs::read_dir(left.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
         let beside: Vec<_> =
             beside.filter(|other| *other != **name && *other != *".cookies.txt.lock").collect();
-        if !beside.is_empty() {
-            wrong.push(format!("{row}: {beside:?} is left"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        if beside.is_empty() { Ok(()) } else { Err(format!("{row}: {beside:?} is left")) }
+    });
 }
 
 #[cfg(unix)]
@@ -427,37 +419,30 @@ fn whatever_a_jar_holds_its_files_are_read_again() {
         ("https://h.example/", b"#hash=1"),
         ("https://h.example/", b"#HttpOnly_x=1"),
     ];
-    let mut wrong = Vec::new();
-    for format in formats {
-        for (from, line) in rows {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().join("jar");
-            let file = CookieFile::open(&path, format).unwrap();
-            file.jar().set(&bank.parse().unwrap(), "sid=42; Max-Age=3600").unwrap();
-            let Ok(uri) = from.parse() else { continue };
-            let _ = file.jar().set(&uri, line);
-            file.save().unwrap();
-            let fact = format!("{format:?} {from} {}", String::from_utf8_lossy(line));
-            match CookieFile::open(&path, format) {
-                Err(error) => wrong.push(format!("{fact}: {error}")),
-                Ok(again) => {
-                    let (before, after) = (kept(file.jar()), kept(again.jar()));
-                    // Json alone holds everything.
-                    let lost = after.len() < before.len() && format!("{format:?}") == "Json";
-                    if lost || !after.iter().all(|cookie| before.contains(cookie)) {
-                        wrong.push(format!("{fact}: {after:?}, not {before:?}"));
-                    }
-                    if again.jar().header(&"https://example.com/".parse().unwrap()).is_some() {
-                        wrong.push(format!("{fact}: it reached another host"));
-                    }
-                    if again.save().is_err() || file.save().is_err() {
-                        wrong.push(format!("{fact}: cannot be saved again"));
-                    }
-                }
-            }
+    rows::hold(pairs(formats, rows), |(format, (from, line))| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jar");
+        let file = CookieFile::open(&path, format).unwrap();
+        file.jar().set(&bank.parse().unwrap(), "sid=42; Max-Age=3600").unwrap();
+        let Ok(uri) = from.parse() else { return Ok(()) };
+        let _ = file.jar().set(&uri, line);
+        file.save().unwrap();
+        let fact = format!("{format:?} {from} {}", String::from_utf8_lossy(line));
+        let again = CookieFile::open(&path, format).map_err(|error| format!("{fact}: {error}"))?;
+        let (before, after) = (kept(file.jar()), kept(again.jar()));
+        // Json alone holds everything.
+        let lost = after.len() < before.len() && format!("{format:?}") == "Json";
+        if lost || !after.iter().all(|cookie| before.contains(cookie)) {
+            return Err(format!("{fact}: {after:?}, not {before:?}"));
         }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        if again.jar().header(&"https://example.com/".parse().unwrap()).is_some() {
+            return Err(format!("{fact}: it reached another host"));
+        }
+        if again.save().is_err() || file.save().is_err() {
+            return Err(format!("{fact}: cannot be saved again"));
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tower_outbound::cookie::{CookieFile, CookieJar, Format, ReadError, SameSite};
 
+use crate::rows;
+
 const H: &str = "https://example.com/";
 
 fn set(jar: &CookieJar, line: impl AsRef<[u8]>) {
@@ -117,11 +119,10 @@ fn cookies_that_no_rule_allows_or_that_are_over_are_left_out() {
         (cookie("example.com", ",\"same_site\":\"none\""), 0),
         (cookie("10.0.0.1", ""), 1),
     ];
-    let wrong: Vec<_> =
-        rows.iter().map(|(text, want)| (read(text).map(|jar| jar.len()), text, want)).collect();
-    let wrong: Vec<_> =
-        wrong.iter().filter(|(got, _, want)| got.as_ref().ok() != Some(*want)).collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    rows::hold(rows, |(text, want)| {
+        let got = read(&text).map(|jar| jar.len()).map_err(|error| error.to_string());
+        (text, got, Ok(want))
+    });
 }
 
 #[test]
@@ -159,18 +160,17 @@ fn damage_is_an_error_that_names_the_line_and_quotes_nothing() {
         (with("\"/\"}", "\"/\",\"same_site\":\"s3cret\"}"), 3),
         (file("") + "s3cret", 4),
     ];
-    let mut wrong = Vec::new();
-    for (text, line) in &rows {
-        match read(text) {
-            Err(ReadError::Line { line: got, .. }) if got == *line => {}
-            other => wrong.push(format!("{text:?}: {other:?}, not line {line}")),
+    rows::hold(rows, |(text, line)| {
+        let outcome = read(&text);
+        let Err(error @ ReadError::Line { line: got, .. }) = outcome else {
+            return Err(format!("{text:?}: {outcome:?}, not line {line}"));
+        };
+        let shown = format!("{error} {error:?}");
+        if got != line || shown.contains("s3cret") {
+            return Err(format!("{text:?}: {shown}, not line {line} without a quotation"));
         }
-        let shown = read(text).err().map_or(String::new(), |error| format!("{error} {error:?}"));
-        if shown.contains("s3cret") {
-            wrong.push(format!("{text:?} is quoted: {shown}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        Ok(())
+    });
     assert!(matches!(read(b"{\n\xff}"), Err(ReadError::Line { line: 2, .. })));
 }
 
@@ -248,8 +248,7 @@ fn a_file_is_saved_when_there_is_something_to_save() {
     step("a refusal", false);
     file.jar().clear();
     step("all gone", true);
-    let wrong: Vec<_> = steps.iter().filter(|(_, want, got)| want != got).collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    rows::hold(steps, |(fact, want, got)| (fact, got, want));
     assert_eq!(CookieFile::open(&path, Format::Json).unwrap().jar().len(), 0);
 }
 

@@ -20,6 +20,8 @@ use tower_outbound::cookie::{
     SiteForCookies, header_value,
 };
 
+use crate::rows_async;
+
 type Body = Full<Bytes>;
 type Client = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
 
@@ -234,8 +236,7 @@ async fn what_a_request_says_of_itself_holds_for_its_redirects_where_they_keep_i
         ("a site, and redirects drop it", None, Some(page.clone()), false, "lax=1; none=1", true),
         ("a site, and redirects keep it", None, Some(page), true, "none=1", false),
     ];
-    let mut wrong = Vec::new();
-    for (fact, control, site, keep, want, stores) in rows {
+    rows_async::hold(rows, async |(fact, control, site, keep, want, stores)| {
         let jar = CookieJar::new();
         for line in ["lax=1", "none=1; SameSite=None; Secure"] {
             jar.set(&"https://b.example/".parse().unwrap(), line).unwrap();
@@ -248,11 +249,9 @@ async fn what_a_request_says_of_itself_holds_for_its_redirects_where_they_keep_i
         site.map(|site| request.extensions_mut().insert(site));
         redirects(keep).layer(client).oneshot(request).await.unwrap();
         let stored = jar.get("new").unwrap().is_some();
-        if (&*server.cookie(), stored) != (want, stores) {
-            wrong.push(format!("{fact}: {:?}, stored {stored}", server.cookie()));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+        (fact, (server.cookie(), stored), (want.to_owned(), stores))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -15,6 +15,12 @@ mod layer;
 mod limits;
 #[cfg(feature = "json")]
 mod oracle;
+#[path = "../support/pairs.rs"]
+mod pairs;
 mod panics;
+#[path = "../support/rows.rs"]
+mod rows;
+#[path = "../support/rows_async.rs"]
+mod rows_async;
 mod rules;
 mod tenants;

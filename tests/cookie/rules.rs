@@ -7,6 +7,8 @@ use std::{
 
 use tower_outbound::cookie::{CookieJar, Rejection, StoreAction};
 
+use crate::{pairs::pairs, rows};
+
 const H: &str = "https://example.com/";
 
 enum Step {
@@ -24,9 +26,9 @@ fn header(jar: &CookieJar, uri: &str) -> String {
 
 /// Plays each row on a new jar and names every row that fails.
 fn play(rows: &[(&str, &[Step])]) {
-    let mut wrong = Vec::new();
-    for (fact, steps) in rows {
+    rows::hold(rows, |(fact, steps)| {
         let jar = CookieJar::new();
+        let mut wrong = Vec::new();
         for step in *steps {
             match step {
                 Set(uri, line) => {
@@ -40,8 +42,8 @@ fn play(rows: &[(&str, &[Step])]) {
                 }
             }
         }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    });
 }
 
 #[test]
@@ -200,32 +202,27 @@ fn a_header_kept_for_some_of_a_sites_cookies_is_no_other_requests() {
         "http://example.com/",
         "http://example.com/x",
     ];
-    let mut wrong = Vec::new();
     // Around the number of cookies up to which some of them are told apart, and 150 is the most
     // that a header carries.
-    for count in [3, 4, 9, 63, 64, 65, 100, 150] {
-        for first in uris {
-            let jar = CookieJar::new();
-            for n in 0..count {
-                let path = if n % 3 == 0 { "/x" } else { "/" };
-                let secure = if n % 5 == 0 { "; Secure" } else { "" };
-                jar.set(&H.parse().unwrap(), format!("c{n}=1; Path={path}{secure}")).unwrap();
-            }
-            let want = |to: &str| {
-                let deep = (0..count).filter(|n| n % 3 == 0 && to.ends_with("/x"));
-                let all = deep.chain((0..count).filter(|n| n % 3 != 0));
-                let sent = all.filter(|n| n % 5 != 0 || to.starts_with("https"));
-                sent.map(|n| format!("c{n}=1")).collect::<Vec<_>>().join("; ")
-            };
-            for to in [first].iter().chain(&uris).chain(&uris) {
-                let got = header(&jar, to);
-                if got != want(to) {
-                    wrong.push(format!("{count} cookies, {first} first: {to}: {got:?}"));
-                }
-            }
+    let counts = [3, 4, 9, 63, 64, 65, 100, 150];
+    rows::hold(pairs(counts, uris), |(count, first)| {
+        let jar = CookieJar::new();
+        for n in 0..count {
+            let path = if n % 3 == 0 { "/x" } else { "/" };
+            let secure = if n % 5 == 0 { "; Secure" } else { "" };
+            jar.set(&H.parse().unwrap(), format!("c{n}=1; Path={path}{secure}")).unwrap();
         }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let want = |to: &str| {
+            let deep = (0..count).filter(|n| n % 3 == 0 && to.ends_with("/x"));
+            let all = deep.chain((0..count).filter(|n| n % 3 != 0));
+            let sent = all.filter(|n| n % 5 != 0 || to.starts_with("https"));
+            sent.map(|n| format!("c{n}=1")).collect::<Vec<_>>().join("; ")
+        };
+        let asked: Vec<_> = [first].into_iter().chain(uris).chain(uris).collect();
+        let got: Vec<_> = asked.iter().map(|to| header(&jar, to)).collect();
+        let want: Vec<_> = asked.iter().map(|to| want(to)).collect();
+        (format!("{count} cookies, {first} first"), got, want)
+    });
 }
 
 #[test]
@@ -310,11 +307,7 @@ fn the_public_suite_of_cookies_passes() {
         let shown = |line: Option<&[u8]>| line.map(|line| line.escape_ascii().to_string());
         if got == want { Ok(()) } else { Err(format!("{:?}, not {:?}", shown(got), shown(want))) }
     };
-    let wrong: Vec<_> = vectors
-        .iter()
-        .filter_map(|vector| play(vector).err().map(|why| format!("{}: {why}", vector["name"])))
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows::hold(&vectors, |vector| play(vector).map_err(|why| format!("{}: {why}", vector["name"])));
     assert_eq!(vectors.len(), 222);
 }
 
@@ -341,10 +334,6 @@ fn the_public_suite_of_dates_passes() {
         };
         if fits { Ok(()) } else { Err(format!("{got:?}, not {want:?}")) }
     };
-    let wrong: Vec<_> = vectors
-        .iter()
-        .filter_map(|vector| play(vector).err().map(|why| format!("{}: {why}", vector["test"])))
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    rows::hold(&vectors, |vector| play(vector).map_err(|why| format!("{}: {why}", vector["test"])));
     assert_eq!(vectors.len(), 70);
 }

@@ -17,6 +17,8 @@ use tower_outbound::cookie::{
     DomainPolicy, JarPool, Rejection, ResponseCookies, SiteForCookies, StoreAction,
 };
 
+use crate::{pairs::pairs, rows, rows_async};
+
 type Client = BoxCloneService<Request<()>, Response<String>, Infallible>;
 
 /// A server that sets what the request's `x-set` says, and answers with the `Cookie` header it got.
@@ -205,18 +207,15 @@ fn a_callback_may_use_the_pool() {
         ("take its own out", |jars, key| drop(jars.remove(key))),
         ("evict what is idle", |jars, _| assert_eq!(jars.evict_idle(), 0)),
     ];
-    let mut wrong = Vec::new();
-    for (row, callback) in rows {
+    rows::hold(rows, |(row, callback)| {
         let (jars, left) = pool_with(*callback);
         let most = (0..200_u32).map(|n| drop(jars.get(n % 20))).map(|()| jars.len()).max();
         let left = left.lock().unwrap().len();
-        // What a callback adds leaves at the next `get`.
-        if most > Some(3) || left < 197 {
-            wrong.push(format!("{row}: up to {most:?} jars, {left} left"));
-        }
         jars.evict_all();
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        // What a callback adds leaves at the next `get`.
+        let name = format!("{row}: up to {most:?} jars, {left} left");
+        (name, (most <= Some(3), left >= 197), (true, true))
+    });
 }
 
 #[test]
@@ -245,37 +244,32 @@ fn a_callback_that_panics_holds_up_no_other_jar() {
         ("evict_all", |jars| _ = jars.evict_all()),
     ];
     let _clock = CLOCK.lock();
-    let mut wrong = Vec::new();
-    for (row, call) in calls {
-        for bad in [vec![1], vec![1, 2], vec![2], vec![3], vec![1, 2, 3]] {
-            SECONDS.store(0, Ordering::SeqCst);
-            let left: Arc<Mutex<Vec<u32>>> = Arc::default();
-            let (note, throws) = (Arc::clone(&left), bad.clone());
-            let jars: JarPool<u32> = JarPool::keyed()
-                .clock(clock)
-                .idle(Duration::from_secs(10))
-                .on_evict(move |key, _| {
-                    note.lock().unwrap().push(*key);
-                    assert!(!throws.contains(key), "on purpose");
-                })
-                .build();
-            (1..4_u32).for_each(|key| drop(jars.get(key)));
-            SECONDS.store(20, Ordering::SeqCst);
-            let panics = std::panic::catch_unwind(AssertUnwindSafe(|| call(&jars))).is_err();
-            let mut left = left.lock().unwrap().clone();
-            left.sort_unstable();
-            let rest = jars.len();
-            if !panics || left != [1, 2, 3] || rest != usize::from(*row == "get") {
-                wrong.push(format!(
-                    "{row} with {bad:?}: panics {panics}, left {left:?}, {rest} stay"
-                ));
-            }
-            // And the next ones leave as ever.
-            (4..6_u32).for_each(|key| drop(jars.get(key)));
-            assert_eq!((jars.evict_all(), jars.len()), (2 + rest, 0), "{row}");
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let bad = [vec![1], vec![1, 2], vec![2], vec![3], vec![1, 2, 3]];
+    rows::hold(pairs(calls, bad), |((row, call), bad)| {
+        SECONDS.store(0, Ordering::SeqCst);
+        let left: Arc<Mutex<Vec<u32>>> = Arc::default();
+        let (note, throws) = (Arc::clone(&left), bad.clone());
+        let jars: JarPool<u32> = JarPool::keyed()
+            .clock(clock)
+            .idle(Duration::from_secs(10))
+            .on_evict(move |key, _| {
+                note.lock().unwrap().push(*key);
+                assert!(!throws.contains(key), "on purpose");
+            })
+            .build();
+        (1..4_u32).for_each(|key| drop(jars.get(key)));
+        SECONDS.store(20, Ordering::SeqCst);
+        let panics = std::panic::catch_unwind(AssertUnwindSafe(|| call(&jars))).is_err();
+        let mut left = left.lock().unwrap().clone();
+        left.sort_unstable();
+        let rest = jars.len();
+        // And the next ones leave as ever.
+        (4..6_u32).for_each(|key| drop(jars.get(key)));
+        let later = (jars.evict_all(), jars.len());
+        let stay = usize::from(*row == "get");
+        let want = (true, vec![1, 2, 3], stay, (2 + stay, 0));
+        (format!("{row} with {bad:?}"), (panics, left, rest, later), want)
+    });
 }
 
 #[test]
@@ -430,17 +424,13 @@ fn domains_are_allowed_and_blocked_with_their_subdomains() {
         ("both", both(), "https://ads.example.com/", false),
         ("both", both(), "https://example.org/", false),
     ];
-    let mut wrong = Vec::new();
-    for (fact, policy, uri, want) in rows {
+    rows::hold(rows, |(fact, policy, uri, want)| {
         let uri = uri.parse().unwrap();
         let jar = CookieJar::builder().policy(policy.clone()).build();
         let stored = jar.set(&uri, "a=1").is_ok();
         jar.insert(Cookie::builder("b", "2").domain(uri.host().unwrap()).build().unwrap());
-        if (stored, jar.header(&uri).is_some()) != (*want, *want) {
-            wrong.push(format!("{fact}: {uri}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+        (format!("{fact}: {uri}"), [stored, jar.header(&uri).is_some()], [*want; 2])
+    });
     for domain in [
         "",
         "https://example.com",
@@ -496,8 +486,7 @@ async fn a_request_on_behalf_of_another_site_carries_no_lax_or_strict_cookies() 
             true,
         ),
     ];
-    let mut wrong = Vec::new();
-    for (fact, site, method, want, stores) in rows {
+    rows_async::hold(rows, async |(fact, site, method, want, stores)| {
         let mut request =
             Request::builder().method(method).uri("https://example.com/").body(()).unwrap();
         request.extensions_mut().extend(site.clone().map_or_else(http::Extensions::new, |site| {
@@ -509,14 +498,10 @@ async fn a_request_on_behalf_of_another_site_carries_no_lax_or_strict_cookies() 
         let rejected = response.extensions().get::<ResponseCookies>().unwrap().rejected();
         let reason = rejected.first().map(tower_outbound::cookie::RejectedCookie::reason);
         let stored = jar.remove("example.com", "/", "new").is_some();
-        if response.body() != want
-            || stored != *stores
-            || reason != (!stores).then_some(Rejection::CrossSite)
-        {
-            wrong.push(format!("{fact}: {:?}, stored {stored}, {reason:?}", response.body()));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+        let want = ((*want).to_owned(), *stores, (!stores).then_some(Rejection::CrossSite));
+        (fact, (response.body().clone(), stored, reason), want)
+    })
+    .await;
 }
 
 #[test]
