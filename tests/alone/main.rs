@@ -8,4 +8,10 @@ mod cookie_linear;
 #[cfg(feature = "cookie")]
 mod cookie_memory;
 #[cfg(feature = "retry")]
+#[path = "../support/pairs.rs"]
+mod pairs;
+#[cfg(feature = "retry")]
 mod retry_memory;
+#[cfg(any(feature = "cookie", feature = "retry"))]
+#[path = "../support/rows.rs"]
+mod rows;

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{pairs::pairs, rows};
+
 // The servers.
 
 /// One request as a server got it.
@@ -237,12 +239,6 @@ fn assert_outcome(outcome: &Outcome, status: i32, stdout: &str) {
     );
 }
 
-/// A table's rows are all judged before one fails the test.
-#[track_caller]
-fn no_failures(failures: &[String]) {
-    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-}
-
 /// An address that nobody listens on. No other test takes ports on 127.0.0.7.
 fn closed_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 7), 0)).expect("a free port");
@@ -355,18 +351,13 @@ fn broken_transfers_fail_after_what_came_was_written() {
         ("not HTTP", b"SSH-2.0-OpenSSH_9.2 is what listens here\r\n", 8, ""),
         ("no length at all", b"HTTP/1.1 200 OK\r\n\r\nabc", 0, "abc"),
     ];
-    let mut failures = Vec::new();
-    for (what, bytes, status, stdout) in rows {
+    rows::hold(rows, |(what, bytes, status, stdout)| {
         let server = Server::new(move |_, _| Reply::Close(bytes.to_vec()));
         let outcome = fetch(&[&server.url("/")]);
         let lines = outcome.stderr.lines().count();
-        if (outcome.status, outcome.stdout.as_str(), lines)
-            != (status, stdout, usize::from(status != 0))
-        {
-            failures.push(format!("{what}: {outcome:?}"));
-        }
-    }
-    no_failures(&failures);
+        let got = (outcome.status, outcome.stdout.clone(), lines);
+        (format!("{what}: {outcome:?}"), got, (status, stdout.to_owned(), usize::from(status != 0)))
+    });
 }
 
 #[test]
@@ -416,8 +407,7 @@ fn data_is_sent_as_by_curl() {
         (&["-X", "PUT", "-d", "x"], "PUT", form, b"x"),
         (&["-d", "{}", "-H", "Content-Type: application/json"], "POST", "application/json", b"{}"),
     ];
-    let mut failures = Vec::new();
-    for (arguments, method, content_type, body) in rows {
+    rows::hold(rows, |(arguments, method, content_type, body)| {
         let server = Server::new(|_, _| ok("ok"));
         let mut child =
             command(arguments).arg(server.url("/")).stdin(Stdio::piped()).spawn().unwrap();
@@ -425,13 +415,11 @@ fn data_is_sent_as_by_curl() {
         let _ = child.stdin.take().unwrap().write_all(b"from\nstdin");
         let outcome = finish(child);
         let seen = server.seen().pop().unwrap_or_default();
-        let got =
-            (outcome.status, seen.method.as_str(), seen.all("content-type"), seen.body.as_slice());
-        if got != (0, method, vec![content_type], body) {
-            failures.push(format!("{arguments:?}: {got:?}"));
-        }
-    }
-    no_failures(&failures);
+        let types: Vec<_> = seen.all("content-type").into_iter().map(str::to_owned).collect();
+        let got = (outcome.status, seen.method, types, seen.body);
+        let want = (0, (*method).to_owned(), vec![(*content_type).to_owned()], body.to_vec());
+        (format!("{arguments:?}"), got, want)
+    });
 }
 
 #[test]
@@ -540,19 +528,13 @@ fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
         &[good, "http://127.0.0.1/?SECRET\r\nX-Injected: 1"],
         &[good, "http://[::1/?SECRET"],
     ];
-    let mut failures = Vec::new();
-    for arguments in rows {
+    rows::hold(rows, |arguments| {
         let outcome = fetch(arguments);
         let one_line = outcome.stderr.starts_with("fetch: ") && outcome.stderr.lines().count() == 1;
-        if outcome.status != 2
-            || !outcome.stdout.is_empty()
-            || !one_line
-            || outcome.stderr.contains("SECRET")
-        {
-            failures.push(format!("{arguments:?}: {outcome:?}"));
-        }
-    }
-    no_failures(&failures);
+        let told = outcome.stderr.contains("SECRET");
+        let got = (outcome.status, outcome.stdout.as_str(), one_line, told);
+        (format!("{arguments:?}: {outcome:?}"), got == (2, "", true, false), true)
+    });
     assert_eq!(server.seen().len(), 0);
 }
 
@@ -818,18 +800,20 @@ fn own_cookies_come_first_and_win_in_one_line() {
 
 #[test]
 fn six_statuses_are_retried_and_the_last_response_is_the_output() {
-    let mut failures = Vec::new();
-    for status in [400, 401, 404, 408, 413, 418, 425, 429, 500, 501, 502, 503, 504, 505, 599] {
+    let statuses = [400, 401, 404, 408, 413, 418, 425, 429, 500, 501, 502, 503, 504, 505, 599];
+    rows::hold(statuses, |status| {
         let headers = if status == 413 { "Retry-After: 1\r\n" } else { "" };
         let server = Server::new(move |_, number| reply(status, headers, &number.to_string()));
         let outcome = fetch(&["--retry", "2", "--retry-delay", "0.01", &server.url("/")]);
         let retried = [408, 429, 500, 502, 503, 504].contains(&status);
         let (attempts, body) = if retried { (3, "2") } else { (1, "0") };
-        if (outcome.status, outcome.stdout.as_str(), server.seen().len()) != (0, body, attempts) {
-            failures.push(format!("{status}: {} requests, {outcome:?}", server.seen().len()));
-        }
-    }
-    no_failures(&failures);
+        let name = format!("{status}: {outcome:?}");
+        (
+            name,
+            (outcome.status, outcome.stdout, server.seen().len()),
+            (0, body.to_owned(), attempts),
+        )
+    });
 }
 
 #[test]
@@ -843,36 +827,29 @@ fn without_retry_there_is_one_attempt() {
 
 #[test]
 fn what_a_server_may_have_received_is_sent_again_only_if_idempotent() {
-    let mut failures = Vec::new();
-    for (method, retried) in
-        [("GET", true), ("PUT", true), ("DELETE", true), ("POST", false), ("PATCH", false)]
-    {
-        let cases: [(&str, Answer); 3] = [
-            ("reset", || Reply::Reset),
-            ("empty reply", || Reply::Close(Vec::new())),
-            ("503", || reply(503, "", "busy")),
-        ];
-        for (case, failure) in cases {
-            let server =
-                Server::new(move |_, number| if number == 0 { failure() } else { ok("done") });
-            fetch(&[
-                "--retry",
-                "3",
-                "--retry-delay",
-                "0.01",
-                "-X",
-                method,
-                "-d",
-                "x=1",
-                &server.url("/"),
-            ]);
-            let bodies: Vec<_> = server.seen().into_iter().map(|seen| seen.body).collect();
-            if bodies != vec![b"x=1".to_vec(); if retried { 2 } else { 1 }] {
-                failures.push(format!("{method}, {case}: {bodies:?}"));
-            }
-        }
-    }
-    no_failures(&failures);
+    let methods =
+        [("GET", true), ("PUT", true), ("DELETE", true), ("POST", false), ("PATCH", false)];
+    let cases: [(&str, Answer); 3] = [
+        ("reset", || Reply::Reset),
+        ("empty reply", || Reply::Close(Vec::new())),
+        ("503", || reply(503, "", "busy")),
+    ];
+    rows::hold(pairs(methods, cases), |((method, retried), (case, failure))| {
+        let server = Server::new(move |_, number| if number == 0 { failure() } else { ok("done") });
+        fetch(&[
+            "--retry",
+            "3",
+            "--retry-delay",
+            "0.01",
+            "-X",
+            method,
+            "-d",
+            "x=1",
+            &server.url("/"),
+        ]);
+        let bodies: Vec<_> = server.seen().into_iter().map(|seen| seen.body).collect();
+        (format!("{method}, {case}"), bodies, vec![b"x=1".to_vec(); if retried { 2 } else { 1 }])
+    });
 }
 
 #[test]
@@ -1055,9 +1032,8 @@ fn absurd_times_are_no_panic() {
 
 #[test]
 fn a_redirect_sends_the_body_again_or_turns_post_into_get() {
-    let mut failures = Vec::new();
-    for (status, method) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")]
-    {
+    let rows = [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")];
+    rows::hold(rows, |(status, method)| {
         let server = Server::new(move |seen, _| match seen.target.as_str() {
             "/" => reply(status, "Location: /end?q=1#fragment\r\n", ""),
             _ => ok("done"),
@@ -1065,18 +1041,12 @@ fn a_redirect_sends_the_body_again_or_turns_post_into_get() {
         let outcome = fetch(&["-L", "-d", "a=1", &server.url("/")]);
         let seen = server.seen().pop().unwrap();
         let body = if method == "POST" { "a=1" } else { "" };
-        let got = (
-            outcome.stdout.as_str(),
-            seen.method.as_str(),
-            seen.target.as_str(),
-            seen.body.as_slice(),
-        );
         let typed = !seen.all("content-type").is_empty();
-        if got != ("done", method, "/end?q=1", body.as_bytes()) || typed != (method == "POST") {
-            failures.push(format!("{status}: {got:?}"));
-        }
-    }
-    no_failures(&failures);
+        let got = (outcome.stdout, seen.method, seen.target, seen.body, typed);
+        let want = ["done", method, "/end?q=1"].map(str::to_owned);
+        let [stdout, sent, target] = want;
+        (status, got, (stdout, sent, target, body.as_bytes().to_vec(), method == "POST"))
+    });
 }
 
 #[test]

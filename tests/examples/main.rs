@@ -5,7 +5,16 @@
 mod adapters;
 #[cfg(all(feature = "cookie", feature = "retry"))]
 mod fetch;
+#[cfg(all(feature = "cookie", feature = "retry"))]
+#[path = "../support/pairs.rs"]
+mod pairs;
 #[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]
 mod proxy;
+#[cfg(all(feature = "cookie", feature = "retry"))]
+#[path = "../support/rows.rs"]
+mod rows;
+#[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]
+#[path = "../support/rows_async.rs"]
+mod rows_async;
 #[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
 mod session;

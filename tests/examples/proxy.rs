@@ -41,6 +41,8 @@ use tokio::{
 };
 use tower_outbound::retry::Policy;
 
+use crate::{rows, rows_async};
+
 // The program.
 
 /// Nothing here takes long: what takes this long does not happen.
@@ -438,15 +440,13 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
         ("GET", "/down/%2e%2e/else", 400, "400: "),
         ("TRACE", "/down", 501, "501: this proxy knows neither CONNECT nor TRACE"),
     ];
-    let mut wrong = Vec::new();
-    for (method, path, status, body) in rows {
+    rows_async::hold(rows, async |(method, path, status, body)| {
         let answer = proxy.send(method, path, &[], "").await;
         let tells = answer.body.contains("secret") || answer.body.contains(&down.to_string());
-        if answer.status != status || !answer.body.starts_with(body) || tells {
-            wrong.push(format!("{method} {path}: {} {}", answer.status, answer.body));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let got = (answer.status.as_u16(), answer.body.starts_with(body), tells);
+        (format!("{method} {path}: {}", answer.body), got, (status, true, false))
+    })
+    .await;
     assert_eq!(proxy.count("proxy_unrouted_requests_total").await, 2);
 
     // Bytes that the client above does not send.
@@ -465,14 +465,13 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
             "501: this proxy knows no transfer coding but chunked",
         ),
     ];
-    let mut wrong = Vec::new();
-    for (head, want) in rows {
+    rows_async::hold(rows, async |(head, want)| {
         let answer = exchange(&proxy, &format!("{head}Connection: close\r\n\r\n")).await;
-        if !answer.split_once("\r\n\r\n").is_some_and(|(_, body)| body.starts_with(want)) {
-            wrong.push(format!("{head}{answer}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+        let told = body.is_some_and(|body| body.starts_with(want));
+        (format!("{head}{answer}"), told, true)
+    })
+    .await;
 }
 
 /// What comes back for these bytes, until the proxy closes the connection.
@@ -527,17 +526,15 @@ async fn a_client_that_stalls_or_breaks_off_is_told_so_and_its_request_sent_once
             "3",
         ),
     ];
-    let mut wrong = Vec::new();
     let mut sent = [0, 0];
-    for (path, rest, want) in rows {
-        let answer =
-            exchange(&proxy, &format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{rest}")).await;
-        if answer.split_once("\r\n\r\n").is_none_or(|(_, body)| body != want) {
-            wrong.push(format!("{path} {rest}: {answer}"));
-        }
+    rows_async::hold(rows, async |(path, rest, want)| {
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
+        let answer = exchange(&proxy, &(head + rest)).await;
         sent[usize::from(path == "/request")] += 1;
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        (format!("{path} {rest}: {answer}"), body, Some(want.to_owned()))
+    })
+    .await;
     for (path, sent) in ["/attempt", "/request"].into_iter().zip(sent) {
         assert_eq!(proxy.counts(path).await, [sent, sent, 0], "{path}");
     }
@@ -668,20 +665,17 @@ async fn a_host_with_userinfo_is_refused() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let upstream = serve(Router::new().fallback(|| std::future::ready("reached"))).await;
     let proxy = Proxy::start(&mount("", upstream, "")).await;
-    let mut wrong = Vec::new();
-    for (host, status) in
-        [("127.0.0.1", "200"), ("else.example@127.0.0.1", "400"), ("u:p@127.0.0.1", "400")]
-    {
+    let rows = [("127.0.0.1", "200"), ("else.example@127.0.0.1", "400"), ("u:p@127.0.0.1", "400")];
+    rows_async::hold(rows, async |(host, status)| {
         let mut socket = tokio::net::TcpStream::connect(proxy.public).await.unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();
-        if !answer.starts_with(&format!("HTTP/1.1 {status}")) {
-            wrong.push(format!("{host}: {answer}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let answered = answer.starts_with(&format!("HTTP/1.1 {status}"));
+        (format!("{host}: {answer}"), answered, true)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -1143,14 +1137,10 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
         ),
         (mount.replace("http://u:1\"", "http://u:1"), "line 3: "),
     ];
-    let wrong: Vec<_> = rows
-        .iter()
-        .map(|(text, want)| {
-            (table::Table::parse(text.as_bytes()).map_err(|fault| fault.to_string()), want)
-        })
-        .filter(|(got, want)| !got.as_ref().is_err_and(|got| got.starts_with(*want)))
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    rows::hold(rows, |(text, want)| {
+        let got = table::Table::parse(text.as_bytes()).map_err(|fault| fault.to_string());
+        (format!("{text}: {got:?}"), got.is_err_and(|got| got.starts_with(want)), true)
+    });
     let latin = table::Table::parse(b"# one\n# caf\xe9\n").map_err(|fault| fault.to_string());
     assert_eq!(latin.unwrap_err(), "line 2: this is no text; save it as UTF-8");
     let (own, default) = (

@@ -6,6 +6,8 @@ use http::{Request, Response, Uri};
 use tower::{BoxError, Layer, ServiceExt, layer::util::Identity, service_fn};
 use tower_outbound::routing::{Mount, RoutingHandle, RoutingLayer, RoutingService, UriError};
 
+use crate::rows_async;
+
 mod oracle {
     //! The rules of mounts, word for word.
 
@@ -286,32 +288,22 @@ async fn both(client: &Client, mounts: &[impl AsRef<str>], url: &str) -> (String
     (ours, theirs)
 }
 
-fn assert_equal(wrong: &[String], checked: usize) {
-    let shown = wrong.iter().take(40).map(String::as_str).collect::<Vec<_>>().join("\n");
-    assert!(wrong.is_empty(), "{} of {checked} go elsewhere:\n{shown}", wrong.len());
-}
-
 #[tokio::test]
 async fn more_than_500_confusing_urls_go_where_the_oracle_says() {
     let corpus = include_str!("../data/confusing_urls.txt");
     let urls: Vec<_> =
         corpus.lines().filter(|line| !line.starts_with("# ") && !line.is_empty()).collect();
     let client = client(&MOUNTS);
-    let (mut wrong, mut by) = (Vec::new(), std::collections::BTreeMap::<_, usize>::new());
-    let mut refused = Vec::new();
-    for url in &urls {
-        if url.parse::<Uri>().is_err() {
-            refused.push(*url);
-            continue;
-        }
+    let (sent, refused): (Vec<&str>, Vec<&str>) =
+        urls.into_iter().partition(|url| url.parse::<Uri>().is_ok());
+    let mut by = std::collections::BTreeMap::<_, usize>::new();
+    rows_async::hold(&sent, async |url| {
         let (ours, theirs) = both(&client, &MOUNTS, url).await;
-        if ours != theirs {
-            wrong.push(format!("{url}: {ours}, by the oracle {theirs}"));
-        }
-        *by.entry(theirs).or_default() += 1;
-    }
-    let checked = urls.len() - refused.len();
-    assert_equal(&wrong, checked);
+        *by.entry(theirs.clone()).or_default() += 1;
+        (url, ours, theirs)
+    })
+    .await;
+    let checked = sent.len();
     assert!(checked >= 500, "{checked} are URIs to http; not these: {refused:#?}");
     // A corpus that only ever falls through would prove nothing.
     let unused: Vec<_> = MOUNTS.iter().filter(|mount| !by.contains_key(**mount)).collect();
@@ -400,10 +392,11 @@ impl Dice {
 
 #[tokio::test]
 async fn urls_and_tables_of_chance_agree_with_the_oracle() {
-    let (mut dice, mut wrong, mut checked, mut mounted) = (Dice(0x5eed), Vec::new(), 0, 0);
-    for _ in 0..400 {
+    let (mut dice, mut checked, mut mounted) = (Dice(0x5eed), 0, 0);
+    rows_async::hold(0..400, async |table| {
         let mounts: Vec<_> = (0..dice.roll(25)).map(|_| dice.prefix()).collect();
         let client = client(&mounts);
+        let mut differ = Vec::new();
         for _ in 0..50 {
             let url = dice.url();
             if url.parse::<Uri>().is_err() {
@@ -413,11 +406,12 @@ async fn urls_and_tables_of_chance_agree_with_the_oracle() {
             checked += 1;
             mounted += usize::from(theirs.contains("://"));
             if ours != theirs {
-                wrong.push(format!("{url} with {mounts:?}: {ours}, by the oracle {theirs}"));
+                differ.push(format!("{url}: {ours}, by the oracle {theirs}"));
             }
         }
-    }
-    assert_equal(&wrong, checked);
+        (format!("table {table}, {mounts:?}"), differ, Vec::<String>::new())
+    })
+    .await;
     assert!(checked > 15_000 && mounted > 4_000, "{mounted} of {checked} had a mount");
 }
 
@@ -429,11 +423,11 @@ async fn a_table_that_was_changed_a_thousand_times_agrees_with_the_oracle() {
         let parsed: tower_outbound::routing::MountPrefix = prefix.parse().unwrap();
         mounts.iter().position(|other| other.parse().as_ref() == Ok(&parsed))
     }
-    let (mut dice, mut wrong, mut checked) = (Dice(0xc0ffee), Vec::new(), 0);
+    let mut dice = Dice(0xc0ffee);
     let mut mounts: Vec<String> = Vec::new();
     let client = client(&mounts);
     let handle: RoutingHandle<_, _, _> = client.handle();
-    for _ in 0..1_000 {
+    rows_async::hold(0..1_000, async |change| {
         let changes: Vec<_> =
             (0..1 + dice.roll(3)).map(|_| (dice.prefix(), dice.roll(5) < 2)).collect();
         handle
@@ -459,16 +453,17 @@ async fn a_table_that_was_changed_a_thousand_times_agrees_with_the_oracle() {
             has.iter().map(|prefix| &**prefix).eq(wants.iter().map(String::as_str)),
             "{has:?}, not {wants:?}"
         );
+        let mut differ = Vec::new();
         for _ in 0..10 {
             let url = dice.url();
             if url.parse::<Uri>().is_ok() {
                 let (ours, theirs) = both(&client, &mounts, &url).await;
-                checked += 1;
                 if ours != theirs {
-                    wrong.push(format!("{url} with {mounts:?}: {ours}, by the oracle {theirs}"));
+                    differ.push(format!("{url}: {ours}, by the oracle {theirs}"));
                 }
             }
         }
-    }
-    assert_equal(&wrong, checked);
+        (format!("change {change}, {mounts:?}"), differ, Vec::<String>::new())
+    })
+    .await;
 }

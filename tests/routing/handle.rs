@@ -23,6 +23,8 @@ use tower_outbound::routing::{
     Mount, PrefixError, PrefixFault, RoutingHandle, RoutingLayer, RoutingService,
 };
 
+use crate::rows_async;
+
 type Below = BoxCloneSyncService<Request<()>, Response<usize>, Infallible>;
 type Client = RoutingService<Below, (), usize>;
 
@@ -280,16 +282,13 @@ async fn changes_take_effect_in_their_order_and_unmounting_goes_by_meaning() {
         ),
         ("nothing", |handle| handle.update(|mounts| mounts), &["https://h:443"], 5),
     ];
-    let mut wrong = Vec::new();
-    for (name, change, prefixes, want) in rows {
+    rows_async::hold(rows, async |(name, change, prefixes, want)| {
         change(&handle).unwrap();
         let got = (handle.prefixes(), answer(&client, "https://h/a~b/c").await);
         let want = (prefixes.iter().map(|&prefix| prefix.into()).collect::<Vec<Arc<str>>>(), want);
-        if got != want {
-            wrong.push(format!("{name}: {got:?}, not {want:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        (name, got, want)
+    })
+    .await;
 }
 
 #[tokio::test]

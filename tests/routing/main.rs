@@ -7,3 +7,9 @@ mod configuration;
 mod corpus;
 mod handle;
 mod mounts;
+#[path = "../support/pairs.rs"]
+mod pairs;
+#[path = "../support/rows.rs"]
+mod rows;
+#[path = "../support/rows_async.rs"]
+mod rows_async;

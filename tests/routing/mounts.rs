@@ -25,6 +25,8 @@ use tower_outbound::routing::{
     Mount, NoMount, PrefixFault, RoutingLayer, RoutingService, UriError,
 };
 
+use crate::{pairs::pairs, rows, rows_async};
+
 /// Answers with the URI it was sent, and holds every call to its own readiness.
 #[derive(Debug, Default)]
 struct Echo {
@@ -95,17 +97,18 @@ type Row<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
 
 /// Every failing row in one report.
 async fn check(rows: &[Row<'_>]) {
-    let mut failures = Vec::new();
-    for (row, prefixes, requests) in rows {
+    rows_async::hold(rows, async |(row, prefixes, requests)| {
         let service = mounted(prefixes);
+        let mut wrong = Vec::new();
         for (uri, want) in *requests {
             let got = served_by(&service, uri).await;
             if got != *want {
-                failures.push(format!("{row}: {uri} with {prefixes:?}: {got}, want {want}"));
+                wrong.push(format!("{row}: {uri} with {prefixes:?}: {got}, want {want}"));
             }
         }
-    }
-    assert!(failures.is_empty(), "{failures:#?}");
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -406,16 +409,14 @@ async fn a_uri_that_says_not_clearly_where_it_goes_is_an_error_with_and_without_
         ("http://0177.0.0.1/", UriError::NumericHost),
     ];
     let prefixes = ["any://", "http://a", "http://127.0.0.1"];
-    let mut failures = Vec::new();
-    for service in [mounted(&[]), mounted(&prefixes), strict(&prefixes)] {
-        for (uri, want) in &rows {
-            match send(&service, uri).await {
-                Err(error) if error.downcast_ref() == Some(want) => {}
-                other => failures.push(format!("{uri}: {other:?}, want {want:?}")),
-            }
+    let services = [mounted(&[]), mounted(&prefixes), strict(&prefixes)];
+    rows_async::hold(pairs(services, rows), async |(service, (uri, want))| {
+        match send(&service, uri).await {
+            Err(error) if error.downcast_ref() == Some(&want) => Ok(()),
+            other => Err(format!("{uri}: {other:?}, want {want:?}")),
         }
-    }
-    assert!(failures.is_empty(), "{failures:#?}");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -485,25 +486,16 @@ fn a_bad_prefix_is_named_with_its_fault_and_without_userinfo() {
         ("https://\u{5d0}a.example", "https://\u{5d0}a.example", "IDNA"),
         ("all://example.com", "all://example.com", "any://"),
     ];
-    let failures: Vec<_> = rows
-        .into_iter()
-        .filter_map(|(prefix, shown, fault)| {
-            let built = RoutingLayer::<Echo, (), Uri>::builder()
-                .mount("https://fine.example", Identity::new())
-                .mount(prefix, Identity::new())
-                .build();
-            let text = match &built {
-                Ok(layer) => format!("{prefix}: built {layer:?}"),
-                Err(error) => format!("{error} {error:?}"),
-            };
-            let ok = built.is_err()
-                && text.contains(shown)
-                && text.contains(fault)
-                && !text.contains("secret");
-            (!ok).then_some(text)
-        })
-        .collect();
-    assert!(failures.is_empty(), "{failures:#?}");
+    rows::hold(rows, |(prefix, shown, fault)| {
+        let built = RoutingLayer::<Echo, (), Uri>::builder()
+            .mount("https://fine.example", Identity::new())
+            .mount(prefix, Identity::new())
+            .build();
+        let Err(error) = built else { return Err(format!("{prefix} is built")) };
+        let text = format!("{error} {error:?}");
+        let ok = text.contains(shown) && text.contains(fault) && !text.contains("secret");
+        if ok { Ok(()) } else { Err(text) }
+    });
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ use tower_outbound::{
     routing::Mount,
 };
 
+use crate::rows_async;
+
 type Body = Full<Bytes>;
 type Client = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
@@ -224,17 +226,14 @@ const TABLE: [&str; 24] = [
 #[tokio::test]
 async fn every_order_keeps_and_loses_what_the_table_says_and_sends_nothing_of_one_host_to_the_other()
  {
-    let (mut wrong, mut lines) = (Vec::new(), Vec::new());
-    for order in orders() {
+    let orders = orders();
+    assert_eq!(orders.len(), TABLE.len());
+    rows_async::hold(orders, async |order| {
         let (line, leaks) = play(&order).await;
-        wrong.extend(leaks);
-        if !TABLE.contains(&line.as_str()) {
-            wrong.push(format!("not in the table: {line}"));
-        }
-        lines.push(line);
-    }
-    assert_eq!(lines.len(), TABLE.len());
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let told = TABLE.contains(&line.as_str());
+        (line, (told, leaks), (true, Vec::<String>::new()))
+    })
+    .await;
 }
 
 /// The override allows three retries, the layer one. The redirect leads to the same host or the
@@ -268,8 +267,7 @@ async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_
             4,
         ),
     ];
-    let mut wrong = Vec::new();
-    for (row, to, stack, sends) in rows {
+    rows_async::hold(rows, async |(row, to, stack, sends)| {
         let sent = Arc::new(AtomicUsize::new(0));
         let (counted, location) = (Arc::clone(&sent), format!("https://{to}.example/busy"));
         let client = stack(Client::new(service_fn(move |request: Request<Body>| {
@@ -281,9 +279,7 @@ async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_
         let request =
             Request::get("https://a.example/").extension(policy(3)).body(Body::default()).unwrap();
         client.oneshot(request).await.unwrap();
-        if sent.load(Relaxed) != sends {
-            wrong.push(format!("{row}: {} sends, not {sends}", sent.load(Relaxed)));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        (row, sent.load(Relaxed), sends)
+    })
+    .await;
 }
