@@ -2,15 +2,23 @@
 #![cfg(feature = "retry")]
 
 mod advisories;
+#[path = "../support/bodies.rs"]
+mod bodies;
+mod classes;
 mod compile_errors;
 #[cfg(feature = "serde")]
 mod configuration;
 mod connections;
 mod crowds;
 mod defaults;
-mod edges;
+mod drain;
 #[cfg(feature = "tracing")]
 mod events;
+mod fakes;
+#[path = "../support/gated.rs"]
+mod gated;
+#[path = "../support/loopback.rs"]
+mod loopback;
 #[path = "../support/pairs.rs"]
 mod pairs;
 mod policy;
@@ -20,6 +28,10 @@ mod rows;
 #[path = "../support/rows_async.rs"]
 mod rows_async;
 mod service;
+mod stop_reasons;
+#[path = "../support/strict.rs"]
+mod strict;
+mod time_limits;
 mod tower_runner;
 #[cfg(feature = "http2")]
 mod transport;

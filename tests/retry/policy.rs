@@ -67,7 +67,7 @@ fn play(
 }
 
 /// What one response leads to: `None` where it is no failure.
-fn answer(policy: &RetryPolicy, method: &Method, response: &response::Parts) -> Option<Decision> {
+fn decided(policy: &RetryPolicy, method: &Method, response: &response::Parts) -> Option<Decision> {
     let mut policy = policy.clone().for_request(&http::Extensions::new());
     let failure = Policy::classify(&policy, Ok(response))?;
     Some(policy.decide(&Attempt::new(method, &HeaderMap::new(), Ok(response), failure)))
@@ -316,7 +316,7 @@ fn statuses_are_retried_by_list_or_by_retry_after() {
         ),
     ];
     rows::hold(rows, |(row, policy, method, status, retry_after, want)| {
-        let got = answer(&policy, method, &head(status, retry_after));
+        let got = decided(&policy, method, &head(status, retry_after));
         (row, got, want)
     });
 }
@@ -475,7 +475,7 @@ fn the_presets_are_urllib3s_defaults_and_none() {
         ("none, bare", RetryPolicy::none(), &get, 400, None, None),
     ];
     rows::hold(rows, |(row, policy, method, status, retry_after, want)| {
-        let got = answer(&policy, method, &head(status, retry_after));
+        let got = decided(&policy, method, &head(status, retry_after));
         (row, got, want)
     });
     assert!(Policy::raise_on_status(&urllib3()) && !Policy::raise_on_status(&RetryPolicy::none()));
@@ -562,4 +562,21 @@ fn a_retry_after_of_any_bytes_leads_to_a_decision() {
         }
     }
     assert!(retried > 10_000, "{retried}");
+}
+
+#[test]
+fn an_attempt_shows_no_header_value() {
+    let headers =
+        HeaderMap::from_iter([(http::header::AUTHORIZATION, "Bearer secret".parse().unwrap())]);
+    let head = Response::builder()
+        .status(503)
+        .header("set-cookie", "sid=secret")
+        .body(())
+        .unwrap()
+        .into_parts()
+        .0;
+    let attempt = Attempt::new(&Method::GET, &headers, Ok(&head), Failure::Status(head.status));
+    let shown = format!("{attempt:?} {attempt:#?}");
+    assert!(!shown.contains("secret"), "{shown}");
+    assert!(shown.contains("GET") && shown.contains("503"), "{shown}");
 }
