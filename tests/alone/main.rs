@@ -1,6 +1,9 @@
 //! What needs a process of its own: tests that count allocations, by a global allocator, and tests
 //! that are killed or find the disk full.
 
+#[cfg(feature = "retry")]
+#[path = "../support/bodies.rs"]
+mod bodies;
 #[cfg(all(unix, feature = "cookie"))]
 mod cookie_crash;
 #[cfg(feature = "cookie")]

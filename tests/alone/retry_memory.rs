@@ -14,12 +14,15 @@ use std::{
 use allocation_counter::measure;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Frame;
 use http_body_util::Full;
 use tower::{BoxError, Layer, Service, service_fn};
 use tower_outbound::retry::{Backoff, ReplayBodyLayer, RetryLayer, RetryPolicy};
 
-use crate::{pairs::pairs, rows};
+use crate::{
+    bodies::{FakeBody, data},
+    pairs::pairs,
+    rows,
+};
 
 type Body = Full<Bytes>;
 
@@ -129,34 +132,23 @@ fn a_request_without_a_failure_allocates_nothing() {
 }
 
 /// A stream of fresh pieces, as it comes from a file.
-struct Upload {
-    left: usize,
-    piece: usize,
-}
-
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let length = self.left.min(self.piece);
-        self.left -= length;
-        Poll::Ready((length > 0).then(|| Ok(Frame::data(Bytes::from(vec![b'x'; length])))))
-    }
+fn upload(mut left: usize, piece: usize) -> FakeBody {
+    FakeBody::new(move |_| {
+        let length = left.min(piece);
+        left -= length;
+        if length > 0 { data(vec![b'x'; length]) } else { Poll::Ready(None) }
+    })
 }
 
 /// The most bytes that an upload holds at a time. Each piece is gone once it has been received.
 fn peak<S>(mut client: S, length: usize, piece: usize, received: &AtomicU64) -> u64
 where
-    S: Service<Request<Upload>>,
+    S: Service<Request<FakeBody>>,
     S::Error: Into<BoxError>,
 {
     let before = received.load(Relaxed);
     let mut cx = Context::from_waker(Waker::noop());
-    let request = Request::put("http://h.example/").body(Upload { left: length, piece }).unwrap();
+    let request = Request::put("http://h.example/").body(upload(length, piece)).unwrap();
     let peak = measure(|| {
         let mut call = pin!(client.call(request));
         while call.as_mut().poll(&mut cx).is_pending() {}
@@ -236,12 +228,12 @@ fn an_upload_over_a_connection_holds_no_more_than_its_cap_beside_what_the_client
     const LENGTH: usize = 100 << 20;
     let (address, received) = discarding();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let upload = || {
-        let body = Upload { left: LENGTH, piece: 64 * 1024 };
+    let request = || {
+        let body = upload(LENGTH, 64 * 1024);
         Request::put(format!("http://{address}/")).body(body).unwrap()
     };
-    let bare: Client<_, Upload> = Client::builder(TokioExecutor::new()).build_http();
-    let http: Client<_, tower_outbound::retry::ReplayBody<Upload>> =
+    let bare: Client<_, FakeBody> = Client::builder(TokioExecutor::new()).build_http();
+    let http: Client<_, tower_outbound::retry::ReplayBody<FakeBody>> =
         Client::builder(TokioExecutor::new()).build_http();
     let client = ReplayBodyLayer::new()
         .max_bytes(CAP)
@@ -250,12 +242,13 @@ fn an_upload_over_a_connection_holds_no_more_than_its_cap_beside_what_the_client
     // The first of each fills what later ones use again.
     for _ in 0..2 {
         let (bare, client) = (bare.clone(), client.clone());
-        let peak =
-            measure(|| assert_eq!(runtime.block_on(bare.oneshot(upload())).unwrap().status(), 200))
-                .bytes_max;
+        let peak = measure(|| {
+            assert_eq!(runtime.block_on(bare.oneshot(request())).unwrap().status(), 200)
+        })
+        .bytes_max;
         alone = peak;
         let peak = measure(|| {
-            assert_eq!(runtime.block_on(client.oneshot(upload())).unwrap().status(), 200)
+            assert_eq!(runtime.block_on(client.oneshot(request())).unwrap().status(), 200)
         })
         .bytes_max;
         ours = peak;

@@ -5,6 +5,8 @@ mod advisories;
 #[cfg(feature = "serde")]
 mod configuration;
 mod file;
+#[path = "../support/gated.rs"]
+mod gated;
 mod hostile_bytes;
 mod interchange;
 #[cfg(feature = "cookie_store")]

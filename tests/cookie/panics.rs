@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc,
     },
+    task::{Context, Poll},
     thread,
     time::{Duration, SystemTime},
 };
@@ -20,6 +21,8 @@ use tower_outbound::cookie::{
     Cookie, CookieContext, CookieFile, CookieJar, CookieLayer, CookiePolicy, Format, JarPool,
     StoreAction,
 };
+
+use crate::gated::Gated;
 
 const H: &str = "https://example.com/";
 
@@ -195,7 +198,13 @@ async fn an_inner_service_that_panics_leaves_the_jar_as_it_was() {
         }
     });
     let in_ready = ready.clone();
-    let server = ReadyTrap { trap: in_ready, inner: server };
+    let server = Gated {
+        gate: move |_: &mut Context<'_>| {
+            in_ready.spring();
+            Poll::Ready(Ok(()))
+        },
+        inner: server,
+    };
     let mut client = CookieLayer::new(jar.clone()).layer(server);
     for (row, trap) in [("poll_ready", &ready), ("call", &call), ("the future", &future)] {
         let request = || Request::get(H).body(()).unwrap();
@@ -206,29 +215,6 @@ async fn an_inner_service_that_panics_leaves_the_jar_as_it_was() {
         serves_and_stores_as_before(&jar, row);
         let response = client.ready().await.unwrap().call(request()).await.unwrap();
         assert_eq!(response.body(), "kept=1", "{row}");
-    }
-}
-
-struct ReadyTrap<S> {
-    trap: Trap,
-    inner: S,
-}
-
-impl<S: Service<Request<()>>> Service<Request<()>> for ReadyTrap<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), S::Error>> {
-        self.trap.spring();
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<()>) -> S::Future {
-        self.inner.call(request)
     }
 }
 

@@ -4,33 +4,28 @@ use std::{
     error::Error,
     future::{Future, pending, ready},
     io,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Backoff, Drain, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy,
-    StopReason,
+    Backoff, Drain, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, StopReason,
 };
 
-type Body = Full<Bytes>;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-fn policy() -> RetryPolicy {
-    RetryPolicy::new().no_budget().backoff(Backoff::none())
-}
+use crate::{
+    bodies::{FakeBody, data},
+    fakes::{Body, SECOND, answer, policy},
+    loopback::serve,
+};
 
 fn request(method: Method) -> Request<Body> {
     Request::builder()
@@ -40,29 +35,6 @@ fn request(method: Method) -> Request<Body> {
         .header("cookie", "sid=canary")
         .body(Body::from("canary"))
         .unwrap()
-}
-
-fn answer(status: u16) -> Response<Body> {
-    Response::builder().status(status).body(Body::from("answer")).unwrap()
-}
-
-/// A body that counts what is read of it, and does not end.
-struct Counted {
-    read: Arc<AtomicUsize>,
-    frame: Bytes,
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.read.fetch_add(self.frame.len(), Relaxed);
-        Poll::Ready(Some(Ok(Frame::data(self.frame.clone()))))
-    }
 }
 
 /// urllib3 GHSA-mf9v-mfxr-j63j: what was drained was decoded, and a small body became gigabytes.
@@ -76,7 +48,12 @@ async fn draining_reads_raw_bytes_and_no_more_than_its_bound() {
         let (read, calls) = (Arc::<AtomicUsize>::default(), AtomicUsize::new(0));
         let server = service_fn(|_: Request<Body>| {
             let status = if calls.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
-            let body = Counted { read: Arc::clone(&read), frame: frame.clone() };
+            // Never ends, and counts what is read of it.
+            let (counted, frame) = (Arc::clone(&read), frame.clone());
+            let body = FakeBody::new(move |_| {
+                counted.fetch_add(frame.len(), Relaxed);
+                data(frame.clone())
+            });
             ready(Response::builder().status(status).header("content-encoding", "gzip").body(body))
         });
         let policy = policy().drain(Drain { bytes, time: SECOND });
@@ -154,29 +131,26 @@ async fn head_with_content_length_retries_like_get() {
 async fn head_with_content_length_keeps_its_connection() {
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
     let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (opened, asked) = (Arc::clone(&connections), Arc::clone(&requests));
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            opened.fetch_add(1, Relaxed);
-            let asked = Arc::clone(&asked);
-            tokio::spawn(async move {
-                let (mut seen, mut buffer) = (Vec::new(), [0; 1024]);
-                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                    seen.extend_from_slice(&buffer[..read]);
-                    if seen.ends_with(b"\r\n\r\n") {
-                        seen.clear();
-                        let status =
-                            if asked.fetch_add(1, Relaxed) < 2 { "503 Busy" } else { "200 OK" };
-                        let head = format!("HTTP/1.1 {status}\r\ncontent-length: 1000000\r\n\r\n");
-                        stream.write_all(head.as_bytes()).await.unwrap();
-                    }
+    let address = serve(move |mut stream, _| {
+        opened.fetch_add(1, Relaxed);
+        let asked = Arc::clone(&asked);
+        async move {
+            let (mut seen, mut buffer) = (Vec::new(), [0; 1024]);
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                seen.extend_from_slice(&buffer[..read]);
+                if seen.ends_with(b"\r\n\r\n") {
+                    seen.clear();
+                    let status =
+                        if asked.fetch_add(1, Relaxed) < 2 { "503 Busy" } else { "200 OK" };
+                    let head = format!("HTTP/1.1 {status}\r\ncontent-length: 1000000\r\n\r\n");
+                    stream.write_all(head.as_bytes()).await.unwrap();
                 }
-            });
+            }
         }
-    });
+    })
+    .await;
     let http: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
     let head = Request::head(format!("http://{address}/")).body(Body::default()).unwrap();
     let response = RetryLayer::new(policy()).layer(http).oneshot(head).await.unwrap();
@@ -305,53 +279,10 @@ async fn an_override_for_one_request_is_gone_at_the_next() {
 
 #[cfg(all(feature = "cookie", feature = "routing"))]
 mod readiness {
-    use std::future::Ready;
-
     use tower_outbound::{CookieLayer, RoutingLayer};
 
     use super::*;
-    use crate::rows_async;
-
-    /// A client that panics on any call without readiness of its own, and is not ready at its first
-    /// poll. Fails twice of three times.
-    #[derive(Default)]
-    struct Strict {
-        ready: bool,
-        asked: bool,
-        calls: Arc<AtomicUsize>,
-    }
-
-    impl Clone for Strict {
-        /// A clone is not ready because its original is.
-        fn clone(&self) -> Self {
-            Self { ready: false, asked: false, calls: Arc::clone(&self.calls) }
-        }
-    }
-
-    impl Service<Request<Body>> for Strict {
-        type Response = Response<Body>;
-        type Error = BoxError;
-        type Future = Ready<Result<Response<Body>, BoxError>>;
-
-        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-            if !std::mem::replace(&mut self.asked, true) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            self.ready = true;
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Request<Body>) -> Self::Future {
-            assert!(std::mem::take(&mut self.ready), "called without being ready");
-            self.asked = false;
-            ready(match self.calls.fetch_add(1, Relaxed) % 3 {
-                0 => Ok(answer(503)),
-                1 => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
-                _ => Ok(answer(200)),
-            })
-        }
-    }
+    use crate::{rows_async, strict::Strict};
 
     type Boxed = tower::util::BoxCloneService<Request<Body>, Response<Body>, BoxError>;
 
@@ -378,8 +309,17 @@ mod readiness {
         }
         assert_eq!(orders.len(), 720);
         rows_async::hold(orders, async |order| {
-            let strict = Strict::default();
-            let mut client = Boxed::new(strict.clone());
+            let calls = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&calls);
+            // Fails twice of three times.
+            let server = service_fn(move |_: Request<Body>| {
+                ready(match counted.fetch_add(1, Relaxed) % 3 {
+                    0 => Ok(answer(503)),
+                    1 => Err(BoxError::from(io::Error::from(io::ErrorKind::ConnectionReset))),
+                    _ => Ok(answer(200)),
+                })
+            });
+            let mut client = Boxed::new(Strict::late(server));
             for at in &order {
                 client = (layers[*at].1)(client);
             }
@@ -393,7 +333,7 @@ mod readiness {
                     return Err(format!("{names:?}, from the client out: {outcome:?}"));
                 }
             }
-            assert_eq!(strict.calls.load(Relaxed), 6, "{names:?}, from the client out");
+            assert_eq!(calls.load(Relaxed), 6, "{names:?}, from the client out");
             Ok(())
         })
         .await;
@@ -447,25 +387,20 @@ async fn a_body_that_streams_past_its_cap_is_sent_once_and_its_first_error_surfa
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_does_not_wait_for_an_error_body_that_is_sent_slowly() {
-    struct Slow(Pin<Box<tokio::time::Sleep>>, Arc<AtomicUsize>);
-    impl http_body::Body for Slow {
-        type Data = Bytes;
-        type Error = BoxError;
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-            std::task::ready!(self.0.as_mut().poll(cx));
-            self.0 = Box::pin(tokio::time::sleep(SECOND / 50));
-            self.1.fetch_add(1, Relaxed);
-            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
-        }
+    fn slow(read: Arc<AtomicUsize>) -> FakeBody {
+        let mut timer = Box::pin(tokio::time::sleep(SECOND / 50));
+        FakeBody::new(move |cx| {
+            std::task::ready!(timer.as_mut().poll(cx));
+            timer = Box::pin(tokio::time::sleep(SECOND / 50));
+            read.fetch_add(1, Relaxed);
+            data("x")
+        })
     }
     for (delay, drain) in [(Duration::ZERO, 100), (SECOND / 10, 100), (SECOND, 100), (SECOND, 5)] {
         let (calls, read) = (AtomicUsize::new(0), Arc::<AtomicUsize>::default());
         let server = service_fn(|_: Request<Body>| {
             let status = if calls.fetch_add(1, Relaxed) < 3 { 503 } else { 200 };
-            let body = Slow(Box::pin(tokio::time::sleep(SECOND / 50)), Arc::clone(&read));
+            let body = slow(Arc::clone(&read));
             ready(Ok::<_, BoxError>(Response::builder().status(status).body(body).unwrap()))
         });
         let begin = Instant::now();

@@ -13,9 +13,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     client::legacy::{
@@ -34,14 +33,14 @@ use tower_outbound::retry::{
     Backoff, Drain, Failure, RetryError, RetryHistory, RetryLayer, RetryPolicy, RetryService,
 };
 
-use crate::{pairs::pairs, rows_async};
+use crate::{
+    fakes::{Body, policy},
+    loopback::serve,
+    pairs::pairs,
+    rows_async,
+};
 
-type Body = Full<Bytes>;
 type HttpClient = Client<HttpConnector, Body>;
-
-fn policy() -> RetryPolicy {
-    RetryPolicy::new().no_budget().backoff(Backoff::none())
-}
 
 fn client(policy: RetryPolicy) -> RetryService<HttpClient> {
     RetryLayer::new(policy).layer(Client::builder(TokioExecutor::new()).build_http())
@@ -65,37 +64,31 @@ struct Flaky {
 
 impl Flaky {
     async fn start(size: usize, every: usize) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (connections, requests) = (Arc::default(), Arc::<AtomicUsize>::default());
-        let flaky = Self {
-            address,
-            connections: Arc::clone(&connections),
-            requests: Arc::clone(&requests),
-        };
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Relaxed);
-                let requests = Arc::clone(&requests);
-                tokio::spawn(async move {
-                    let service = service_fn(|request: Request<Incoming>| {
-                        let count = requests.fetch_add(1, Relaxed);
-                        async move {
-                            let sent = request.into_body().collect().await?.to_bytes();
-                            assert_eq!(sent, "upload", "each attempt sends the whole body");
-                            let status = if (count + 1).is_multiple_of(every) { 200 } else { 503 };
-                            let body = Body::from(vec![b'x'; size]);
-                            Ok::<_, hyper::Error>(
-                                Response::builder().status(status).body(body).unwrap(),
-                            )
-                        }
-                    });
-                    let http = hyper::server::conn::http1::Builder::new();
-                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        let (connections, requests) =
+            (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (opened, asked) = (Arc::clone(&connections), Arc::clone(&requests));
+        let address = serve(move |stream, _| {
+            opened.fetch_add(1, Relaxed);
+            let requests = Arc::clone(&asked);
+            async move {
+                let service = service_fn(|request: Request<Incoming>| {
+                    let count = requests.fetch_add(1, Relaxed);
+                    async move {
+                        let sent = request.into_body().collect().await?.to_bytes();
+                        assert_eq!(sent, "upload", "each attempt sends the whole body");
+                        let status = if (count + 1).is_multiple_of(every) { 200 } else { 503 };
+                        let body = Body::from(vec![b'x'; size]);
+                        Ok::<_, hyper::Error>(
+                            Response::builder().status(status).body(body).unwrap(),
+                        )
+                    }
                 });
+                let http = hyper::server::conn::http1::Builder::new();
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
             }
-        });
-        flaky
+        })
+        .await;
+        Self { address, connections, requests }
     }
 }
 
@@ -137,16 +130,16 @@ async fn row_26_a_503_that_stays_is_an_error_after_three_sends_over_one_connecti
 
 /// A server that reads a request's head and body, then does what the test says with the connection.
 async fn raw<F>(
-    answer: impl Fn(tokio::net::TcpStream, usize) -> F + Send + Sync + 'static,
+    answer: impl Fn(TcpStream, usize) -> F + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<AtomicUsize>)
 where
-    F: Future<Output = ()> + Send,
+    F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let (address, received) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let (answer, received) = (Arc::new(answer), Arc::<AtomicUsize>::default());
     let counted = Arc::clone(&received);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
+    let address = serve(move |mut stream, _| {
+        let (answer, counted) = (Arc::clone(&answer), Arc::clone(&counted));
+        async move {
             let mut seen = Vec::new();
             while !seen.ends_with(b"upload") {
                 let mut buffer = [0; 1024];
@@ -158,7 +151,8 @@ where
             let before = counted.fetch_add(1, Relaxed);
             answer(stream, before).await;
         }
-    });
+    })
+    .await;
     (address, received)
 }
 
@@ -249,26 +243,22 @@ async fn a_slow_error_body_does_not_delay_the_retry() {
 /// returned already.
 #[tokio::test]
 async fn a_raised_response_leaves_its_connection_for_the_next_request() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            counted.fetch_add(1, Relaxed);
-            tokio::spawn(async move {
-                let mut buffer = [0; 1024];
-                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
-                    stream
-                        .write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\n")
-                        .await
-                        .unwrap();
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    stream.write_all(b"tail").await.unwrap();
-                }
-            });
+    let address = serve(move |mut stream, _| {
+        counted.fetch_add(1, Relaxed);
+        async move {
+            let mut buffer = [0; 1024];
+            while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\n").await.unwrap();
+                // Nothing tells the server that the client has read the head: if it has not by now,
+                // the test proves less, and passes.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                stream.write_all(b"tail").await.unwrap();
+            }
         }
-    });
+    })
+    .await;
     let drain = Drain { bytes: 1024, time: Duration::from_secs(60) };
     let client = client(policy().total(0).raise_on_status(true).drain(drain));
     for _ in 0..3 {

@@ -4,7 +4,7 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    future::{Future, ready},
+    future::{Future, Ready, ready},
     pin::Pin,
     sync::{
         Arc,
@@ -14,30 +14,21 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Frame;
-use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceExt, retry::budget::TpsBudget, service_fn};
 use tower_outbound::retry::{
     Backoff, Drain, Jitter, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy,
 };
 
-use crate::rows_async;
+use crate::{
+    bodies::{FakeBody, data},
+    fakes::{Body, Live, SECOND, Token, answer, get},
+    gated::Gated,
+    rows_async,
+};
 
-type Body = Full<Bytes>;
-
-const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
-
-fn get() -> Request<Body> {
-    Request::get("http://h.example/").body(Body::from("body")).unwrap()
-}
-
-fn answer(status: u16) -> Response<Body> {
-    Response::builder().status(status).body(Body::default()).unwrap()
-}
 
 /// Sends per request over a minute in which all fail.
 async fn brown_out(policy: RetryPolicy, per_second: u32) -> f64 {
@@ -178,7 +169,7 @@ async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
                         std::io::ErrorKind::ConnectionReset,
                     )));
                 }
-                Ok(response.body(Drip::new(drips)).unwrap())
+                Ok(response.body(drip(drips)).unwrap())
             }
         });
         let jitter =
@@ -224,78 +215,35 @@ async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
 }
 
 /// A body that yields a byte each time.
-struct Drip {
-    every: Duration,
-    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+fn drip(every: Duration) -> FakeBody {
+    let mut timer: Option<Pin<Box<tokio::time::Sleep>>> = None;
+    FakeBody::new(move |cx| {
+        let running = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
+        std::task::ready!(running.as_mut().poll(cx));
+        timer = None;
+        data("x")
+    })
 }
 
-impl Drip {
-    fn new(every: Duration) -> Self {
-        Self { every, timer: None }
-    }
-}
-
-impl http_body::Body for Drip {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let every = self.every;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
-        std::task::ready!(timer.as_mut().poll(cx));
-        self.timer = None;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
-    }
-}
-
-/// Counts how many of it live.
-#[derive(Clone)]
-struct Live(Arc<AtomicUsize>);
-
-impl Live {
-    fn one(&self) -> Token {
-        self.0.fetch_add(1, Relaxed);
-        Token(Arc::clone(&self.0))
-    }
-}
-
-struct Token(Arc<AtomicUsize>);
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A body of a request or response that lives until it is dropped.
-struct Held(#[allow(dead_code)] Token, u8);
-
-impl http_body::Body for Held {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(left) = self.1.checked_sub(1) else { return Poll::Ready(None) };
-        self.1 = left;
+/// A body of so many polls, every other in vain, that lives until it is dropped.
+fn held(token: Token, mut left: u8) -> FakeBody {
+    FakeBody::new(move |cx| {
+        let _ = &token;
+        let Some(less) = left.checked_sub(1) else { return Poll::Ready(None) };
+        left = less;
         if left.is_multiple_of(2) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
-    }
+        data("x")
+    })
 }
 
 /// Requests are dropped after every number of polls, in every state: inner call, timers, bodies,
 /// permits and copies are gone with them.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
-    let live = Live(Arc::default());
+    let live = Live::default();
     let permits = Arc::new(tokio::sync::Semaphore::new(3));
     let mut ended = 0;
     for seed in 0..10_000_u64 {
@@ -304,7 +252,7 @@ async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
         let (for_server, yields) = (live.clone(), random.usize(..3));
         let slow = random.bool();
         let server =
-            service_fn(move |request: Request<tower_outbound::retry::ReplayBody<Held>>| {
+            service_fn(move |request: Request<tower_outbound::retry::ReplayBody<FakeBody>>| {
                 let (call, body) = (for_server.one(), for_server.one());
                 async move {
                     let mut upload = request.into_body();
@@ -316,7 +264,7 @@ async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
                         tokio::time::sleep(SECOND).await;
                     }
                     drop(call);
-                    Ok::<_, BoxError>(Response::builder().status(503).body(Held(body, 7)).unwrap())
+                    Ok::<_, BoxError>(Response::builder().status(503).body(held(body, 7)).unwrap())
                 }
             });
         let limited = tower::limit::ConcurrencyLimit::with_semaphore(server, Arc::clone(&permits));
@@ -330,7 +278,7 @@ async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
             policy = policy.raise_on_status(true);
         }
         let client = ReplayBodyLayer::new().layer(RetryLayer::new(policy).layer(limited));
-        let request = Request::put("http://h.example/").body(Held(live.one(), 9)).unwrap();
+        let request = Request::put("http://h.example/").body(held(live.one(), 9)).unwrap();
         let mut call = Box::pin(client.oneshot(request));
         for _ in 0..polls {
             let done =
@@ -344,7 +292,7 @@ async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
             }
         }
         drop(call);
-        assert_eq!(live.0.load(Relaxed), 0, "seed {seed}, after {polls} polls");
+        assert_eq!(live.count(), 0, "seed {seed}, after {polls} polls");
         assert_eq!(permits.available_permits(), 3, "seed {seed}, after {polls} polls");
     }
     assert!((500..9500).contains(&ended), "{ended} ended before they were dropped");
@@ -356,20 +304,13 @@ async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
 /// deadline, and is never called.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_never_ready_is_never_called() {
-    #[derive(Clone)]
-    struct Never;
-    impl Service<Request<Body>> for Never {
-        type Response = Response<Body>;
-        type Error = BoxError;
-        type Future = std::future::Ready<Result<Response<Body>, BoxError>>;
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-            Poll::Pending
-        }
-        fn call(&mut self, _: Request<Body>) -> Self::Future {
+    let never = Gated {
+        gate: |_: &mut Context<'_>| Poll::<Result<(), BoxError>>::Pending,
+        inner: service_fn(|_: Request<Body>| -> Ready<Result<Response<Body>, BoxError>> {
             panic!("called without being ready")
-        }
-    }
-    let mut client = RetryLayer::new(RetryPolicy::new().deadline(SECOND)).layer(Never);
+        }),
+    };
+    let mut client = RetryLayer::new(RetryPolicy::new().deadline(SECOND)).layer(never);
     assert!(client.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending());
     let mut call = tokio_test::task::spawn(client.oneshot(get()));
     for _ in 0..10 {

@@ -10,31 +10,17 @@ use std::{
     },
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::Request;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
-use tower_outbound::retry::{Backoff, RetryLayer, RetryPolicy};
+use tower_outbound::retry::RetryLayer;
 
-type Body = Full<Bytes>;
+use crate::fakes::{Body, answer, get, policy};
 
 /// `tracing` remembers for all threads who listens: a test beside this one, with no one who does,
 /// could silence it.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn policy() -> RetryPolicy {
-    RetryPolicy::new().no_budget().backoff(Backoff::none())
-}
-
-fn get() -> Request<Body> {
-    Request::get("http://u:secret@h.example/p?q=secret").body(Body::from("body")).unwrap()
-}
-
-fn answer(status: u16) -> Response<Body> {
-    Response::builder().status(status).body(Body::from("answer")).unwrap()
 }
 
 /// The events of one thread, as text.

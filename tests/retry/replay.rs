@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
@@ -22,7 +22,11 @@ use tower_outbound::retry::{
     StopReason,
 };
 
-use crate::{pairs::pairs, rows, rows_async};
+use crate::{
+    fakes::{answer, policy},
+    pairs::pairs,
+    rows, rows_async,
+};
 
 /// What a stream does when it is polled.
 #[derive(Clone, Debug)]
@@ -340,14 +344,6 @@ fn no_order_of_copies_and_polls_mixes_or_repeats_a_byte() {
             }
         }
     }
-}
-
-fn policy() -> RetryPolicy {
-    RetryPolicy::new().no_budget().backoff(Backoff::none())
-}
-
-fn answer(status: u16) -> Response<Full<Bytes>> {
-    Response::builder().status(status).body(Full::default()).unwrap()
 }
 
 /// Yields so many bytes, in pieces of 64 KiB.

@@ -1,14 +1,12 @@
 //! The policy on tower's own runner, beside ours.
 
 use std::{
-    collections::VecDeque,
-    future::{Ready, ready},
+    future::ready,
     io::{self, ErrorKind},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -21,75 +19,21 @@ use tower_outbound::retry::{
     RetryPolicy, StopReason,
 };
 
-use crate::rows_async;
-
-type Body = Full<Bytes>;
-type Answer = Result<u16, ErrorKind>;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Answers from a list, then with 200; panics on a call without readiness of its own. Keeps the
-/// attempt headers it saw.
-struct Server {
-    ready: bool,
-    script: Arc<Mutex<VecDeque<Answer>>>,
-    seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn new(script: &[Answer]) -> Self {
-        let script = Arc::new(Mutex::new(script.iter().copied().collect()));
-        Self { ready: false, script, seen: Arc::default() }
-    }
-
-    fn sent(&self) -> usize {
-        self.seen.lock().unwrap().len()
-    }
-}
-
-impl Clone for Server {
-    fn clone(&self) -> Self {
-        Self { ready: false, script: Arc::clone(&self.script), seen: Arc::clone(&self.seen) }
-    }
-}
-
-impl Service<Request<Body>> for Server {
-    type Response = Response<Body>;
-    type Error = io::Error;
-    type Future = Ready<Result<Response<Body>, io::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.ready = true;
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        assert!(std::mem::take(&mut self.ready), "called without being ready");
-        let attempt =
-            request.headers().get("x-attempt").map_or("none", |value| value.to_str().unwrap());
-        self.seen.lock().unwrap().push(attempt.to_owned());
-        assert!(
-            !request.headers_mut().append("x-inner", 1.into()),
-            "what a layer further in adds comes back"
-        );
-        let answer = self.script.lock().unwrap().pop_front().unwrap_or(Ok(200));
-        ready(answer.map_err(io::Error::from).map(|status| {
-            let asks = if status == 429 { "3" } else { "no" };
-            Response::builder()
-                .status(status)
-                .header("retry-after", asks)
-                .body(Body::from("answer"))
-                .unwrap()
-        }))
-    }
-}
+use crate::{
+    fakes::{Answer, Body, SECOND, Server, request},
+    rows_async,
+};
 
 fn policy() -> RetryPolicy {
     RetryPolicy::new().no_budget().backoff(Backoff::urllib3(SECOND))
 }
 
-fn request(method: Method) -> Request<Body> {
-    Request::builder().method(method).uri("http://h.example/p").body(Body::from("body")).unwrap()
+/// The attempt header of each request that the server was sent.
+fn numbers(server: &Server) -> Vec<String> {
+    let number = |head: &http::request::Parts| {
+        head.headers.get("x-attempt").map_or("none", |value| value.to_str().unwrap()).to_owned()
+    };
+    server.seen(|heads| heads.iter().map(number).collect())
 }
 
 /// What came of a request: how it ended, and each attempt with its delay.
@@ -107,8 +51,8 @@ fn told(
 }
 
 async fn ours(policy: RetryPolicy, method: Method, script: &[Answer]) -> Told {
-    let server = Server::new(script);
-    match RetryLayer::new(policy).layer(server.clone()).oneshot(request(method)).await {
+    let server = Server::new(script.iter().copied());
+    match RetryLayer::new(policy).layer(server.strict()).oneshot(request(method)).await {
         Ok(response) => {
             let (attempts, reason) = told(response.extensions().get());
             (Ok(response.status().as_u16()), server.sent(), attempts, reason)
@@ -126,8 +70,11 @@ async fn ours(policy: RetryPolicy, method: Method, script: &[Answer]) -> Told {
 }
 
 async fn towers(policy: RetryPolicy, method: Method, script: &[Answer]) -> Told {
-    let server = Server::new(script);
-    match tower::retry::RetryLayer::new(policy).layer(server.clone()).oneshot(request(method)).await
+    let server = Server::new(script.iter().copied());
+    match tower::retry::RetryLayer::new(policy)
+        .layer(server.strict())
+        .oneshot(request(method))
+        .await
     {
         Ok(response) => {
             let (attempts, reason) = told(response.extensions().get());
@@ -217,8 +164,8 @@ fn a_service_that_fails_at_once_for_ever_still_lets_its_task_be_cancelled() {
 
 #[tokio::test(start_paused = true)]
 async fn an_override_serves_one_request_and_is_gone_at_the_next() {
-    let server = Server::new(&[Ok(503); 20]);
-    let mut client = tower::retry::RetryLayer::new(policy().total(1)).layer(server.clone());
+    let server = Server::new([Ok(503); 20]);
+    let mut client = tower::retry::RetryLayer::new(policy().total(1)).layer(server.strict());
     for (with, sent) in [(None, 2), (Some(4), 7), (None, 9), (Some(0), 10), (None, 12)] {
         let mut call = request(Method::GET);
         if let Some(total) = with {
@@ -250,26 +197,26 @@ async fn a_request_is_one_deposit_and_a_retry_one_withdrawal() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_header_counts_from_the_first_attempt_on_ours_and_the_second_on_towers() {
     let named = || policy().attempt_header(HeaderName::from_static("x-attempt")).total(None);
-    let server = Server::new(&[Ok(503); 11]);
+    let server = Server::new([Ok(503); 11]);
     let mut call = request(Method::GET);
     call.headers_mut().insert("x-attempt", "of the caller".parse().unwrap());
-    RetryLayer::new(named()).layer(server.clone()).oneshot(call).await.unwrap();
+    RetryLayer::new(named()).layer(server.strict()).oneshot(call).await.unwrap();
     let counted: Vec<_> = (1..=12).map(|number| number.to_string()).collect();
-    assert_eq!(*server.seen.lock().unwrap(), counted);
+    assert_eq!(numbers(&server), counted);
 
-    let server = Server::new(&[Ok(503); 2]);
+    let server = Server::new([Ok(503); 2]);
     tower::retry::RetryLayer::new(named())
-        .layer(server.clone())
+        .layer(server.strict())
         .oneshot(request(Method::GET))
         .await
         .unwrap();
-    assert_eq!(*server.seen.lock().unwrap(), ["none", "2", "3"]);
+    assert_eq!(numbers(&server), ["none", "2", "3"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn boxed_errors_are_retried_and_come_through_as_they_were() {
-    let server = Server::new(&[Err(ErrorKind::ConnectionReset); 9]);
-    let boxed = server.clone().map_err(BoxError::from);
+    let server = Server::new([Err(ErrorKind::ConnectionReset); 9]);
+    let boxed = server.strict().map_err(BoxError::from);
     let client = tower::retry::RetryLayer::new(policy().total(2).boxed_errors()).layer(boxed);
     let error = client.oneshot(request(Method::GET)).await.unwrap_err();
     assert_eq!(
@@ -278,8 +225,8 @@ async fn boxed_errors_are_retried_and_come_through_as_they_were() {
     );
     assert_eq!(server.sent(), 3);
 
-    let server = Server::new(&[Ok(503)]);
-    let boxed = server.clone().map_err(BoxError::from);
+    let server = Server::new([Ok(503)]);
+    let boxed = server.strict().map_err(BoxError::from);
     let client = tower::retry::RetryLayer::new(policy().boxed_errors()).layer(boxed);
     let response = client.oneshot(request(Method::GET)).await.unwrap();
     assert_eq!((response.status(), server.sent()), (StatusCode::OK, 2));

@@ -1,12 +1,6 @@
-//! A hyper client and listeners on loopback, over plain TCP or TLS, HTTP/1.1 or HTTP/2.
+//! A hyper client and the server side of its connections, over plain TCP or TLS, HTTP/1.1 or HTTP/2.
 
-use std::{
-    future::Future,
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    pin::Pin,
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -18,7 +12,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -141,19 +135,3 @@ pub(crate) fn tcp() -> HttpConnector {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-/// Serves each connection, numbered from 0, with a task of its own.
-pub(crate) async fn serve(
-    serve: impl Fn(TcpStream, usize) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static,
-) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut number = 0;
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, number));
-            number += 1;
-        }
-    });
-    address
-}

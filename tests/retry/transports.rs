@@ -15,9 +15,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
@@ -31,12 +30,13 @@ use tower_outbound::retry::{
 };
 
 use crate::{
+    bodies::{FakeBody, data},
+    fakes::{self, Body},
+    loopback::serve,
     pairs::pairs,
     rows_async,
-    transport::{Stream, Tls, Transport, serve, tcp},
+    transport::{Stream, Tls, Transport, tcp},
 };
-
-type Body = Full<Bytes>;
 
 /// What the server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,7 +275,7 @@ async fn until_end(stream: &mut dyn Stream) -> io::Result<()> {
 }
 
 fn policy() -> RetryPolicy {
-    RetryPolicy::new().no_budget().backoff(Backoff::none()).total(2)
+    fakes::policy().total(2)
 }
 
 fn request(method: &Method, transport: Transport, address: SocketAddr) -> Request<Body> {
@@ -364,23 +364,9 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
 }
 
 /// A body that breaks after its first half. A retry of it would break again, whatever its error is.
-struct Breaks {
-    sent: bool,
-    error: fn() -> BoxError,
-}
-
-impl http_body::Body for Breaks {
-    type Data = Bytes;
-    type Error = BoxError;
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        Poll::Ready(Some(match std::mem::replace(&mut self.sent, true) {
-            false => Ok(http_body::Frame::data(Bytes::from("up"))),
-            true => Err((self.error)()),
-        }))
-    }
+fn breaks(error: fn() -> BoxError) -> FakeBody {
+    let mut frames = Some("up").into_iter();
+    FakeBody::new(move |_| frames.next().map_or_else(|| Poll::Ready(Some(Err(error()))), data))
 }
 
 #[tokio::test]
@@ -391,10 +377,8 @@ async fn a_request_body_that_breaks_is_not_sent_again() {
     ];
     rows_async::hold(pairs([HTTP1, HTTP2].concat(), errors), async |(transport, (what, error))| {
         let (server, address) = Server::start(transport, &[]).await;
-        let layer = RetryLayer::new(policy())
-            .replay_with(|body: &Breaks| Some(Breaks { sent: false, ..*body }));
-        let request =
-            Request::put(transport.uri(address)).body(Breaks { sent: false, error }).unwrap();
+        let layer = RetryLayer::new(policy()).replay_with(move |_: &FakeBody| Some(breaks(error)));
+        let request = Request::put(transport.uri(address)).body(breaks(error)).unwrap();
         let outcome = layer.layer(server.tls.client(transport)).oneshot(request).await;
         let received = server.received.load(Relaxed);
         let name = format!("{what}, {transport:?}: {outcome:?}");
@@ -602,19 +586,9 @@ async fn a_failed_handshake_is_tried_again_for_any_method() {
 #[tokio::test]
 async fn http2_responses_are_not_drained_and_keep_their_connection() {
     use hyper::{body::Incoming, service::service_fn};
-    /// Never ends, and tells when it is given up.
-    struct Endless(Arc<Notify>);
-    impl http_body::Body for Endless {
-        type Data = Bytes;
-        type Error = BoxError;
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-            Poll::Pending
-        }
-    }
-    impl Drop for Endless {
+    /// Tells when it is given up.
+    struct Tells(Arc<Notify>);
+    impl Drop for Tells {
         fn drop(&mut self) {
             self.0.notify_one();
         }
@@ -634,7 +608,12 @@ async fn http2_responses_are_not_drained_and_keep_their_connection() {
                     let status =
                         if requests.fetch_add(1, Relaxed).is_multiple_of(2) { 503 } else { 200 };
                     let body = if status == 503 {
-                        http_body_util::Either::Left(Endless(Arc::clone(&notify)))
+                        let tells = Tells(Arc::clone(&notify));
+                        let endless = FakeBody::new(move |_| {
+                            let _ = &tells;
+                            Poll::Pending
+                        });
+                        http_body_util::Either::Left(endless)
                     } else {
                         http_body_util::Either::Right(Body::from("ok"))
                     };

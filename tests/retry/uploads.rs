@@ -23,9 +23,10 @@ use tower_outbound::retry::{
 };
 
 use crate::{
+    loopback::serve,
     pairs::pairs,
     rows_async,
-    transport::{Tls, Transport, serve},
+    transport::{Tls, Transport},
 };
 
 /// A first piece at once, the others and trailers once it is told.

@@ -21,7 +21,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
@@ -32,7 +32,7 @@ use tower::{
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::routing::{Mount, NoMount, PrefixFault, RoutingLayer, UriError};
 
-use crate::rows_async;
+use crate::{loopback::serve, rows_async, strict::Strict};
 
 fn get(uri: &str) -> Request<()> {
     Request::get(uri).body(()).unwrap()
@@ -189,33 +189,12 @@ async fn go_retryablehttp_cve_2024_6104_userinfo_and_query_are_in_no_error_and_n
 
 #[tokio::test]
 async fn tower_resilience_362_every_call_of_a_mounted_service_follows_its_own_readiness() {
-    /// Ready on the second poll, and for one call.
-    #[derive(Default)]
-    struct Strict(u8);
-    impl Clone for Strict {
-        fn clone(&self) -> Self {
-            Self::default()
-        }
-    }
-    impl Service<Request<()>> for Strict {
-        type Response = Response<()>;
-        type Error = Infallible;
-        type Future = Ready<Result<Response<()>, Infallible>>;
-        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            self.0 += 1;
-            cx.waker().wake_by_ref();
-            if self.0 < 2 { Poll::Pending } else { Poll::Ready(Ok(())) }
-        }
-        fn call(&mut self, _: Request<()>) -> Self::Future {
-            assert!(std::mem::take(&mut self.0) >= 2, "called without readiness");
-            ready(Ok(Response::new(())))
-        }
-    }
+    let strict = || Strict::late(nothing());
     let layer = RoutingLayer::builder()
         .mount("https://a", Identity::new())
-        .mount_service("https://b", Strict::default())
+        .mount_service("https://b", strict())
         .build();
-    let mut client = layer.unwrap().layer(Strict::default());
+    let mut client = layer.unwrap().layer(strict());
     for uri in ["https://a/", "https://b/", "https://c/", "https://a/", "https://b/", "https://c/"]
     {
         client.call(get(uri)).await.unwrap();
@@ -253,21 +232,19 @@ fn redirecting(log: &Log) -> Client {
 /// `redirecting`.
 async fn proxied(log: &Log) -> Client {
     let origins = redirecting(log);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let origins = origins.clone();
-            let proxy = service_fn(move |request: Request<Incoming>| {
-                // In absolute form: what it does not say goes nowhere.
-                assert!(request.uri().authority().is_some(), "{request:?}");
-                origins.clone().oneshot(request.map(|_| Full::default()))
-            });
-            let connection = http1::Builder::new()
-                .serve_connection(TokioIo::new(socket), TowerToHyperService::new(proxy));
-            tokio::spawn(connection);
-        }
-    });
+    let address = serve(move |socket, _| {
+        let origins = origins.clone();
+        let proxy = service_fn(move |request: Request<Incoming>| {
+            // In absolute form: what it does not say goes nowhere.
+            assert!(request.uri().authority().is_some(), "{request:?}");
+            origins.clone().oneshot(request.map(|_| Full::default()))
+        });
+        let connection = http1::Builder::new()
+            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(proxy));
+        tokio::spawn(connection);
+        ready(())
+    })
+    .await;
     let connector = service_fn(move |_: Uri| {
         Box::pin(async move {
             TcpStream::connect(address).await.map(|stream| TokioIo::new(ToProxy(stream)))

@@ -44,7 +44,7 @@ async fn ask(client: &Client, uri: &str) -> (usize, Option<Arc<str>>) {
     (response.into_body(), mount)
 }
 
-async fn answer(client: &Client, uri: &str) -> usize {
+async fn number(client: &Client, uri: &str) -> usize {
     ask(client, uri).await.0
 }
 
@@ -75,7 +75,7 @@ async fn a_thousand_swaps_under_load_are_each_seen_whole_and_leave_the_rest_alon
                     // of a table can see no older one of another, and never
                     // none.
                     for uri in ["https://x/", "https://y/", "https://x/a", "https://y/b"] {
-                        let now = answer(&client, uri).await;
+                        let now = number(&client, uri).await;
                         assert!(now >= last, "{uri} answers {now} after {last}");
                         last = now;
                     }
@@ -114,7 +114,7 @@ async fn a_thousand_swaps_under_load_are_each_seen_whole_and_leave_the_rest_alon
     }
     assert!(asked.load(SeqCst) >= SWAPS);
     assert_eq!(applied.load(Relaxed), 1, "the layer that was left alone");
-    assert_eq!(answer(&client, "https://x/").await, SWAPS + 1);
+    assert_eq!(number(&client, "https://x/").await, SWAPS + 1);
     assert_eq!(handle.prefixes().len(), 4);
 }
 
@@ -144,8 +144,8 @@ async fn a_call_in_flight_ends_on_the_table_it_began_with() {
                 .mount_service("https://else", answers(9))
         })
         .unwrap();
-    assert_eq!(answer(&client, "https://h/").await, 8);
-    assert_eq!(answer(&client, "https://else/").await, 9);
+    assert_eq!(number(&client, "https://h/").await, 8);
+    assert_eq!(number(&client, "https://else/").await, 9);
     send.send(()).unwrap();
     let response = first.await.unwrap();
     assert_eq!(response.extensions().get(), Some(&Mount("https://h".into())));
@@ -284,7 +284,7 @@ async fn changes_take_effect_in_their_order_and_unmounting_goes_by_meaning() {
     ];
     rows_async::hold(rows, async |(name, change, prefixes, want)| {
         change(&handle).unwrap();
-        let got = (handle.prefixes(), answer(&client, "https://h/a~b/c").await);
+        let got = (handle.prefixes(), number(&client, "https://h/a~b/c").await);
         let want = (prefixes.iter().map(|&prefix| prefix.into()).collect::<Vec<Arc<str>>>(), want);
         (name, got, want)
     })
@@ -314,7 +314,7 @@ async fn what_is_unmounted_is_let_go_though_idle_clones_live_on() {
     handle.update(|mounts| mounts.unmount("https://h")).unwrap();
     drop(call);
     assert_eq!(weak.strong_count(), 0, "neither the idle clone nor the handle holds it");
-    assert_eq!(answer(&idle, "https://h/").await, 0);
+    assert_eq!(number(&idle, "https://h/").await, 0);
 }
 
 #[tokio::test]
@@ -352,8 +352,8 @@ async fn the_table_may_be_changed_from_within_what_is_mounted_and_from_within_a_
                 .mount_service("https://holds", holds)
         })
         .unwrap();
-    assert_eq!(answer(&client, "https://h/").await, 1);
-    assert_eq!(answer(&client, "https://h/").await, 0, "it unmounted itself");
+    assert_eq!(number(&client, "https://h/").await, 1);
+    assert_eq!(number(&client, "https://h/").await, 0, "it unmounted itself");
     handle.update(|mounts| mounts.unmount("https://holds")).unwrap();
     let mut prefixes = handle.prefixes();
     prefixes.sort();

@@ -6,6 +6,8 @@ mod advisories;
 mod configuration;
 mod corpus;
 mod handle;
+#[path = "../support/loopback.rs"]
+mod loopback;
 mod mounts;
 #[path = "../support/pairs.rs"]
 mod pairs;
@@ -13,3 +15,5 @@ mod pairs;
 mod rows;
 #[path = "../support/rows_async.rs"]
 mod rows_async;
+#[path = "../support/strict.rs"]
+mod strict;

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
 };
 
 use http::{Request, Response, Uri};
@@ -20,40 +20,23 @@ use tower::{
     limit::ConcurrencyLimitLayer,
     load_shed::{LoadShedLayer, error::Overloaded},
     service_fn,
+    util::ServiceFn,
 };
 use tower_outbound::routing::{
     Mount, NoMount, PrefixFault, RoutingLayer, RoutingService, UriError,
 };
 
-use crate::{pairs::pairs, rows, rows_async};
+use crate::{pairs::pairs, rows, rows_async, strict::Strict};
 
 /// Answers with the URI it was sent, and holds every call to its own readiness.
-#[derive(Debug, Default)]
-struct Echo {
-    is_ready: bool,
+type Echo = Strict<ServiceFn<fn(Request<()>) -> Ready<Result<Response<Uri>, Infallible>>>>;
+
+fn uri_of(request: Request<()>) -> Ready<Result<Response<Uri>, Infallible>> {
+    ready(Ok(Response::new(request.into_parts().0.uri)))
 }
 
-impl Clone for Echo {
-    /// Readiness belongs to the one that was polled.
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl Service<Request<()>> for Echo {
-    type Response = Response<Uri>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<Uri>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.is_ready = true;
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<()>) -> Self::Future {
-        assert!(std::mem::take(&mut self.is_ready), "called without its own poll_ready");
-        ready(Ok(Response::new(request.into_parts().0.uri)))
-    }
+fn echo() -> Echo {
+    Strict::new(service_fn(uri_of))
 }
 
 type Echoes = RoutingService<Echo, (), Uri>;
@@ -62,14 +45,14 @@ fn mounted(prefixes: &[&str]) -> Echoes {
     let builder = prefixes
         .iter()
         .fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
-    builder.build().unwrap().layer(Echo::default())
+    builder.build().unwrap().layer(echo())
 }
 
 fn strict(prefixes: &[&str]) -> Echoes {
     let builder = prefixes
         .iter()
         .fold(RoutingLayer::builder(), |builder, prefix| builder.mount(*prefix, Identity::new()));
-    builder.strict().build().unwrap().layer(Echo::default())
+    builder.strict().build().unwrap().layer(echo())
 }
 
 async fn send(service: &Echoes, uri: &str) -> Result<Response<Uri>, BoxError> {
@@ -426,7 +409,7 @@ async fn a_relative_uri_is_routed_by_the_default_origin_and_sent_as_it_is() {
         .default_origin(Uri::from_static("https://u:p@H:8443/ignored"))
         .build()
         .unwrap()
-        .layer(Echo::default());
+        .layer(echo());
     let rows = [
         ("/v1/x", "https://h:8443/v1"),
         ("/v2", "F"),
@@ -500,44 +483,13 @@ fn a_bad_prefix_is_named_with_its_fault_and_without_userinfo() {
 
 #[tokio::test]
 async fn the_service_is_ready_before_the_one_it_selects_and_calls_only_what_is_ready() {
-    /// Ready on the second poll.
-    #[derive(Debug, Default)]
-    struct Slow {
-        polls: usize,
-    }
-
-    impl Clone for Slow {
-        fn clone(&self) -> Self {
-            Self::default()
-        }
-    }
-
-    impl Service<Request<()>> for Slow {
-        type Response = Response<Uri>;
-        type Error = Infallible;
-        type Future = Ready<Result<Response<Uri>, Infallible>>;
-
-        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            self.polls += 1;
-            if self.polls > 1 {
-                return Poll::Ready(Ok(()));
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-
-        fn call(&mut self, request: Request<()>) -> Self::Future {
-            assert!(self.polls > 1, "called before it was ready");
-            ready(Ok(Response::new(request.into_parts().0.uri)))
-        }
-    }
-
+    let slow = || Strict::late(service_fn(uri_of));
     let mut service = RoutingLayer::builder()
         .mount("https://layer", Identity::new())
-        .mount_service("https://service", Slow::default())
+        .mount_service("https://service", slow())
         .build()
         .unwrap()
-        .layer(Slow::default());
+        .layer(slow());
     let mut clone = service.clone();
     for uri in ["https://layer/", "https://service/", "https://fallback/"] {
         for _ in 0..2 {
@@ -563,13 +515,13 @@ async fn layers_are_applied_once_for_each_layer_call() {
     };
     let layer = RoutingLayer::builder().mount("https://h", counting).build().unwrap();
     assert_eq!(count(), 0);
-    let service = layer.layer(Echo::default());
+    let service = layer.layer(echo());
     assert_eq!(count(), 1);
     for _ in 0..3 {
         assert_eq!(served_by(&service.clone(), "https://h/").await, "https://h");
     }
     assert_eq!(count(), 1);
-    let _second = layer.clone().layer(Echo::default());
+    let _second = layer.clone().layer(echo());
     assert_eq!(count(), 2);
 }
 
@@ -601,7 +553,7 @@ async fn a_busy_mount_keeps_no_other_waiting() {
         .mount("https://free", Identity::new())
         .build()
         .unwrap();
-    let service = layer.layer(Echo::default());
+    let service = layer.layer(echo());
     let mut busy = Box::pin(send(&service, "https://busy/"));
     assert!(is_pending(&mut busy));
     assert_eq!(served_by(&service, "https://free/").await, "https://free");
@@ -664,10 +616,10 @@ async fn the_selected_services_own_error_can_be_downcast() {
 async fn the_mount_extension_is_the_prefix_as_written_and_absent_for_the_fallback() {
     let service = RoutingLayer::builder()
         .mount("HTTPS://Layer:443/a/../", Identity::new())
-        .mount_service("https://service", Echo::default())
+        .mount_service("https://service", echo())
         .build()
         .unwrap()
-        .layer(Echo::default());
+        .layer(echo());
     let mount = |uri| {
         let service = service.clone();
         async move { send(&service, uri).await.unwrap().extensions().get::<Mount>().cloned() }
