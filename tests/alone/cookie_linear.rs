@@ -16,11 +16,7 @@ use tower_outbound::cookie::{
     CookieJar, CookieLayer, CookieLimits, DomainPolicy, Format, PublicSuffixes, SiteForCookies,
 };
 
-use crate::rows;
-
-fn uri(text: impl AsRef<str>) -> Uri {
-    text.as_ref().parse().unwrap()
-}
+use crate::{jars::uri, rows};
 
 fn h() -> Uri {
     uri("https://www.example.com/")

@@ -8,21 +8,15 @@ use std::{
 };
 
 use allocation_counter::measure;
-use http::Uri;
 use tower_outbound::cookie::{CookieJar, CookieLimits, StoreAction};
 
-use crate::rows;
-
-fn uri(text: &str) -> Uri {
-    text.parse().unwrap()
-}
+use crate::{
+    jars::{self, header, uri},
+    rows,
+};
 
 fn set(jar: &CookieJar, from: &str, line: impl AsRef<[u8]>) {
-    jar.set(&uri(from), line).unwrap();
-}
-
-fn header(jar: &CookieJar, to: &str) -> String {
-    jar.header(&uri(to)).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    jars::set(jar, from, line).unwrap();
 }
 
 /// Bytes that stay allocated.

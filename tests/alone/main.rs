@@ -10,6 +10,9 @@ mod cookie_crash;
 mod cookie_linear;
 #[cfg(feature = "cookie")]
 mod cookie_memory;
+#[cfg(feature = "cookie")]
+#[path = "../support/jars.rs"]
+mod jars;
 #[cfg(feature = "retry")]
 #[path = "../support/pairs.rs"]
 mod pairs;

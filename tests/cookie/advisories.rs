@@ -5,35 +5,24 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderValue, Request, Response, Uri,
+    HeaderMap, HeaderValue, Request, Response,
     header::{AUTHORIZATION, COOKIE, HOST, LOCATION, SET_COOKIE},
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::cookie::{
     CookieControl, CookieFile, CookieJar, CookieLayer, Format, JarPool, Rejection, ResponseCookies,
-    StoreAction,
 };
 
-use crate::rows;
+use crate::{
+    jars::{header as sent, set, uri},
+    rows,
+};
 
 type Client = BoxCloneSyncService<Request<String>, Response<String>, tower::BoxError>;
 
 /// What each request carried: its URI, its cookies, and its credentials.
 type Log = Arc<Mutex<Vec<(String, String, bool)>>>;
-
-fn uri(text: &str) -> Uri {
-    text.parse().unwrap()
-}
-
-fn set(jar: &CookieJar, from: &str, line: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
-    jar.set(&uri(from), line)
-}
-
-fn sent(jar: &CookieJar, to: &str) -> String {
-    jar.header(&uri(to))
-        .map_or(String::new(), |value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-}
 
 /// Redirects by a table of absolute URIs; every other request is answered with 200. Each host sets
 /// `from=HOST`.

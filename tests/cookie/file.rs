@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::SystemTime};
 
 use tower_outbound::cookie::{Cookie, CookieFile, CookieJar, FileError, Format, ReadError};
 
-use crate::{pairs::pairs, rows};
+use crate::{jars::header, pairs::pairs, rows};
 
 fn read(text: impl AsRef<[u8]>) -> Result<CookieJar, ReadError> {
     let jar = CookieJar::new();
@@ -15,11 +15,6 @@ fn written(jar: &CookieJar) -> String {
     let mut text = Vec::new();
     jar.write_to(&mut text, Format::Netscape).unwrap();
     String::from_utf8(text).unwrap()
-}
-
-fn header(jar: &CookieJar, uri: &str) -> String {
-    jar.header(&uri.parse().unwrap())
-        .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
 }
 
 /// What a file keeps of each cookie.

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use tower_outbound::cookie::{CookieJar, Format, ReadError};
 
+use crate::jars::header;
+
 /// Written by curl 7.88.
 const CURL: &str = "# Netscape HTTP Cookie File
 # https://curl.se/docs/http-cookies.html
@@ -82,11 +84,6 @@ fn written(jar: &CookieJar) -> String {
     let mut text = Vec::new();
     jar.write_to(&mut text, Format::Netscape).unwrap();
     String::from_utf8(text).unwrap()
-}
-
-fn header(jar: &CookieJar, uri: &str) -> String {
-    jar.header(&uri.parse().unwrap())
-        .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
 }
 
 #[test]

@@ -7,16 +7,10 @@ use std::{
 
 use tower_outbound::cookie::{Cookie, CookieJar, CookieLimits, Rejection};
 
-use crate::rows;
-
-fn header(jar: &CookieJar, uri: &str) -> String {
-    jar.header(&uri.parse().unwrap())
-        .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
-}
-
-fn set(jar: &CookieJar, uri: &str, line: impl AsRef<[u8]>) -> Result<(), Rejection> {
-    jar.set(&uri.parse().unwrap(), line).map(drop)
-}
+use crate::{
+    jars::{header, set},
+    rows,
+};
 
 #[test]
 fn row_22_a_site_keeps_180_and_gives_up_the_least_recently_used_and_secure_last() {
@@ -105,7 +99,9 @@ fn the_default_limits_are_those_of_their_docs() {
         }),
         ("header_cookies", header_cookies, 150, &|| {
             let jar = CookieJar::new();
-            (0..160).for_each(|n| set(&jar, H, format!("c{n}=1")).unwrap());
+            for n in 0..160 {
+                set(&jar, H, format!("c{n}=1")).unwrap();
+            }
             header(&jar, H).split("; ").count()
         }),
         ("header_bytes", header_bytes, 8_190, &|| {

@@ -11,6 +11,8 @@ mod hostile_bytes;
 mod interchange;
 #[cfg(feature = "cookie_store")]
 mod interop;
+#[path = "../support/jars.rs"]
+mod jars;
 #[cfg(feature = "json")]
 mod json;
 mod layer;

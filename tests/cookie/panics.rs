@@ -15,24 +15,19 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Request, Response, Uri, header::COOKIE};
+use http::{HeaderMap, Request, Response, header::COOKIE};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_outbound::cookie::{
     Cookie, CookieContext, CookieFile, CookieJar, CookieLayer, CookiePolicy, Format, JarPool,
     StoreAction,
 };
 
-use crate::gated::Gated;
+use crate::{
+    gated::Gated,
+    jars::{header, uri},
+};
 
 const H: &str = "https://example.com/";
-
-fn uri(text: &str) -> Uri {
-    text.parse().unwrap()
-}
-
-fn header(jar: &CookieJar, to: &str) -> String {
-    jar.header(&uri(to)).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
-}
 
 fn response(lines: &[&str]) -> HeaderMap {
     lines.iter().map(|line| ("set-cookie".parse().unwrap(), line.parse().unwrap())).collect()

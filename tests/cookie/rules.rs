@@ -7,7 +7,7 @@ use std::{
 
 use tower_outbound::cookie::{CookieJar, Rejection, StoreAction};
 
-use crate::{pairs::pairs, rows};
+use crate::{jars::header, pairs::pairs, rows};
 
 const H: &str = "https://example.com/";
 
@@ -18,11 +18,6 @@ enum Step {
     Sent(&'static str, &'static str),
 }
 use Step::{Sent, Set};
-
-fn header(jar: &CookieJar, uri: &str) -> String {
-    let value = jar.header(&uri.parse().unwrap());
-    value.map_or(String::new(), |value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-}
 
 /// Plays each row on a new jar and names every row that fails.
 fn play(rows: &[(&str, &[Step])]) {

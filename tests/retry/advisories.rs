@@ -158,49 +158,17 @@ async fn head_with_content_length_keeps_its_connection() {
     assert_eq!((requests.load(Relaxed), connections.load(Relaxed)), (3, 1));
 }
 
-/// Everything that is written, as text.
-#[cfg(feature = "tracing")]
-mod written {
-    use std::{
-        fmt::{self, Write as _},
-        sync::{Arc, Mutex},
-    };
-
-    use tracing::{field, span};
-    use tracing_subscriber::{Layer, layer::Context};
-
-    #[derive(Clone, Default)]
-    pub(super) struct Written(pub(super) Arc<Mutex<String>>);
-
-    impl field::Visit for Written {
-        fn record_debug(&mut self, field: &field::Field, value: &dyn fmt::Debug) {
-            let _ = write!(self.0.lock().unwrap(), "{field}={value:?} ");
-        }
-    }
-
-    impl<S: tracing::Subscriber> Layer<S> for Written {
-        fn on_new_span(&self, span: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
-            span.record(&mut self.clone());
-        }
-
-        fn on_record(&self, _: &span::Id, values: &span::Record<'_>, _: Context<'_, S>) {
-            values.record(&mut self.clone());
-        }
-
-        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            event.record(&mut self.clone());
-        }
-    }
-}
-
 /// go-retryablehttp CVE-2024-6104: the URL of a failure was logged with its password.
 #[cfg(feature = "tracing")]
 #[test]
 fn a_secret_is_in_no_log_error_or_debug() {
     use tracing_subscriber::layer::SubscriberExt as _;
-    let written = written::Written::default();
+
+    use crate::listen::{Written, listen};
+
+    let written = Written::default();
     let mut shown = Vec::new();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(written.clone()), || {
+    listen(tracing_subscriber::registry().with(written.clone()), || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             for (total, raise) in [(0, true), (2, true), (2, false)] {
@@ -245,7 +213,7 @@ fn a_secret_is_in_no_log_error_or_debug() {
     });
     let body = ReplayBody::new(Body::from("canary"), 100);
     shown.push(format!("{body:?} {body:#?}"));
-    let written = written.0.lock().unwrap();
+    let written = written.all.lock().unwrap();
     assert!(written.contains("h.example/path"), "the events name the request");
     for text in shown.iter().chain([&*written]) {
         assert!(!text.contains("canary"), "{text}");

@@ -17,6 +17,9 @@ mod events;
 mod fakes;
 #[path = "../support/gated.rs"]
 mod gated;
+#[cfg(feature = "tracing")]
+#[path = "../support/listen.rs"]
+mod listen;
 #[path = "../support/loopback.rs"]
 mod loopback;
 #[path = "../support/pairs.rs"]

@@ -1,5 +1,8 @@
 //! The wings together.
 
+#[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
+#[path = "../support/listen.rs"]
+mod listen;
 #[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 mod orders;
 #[cfg(all(feature = "cookie_store", feature = "json", feature = "retry", feature = "routing"))]

@@ -1,11 +1,8 @@
 //! The three layers together, and what their events say.
 
-use std::{
-    fmt::Debug,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
@@ -20,6 +17,8 @@ use tower_outbound::{
     routing::Mount,
 };
 use tracing_subscriber::layer::SubscriberExt;
+
+use crate::listen::{Written, listen};
 
 type Body = Full<Bytes>;
 
@@ -67,32 +66,10 @@ async fn row_21_an_attempt_sends_what_the_one_before_it_received_and_a_hop_too()
     assert_eq!(jar.len(), 2);
 }
 
-/// Every event of the crate as `name=value` fields, the span's left out.
-#[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<String>>>);
-
-impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
-    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
-        #[derive(Default)]
-        struct Fields(String);
-        impl tracing::field::Visit for Fields {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn Debug) {
-                self.0.push_str(&format!(" {field}={value:?}"));
-            }
-        }
-        if event.metadata().target().starts_with("tower_outbound") {
-            assert_eq!(*event.metadata().level(), tracing::Level::DEBUG);
-            let mut fields = Fields::default();
-            event.record(&mut fields);
-            self.0.lock().unwrap().push(fields.0);
-        }
-    }
-}
-
 #[test]
 fn events_tell_attempts_decisions_and_rejected_cookies_and_no_secret() {
-    let events = Events::default();
-    let subscriber = tracing_subscriber::registry().with(events.clone());
+    let written = Written::default();
+    let subscriber = tracing_subscriber::registry().with(written.clone());
     let count = AtomicUsize::new(0);
     let server = service_fn(|_: Request<Body>| {
         let response = match count.fetch_add(1, Relaxed) {
@@ -105,13 +82,13 @@ fn events_tell_attempts_decisions_and_rejected_cookies_and_no_secret() {
         .layer(RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())))
         .layer(CookieLayer::default())
         .service(server);
-    tracing::subscriber::with_default(subscriber, || {
+    listen(subscriber, || {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime
             .block_on(client.oneshot(get("https://u:secret@h.example:8443/p?t=secret")))
             .unwrap();
     });
-    let events = events.0.lock().unwrap();
+    let events = written.events.lock().unwrap();
     let expected = [
         &["name=\"bad\"", "reason=its domain is a public suffix"][..],
         &["attempt=1", "method=GET", "uri=https://h.example:8443/p", "status=503", "elapsed_ms="],
@@ -126,4 +103,6 @@ fn events_tell_attempts_decisions_and_rejected_cookies_and_no_secret() {
         );
         assert!(!event.contains("secret"), "{event}");
     }
+    let all = written.all.lock().unwrap();
+    assert!(!all.contains("secret"), "{all}");
 }
