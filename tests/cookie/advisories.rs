@@ -15,6 +15,7 @@ use tower_outbound::cookie::{
 };
 
 use crate::{
+    files::formats,
     jars::{header as sent, set, uri},
     rows,
 };
@@ -401,14 +402,7 @@ fn a_megabyte_of_nested_expires_is_ignored_and_fast() {
 /// aiohttp #13653 and #12824.
 #[test]
 fn a_round_trip_through_a_file_keeps_every_flag_for_the_owner_alone() {
-    let formats = [
-        Format::Netscape,
-        #[cfg(feature = "json")]
-        Format::Json,
-        #[cfg(feature = "cookie_store")]
-        Format::CookieStore,
-    ];
-    for format in formats {
+    for format in formats() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("jar");
         let file = CookieFile::open(&path, format).unwrap();

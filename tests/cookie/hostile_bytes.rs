@@ -2,7 +2,9 @@
 //! as it was.
 
 use http::Uri;
-use tower_outbound::cookie::{CookieJar, Format};
+use tower_outbound::cookie::CookieJar;
+
+use crate::files::{formats, written};
 
 /// A plain generator, so that a failure can be told by its seed.
 struct Dice(u64);
@@ -26,22 +28,6 @@ impl Dice {
         }
         bytes
     }
-}
-
-fn formats() -> Vec<Format> {
-    vec![
-        Format::Netscape,
-        #[cfg(feature = "json")]
-        Format::Json,
-        #[cfg(feature = "cookie_store")]
-        Format::CookieStore,
-    ]
-}
-
-fn written(jar: &CookieJar, format: Format) -> Vec<u8> {
-    let mut text = Vec::new();
-    jar.write_to(&mut text, format).unwrap();
-    text
 }
 
 #[test]

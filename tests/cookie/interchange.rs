@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tower_outbound::cookie::{CookieJar, Format, ReadError};
 
-use crate::jars::header;
+use crate::{files, jars::header};
 
 /// Written by curl 7.88.
 const CURL: &str = "# Netscape HTTP Cookie File
@@ -76,14 +76,11 @@ www.example.com\tFALSE\t/\tFALSE\t4102444800\t\tnameless
 const OUR_BYTES: &[u8] = b"www.example.com\tFALSE\t/\tFALSE\t4102444800\tbytes\t\xe9\xff\n";
 
 fn read(text: impl AsRef<[u8]>) -> Result<CookieJar, ReadError> {
-    let jar = CookieJar::new();
-    jar.read_from(text.as_ref(), Format::Netscape).map(|_| jar)
+    files::read(text, Format::Netscape)
 }
 
 fn written(jar: &CookieJar) -> String {
-    let mut text = Vec::new();
-    jar.write_to(&mut text, Format::Netscape).unwrap();
-    String::from_utf8(text).unwrap()
+    String::from_utf8(files::written(jar, Format::Netscape)).unwrap()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tower_outbound::cookie::{CookieFile, CookieJar, Format, ReadError, SameSite};
 
-use crate::rows;
+use crate::{files, rows};
 
 const H: &str = "https://example.com/";
 
@@ -13,14 +13,11 @@ fn set(jar: &CookieJar, line: impl AsRef<[u8]>) {
 }
 
 fn written(jar: &CookieJar) -> Vec<u8> {
-    let mut text = Vec::new();
-    jar.write_to(&mut text, Format::Json).unwrap();
-    text
+    files::written(jar, Format::Json)
 }
 
 fn read(text: impl AsRef<[u8]>) -> Result<CookieJar, ReadError> {
-    let jar = CookieJar::new();
-    jar.read_from(text.as_ref(), Format::Json).map(|_| jar)
+    files::read(text, Format::Json)
 }
 
 /// All there is to know of each cookie, in the order of creation.

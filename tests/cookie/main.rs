@@ -4,7 +4,9 @@
 mod advisories;
 #[cfg(feature = "serde")]
 mod configuration;
+mod cookies_txt;
 mod file;
+mod files;
 #[path = "../support/gated.rs"]
 mod gated;
 mod hostile_bytes;
@@ -22,6 +24,8 @@ mod oracle;
 #[path = "../support/pairs.rs"]
 mod pairs;
 mod panics;
+mod policies;
+mod pool;
 #[path = "../support/rows.rs"]
 mod rows;
 #[path = "../support/rows_async.rs"]
