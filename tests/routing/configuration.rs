@@ -18,7 +18,7 @@ struct Table {
 
 #[test]
 fn a_prefix_is_a_string_and_a_key_and_is_written_as_it_was_read() {
-    let text = r#"{"fallback":"HTTPS://H:443/","mounts":{"any://*.bücher.example:*/v1":2,"http://[0:0::1]":1}}"#;
+    let text = r#"{"fallback":"HTTPS://H:443/","mounts":{"any://*.books.example:*/v1":2,"http://[0:0::1]":1}}"#;
     let table: Table = serde_json::from_str(text).unwrap();
     assert_eq!(table.fallback, "https://h".parse().unwrap());
     assert_eq!(table.mounts[&"http://[::1]:80".parse().unwrap()], 1);
@@ -28,6 +28,14 @@ fn a_prefix_is_a_string_and_a_key_and_is_written_as_it_was_read() {
     let set: HashMap<MountPrefix, ()> =
         [("https://h".parse().unwrap(), ()), (table.fallback, ())].into();
     assert_eq!(set.len(), 1);
+}
+
+#[test]
+fn a_prefix_beyond_ascii_is_a_string_too_and_is_written_as_it_was_read() {
+    let text = "\"any://*.bücher.example:*/v1\"";
+    let prefix: MountPrefix = serde_json::from_str(text).unwrap();
+    assert_eq!(prefix, "any://*.xn--bcher-kva.example:*/v1".parse().unwrap());
+    assert_eq!(serde_json::to_string(&prefix).unwrap(), text);
 }
 
 #[test]
