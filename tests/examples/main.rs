@@ -8,6 +8,8 @@ mod fetch;
 #[cfg(all(feature = "cookie", feature = "retry"))]
 #[path = "../support/pairs.rs"]
 mod pairs;
+#[cfg(all(feature = "cookie", feature = "retry"))]
+mod program;
 #[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]
 mod proxy;
 #[cfg(all(feature = "cookie", feature = "retry"))]

@@ -4,26 +4,18 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    path::Path,
     process::Command,
     thread,
 };
+
+use crate::program::program;
 
 const README: &str = include_str!("../../README.md");
 
 /// What it prints.
 fn session(arguments: &[&str]) -> String {
-    let test = std::env::current_exe().expect("this test's own path");
-    let directory = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
-    let program =
-        directory.join("examples").join(format!("session{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        program.exists(),
-        "{} is not there: `cargo test` builds it, `cargo test --test examples` does not; run `cargo build --example \
-         session`",
-        program.display()
-    );
-    let output = Command::new(program).args(arguments).output().expect("the program runs");
+    let output =
+        Command::new(program("session")).args(arguments).output().expect("the program runs");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -56,7 +48,7 @@ fn the_readme_shows_what_the_example_prints() {
 }
 
 /// Knows `/protected` alone, and answers 404 to everything else.
-fn answer(stream: TcpStream) {
+fn serve(stream: TcpStream) {
     let mut stream = BufReader::new(stream);
     loop {
         let (mut target, mut length) = (String::new(), 0);
@@ -86,7 +78,7 @@ fn a_step_whose_endpoint_answers_404_is_skipped() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(|| answer(stream));
+            thread::spawn(|| serve(stream));
         }
     });
     let printed = session(&[&base]);
