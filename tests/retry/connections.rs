@@ -239,28 +239,31 @@ async fn a_slow_error_body_does_not_delay_the_retry() {
     assert_eq!(received.load(Relaxed), 3, "the first of the two requests needed a retry");
 }
 
-/// The body comes after its head, when the error that takes the response's place could have been
-/// returned already.
+/// The body comes once the policy has judged its head, when the error that takes the response's
+/// place could have been returned already.
 #[tokio::test]
 async fn a_raised_response_leaves_its_connection_for_the_next_request() {
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&connections);
+    let (connections, judged) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (counted, judges) = (Arc::clone(&connections), Arc::clone(&judged));
     let address = serve(move |mut stream, _| {
         counted.fetch_add(1, Relaxed);
+        let judged = Arc::clone(&judged);
         async move {
             let mut buffer = [0; 1024];
             while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
                 stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\n").await.unwrap();
-                // Nothing tells the server that the client has read the head: if it has not by now,
-                // the test proves less, and passes.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                judged.notified().await;
                 stream.write_all(b"tail").await.unwrap();
             }
         }
     })
     .await;
     let drain = Drain { bytes: 1024, time: Duration::from_secs(60) };
-    let client = client(policy().total(0).raise_on_status(true).drain(drain));
+    let policy = policy().total(0).raise_on_status(true).drain(drain).classify(move |outcome| {
+        judges.notify_one();
+        outcome.ok().map(|head| Failure::Status(head.status))
+    });
+    let client = client(policy);
     for _ in 0..3 {
         let error = client.clone().oneshot(request(Method::GET, address)).await.unwrap_err();
         assert!(error.is::<RetryError>());
