@@ -287,7 +287,7 @@ mod readiness {
                     _ => Ok(answer(200)),
                 })
             });
-            let mut client = Boxed::new(Strict::late(server));
+            let mut client = Boxed::new(Strict::new(server, 2));
             for at in &order {
                 client = (layers[*at].1)(client);
             }

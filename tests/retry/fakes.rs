@@ -15,8 +15,8 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, request};
 use http_body_util::Full;
-use tower::Service;
-use tower_outbound::retry::{Backoff, RetryHistory, RetryPolicy};
+use tower::{Layer, Service};
+use tower_outbound::retry::{Backoff, RetryHistory, RetryLayer, RetryPolicy, RetryService};
 
 use crate::strict::Strict;
 
@@ -67,7 +67,7 @@ impl Server {
 
     /// The server as a client that panics on a call without readiness of its own.
     pub(crate) fn strict(&self) -> Strict<Self> {
-        Strict::new(self.clone())
+        Strict::new(self.clone(), 1)
     }
 
     pub(crate) fn sent(&self) -> usize {
@@ -104,6 +104,11 @@ impl Service<Request<Body>> for Server {
             Err(kind) => Err(kind.into()),
         })
     }
+}
+
+/// The layer around the server, which panics on a call without readiness of its own.
+pub(crate) fn client(policy: RetryPolicy, server: &Server) -> RetryService<Strict<Server>> {
+    RetryLayer::new(policy).layer(server.strict())
 }
 
 /// Counts how many of its tokens live.

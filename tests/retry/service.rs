@@ -23,14 +23,9 @@ use tower_outbound::retry::{
 
 use crate::{
     bodies::FakeBody,
-    fakes::{Body, Live, SECOND, Server, answer, get, history, policy, request},
+    fakes::{Body, Live, SECOND, Server, answer, client, get, history, policy, request},
     gated::Gated,
-    strict::Strict,
 };
-
-fn client(policy: RetryPolicy, server: &Server) -> RetryService<Strict<Server>> {
-    RetryLayer::new(policy).layer(server.strict())
-}
 
 #[tokio::test]
 async fn each_attempt_follows_readiness_and_starts_from_the_callers_head() {

@@ -14,18 +14,13 @@ use http_body_util::BodyExt;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_outbound::retry::{
     Attempt, Backoff, Decision, Failure, Limit, Policy, RetryError, RetryHistory, RetryLayer,
-    RetryPolicy, RetryService, StopReason,
+    RetryPolicy, StopReason,
 };
 
 use crate::{
-    fakes::{Body, SECOND, Server, answer, get, history, policy, request},
+    fakes::{Body, SECOND, Server, answer, client, get, history, policy, request},
     rows_async,
-    strict::Strict,
 };
-
-fn client(policy: RetryPolicy, server: &Server) -> RetryService<Strict<Server>> {
-    RetryLayer::new(policy).layer(server.strict())
-}
 
 #[test]
 fn a_disabled_class_is_raw_though_the_total_is_used_up_too() {

@@ -16,22 +16,16 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep_until};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Backoff, Drain, OverMax, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy,
-    RetryService, StopReason,
+    Backoff, Drain, OverMax, Policy, RetryError, RetryHistory, RetryLayer, RetryPolicy, StopReason,
 };
 
 use crate::{
     bodies::FakeBody,
-    fakes::{Body, Live, SECOND, Server, answer, get, history, policy, request},
+    fakes::{Body, Live, SECOND, Server, answer, client, get, history, policy, request},
     gated::Gated,
     pairs::pairs,
     rows_async,
-    strict::Strict,
 };
-
-fn client(policy: RetryPolicy, server: &Server) -> RetryService<Strict<Server>> {
-    RetryLayer::new(policy).layer(server.strict())
-}
 
 /// The clock has jumped over the deadline while the backoff was slept, as it does on a machine that
 /// was suspended.

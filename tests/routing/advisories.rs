@@ -189,7 +189,7 @@ async fn go_retryablehttp_cve_2024_6104_userinfo_and_query_are_in_no_error_and_n
 
 #[tokio::test]
 async fn tower_resilience_362_every_call_of_a_mounted_service_follows_its_own_readiness() {
-    let strict = || Strict::late(nothing());
+    let strict = || Strict::new(nothing(), 2);
     let layer = RoutingLayer::builder()
         .mount("https://a", Identity::new())
         .mount_service("https://b", strict())

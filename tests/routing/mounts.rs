@@ -36,7 +36,7 @@ fn uri_of(request: Request<()>) -> Ready<Result<Response<Uri>, Infallible>> {
 }
 
 fn echo() -> Echo {
-    Strict::new(service_fn(uri_of))
+    Strict::new(service_fn(uri_of), 1)
 }
 
 type Echoes = RoutingService<Echo, (), Uri>;
@@ -497,7 +497,7 @@ fn faults(rows: &[(&str, &str, &str)]) {
 
 #[tokio::test]
 async fn the_service_is_ready_before_the_one_it_selects_and_calls_only_what_is_ready() {
-    let slow = || Strict::late(service_fn(uri_of));
+    let slow = || Strict::new(service_fn(uri_of), 2);
     let mut service = RoutingLayer::builder()
         .mount("https://layer", Identity::new())
         .mount_service("https://service", slow())

@@ -13,14 +13,9 @@ pub(crate) struct Strict<S> {
 }
 
 impl<S> Strict<S> {
-    /// Ready at the first poll.
-    pub(crate) fn new(inner: S) -> Self {
-        Self { inner, polls: 0, needed: 1 }
-    }
-
-    /// Pending at the first poll of each call, ready at the second.
-    pub(crate) fn late(inner: S) -> Self {
-        Self { inner, polls: 0, needed: 2 }
+    /// Pending until it is polled `needed` times for a call.
+    pub(crate) fn new(inner: S, needed: u8) -> Self {
+        Self { inner, polls: 0, needed }
     }
 }
 
