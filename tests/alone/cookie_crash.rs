@@ -156,7 +156,7 @@ fn kill_savers_of(name: &str) {
             // It may have died between the save and the word of it.
             Ok(state) if state == said || state == said + 1 => {}
             outcome => {
-                wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}"))
+                wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}"));
             }
         }
         kill += 1;

@@ -159,7 +159,7 @@ impl Flood {
         let jar = CookieJar::new();
         for (at, domain) in [(VICTIM, "victim.example"), (SEEN, "seen.example")] {
             OWN.iter().for_each(|line| {
-                set(&jar, at, line.replace("Domain=", &format!("Domain={domain}")))
+                set(&jar, at, line.replace("Domain=", &format!("Domain={domain}")));
             });
         }
         assert_eq!(header(&jar, SEEN), "sid=1; theme=dark; all=1");
@@ -169,7 +169,7 @@ impl Flood {
                 jar.set(&evil, format!("c{n}={value}")).unwrap();
             }
             for n in 0..count {
-                jar.set(&uri(&format!("https://evil{n}.example/")), format!("c={value}")).unwrap();
+                jar.set(&uri(format!("https://evil{n}.example/")), format!("c={value}")).unwrap();
             }
         });
         Self { jar, growth: growth.bytes_max }
@@ -226,7 +226,7 @@ fn a_site_in_use_that_came_amid_a_flood_keeps_its_cookies() {
     let limits = CookieLimits { total: 1_000, ..CookieLimits::default() };
     let jar = CookieJar::builder().limits(limits).build();
     let flood = |from: usize| {
-        (from..from + 3_000).for_each(|n| set(&jar, &format!("https://evil{n}.example/"), "c=1"))
+        (from..from + 3_000).for_each(|n| set(&jar, &format!("https://evil{n}.example/"), "c=1"));
     };
     flood(0);
     set(&jar, VICTIM, "sid=1; Path=/");
@@ -238,7 +238,7 @@ fn a_site_in_use_that_came_amid_a_flood_keeps_its_cookies() {
 #[test]
 fn cookies_set_and_deleted_leave_nothing() {
     let jar = CookieJar::new();
-    let uris: Vec<_> = (0..100).map(|n| uri(&format!("https://www.site{n}.example/"))).collect();
+    let uris: Vec<_> = (0..100).map(|n| uri(format!("https://www.site{n}.example/"))).collect();
     let round = |from: usize| {
         for n in from..from + 50_000 {
             jar.set(&uris[n % 100], format!("c{n}=1; Max-Age=3600")).unwrap();
@@ -264,11 +264,11 @@ fn what_has_expired_is_freed_once_it_is_met_or_cleared() {
     // How it is met, how many of a hundred sites are rid of it, and of how many of two hundred
     // cookies.
     let rows: &[(&str, &dyn Fn(&CookieJar), usize)] = &[
-        ("a look-up of one site", &|jar| drop(jar.header(&uri(&site(0)))), 2),
-        ("a list for one site", &|jar| drop(jar.matching(&uri(&site(0)))), 2),
+        ("a look-up of one site", &|jar| drop(jar.header(&uri(site(0)))), 2),
+        ("a list for one site", &|jar| drop(jar.matching(&uri(site(0)))), 2),
         (
             "a look-up of each site",
-            &|jar| (0..100).for_each(|n| drop(jar.header(&uri(&site(n))))),
+            &|jar| (0..100).for_each(|n| drop(jar.header(&uri(site(n))))),
             200,
         ),
         ("clear_expired", &|jar| assert_eq!(jar.clear_expired(), 200), 200),

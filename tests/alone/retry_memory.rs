@@ -243,12 +243,12 @@ fn an_upload_over_a_connection_holds_no_more_than_its_cap_beside_what_the_client
     for _ in 0..2 {
         let (bare, client) = (bare.clone(), client.clone());
         let peak = measure(|| {
-            assert_eq!(runtime.block_on(bare.oneshot(request())).unwrap().status(), 200)
+            assert_eq!(runtime.block_on(bare.oneshot(request())).unwrap().status(), 200);
         })
         .bytes_max;
         alone = peak;
         let peak = measure(|| {
-            assert_eq!(runtime.block_on(client.oneshot(request())).unwrap().status(), 200)
+            assert_eq!(runtime.block_on(client.oneshot(request())).unwrap().status(), 200);
         })
         .bytes_max;
         ours = peak;

@@ -383,7 +383,7 @@ fn only_a_regular_file_is_read() {
 fn only_a_regular_file_is_a_lock() {
     let rows: &[(&str, fn(&Path))] = &[
         ("a link", |lock| {
-            std::os::unix::fs::symlink(lock.with_file_name("elsewhere"), lock).unwrap()
+            std::os::unix::fs::symlink(lock.with_file_name("elsewhere"), lock).unwrap();
         }),
         ("a directory", |lock| fs::create_dir(lock).unwrap()),
         ("a pipe", fifo),

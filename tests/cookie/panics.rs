@@ -90,7 +90,7 @@ fn a_policy_that_panics_leaves_the_jar_as_it_was() {
         ("a changed cookie", &accept, |jar| _ = jar.set(&uri(H), "kept=2")),
         ("a cookie that is there", &accept, |jar| _ = jar.set(&uri(H), "kept=1")),
         ("a response", &accept, |jar| {
-            drop(jar.store_response(&uri(H), &response(&["new=1", "kept=2"])))
+            drop(jar.store_response(&uri(H), &response(&["new=1", "kept=2"])));
         }),
         ("a header", &send, |jar| drop(jar.header(&uri(H)))),
     ];
@@ -124,7 +124,7 @@ fn a_clock_that_panics_leaves_the_jar_as_it_was() {
         ("iter", &|jar| drop(jar.iter())),
         ("get", &|jar| drop(jar.get("kept"))),
         ("insert", &|jar| {
-            jar.insert(Cookie::builder("new", "1").domain("example.com").build().unwrap())
+            jar.insert(Cookie::builder("new", "1").domain("example.com").build().unwrap());
         }),
         ("merge", &|jar| jar.merge(&other)),
         ("remove", &|jar| drop(jar.remove("example.com", "/", "kept"))),

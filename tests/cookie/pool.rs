@@ -30,7 +30,7 @@ fn pool(max_jars: usize) -> (JarPool, Arc<Mutex<Vec<String>>>) {
         .idle(Duration::from_secs(10))
         .clock(clock)
         .on_evict(move |key: &String, jar| {
-            note.lock().unwrap().push(format!("{key}:{}", jar.len()))
+            note.lock().unwrap().push(format!("{key}:{}", jar.len()));
         })
         .build();
     (pool, left)

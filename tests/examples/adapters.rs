@@ -2,11 +2,11 @@
 
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../examples/adapters.rs"]
-mod adapters;
+mod example;
 
 #[tokio::test]
 async fn each_prefix_has_its_own_tls_settings_and_everything_else_has_the_third() {
-    let lines = adapters::run().await.unwrap();
+    let lines = example::run().await.unwrap();
     let expected = [
         "https://api.example/        https://api.example      over TLSv1_3, cookies: none",
         "https://legacy.example/     https://legacy.example   over TLSv1_2, cookies: none",

@@ -335,7 +335,7 @@ fn no_order_of_copies_and_polls_mixes_or_repeats_a_byte() {
                             );
                         }
                         Poll::Ready(None) => {
-                            assert!(*failed || *sent == whole, "seed {seed}: an end too early")
+                            assert!(*failed || *sent == whole, "seed {seed}: an end too early");
                         }
                         Poll::Ready(Some(Err(_))) => *failed = true,
                         Poll::Pending => {}

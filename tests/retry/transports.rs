@@ -154,7 +154,7 @@ impl Server {
             seen.clear();
             match self.event() {
                 Answer => {
-                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
                 }
                 ResetAfterHead => {
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await?;
@@ -233,7 +233,7 @@ impl Server {
                 }
                 // A header that HTTP/2 forbids.
                 Garbage => {
-                    stream.write_all(&frame(1, 5, id, b"\x88\x00\x0aconnection\x01x")).await?
+                    stream.write_all(&frame(1, 5, id, b"\x88\x00\x0aconnection\x01x")).await?;
                 }
                 TooLarge => {
                     let head = [&[0x88][..], &b"\x00\x01a\x01b".repeat(1000)].concat();

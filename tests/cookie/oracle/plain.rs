@@ -214,7 +214,7 @@ impl Oracle {
         for attribute in &line.attributes {
             match *attribute {
                 Attribute::Domain(domain) => {
-                    domain_attribute = domain.strip_prefix('.').unwrap_or(domain)
+                    domain_attribute = domain.strip_prefix('.').unwrap_or(domain);
                 }
                 Attribute::Path(text) => path = text.starts_with('/').then_some(text),
                 Attribute::MaxAge(_, age) => max_age = age.or(max_age),
@@ -451,7 +451,6 @@ impl Oracle {
     }
 
     /// Everything there is, in the order of creation.
-
     pub(super) fn listed(&mut self) -> Vec<String> {
         self.expire();
         let mut cookies: Vec<_> = self.cookies.iter().collect();

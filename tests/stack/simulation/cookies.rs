@@ -32,7 +32,7 @@ impl PlainJar {
         for part in parts {
             match part.split_once('=') {
                 Some(("Domain", domain)) => {
-                    (cookie.domain, cookie.host_only) = (domain.to_owned(), false)
+                    (cookie.domain, cookie.host_only) = (domain.to_owned(), false);
                 }
                 Some(("Path", path)) => cookie.path = path.to_owned(),
                 Some(("Max-Age", seconds)) => {

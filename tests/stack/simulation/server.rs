@@ -141,10 +141,10 @@ async fn answer(
         2..=5 => response = response.status(StatusCode::SERVICE_UNAVAILABLE),
         6 => {
             response =
-                response.status(StatusCode::SERVICE_UNAVAILABLE).header(header::RETRY_AFTER, "1")
+                response.status(StatusCode::SERVICE_UNAVAILABLE).header(header::RETRY_AFTER, "1");
         }
         7 if head.version < http::Version::HTTP_2 => {
-            response = response.header(header::CONNECTION, "close")
+            response = response.header(header::CONNECTION, "close");
         }
         _ => {}
     }
