@@ -91,7 +91,8 @@ impl Service<Request<Body>> for Server {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // What a layer further in would add; it must not come back with the next attempt.
-        request.headers_mut().append("x-inner", HeaderValue::from_static("added"));
+        let came_back = request.headers_mut().append("x-inner", HeaderValue::from_static("added"));
+        assert!(!came_back, "what a layer further in adds comes back");
         self.seen.lock().unwrap().push(request.into_parts().0);
         ready(match self.script.lock().unwrap().pop_front().unwrap_or(Ok(200)) {
             Ok(status) => {
