@@ -464,7 +464,7 @@ fn print_counts(cases: &[Case], server: SocketAddr, tasks: u32, requests: u32) {
                 );
             }
             None => {
-                println!("  {what:<46} no valgrind, no instructions; {allocations:.2} allocations")
+                println!("  {what:<46} no valgrind, no instructions; {allocations:.2} allocations");
             }
         }
     }

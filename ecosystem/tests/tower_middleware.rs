@@ -131,7 +131,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for &'static Said {
     fn on_record(&self, _: &span::Id, values: &span::Record<'_>, _: layer::Context<'_, S>) {
         let mut said = String::new();
         values.record(&mut |field: &Field, value: &dyn fmt::Debug| {
-            said.push_str(&format!(" {field}={value:?}"))
+            said.push_str(&format!(" {field}={value:?}"));
         });
         self.0.lock().unwrap().push(said);
     }

@@ -1,0 +1,250 @@
+//! A jar file whose writer is killed at any moment, or finds the disk full, is one that was saved,
+//! whole.
+//!
+//! `COOKIE_KILLS` says how often; 100 times for each format where it says nothing.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, ErrorKind},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tower_outbound::cookie::{CookieFile, FileError, Format};
+
+const CHILD: &str = "COOKIE_CRASH_FILE";
+const HOSTS: usize = 4;
+
+/// How many cookies the nth state has: some come and some go from one to the next.
+fn cookies_of(state: u64) -> usize {
+    170 + usize::try_from(state * 37 % 60).unwrap()
+}
+
+fn value_of(state: u64) -> String {
+    // Of another length each time, so that a file that is half one state and half another shows.
+    format!("{state}-{}", "x".repeat(usize::try_from(state * 29 % 83).unwrap()))
+}
+
+/// Brings the jar into its nth state.
+fn change(file: &CookieFile, state: u64) {
+    let value = value_of(state);
+    for nth in 0..cookies_of(state).max(230) {
+        let uri = format!("https://site{}.example/", nth % HOSTS).parse().unwrap();
+        let life = if nth >= cookies_of(state) { 0 } else { 86_400 };
+        file.jar().set(&uri, format!("c{nth}={value}; Max-Age={life}; Secure")).unwrap();
+    }
+}
+
+/// By its name, so that the child knows it too.
+fn open(path: &Path) -> Result<CookieFile, FileError> {
+    let format = match path.extension().and_then(|extension| extension.to_str()) {
+        #[cfg(feature = "json")]
+        Some("json") => Format::Json,
+        #[cfg(feature = "cookie_store")]
+        Some("store") => Format::CookieStore,
+        _ => Format::Netscape,
+    };
+    CookieFile::open(path, format)
+}
+
+/// Which state the file is in; or what is wrong with it.
+fn state_of(path: &Path) -> Result<u64, String> {
+    let mode = fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode() & 0o7777;
+    if mode != 0o600 {
+        return Err(format!("its mode is {mode:o}"));
+    }
+    let file = open(path).map_err(|error| error.to_string())?;
+    let cookies: Vec<_> = file.jar().iter().collect();
+    let first = cookies.first().ok_or("it is empty")?.value().into_owned();
+    let state =
+        first.split('-').next().unwrap().parse().map_err(|_| format!("a value of {first:?}"))?;
+    let of_another = cookies.iter().filter(|cookie| cookie.value() != value_of(state)).count();
+    if of_another > 0 || cookies.len() != cookies_of(state) {
+        return Err(format!(
+            "{} cookies, {of_another} of which are not of state {state}",
+            cookies.len()
+        ));
+    }
+    Ok(state)
+}
+
+/// The other process: it saves one state after another and says which it has saved.
+#[test]
+fn the_child_saves_until_it_is_killed() {
+    let Some(path) = env::var_os(CHILD) else { return };
+    let started = Instant::now();
+    let path = Path::new(&path);
+    let mut state = state_of(path).unwrap();
+    let file = open(path).unwrap();
+    println!("\nsaved {state}");
+    // It would go on for ever if its parent were killed.
+    while started.elapsed() < Duration::from_secs(60) {
+        state += 1;
+        change(&file, state);
+        file.save().unwrap();
+        println!("saved {state}");
+    }
+}
+
+/// Kills the child when it is dropped, whatever became of its parent.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The last state that the child has said it saved before it was killed, `delay` after it began.
+fn last_saved(path: &Path, delay: Duration) -> u64 {
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "cookie_crash::the_child_saves_until_it_is_killed", "--nocapture"])
+        .env(CHILD, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let mut states =
+        lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("saved ")?.parse().ok());
+    let first = states.next().expect("the child reads what is there");
+    // No time to wait for: it picks the moment of the kill.
+    thread::sleep(delay);
+    child.0.kill().unwrap();
+    states.last().unwrap_or(first)
+}
+
+#[test]
+fn a_killed_save_leaves_the_whole_old_cookies_txt_or_the_whole_new_one() {
+    kill_savers_of("cookies.txt");
+}
+
+#[cfg(feature = "json")]
+#[test]
+fn a_killed_save_leaves_the_whole_old_json_or_the_whole_new_one() {
+    kill_savers_of("cookies.json");
+}
+
+fn kill_savers_of(name: &str) {
+    let kills = env::var("COOKIE_KILLS")
+        .map_or(100, |count| count.parse().expect("COOKIE_KILLS is a number"));
+    let directory = tempfile::tempdir().unwrap();
+    let path = &directory.path().join(name);
+    let file = open(path).unwrap();
+    change(&file, 0);
+    file.save().unwrap();
+
+    let litter = || {
+        let entries = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap());
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(".cookies-"))
+            .collect::<Vec<_>>()
+    };
+    let (mut wrong, mut random, mut kill) = (Vec::new(), 1_u64, 0);
+    // On until one at least fell in the midst of a save: without one nothing would be proved.
+    while wrong.len() < 10 && (kill < kills || (kill < kills + 1_000 && litter().is_empty())) {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // A state takes some milliseconds to make and save.
+        let said = last_saved(path, Duration::from_micros((random >> 33) % 50_000));
+        match state_of(path) {
+            // It may have died between the save and the word of it.
+            Ok(state) if state == said || state == said + 1 => {}
+            outcome => {
+                wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}"));
+            }
+        }
+        kill += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    let litter = litter();
+    println!(
+        "{name}: {kill} kills up to state {}, {} in the midst of a save",
+        state_of(path).unwrap(),
+        litter.len()
+    );
+    assert!(!litter.is_empty(), "no save was under way at any of {kill} kills");
+    // What a killed save leaves behind holds cookies too.
+    for entry in litter {
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o7777,
+            0o600,
+            "{:?}",
+            entry.file_name()
+        );
+    }
+    let last = open(path).unwrap();
+    change(&last, 1_000_000);
+    last.save().unwrap();
+    assert_eq!(state_of(path), Ok(1_000_000));
+}
+
+const FULL: &str = "COOKIE_FULL_DISK_FILE";
+
+/// The other process: no file that it writes may become longer than 512 or 1,024 bytes, by its
+/// shell.
+#[test]
+fn the_child_saves_where_there_is_no_room() {
+    let Some(path) = env::var_os(FULL) else { return };
+    let path = Path::new(&path);
+    let file = open(path).unwrap();
+    change(&file, 1);
+    for save in [CookieFile::save, CookieFile::overwrite] {
+        match save(&file) {
+            Err(FileError::Write { path: named, source, .. })
+                if named == path && source.kind() == ErrorKind::FileTooLarge => {}
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+    println!("\nno room");
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_file_byte_for_byte() {
+    for name in ["cookies.txt", "cookies.json", "cookies.store"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        let file = open(&path).unwrap();
+        change(&file, 0);
+        file.save().unwrap();
+        let names = || {
+            let mut names: Vec<_> =
+                fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let before = (fs::read(&path).unwrap(), names());
+
+        // Without the trap the signal of a file too large would end the child.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\""])
+            .arg(env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "cookie_crash::the_child_saves_where_there_is_no_room",
+                "--nocapture",
+            ])
+            .env(FULL, &path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("\nno room\n"), "{name}: {child:?}");
+        assert!(
+            (fs::read(&path).unwrap(), names()) == before,
+            "{name}: {:?}, not {:?}",
+            names(),
+            before.1
+        );
+
+        // With room again nothing stands in the way.
+        change(&file, 2);
+        file.save().unwrap();
+        assert_eq!(state_of(&path), Ok(2), "{name}");
+    }
+}

@@ -1,0 +1,332 @@
+//! What a jar holds at most, what goes first, and what a crowd of threads does to it.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tower_outbound::cookie::{Cookie, CookieJar, CookieLimits, Rejection};
+
+use crate::{
+    jars::{header, set},
+    rows,
+};
+
+#[test]
+fn row_22_a_site_keeps_180_and_gives_up_the_least_recently_used_and_secure_last() {
+    let jar = CookieJar::new();
+    set(&jar, "https://a.example.com/", "secure=1; Secure; Domain=example.com").unwrap();
+    for n in 0..200 {
+        set(&jar, "http://example.com/", format!("c{n}=1")).unwrap();
+    }
+    assert_eq!(jar.len(), 180);
+    let names: Vec<_> = jar.iter().map(|cookie| cookie.name().into_owned()).collect();
+    assert_eq!(
+        (names[0].as_str(), names[1].as_str(), names[179].as_str()),
+        ("secure", "c21", "c199")
+    );
+}
+
+#[test]
+fn a_non_secure_origin_pushes_no_secure_cookie_out() {
+    let jar = CookieJar::new();
+    for n in 0..180 {
+        set(&jar, "https://example.com/", format!("s{n}=1; Secure")).unwrap();
+    }
+    assert_eq!(set(&jar, "http://example.com/", "evil=1"), Err(Rejection::NoRoom));
+    assert_eq!((jar.len(), jar.get("s0").unwrap().is_some()), (180, true));
+}
+
+#[test]
+fn a_header_stays_within_its_limits_and_cuts_no_pair() {
+    let jar = CookieJar::new();
+    for n in 0..180 {
+        set(&jar, "https://example.com/", format!("c{n}={}", "v".repeat(n * 5))).unwrap();
+    }
+    let line = header(&jar, "https://example.com/");
+    assert!(line.len() <= 8190 && line.split("; ").count() <= 150, "{} bytes", line.len());
+    for pair in line.split("; ") {
+        let (name, value) = pair.split_once('=').unwrap();
+        assert_eq!(value.len(), name[1..].parse::<usize>().unwrap() * 5);
+    }
+}
+
+#[test]
+fn a_response_stores_50_cookies_at_most() {
+    let jar = CookieJar::new();
+    let lines =
+        (0..10_000).map(|n| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap()));
+    let cookies = jar.store_response(&"https://example.com/".parse().unwrap(), &lines.collect());
+    assert_eq!((cookies.accepted().len(), cookies.rejected().len(), jar.len()), (50, 9950, 50));
+    assert_eq!(cookies.rejected()[0].reason(), Rejection::TooMany);
+}
+
+/// By what a jar does, so that neither a default nor its effect can change alone.
+#[test]
+fn the_default_limits_are_those_of_their_docs() {
+    const H: &str = "https://example.com/";
+    /// The most cookies that the jar ever has, of as many and then some.
+    fn most(count: usize, cookie: impl Fn(usize) -> (String, String)) -> usize {
+        let jar = CookieJar::new();
+        (0..count)
+            .map(|n| {
+                let (uri, line) = cookie(n);
+                set(&jar, &uri, line).unwrap();
+                jar.len()
+            })
+            .max()
+            .unwrap()
+    }
+    let CookieLimits { per_domain, total, bytes, per_response, header_bytes, header_cookies } =
+        CookieLimits::default();
+    let rows: &[(&str, usize, usize, &dyn Fn() -> usize)] = &[
+        ("per_domain", per_domain, 180, &|| most(200, |n| (H.to_owned(), format!("c{n}=1")))),
+        ("total", total, 50_000, &|| {
+            most(50_010, |n| (format!("https://h{n}.example/"), "a=1".to_owned()))
+        }),
+        ("bytes", bytes, 16 * 1024 * 1024, &|| {
+            // Of 4,096 bytes each: two for the separator, then the pair, the domain and the path.
+            let value = "v".repeat(4_096 - "; a=h1000.example/".len());
+            4_096
+                * most(4_100, |n| {
+                    (format!("https://h{}.example/", 1_000 + n), format!("a={value}"))
+                })
+        }),
+        ("per_response", per_response, 50, &|| {
+            let lines = (0..60)
+                .map(|n| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap()));
+            CookieJar::new().store_response(&H.parse().unwrap(), &lines.collect()).accepted().len()
+        }),
+        ("header_cookies", header_cookies, 150, &|| {
+            let jar = CookieJar::new();
+            for n in 0..160 {
+                set(&jar, H, format!("c{n}=1")).unwrap();
+            }
+            header(&jar, H).split("; ").count()
+        }),
+        ("header_bytes", header_bytes, 8_190, &|| {
+            // Of headers of three cookies that are ever longer, the longest that goes out whole.
+            let whole = (8_000..8_300).filter(|length| {
+                let jar = CookieJar::new();
+                let value = |length: usize| "v".repeat(length - "a=; ".len());
+                set(&jar, H, format!("a={}", value(4_000))).unwrap();
+                set(&jar, H, format!("b={}", value(3_900))).unwrap();
+                set(&jar, H, format!("c={}", value(length + "; ".len() - 7_900))).unwrap();
+                header(&jar, H).len() == *length
+            });
+            whole.max().unwrap()
+        }),
+    ];
+    rows::hold(rows, |(row, default, documented, found)| {
+        let found = found();
+        (row, [*default, found], [*documented; 2])
+    });
+}
+
+#[test]
+fn a_flood_of_hosts_takes_what_was_never_sent_first() {
+    let limits = CookieLimits { total: 1000, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(limits).build();
+    set(&jar, "https://victim.example/", "sid=1").unwrap();
+    assert_eq!(header(&jar, "https://victim.example/"), "sid=1");
+    for n in 0..5000 {
+        set(&jar, &format!("https://evil{n}.example/"), "x=1").unwrap();
+        assert!(jar.len() <= 1000);
+    }
+    assert_eq!(header(&jar, "https://victim.example/"), "sid=1");
+}
+
+#[test]
+fn a_full_jar_gives_up_the_expired_first_then_what_was_never_sent_then_the_least_recently_used() {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    fn clock() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed))
+    }
+    // Of a jar of four, the cookies a to d, each of a site of its own, in the order they come: how
+    // long they live, which of them are sent in which order, and which are left once a fifth
+    // has come. The older half, a and b, is spared.
+    let rows: &[(&str, [u32; 4], &str, &str)] = &[
+        (
+            "one that has expired, though it was sent last and came first",
+            [5, 99, 99, 99],
+            "dcba",
+            "bcde",
+        ),
+        ("two that have expired, and no other", [99, 5, 99, 5], "", "ace"),
+        ("every one that has expired", [5, 5, 5, 5], "abcd", "e"),
+        ("never sent, and least recently set", [99, 99, 99, 99], "", "abde"),
+        ("never sent, though others were sent before", [99, 99, 99, 99], "c", "abce"),
+        ("sent, and least recently", [99, 99, 99, 99], "dc", "abce"),
+        ("sent, and least recently but for the older half", [99, 99, 99, 99], "abcd", "abde"),
+    ];
+    rows::hold(rows, |(row, lives, sent, want)| {
+        NOW.store(1_000_000, Ordering::Relaxed);
+        let limits = CookieLimits { total: 4, ..CookieLimits::default() };
+        let jar = CookieJar::builder().clock(clock).limits(limits).build();
+        for (name, life) in ["a", "b", "c", "d"].iter().zip(lives) {
+            set(&jar, &format!("https://{name}.example/"), format!("{name}=1; Max-Age={life}"))
+                .unwrap();
+        }
+        for name in sent.chars() {
+            NOW.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(
+                header(&jar, &format!("https://{name}.example/")),
+                format!("{name}=1"),
+                "{row}"
+            );
+        }
+        NOW.store(1_000_006, Ordering::Relaxed);
+        set(&jar, "https://e.example/", "e=1; Max-Age=99").unwrap();
+        let len = jar.len();
+        let got: String = jar.iter().map(|cookie| cookie.name().into_owned()).collect();
+        (row, (got, len), ((*want).to_owned(), want.len()))
+    });
+}
+
+#[test]
+fn limits_of_zero_and_cookies_that_never_fit_are_refused_and_clear_nothing() {
+    for limits in [
+        CookieLimits { per_domain: 0, ..CookieLimits::default() },
+        CookieLimits { total: 0, ..CookieLimits::default() },
+        CookieLimits { bytes: 0, ..CookieLimits::default() },
+    ] {
+        let jar = CookieJar::builder().limits(limits).build();
+        assert_eq!(
+            (set(&jar, "https://h.example/", "a=1"), jar.len()),
+            (Err(Rejection::NoRoom), 0),
+            "{limits:?}"
+        );
+    }
+    let limits = CookieLimits { bytes: 1000, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(limits).build();
+    set(&jar, "https://small.example/", "a=1").unwrap();
+    assert_eq!(
+        set(&jar, "https://big.example/", format!("b={}", "x".repeat(2000))),
+        Err(Rejection::NoRoom)
+    );
+    assert_eq!(jar.len(), 1);
+    // At every length around the limit it is either refused or fits, and then pushes out no more
+    // than it must.
+    for length in 900..1100 {
+        let jar = CookieJar::builder().limits(limits).build();
+        let stored = set(&jar, "https://big.example/", format!("b={}", "x".repeat(length))).is_ok();
+        set(&jar, "https://a.example/", "a=1").unwrap();
+        set(&jar, "https://b.example/", "b=1").unwrap();
+        assert_eq!(jar.len(), if stored && length <= 954 { 3 } else { 2 }, "{length} {stored}");
+    }
+    let none = CookieLimits { header_bytes: 0, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(none).build();
+    set(&jar, "https://h.example/", "a=1").unwrap();
+    assert_eq!(header(&jar, "https://h.example/"), "");
+}
+
+#[test]
+fn a_path_that_the_server_made_endless_is_refused() {
+    let jar = CookieJar::new();
+    let uri = format!("https://h.example/{}/x", "a".repeat(33_000));
+    assert_eq!(set(&jar, &uri, "l=1"), Err(Rejection::LongPath));
+    set(&jar, &uri, "l=1; Path=/").unwrap();
+}
+
+#[test]
+fn an_inserted_cookie_keeps_the_place_of_the_one_before_it() {
+    let jar = CookieJar::new();
+    for (name, value) in [("a", "1"), ("b", "1"), ("a", "2")] {
+        jar.insert(Cookie::builder(name, value).domain("example.com").build().unwrap());
+    }
+    assert_eq!(header(&jar, "https://example.com/"), "a=2; b=1");
+}
+
+#[test]
+fn what_has_expired_stays_expired_when_the_clock_goes_back() {
+    static NOW: AtomicU64 = AtomicU64::new(1_000_000);
+    fn clock() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed))
+    }
+    for look in [
+        |jar: &CookieJar| jar.iter().count(),
+        |jar: &CookieJar| header(jar, "https://h.example/").len(),
+    ] {
+        NOW.store(1_000_000, Ordering::Relaxed);
+        let jar = CookieJar::builder().clock(clock).build();
+        set(&jar, "https://h.example/", "a=1; Max-Age=10").unwrap();
+        NOW.store(1_000_011, Ordering::Relaxed);
+        assert_eq!((look(&jar), jar.len()), (0, 0));
+        NOW.store(1_000_005, Ordering::Relaxed);
+        assert_eq!(look(&jar), 0);
+    }
+}
+
+/// What is sent counts as used, so that by use alone a victim once left out would never go along
+/// again.
+#[test]
+fn no_flood_over_http_keeps_a_secure_cookie_out_of_the_header() {
+    let bank = "https://www.bank.com/";
+    let rows: &[(&str, usize, usize)] =
+        &[("many", 150, 0), ("long", 6, 4_000), ("many and long", 150, 50)];
+    rows::hold(rows, |(row, count, length)| {
+        let jar = CookieJar::new();
+        set(&jar, bank, "sid=v; Path=/; Secure; HttpOnly").unwrap();
+        for n in 0..*count {
+            let line =
+                format!("e{n}={}; Domain=bank.com; Path=/; Max-Age=99999999", "x".repeat(*length));
+            set(&jar, "http://x.bank.com/", line).unwrap();
+        }
+        let without = (0..100)
+            .filter(|_| !header(&jar, bank).split("; ").any(|pair| pair == "sid=v"))
+            .count();
+        let others = header(&jar, bank).split("; ").count() - 1;
+        (format!("{row}: beside {others} others"), (without, others > 0), (0, true))
+    });
+}
+
+/// The times of access move under those who sort by them: a sort that looked at them twice would
+/// panic.
+#[test]
+fn a_crowded_jar_is_read_by_many_threads_at_once() {
+    static TICKS: AtomicU64 = AtomicU64::new(0);
+    // Each look at this clock shows another time of one day, in no order.
+    fn restless() -> SystemTime {
+        let tick = TICKS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        UNIX_EPOCH + Duration::from_millis(1_000_000 + tick % 86_400_000)
+    }
+    // Short headers, so that each reader touches others than the one before it.
+    let limits = CookieLimits { header_cookies: 30, ..CookieLimits::default() };
+    let jar = CookieJar::builder().clock(restless).limits(limits).build();
+    for n in 0..180 {
+        set(&jar, "http://example.com/", format!("n{n}=1")).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..2000 {
+                    assert_eq!(header(&jar, "http://example.com/").split("; ").count(), 30);
+                }
+            });
+        }
+    });
+}
+
+/// A jar whose cookies come and go under several threads counts them right, and so never takes
+/// itself for full.
+#[test]
+fn cookies_that_come_and_go_under_threads_are_counted() {
+    let jar = CookieJar::new();
+    std::thread::scope(|scope| {
+        for thread in 0..4_usize {
+            let jar = &jar;
+            scope.spawn(move || {
+                for round in 0..3_000 {
+                    let uri = format!("https://h{}.example/", (thread + round) % 4);
+                    set(jar, &uri, if round % 2 == 0 { "a=1" } else { "a=; Max-Age=0" }).unwrap();
+                    header(jar, &uri);
+                    if round % 50 == 0 {
+                        jar.clear();
+                    }
+                    assert!(jar.len() <= 8, "{}", jar.len());
+                }
+            });
+        }
+    });
+    assert_eq!(jar.len(), jar.iter().count());
+}

@@ -1,0 +1,176 @@
+//! Where a redirect leads, and what goes along.
+
+use super::*;
+use crate::rows;
+
+#[test]
+fn a_redirect_sends_the_body_again_or_turns_post_into_get() {
+    let rows = [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")];
+    rows::hold(rows, |(status, method)| {
+        let server = Server::new(move |seen, _| match seen.target.as_str() {
+            "/" => reply(status, "Location: /end?q=1#fragment\r\n", ""),
+            _ => ok("done"),
+        });
+        let outcome = fetch(&["-L", "-d", "a=1", &server.url("/")]);
+        let seen = server.seen().pop().unwrap();
+        let body = if method == "POST" { "a=1" } else { "" };
+        let typed = !seen.all("content-type").is_empty();
+        let got = (outcome.stdout, seen.method, seen.target, seen.body, typed);
+        let want = ["done", method, "/end?q=1"].map(str::to_owned);
+        let [stdout, sent, target] = want;
+        (status, got, (stdout, sent, target, body.as_bytes().to_vec(), method == "POST"))
+    });
+}
+
+#[test]
+fn too_many_redirects_are_47() {
+    let server = Server::new(|seen, _| {
+        let number: u32 = seen.target[1..].parse().unwrap();
+        if number == 60 {
+            ok("end")
+        } else {
+            reply(302, &format!("Location: /{}\r\n", number + 1), "moved")
+        }
+    });
+    let rows: [(&[&str], i32, &str, usize); 5] = [
+        (&[], 47, "", 51),
+        (&["--max-redirs", "2"], 47, "", 3),
+        (&["--max-redirs", "0"], 47, "", 1),
+        (&["--max-redirs", "60"], 0, "end", 61),
+        (&["--max-redirs", "-1"], 0, "end", 61),
+    ];
+    for (arguments, status, stdout, requests) in rows {
+        let before = server.seen().len();
+        assert_outcome(
+            &fetch(&[&["-L"], arguments, &[&server.url("/0")]].concat()),
+            status,
+            stdout,
+        );
+        assert_eq!(server.seen().len() - before, requests, "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_attempt_and_a_hop_send_the_cookies_of_those_before() {
+    let server = Server::new(|seen, number| match number {
+        0 => reply(503, "Set-Cookie: attempt=1\r\n", ""),
+        1 => reply(
+            302,
+            &format!("Location: /{}\r\nSet-Cookie: hop=1\r\n", seen.header("cookie")),
+            "",
+        ),
+        _ => ok(&format!("{} {}", seen.target, seen.header("cookie"))),
+    });
+    let outcome = fetch(&["-L", "--retry", "1", "--retry-delay", "0.01", &server.url("/")]);
+    assert_outcome(&outcome, 0, "/attempt=1 attempt=1; hop=1");
+}
+
+#[test]
+fn another_origin_gets_no_credentials_and_there_is_no_way_back_to_them() {
+    // The same server under two names: first, home -> home, then away, then home again.
+    let server = Server::new(|seen, number| {
+        let port = seen.header("host").rsplit(':').next().unwrap().to_owned();
+        match number {
+            0 => reply(302, "Location: /same\r\nSet-Cookie: jar=home\r\n", ""),
+            1 => reply(307, &format!("Location: http://localhost:{port}/away\r\n"), ""),
+            2 => reply(
+                307,
+                &format!("Location: http://127.0.0.1:{port}/home\r\nSet-Cookie: jar=away\r\n"),
+                "",
+            ),
+            _ => ok("end"),
+        }
+    });
+    let url = format!("http://user:pass@{}/", server.address);
+    let host = format!("localhost:{}", server.port());
+    let arguments = [
+        "-L",
+        "-H",
+        "Cookie: own=1",
+        "-H",
+        "Proxy-Authorization: p",
+        "-H",
+        "X-Kept: 1",
+        "-b",
+        "inline=1",
+        "--resolve",
+        &format!("{host}:127.0.0.1"),
+        &url,
+    ];
+    assert_outcome(&fetch(&arguments), 0, "end");
+    let seen = server.seen();
+    let got: Vec<_> = seen
+        .iter()
+        .map(|seen| {
+            (
+                seen.header("authorization"),
+                seen.header("proxy-authorization"),
+                seen.header("cookie"),
+                seen.header("x-kept"),
+            )
+        })
+        .collect();
+    let basic = "Basic dXNlcjpwYXNz";
+    assert_eq!(
+        got,
+        [
+            (basic, "p", "own=1; inline=1", "1"),
+            (basic, "p", "own=1; inline=1; jar=home", "1"),
+            ("", "", "", "1"),
+            ("", "", "jar=home", "1"),
+        ]
+    );
+}
+
+#[test]
+fn a_host_header_and_a_port_belong_to_their_origin() {
+    let other = Server::new(|_, _| ok("end"));
+    let location = format!("Location: {}\r\n", other.url("/"));
+    let server = Server::new(move |_, _| reply(302, &location, ""));
+    let arguments =
+        ["-L", "-H", "Host: virtual.example", "-H", "Authorization: secret", &server.url("/")];
+    assert_outcome(&fetch(&arguments), 0, "end");
+    assert_eq!(server.seen()[0].all("host"), ["virtual.example"]);
+    assert_eq!(other.seen()[0].all("host"), [other.address.to_string()]);
+    assert_eq!(other.seen()[0].all("authorization"), [""; 0]);
+}
+
+#[test]
+fn userinfo_in_a_location_is_for_its_origin() {
+    let other = Server::new(|seen, _| match seen.target.as_str() {
+        "/" => reply(302, "Location: /end\r\n", ""),
+        _ => ok("end"),
+    });
+    let location = format!("Location: http://u:p@{}/\r\n", other.address);
+    let server = Server::new(move |_, _| reply(302, &location, ""));
+    assert_outcome(&fetch(&["-L", &server.url("/")]), 0, "end");
+    let sent: Vec<_> = other
+        .seen()
+        .iter()
+        .map(|seen| (seen.target.clone(), seen.header("authorization").to_owned()))
+        .collect();
+    assert_eq!(sent, [("/".into(), "Basic dTpw".into()), ("/end".into(), "Basic dTpw".to_owned())]);
+}
+
+#[test]
+fn a_redirect_that_leads_nowhere_is_an_error() {
+    for location in ["http://h:99999/?SECRET", "http://", "http://[::1/"] {
+        let server =
+            Server::new(move |_, _| reply(302, &format!("Location: {location}\r\n"), "moved"));
+        let outcome = fetch(&["-L", &server.url("/")]);
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("cannot follow") && !outcome.stderr.contains("SECRET"),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn a_redirect_out_of_http_is_an_error() {
+    let server =
+        Server::new(|_, _| reply(302, "Location: ftp://user:SECRET@127.0.0.1/?SECRET\r\n", ""));
+    let outcome = fetch(&["-L", "-v", &server.url("/")]);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+    assert!(!outcome.stderr.contains("SECRET"), "{outcome:?}");
+}

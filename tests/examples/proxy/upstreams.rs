@@ -1,0 +1,238 @@
+//! Upstreams that fail, and what the metrics page says of them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use axum::{Router, extract::Request, routing::any};
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::net::TcpSocket;
+
+use super::*;
+use crate::rows_async;
+
+#[tokio::test]
+async fn a_flaky_upstream_is_asked_again_within_its_budget_and_counted() {
+    // Two of three requests fail, the third one gives its body back.
+    let (flaky, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let down = Arc::clone(&asked);
+    let router = Router::new()
+        .route(
+            "/flaky",
+            any(move |body: Bytes| {
+                let fails = flaky.fetch_add(1, Relaxed) % 3 < 2;
+                let status = if fails { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+                std::future::ready((status, body))
+            }),
+        )
+        .route(
+            "/down",
+            any(move || {
+                asked.fetch_add(1, Relaxed);
+                std::future::ready(StatusCode::SERVICE_UNAVAILABLE)
+            }),
+        );
+    let upstream = serve(router).await;
+    let table = [
+        mount("/flaky", upstream, &format!("total = 2, {AT_ONCE}")),
+        mount(
+            "/down",
+            upstream,
+            &format!("{AT_ONCE}, budget = {{ percent = 0, per_second = 2, window = \"1m\" }}"),
+        ),
+    ];
+    let proxy = Proxy::start(&table.concat()).await;
+
+    let body = "x".repeat(10_000);
+    for _ in 0..5 {
+        let answer = proxy.send("PUT", "/flaky", &[], body.clone()).await;
+        assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, body.len()));
+    }
+    // One that may have been processed is not repeated.
+    assert_eq!(
+        proxy.send("POST", "/flaky", &[], "x").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(proxy.counts("/flaky").await, [6, 16, 0]);
+
+    // 2 a second over a minute.
+    for _ in 0..50 {
+        assert_eq!(proxy.get("/down").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(proxy.counts("/down").await, [50, 50 + 120, 10]);
+    assert_eq!(down.load(Relaxed), 170);
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_a_clear_body() {
+    // Bound, so that no one else is there, and deaf.
+    let deaf = TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let down = deaf.local_addr().unwrap();
+    let late = serve(Router::new().fallback(std::future::pending::<()>)).await;
+    let upstream =
+        serve(Router::new().fallback(|| std::future::ready(StatusCode::BAD_GATEWAY))).await;
+    let table = [
+        mount("/down", down, &format!("total = 2, {AT_ONCE}")),
+        mount("/late", late, &format!("total = 1, {AT_ONCE}, attempt_timeout = \"20ms\"")),
+        mount("/down/soon", down, "backoff = { constant = \"1h\" }, deadline = \"20s\""),
+        mount("/late/soon", late, "deadline = \"20ms\""),
+        mount("/raised", upstream, &format!("total = 1, {AT_ONCE}, raise_on_status = true")),
+    ];
+    let proxy = Proxy::start(&table.concat()).await;
+    let rows = [
+        (
+            "GET",
+            "/down/x?token=secret",
+            502,
+            "502: the upstream of http://127.0.0.1:*/down did not answer: gave up after 3 attempts: no retries left in \
+             total (last: connect error): Connection refused",
+        ),
+        (
+            "GET",
+            "/late",
+            504,
+            "504: the upstream of http://127.0.0.1:*/late did not answer: gave up after 2 attempts: no retries left in \
+             total (last: timeout): ",
+        ),
+        (
+            "GET",
+            "/down/soon",
+            502,
+            "502: the upstream of http://127.0.0.1:*/down/soon did not answer: gave up after 1 attempt: no time left before \
+             the deadline (last: connect error): Connection refused",
+        ),
+        (
+            "GET",
+            "/late/soon",
+            504,
+            "504: the upstream of http://127.0.0.1:*/late/soon did not answer: gave up after 1 attempt: no time left before \
+             the deadline (last: timeout)",
+        ),
+        (
+            "GET",
+            "/raised",
+            502,
+            "502: the upstream of http://127.0.0.1:*/raised did not answer: gave up after 2 attempts: no retries left \
+             in total (last: status 502)\n",
+        ),
+        ("POST", "/late", 504, "504: the upstream of http://127.0.0.1:*/late did not answer: "),
+        ("GET", "/else", 404, "404: no mount for http://127.0.0.1:"),
+        ("GET", "/down/%2e%2e/else", 400, "400: "),
+        ("TRACE", "/down", 501, "501: this proxy knows neither CONNECT nor TRACE"),
+    ];
+    rows_async::hold(rows, async |(method, path, status, body)| {
+        let answer = proxy.send(method, path, &[], "").await;
+        let tells = answer.body.contains("secret") || answer.body.contains(&down.to_string());
+        let got = (answer.status.as_u16(), answer.body.starts_with(body), tells);
+        (format!("{method} {path}: {}", answer.body), got, (status, true, false))
+    })
+    .await;
+    assert_eq!(proxy.count("proxy_unrouted_requests_total").await, 2);
+
+    // Bytes that the client above does not send.
+    let rows = [
+        ("GET /down HTTP/1.0\r\n\r\n", "400: a request needs one host and a path"),
+        ("OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n", "400: a request needs one host and a path"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n", "400: a request needs one host and a path"),
+        ("GET / HTTP/1.1\r\nHost: 127.1\r\n", "400: cannot route to a host that is a number"),
+        (
+            "CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+            "501: this proxy knows neither CONNECT",
+        ),
+        ("GET https://127.0.0.1/down HTTP/1.1\r\nHost: 127.0.0.1\r\n", "421: clients speak http"),
+        (
+            "PUT /down HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: gzip, chunked\r\n",
+            "501: this proxy knows no transfer coding but chunked",
+        ),
+    ];
+    rows_async::hold(rows, async |(head, want)| {
+        let answer = exchange(&proxy, &format!("{head}Connection: close\r\n\r\n")).await;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+        let told = body.is_some_and(|body| body.starts_with(want));
+        (format!("{head}{answer}"), told, true)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_comes_back_goes_round_no_more() {
+    let mut proxy = Proxy::start("").await;
+    let itself = mount("", proxy.public, "total = 0");
+    proxy.reload(&itself).await;
+    let answer = proxy.get("/").await;
+    assert_eq!(
+        (answer.status.as_u16(), &*answer.body),
+        (508, "508: this request has been here before\n")
+    );
+    assert_eq!(proxy.counts("").await, [1, 1, 0]);
+}
+
+#[tokio::test]
+async fn a_redirect_to_the_upstream_itself_leads_back_to_the_proxy() {
+    let router = Router::new().fallback(|request: Request| async move {
+        let location = request.headers()["x-location"].clone();
+        (StatusCode::FOUND, [("location", location.clone()), ("content-location", location)])
+    });
+    let upstream = serve(router).await;
+    let proxy = Proxy::start(&mount("", upstream, "")).await;
+    let rows = [
+        (format!("http://{upstream}/next?q=1"), "/next?q=1"),
+        (format!("http://{upstream}"), "/"),
+        (format!("http://{upstream}/next#part"), "/next#part"),
+        (format!("http://{upstream}?q=1"), "/?q=1"),
+        (format!("http://{upstream}//evil.example/x"), "/.//evil.example/x"),
+        (format!("//{upstream}/next"), "/next"),
+        ("/next".to_owned(), "/next"),
+        ("//else.example/next".to_owned(), "//else.example/next"),
+        ("https://else.example/".to_owned(), "https://else.example/"),
+    ];
+    for (location, want) in rows {
+        let answer = proxy.send("GET", "/", &[("x-location", location.as_bytes())], "").await;
+        assert_eq!(
+            (&answer.headers["location"], &answer.headers["content-location"]),
+            (&want.parse().unwrap(), &want.parse().unwrap())
+        );
+    }
+    for (upstream, location) in [("http://up", "http://UP:80/x"), ("http://up:80", "http://up/x")] {
+        let text = format!("[[mount]]\nprefix = \"http://h\"\nupstream = \"{upstream}\"");
+        let table = table::Table::parse(text.as_bytes()).unwrap();
+        let (_, mount) = table.mounts.first_key_value().unwrap();
+        assert_eq!(mount.upstream.public(location).as_deref(), Some("/x"), "{upstream}");
+        assert_eq!(mount.upstream.public("http://up:81/x"), None, "{upstream}");
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_page_is_in_prometheus_text_with_a_line_for_each_mount() {
+    let upstream = serve(Router::new().fallback(echo)).await;
+    let proxy = Proxy::start(&[mount("/a", upstream, ""), mount("", upstream, "")].concat()).await;
+    proxy.get("/a/b").await;
+    let page = send(&proxy.client, proxy.metrics, "GET", "/metrics", &[], Bytes::new()).await.body;
+    let expected = "\
+# HELP proxy_requests_total Requests of clients.
+# TYPE proxy_requests_total counter
+proxy_requests_total{mount=\"http://127.0.0.1:*\"} 0
+proxy_requests_total{mount=\"http://127.0.0.1:*/a\"} 1
+# HELP proxy_attempts_total Requests to upstreams, retries included.
+# TYPE proxy_attempts_total counter
+proxy_attempts_total{mount=\"http://127.0.0.1:*\"} 0
+proxy_attempts_total{mount=\"http://127.0.0.1:*/a\"} 1
+# HELP proxy_retries_refused_by_budget_total Retries for which the budget had nothing left.
+# TYPE proxy_retries_refused_by_budget_total counter
+proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*\"} 0
+proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*/a\"} 0
+# HELP proxy_unrouted_requests_total Requests that no mount serves, or that name no place to go.
+# TYPE proxy_unrouted_requests_total counter
+proxy_unrouted_requests_total 0
+# HELP proxy_reloads_total Reloads of the table; \"kept\" where the new one was wrong.
+# TYPE proxy_reloads_total counter
+proxy_reloads_total{result=\"ok\"} 0
+proxy_reloads_total{result=\"kept\"} 0
+";
+    assert_eq!(page, expected);
+    // Not for clients.
+    assert!(!proxy.get("/metrics").await.body.contains("proxy_"));
+}

@@ -1,0 +1,320 @@
+//! Many requests at once, over seeds: brown-outs, herds, deadlines and cancellations, in simulated
+//! or paused time.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    future::{Future, Ready, ready},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use tokio::time::Instant;
+use tower::{BoxError, Layer, Service, ServiceExt, retry::budget::TpsBudget, service_fn};
+use tower_outbound::retry::{
+    Backoff, Drain, Jitter, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy,
+};
+
+use crate::{
+    bodies::{FakeBody, data},
+    fakes::{Body, Live, SECOND, Token, answer, get},
+    gated::Gated,
+    rows_async,
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Sends per request over a minute in which all fail.
+async fn brown_out(policy: RetryPolicy, per_second: u32) -> f64 {
+    let sends = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sends);
+    let server = service_fn(move |_: Request<Body>| {
+        counted.fetch_add(1, Relaxed);
+        ready(Ok::<_, BoxError>(answer(503)))
+    });
+    let client = RetryLayer::new(policy).layer(server);
+    let requests = 60 * per_second;
+    let mut ticks = tokio::time::interval(SECOND / per_second);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..requests {
+        ticks.tick().await;
+        calls.spawn(client.clone().oneshot(get()));
+    }
+    while let Some(call) = calls.join_next().await {
+        assert_eq!(call.unwrap().unwrap().status(), 503);
+    }
+    sends.load(Relaxed) as f64 / f64::from(requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_brown_out_is_not_made_worse_by_more_than_the_budget() {
+    let backoff = Backoff::exponential(10 * MILLISECOND);
+    rows_async::hold([10, 100, 1000], async |per_second| {
+
+        let budget = TpsBudget::new(10 * SECOND, 0, 0.1);
+        let with = brown_out(RetryPolicy::new().backoff(backoff).budget(budget), per_second).await;
+        let without = brown_out(RetryPolicy::new().backoff(backoff).no_budget(), per_second).await;
+        println!(
+            "{per_second}/s: {with:.4} sends per request with a budget of 10 %, {without:.4} without"
+        );
+
+            if with > 1.10 || without != 4.0 {
+                return Err(format!("{per_second}/s: {with:.4} sends per request, {without:.4} without a budget"));
+            }
+            Ok(())
+}).await;
+}
+
+/// So many clients begin at once on a resource that serves one for 5 ms and refuses the others; the
+/// calls until each has been served, and the time.
+fn herd(clients: u32, backoff: Backoff, seed: u64) -> (u32, Duration) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut calls = 0;
+    let (mut busy_until, mut end) = (Duration::ZERO, Duration::ZERO);
+    // When, in random order among those of one instant, the client's retries so far, and its last
+    // delay.
+    let mut queue: BinaryHeap<_> = (0..clients)
+        .map(|_| Reverse((Duration::ZERO, random.u64(..), 0, Duration::ZERO)))
+        .collect();
+    while let Some(Reverse((now, _, retries, last))) = queue.pop() {
+        calls += 1;
+        if now >= busy_until {
+            busy_until = now + 5 * MILLISECOND;
+            end = busy_until;
+            continue;
+        }
+        let delay = backoff.delay(retries + 1, last, random.f64());
+        // Never in the same instant again: a round trip takes time.
+        queue.push(Reverse((
+            now + delay.max(MILLISECOND / 10),
+            random.u64(..),
+            retries + 1,
+            delay,
+        )));
+    }
+    (calls, end)
+}
+
+#[test]
+fn full_jitter_keeps_a_herd_from_marching_in_step() {
+    let base = Backoff::exponential(5 * MILLISECOND);
+    let seeds = 0..500;
+    let mut means = Vec::new();
+    for (what, backoff) in [
+        ("none", base.jitter(Jitter::None)),
+        ("full", base),
+        ("equal", base.jitter(Jitter::Equal)),
+        ("decorrelated", base.jitter(Jitter::Decorrelated)),
+    ] {
+        let runs: Vec<_> = seeds.clone().map(|seed| herd(100, backoff, seed)).collect();
+        let mean = f64::from(runs.iter().map(|run| run.0).sum::<u32>()) / runs.len() as f64;
+        let (least, most) = (
+            runs.iter().map(|run| run.0).min().unwrap(),
+            runs.iter().map(|run| run.0).max().unwrap(),
+        );
+        let time: Duration = runs.iter().map(|run| run.1).sum::<Duration>() / runs.len() as u32;
+        println!("{what}: {mean:.0} calls ({least} to {most}) in {time:.0?}");
+        means.push((mean, least, most));
+    }
+    let [none, full, ..] = means[..] else { unreachable!() };
+    assert_eq!((none.1, none.2), (5050, 5050), "in step: 100 calls, then 99, then 98 ...");
+    assert!(full.2 < 1000, "no seed needs {} calls", full.2);
+    // The default of the policy is the jittered one.
+    assert_eq!(Backoff::exponential(SECOND), Backoff::exponential(SECOND).jitter(Jitter::Full));
+}
+
+/// Random attempts, delays and deadlines: nothing begins after the deadline, and nothing outlasts
+/// it by more than the timer's millisecond.
+#[tokio::test(start_paused = true)]
+async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
+    let mut reasons = std::collections::BTreeMap::<String, u32>::new();
+    for seed in 0..10_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut micros = |most: u64| Duration::from_micros(random.u64(..most));
+        let (deadline, delay) = (micros(200_000), micros(60_000));
+        let attempts: Vec<_> = (0..20).map(|_| micros(80_000)).collect();
+        let drips = micros(30_000);
+        let kinds: Vec<_> = (0..20).map(|_| random.u8(0..8)).collect();
+        // Not at a whole millisecond of the timer's.
+        tokio::time::advance(Duration::from_nanos(random.u64(..3_000_000))).await;
+        let begin = Instant::now();
+        let sends = AtomicUsize::new(0);
+        let server = service_fn(|_: Request<Body>| {
+            let at = sends.fetch_add(1, Relaxed);
+            let elapsed = begin.elapsed();
+            assert!(
+                at == 0 || elapsed < deadline,
+                "seed {seed}: an attempt at {elapsed:?} of {deadline:?}"
+            );
+            let (kind, takes) = (kinds[at % 20], attempts[at % 20]);
+            async move {
+                match kind {
+                    // At once, without a poll of a timer.
+                    0 => {}
+                    1 => std::future::pending().await,
+                    _ => tokio::time::sleep(takes).await,
+                }
+                let mut response = Response::builder().status(503);
+                if kind == 2 {
+                    response = response.header("retry-after", "1");
+                }
+                if kind == 3 {
+                    return Err(BoxError::from(std::io::Error::from(
+                        std::io::ErrorKind::ConnectionReset,
+                    )));
+                }
+                Ok(response.body(drip(drips)).unwrap())
+            }
+        });
+        let jitter =
+            [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Decorrelated][random.usize(..4)];
+        let backoff = if random.u8(..4) == 0 {
+            Backoff::none()
+        } else {
+            Backoff::exponential(delay).jitter(jitter)
+        };
+        let mut policy =
+            RetryPolicy::new().no_budget().total(None).backoff(backoff).deadline(deadline);
+        if random.bool() {
+            policy = policy.attempt_timeout(Duration::from_micros(random.u64(..100_000)));
+        }
+        let raises = random.bool();
+        policy = policy.raise_on_status(raises);
+        let outcome = RetryLayer::new(policy).layer(server).oneshot(get()).await;
+        let took = begin.elapsed();
+        assert!(
+            took <= deadline + 2 * MILLISECOND,
+            "seed {seed}: it took {took:?} of {deadline:?}"
+        );
+        let reason = match &outcome {
+            Ok(response) => response.extensions().get::<RetryHistory>().unwrap().stop_reason(),
+            Err(error) => {
+                let history = error.downcast_ref::<RetryError>().expect("a GET").history();
+                // A delay that would end too late by less than the timer's step is not begun
+                // either.
+                let answered = history.attempts().last().unwrap().status.is_some();
+                assert!(raises || !answered, "seed {seed}: a response was lost: {history}");
+                history.stop_reason()
+            }
+        };
+        *reasons
+            .entry(format!("{reason:?}, {}", if outcome.is_ok() { "response" } else { "error" }))
+            .or_default() += 1;
+    }
+    println!("{reasons:?}");
+    assert!(
+        reasons.len() >= 2 && reasons.keys().all(|reason| reason.starts_with("Deadline")),
+        "{reasons:?}"
+    );
+}
+
+/// A body that yields a byte each time.
+fn drip(every: Duration) -> FakeBody {
+    let mut timer: Option<Pin<Box<tokio::time::Sleep>>> = None;
+    FakeBody::new(move |cx| {
+        let running = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
+        std::task::ready!(running.as_mut().poll(cx));
+        timer = None;
+        data("x")
+    })
+}
+
+/// A body of so many polls, every other in vain, that lives until it is dropped.
+fn held(token: Token, mut left: u8) -> FakeBody {
+    FakeBody::new(move |cx| {
+        let _ = &token;
+        let Some(less) = left.checked_sub(1) else { return Poll::Ready(None) };
+        left = less;
+        if left.is_multiple_of(2) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        data("x")
+    })
+}
+
+/// Requests are dropped after every number of polls, in every state: inner call, timers, bodies,
+/// permits and copies are gone with them.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
+    let live = Live::default();
+    let permits = Arc::new(tokio::sync::Semaphore::new(3));
+    let mut ended = 0;
+    for seed in 0..10_000_u64 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let polls = seed % 25;
+        let (for_server, yields) = (live.clone(), random.usize(..3));
+        let slow = random.bool();
+        let server =
+            service_fn(move |request: Request<tower_outbound::retry::ReplayBody<FakeBody>>| {
+                let (call, body) = (for_server.one(), for_server.one());
+                async move {
+                    let mut upload = request.into_body();
+                    for _ in 0..yields {
+                        tokio::task::yield_now().await;
+                        let _ = http_body_util::BodyExt::frame(&mut upload).await;
+                    }
+                    if slow {
+                        tokio::time::sleep(SECOND).await;
+                    }
+                    drop(call);
+                    Ok::<_, BoxError>(Response::builder().status(503).body(held(body, 7)).unwrap())
+                }
+            });
+        let limited = tower::limit::ConcurrencyLimit::with_semaphore(server, Arc::clone(&permits));
+        let backoff = if random.bool() { Backoff::none() } else { Backoff::constant(SECOND) };
+        let mut policy =
+            RetryPolicy::new().no_budget().total(4).backoff(backoff).drain(Drain::default());
+        if random.bool() {
+            policy = policy.attempt_timeout(SECOND / 2).deadline(10 * SECOND);
+        }
+        if random.bool() {
+            policy = policy.raise_on_status(true);
+        }
+        let client = ReplayBodyLayer::new().layer(RetryLayer::new(policy).layer(limited));
+        let request = Request::put("http://h.example/").body(held(live.one(), 9)).unwrap();
+        let mut call = Box::pin(client.oneshot(request));
+        for _ in 0..polls {
+            let done =
+                std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
+            if done {
+                ended += 1;
+                break;
+            }
+            if random.bool() {
+                tokio::time::advance(SECOND / 3).await;
+            }
+        }
+        drop(call);
+        assert_eq!(live.count(), 0, "seed {seed}, after {polls} polls");
+        assert_eq!(permits.available_permits(), 3, "seed {seed}, after {polls} polls");
+    }
+    assert!((500..9500).contains(&ended), "{ended} ended before they were dropped");
+    let metrics = tokio::runtime::Handle::current().metrics();
+    assert_eq!(metrics.num_alive_tasks(), 0, "no task is spawned");
+}
+
+/// Whatever the service answers, one that is never ready holds a request no longer than its
+/// deadline, and is never called.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_never_ready_is_never_called() {
+    let never = Gated {
+        gate: |_: &mut Context<'_>| Poll::<Result<(), BoxError>>::Pending,
+        inner: service_fn(|_: Request<Body>| -> Ready<Result<Response<Body>, BoxError>> {
+            panic!("called without being ready")
+        }),
+    };
+    let mut client = RetryLayer::new(RetryPolicy::new().deadline(SECOND)).layer(never);
+    assert!(client.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending());
+    let mut call = tokio_test::task::spawn(client.oneshot(get()));
+    for _ in 0..10 {
+        assert!(call.poll().is_pending(), "readiness before the call is the caller's to wait for");
+        tokio::time::advance(SECOND).await;
+    }
+}

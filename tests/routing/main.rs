@@ -1,0 +1,19 @@
+//! The routing wing through its public API.
+#![cfg(feature = "routing")]
+
+mod advisories;
+#[cfg(feature = "serde")]
+mod configuration;
+mod corpus;
+mod handle;
+#[path = "../support/loopback.rs"]
+mod loopback;
+mod mounts;
+#[path = "../support/pairs.rs"]
+mod pairs;
+#[path = "../support/rows.rs"]
+mod rows;
+#[path = "../support/rows_async.rs"]
+mod rows_async;
+#[path = "../support/strict.rs"]
+mod strict;
