@@ -8,13 +8,14 @@ use super::{
 
 /// Sends a request again when a [`Policy`](super::Policy) says so.
 ///
-/// The request body must be one that can be sent again: [`ReplayableBody`](super::ReplayableBody),
-/// or [`replay_with`](Self::replay_with). The response body is untouched, and a failure after the
-/// response's head is the caller's: bodies are never spliced.
+/// The request body must be one that can be sent again: it implements
+/// [`ReplayableBody`](super::ReplayableBody), or [`replay_with`](Self::replay_with) says how to copy
+/// it. The response body is untouched. A failure after the head of the response is the caller's:
+/// the bodies of two responses are never joined.
 ///
-/// Stands outside the cookies, so that an attempt sends what the one before it received, and inside
-/// redirects, so that each hop has its own retries. It stands inside decompression, so that a
-/// failed response is drained as it came, and not inflated first.
+/// Put this layer outside the cookies, so that an attempt sends the cookies that the attempt before
+/// it received. Put it inside redirects, so that each hop has its own retries. Put it inside
+/// decompression, so that a failed response is drained without being inflated.
 ///
 /// Default: [`RetryPolicy::default`].
 ///
@@ -48,14 +49,14 @@ pub struct RetryLayer<P = RetryPolicy, R = ReplayByTrait> {
 }
 
 impl<P> RetryLayer<P> {
-    /// Retries as `policy` says.
+    /// Retries requests as `policy` decides.
     #[must_use]
     pub const fn new(policy: P) -> Self {
         Self { policy, replay: ReplayByTrait }
     }
 }
 
-/// For these types alone, so that `RetryLayer::default()` says by itself what it is.
+/// Only for these types, so that `RetryLayer::default()` needs no annotation.
 impl Default for RetryLayer {
     fn default() -> Self {
         Self::new(RetryPolicy::default())
@@ -63,13 +64,13 @@ impl Default for RetryLayer {
 }
 
 impl<P, R> RetryLayer<P, R> {
-    /// How a body that is not [`ReplayableBody`](super::ReplayableBody) is copied before it is
-    /// sent; after `None` the request is sent once.
+    /// How to copy a body that does not implement [`ReplayableBody`](super::ReplayableBody). If
+    /// `replay` returns `None`, the request is sent once.
     ///
-    /// The copy must send every byte again: the `Clone` of a stream often does not. A function
-    /// cannot tell that a body's own source is what an attempt waits for, as
-    /// [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does: such
-    /// attempts are retried when their time is up.
+    /// The copy must send every byte again; the `Clone` of a stream often does not. A function
+    /// cannot say that an attempt waits for the body's own source, as
+    /// [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does. So such an attempt is
+    /// retried when its time is up.
     #[must_use]
     pub fn replay_with<F>(self, replay: F) -> RetryLayer<P, ReplayWith<F>> {
         RetryLayer { policy: self.policy, replay: ReplayWith::new(replay) }

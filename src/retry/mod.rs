@@ -22,20 +22,20 @@
 //!
 //! # What the caller gets
 //!
-//! - A response, the last one: with [`RetryHistory`] among its extensions after any failed attempt.
-//! - The error of the client below, boxed but as it was, where the policy would not retry it;
-//!   `downcast_ref` finds it.
-//! - A [`RetryError`] where a limit, the budget or the deadline was used up on an error, or on a
+//! - The last response. If an attempt failed, [`RetryHistory`] is among its extensions.
+//! - The error of the inner client, if the policy would not retry it. It is boxed and otherwise
+//!   unchanged; `downcast_ref` finds it.
+//! - A [`RetryError`], if a limit, the budget or the deadline was used up by an error, or by a
 //!   response with [`raise_on_status`](RetryPolicy::raise_on_status).
 //!
 //! # One request only
 //!
-//! A [`RetryPolicy`] as a request extension takes the place of the layer's, where that is a
-//! `RetryPolicy` too; of nested layers each takes it.
+//! A [`RetryPolicy`] as a request extension replaces the layer's, if that is a `RetryPolicy` too. If
+//! layers are nested, each of them takes it.
 //!
-//! Where tower-http's `FollowRedirect` stands outside the retries, a hop to another origin goes
-//! without the extensions of the request, and with the layer's own policy therefore. To keep the
-//! override, let the redirects keep it:
+//! If tower-http's `FollowRedirect` is outside the retries, a hop to another origin loses the
+//! extensions of the request, and so uses the layer's own policy. To keep the override, tell the
+//! redirects to keep it:
 //!
 //! ```
 //! use tower_http::follow_redirect::{FollowRedirectLayer, policy::{FilterCredentials, Limited, PolicyExt}};
@@ -47,36 +47,35 @@
 //! # let _ = redirects;
 //! ```
 //!
-//! What is meant for every request, or for all of one origin, is better said inside the redirects:
-//! by a layer that sets the extension there (tower-http's `AddExtensionLayer`), or by the
-//! `RetryLayer` of a mount.
+//! A policy for every request, or for one origin, is better set inside the redirects: by a layer that
+//! sets the extension there (tower-http's `AddExtensionLayer`), or by the `RetryLayer` of a mount.
 //!
 //! # Request bodies
 //!
 //! | body | how it is sent again |
 //! |---|---|
 //! | `Empty`, `Full<Bytes>`, `Either` of them | a reference count |
-//! | a stream | [`ReplayBodyLayer`] outside keeps what was sent, up to a cap; what was not polled yet is sent again at any size |
-//! | of your own | [`ReplayableBody`] |
-//! | foreign | [`RetryLayer::replay_with`] |
+//! | a stream | [`ReplayBodyLayer`] outside keeps what was sent, up to a cap; a stream that was not polled yet is sent again at any size |
+//! | your own type | [`ReplayableBody`] |
+//! | a foreign type | [`RetryLayer::replay_with`] |
 //!
 //! # Connections
 //!
 //! A failed HTTP/1 response is [drained](Drain) beside the backoff and beside the next attempt, so
-//! that its connection serves again, and nothing waits for it. No task is spawned: all of it
-//! happens inside the response's future, and dropping that ends all of it.
+//! that its connection can be used again. Nothing waits for the drain. No task is spawned: dropping
+//! the response's future ends everything.
 //!
-//! The attempts need a tokio runtime with time where a delay, a time limit or
-//! [`raise_on_status`](RetryPolicy::raise_on_status) is set, and none otherwise.
+//! A tokio runtime with time is needed if a delay, a time limit or
+//! [`raise_on_status`](RetryPolicy::raise_on_status) is set, and otherwise not.
 //!
 //! # Configuration
 //!
-//! With the feature `serde` a [`RetryPolicy`] is read from a table; its docs say how.
+//! With the feature `serde` a [`RetryPolicy`] is read from a table; see its docs.
 //!
 //! # Tower's own runner
 //!
-//! [`RetryPolicy`] is a [`tower::retry::Policy`](::tower::retry::Policy) as well; its docs say what
-//! only [`RetryLayer`] does.
+//! [`RetryPolicy`] implements [`tower::retry::Policy`](::tower::retry::Policy) too; see its docs for
+//! what only [`RetryLayer`] does.
 
 mod backoff;
 mod budget;

@@ -17,8 +17,8 @@ use super::{
 ///
 /// # Errors
 ///
-/// The error of the service below, boxed, where the policy would not retry it; a
-/// [`RetryError`](super::RetryError) where a limit, the budget or the deadline was used up.
+/// The error of the inner service, boxed, if the policy would not retry it. A
+/// [`RetryError`](super::RetryError) if a limit, the budget or the deadline was used up.
 #[derive(Clone, Debug)]
 pub struct RetryService<S, P = RetryPolicy, R = ReplayByTrait> {
     pub(super) inner: S,

@@ -85,7 +85,9 @@ const WAYS_OUT: [&str; 2] = [
 #[test]
 fn a_body_that_cannot_be_sent_again_is_refused_with_words_that_say_what_to_do() {
     let source = |bound: &str, given: &str| {
-        format!("use tower_outbound::retry::*; fn f<{bound}>() {{}} fn main() {{ f::<{given}>() }}")
+        format!(
+            "use tower_outbound::retry::{{*, replay::*}}; fn f<{bound}>() {{}} fn main() {{ f::<{given}>() }}"
+        )
     };
     let (body, replay) = ("B: ReplayableBody", "B, R: Replay<B>");
     let cannot =

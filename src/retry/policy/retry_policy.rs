@@ -313,3 +313,27 @@ impl fmt::Debug for RetryPolicy {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_equal_if_their_values_are_and_what_they_share_is_the_same() {
+        let (none, shared) = (RetryPolicy::none, RetryPolicy::new());
+        let never = |_: Outcome<'_>| None;
+        let classified = none().classify(never);
+        let rows = [
+            ("no budgets", none(), none(), true),
+            ("a value", none().total(1), none(), false),
+            ("a value set to the same", none().total(1), none().total(1), true),
+            ("one budget", shared.clone().total(1), shared.clone().total(1), true),
+            ("two budgets", RetryPolicy::new(), RetryPolicy::new(), false),
+            ("one function", classified.clone().total(1), classified.clone().total(1), true),
+            ("the same function twice", classified, none().classify(never), false),
+        ];
+        let wrong: Vec<_> =
+            rows.iter().filter(|(_, a, b, want)| (a == b) != *want).map(|row| row.0).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
