@@ -79,6 +79,7 @@
 //! only [`RetryLayer`] does.
 
 mod backoff;
+mod budget;
 mod classify;
 mod drain;
 #[cfg(feature = "serde")]
@@ -96,6 +97,7 @@ mod tower;
 
 pub use self::{
     backoff::{Backoff, Jitter},
+    budget::Budget,
     classify::Failure,
     future::ResponseFuture,
     history::{AttemptRecord, RetryError, RetryHistory},

@@ -1,0 +1,339 @@
+//! The budget: how many retries a client may add to the requests that it makes.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Limits retries to a share of the requests, so that retries cannot multiply an overload.
+///
+/// Each request deposits, and each retry withdraws. A retry is allowed while the retries of the
+/// last [`window`](Self::window) are at most [`percent`](Self::new) of its requests. Beyond that a
+/// floor of [`min_retries`](Self::min_retries) is allowed, for clients that send little. A retry
+/// that the budget refuses is not made: the caller gets the last response or error, and
+/// [`RetryHistory`](super::RetryHistory) says why.
+///
+/// Clones share what was deposited and withdrawn. A setter on a clone makes a budget of its own.
+///
+/// Default: 20 percent and one retry a second, over 10 seconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_outbound::retry::{Budget, RetryPolicy};
+///
+/// // At most 10 retries per 100 requests, and one every 30 seconds besides.
+/// let budget = Budget::new(10).min_retries(1, Duration::from_secs(30));
+/// let reads = RetryPolicy::new().budget(budget.clone());
+/// let writes = RetryPolicy::new().budget(budget).total(1).any_method();
+/// # let _ = (reads, writes);
+/// ```
+///
+/// # Cost
+///
+/// A deposit is one atomic change and takes no lock. A withdrawal takes a lock and adds up ten
+/// slots. Neither takes longer after an idle time.
+#[derive(Clone)]
+pub struct Budget {
+    percent: u32,
+    min_retries: (u32, Duration),
+    window: Duration,
+    ledger: Arc<Ledger>,
+    began: Instant,
+}
+
+impl Budget {
+    /// Allows `percent` retries per 100 requests.
+    ///
+    /// Every whole percent is exact. 0 leaves the floor alone; over 100 allows more retries than
+    /// requests. The floor and the window are those of the [default](Budget#).
+    #[must_use]
+    pub fn new(percent: u32) -> Self {
+        Self::of(percent, (1, Duration::from_secs(1)), Duration::from_secs(10))
+    }
+
+    /// Sets the floor: `count` retries in each `per`, whatever the number of requests.
+    ///
+    /// Default: one a second. A count of 0 is no floor. At once at most `count` are allowed, or as
+    /// many as come in one window if that is more: by default ten. Each process has its own floor,
+    /// so a fleet's is this times its processes.
+    ///
+    /// # Panics
+    ///
+    /// If `per` is zero or longer than a day.
+    #[must_use]
+    pub fn min_retries(self, count: u32, per: Duration) -> Self {
+        assert!(
+            !per.is_zero() && per <= DAY,
+            "the time of min_retries is longer than zero and at most a day, not {per:?}"
+        );
+        Self::of(self.percent, (count, per), self.window)
+    }
+
+    /// Sets how long a request counts.
+    ///
+    /// Default: 10 seconds. It is counted in tenths of the window.
+    ///
+    /// # Panics
+    ///
+    /// If the window is shorter than a second or longer than an hour.
+    #[must_use]
+    pub fn window(self, window: Duration) -> Self {
+        assert!(
+            (Duration::from_secs(1)..=HOUR).contains(&window),
+            "the window of a budget is from one second to one hour, not {window:?}"
+        );
+        Self::of(self.percent, self.min_retries, window)
+    }
+
+    fn of(percent: u32, min_retries: (u32, Duration), window: Duration) -> Self {
+        let ledger = Arc::new(Ledger::new(percent, min_retries, window));
+        Self { percent, min_retries, window, ledger, began: Instant::now() }
+    }
+
+    /// Nanoseconds since the budget was made; more than 500 years of them fit.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(20)
+    }
+}
+
+impl tower::retry::budget::Budget for Budget {
+    fn deposit(&self) {
+        self.ledger.deposit(self.now());
+    }
+
+    fn withdraw(&self) -> bool {
+        self.ledger.withdraw(self.now())
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("percent", &self.percent)
+            .field("min_retries", &self.min_retries)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Parts of the window. A request counts for nine to ten of them.
+const SLOTS: usize = 10;
+
+/// What was deposited and withdrawn; time is handed in, in nanoseconds since the beginning.
+struct Ledger {
+    percent: u32,
+    /// Length of a slot.
+    slot: u64,
+    /// Time in which the floor regains one retry; `None` for no floor.
+    regain: Option<u64>,
+    /// Longest time that the floor may be ahead: what is allowed at once, times `regain`.
+    ahead: u64,
+    /// Number of the slot and requests in it, 32 bits each, so that both change in one step.
+    deposits: [AtomicU64; SLOTS],
+    // A withdrawal compares before it changes. It is rare, so a lock is simpler than a loop.
+    spent: Mutex<Spent>,
+}
+
+struct Spent {
+    /// Number of the slot and withdrawals in it.
+    slots: [(u32, u64); SLOTS],
+    /// When the floor is whole again.
+    whole_at: u64,
+}
+
+impl Ledger {
+    fn new(percent: u32, (count, per): (u32, Duration), window: Duration) -> Self {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        // Rounded up, so that no more than the floor is allowed.
+        let regain = (count > 0).then(|| nanos(per).div_ceil(count.into()).max(1));
+        let at_once = regain.map_or(0, |regain| (nanos(window) / regain).max(count.into()));
+        Self {
+            percent,
+            slot: nanos(window) / SLOTS as u64,
+            regain,
+            ahead: at_once.saturating_mul(regain.unwrap_or_default()),
+            deposits: Default::default(),
+            spent: Mutex::new(Spent { slots: [(0, 0); SLOTS], whole_at: 0 }),
+        }
+    }
+
+    /// The slot of a moment. The shortest is 100 ms, so 32 bits last 13 years.
+    const fn slot_at(&self, now: u64) -> u32 {
+        (now / self.slot) as u32
+    }
+
+    fn deposit(&self, now: u64) {
+        if self.percent == 0 {
+            return;
+        }
+        let slot = self.slot_at(now);
+        let place = &self.deposits[slot as usize % SLOTS];
+        let add = |packed: u64| {
+            let (of, count) = unpack(packed);
+            // Another thread may be in the next round already; a request of the last counts there.
+            let is_over = slot.wrapping_sub(of).cast_signed() > 0;
+            Some(if is_over { pack(slot, 1) } else { pack(of, count.saturating_add(1)) })
+        };
+        let _ = place.fetch_update(Relaxed, Relaxed, add);
+    }
+
+    fn withdraw(&self, now: u64) -> bool {
+        let slot = self.slot_at(now);
+        let counts = |of: u32| (slot.wrapping_sub(of) as usize) < SLOTS;
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let deposited = self.deposits.iter().map(|place| unpack(place.load(Relaxed)));
+        let deposited: u64 =
+            deposited.filter(|(of, _)| counts(*of)).map(|(_, n)| u64::from(n)).sum();
+        let withdrawn: u64 = spent.slots.iter().filter(|(of, _)| counts(*of)).map(|(_, n)| n).sum();
+
+        // A withdrawal counts at least as long as the requests that it was drawn from, so none of
+        // them pays twice.
+        if (withdrawn + 1).saturating_mul(100) <= deposited.saturating_mul(self.percent.into()) {
+            let place = &mut spent.slots[slot as usize % SLOTS];
+            *place = (slot, if place.0 == slot { place.1 + 1 } else { 1 });
+            return true;
+        }
+        let Some(regain) = self.regain else { return false };
+        let whole_at = spent.whole_at.max(now).saturating_add(regain);
+        let allowed = whole_at - now <= self.ahead;
+        if allowed {
+            spent.whole_at = whole_at;
+        }
+        allowed
+    }
+}
+
+const fn pack(slot: u32, count: u32) -> u64 {
+    (slot as u64) << 32 | count as u64
+}
+
+const fn unpack(packed: u64) -> (u32, u32) {
+    ((packed >> 32) as u32, packed as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn ledger(percent: u32, floor: (u32, u64), window: u64) -> Ledger {
+        Ledger::new(percent, (floor.0, Duration::from_secs(floor.1)), Duration::from_secs(window))
+    }
+
+    fn allowed(ledger: &Ledger, now: u64) -> usize {
+        (0..100_000).take_while(|_| ledger.withdraw(now)).count()
+    }
+
+    #[test]
+    fn every_whole_percent_is_exact() {
+        let mut wrong = Vec::new();
+        for percent in 0..=250 {
+            for requests in [1, 3, 100, 1000] {
+                let ledger = ledger(percent, (0, 1), 10);
+                (0..requests).for_each(|_| ledger.deposit(5 * SECOND));
+                let got = allowed(&ledger, 5 * SECOND);
+                if got != requests * percent as usize / 100 {
+                    wrong.push(format!("{percent} % of {requests}: {got}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn the_floor_is_a_rate_with_what_comes_in_a_window_at_once() {
+        // floor, window, at once, and one more after
+        let rows: &[((u32, u64), u64, usize, u64)] = &[
+            ((1, 1), 10, 10, SECOND),
+            ((10, 1), 10, 100, SECOND / 10),
+            ((1, 30), 10, 1, 30 * SECOND),
+            ((5, 30), 10, 5, 6 * SECOND),
+            ((1, 86_400), 3600, 1, 86_400 * SECOND),
+            ((3, 1), 1, 3, SECOND / 3 + 1),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter_map(|&(floor, window, at_once, after)| {
+                let ledger = ledger(0, floor, window);
+                let start = 7 * SECOND;
+                let got = (
+                    allowed(&ledger, start),
+                    allowed(&ledger, start + after - 2),
+                    allowed(&ledger, start + after),
+                    allowed(&ledger, start + 1000 * 86_400 * SECOND),
+                );
+                let want = (at_once, 0, 1, at_once);
+                (got != want).then(|| format!("{floor:?} over {window} s: {got:?}, not {want:?}"))
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn a_request_counts_for_nine_to_ten_tenths_of_the_window() {
+        // deposited at, asked at, in tenths of the window
+        let rows = [(0, 0, 1), (0, 9, 1), (0, 10, 0), (5, 14, 1), (5, 15, 0), (5, 5_000_005, 0)];
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|&&(deposited, asked, want)| {
+                let ledger = ledger(100, (0, 1), 10);
+                ledger.deposit(deposited * SECOND);
+                allowed(&ledger, asked * SECOND) != want
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    /// Whatever the order of requests and retries, no stretch of requests pays for more than its
+    /// share.
+    #[test]
+    fn over_many_orders_retries_stay_within_the_percentage() {
+        let mut wrong = Vec::new();
+        for seed in 0..500 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let percent = random.u32(10..150);
+            let ledger = ledger(percent, (0, 1), 1 + random.u64(..20));
+            let (mut now, mut requests, mut retries) = (0, 0_u64, 0_u64);
+            for _ in 0..2_000 {
+                now += random.u64(..SECOND / 4) * u64::from(random.u8(..4) == 0);
+                if random.bool() {
+                    ledger.deposit(now);
+                    requests += 1;
+                } else {
+                    retries += u64::from(ledger.withdraw(now));
+                }
+            }
+            if retries * 100 > requests * u64::from(percent) || retries == 0 {
+                wrong.push(format!("seed {seed}: {retries} of {requests} at {percent} %"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn deposits_of_many_threads_are_all_counted() {
+        let ledger = ledger(100, (0, 1), 10);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| ledger.deposit(SECOND)));
+            }
+        });
+        assert_eq!(allowed(&ledger, SECOND), 4000);
+    }
+}
