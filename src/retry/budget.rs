@@ -54,7 +54,7 @@ impl Budget {
     /// requests. The floor and the window are those of the [default](Budget#).
     #[must_use]
     pub fn new(percent: u32) -> Self {
-        Self::of(percent, (1, Duration::from_secs(1)), Duration::from_secs(10))
+        Self::of(percent, MIN_RETRIES, WINDOW)
     }
 
     /// Sets the floor: `count` retries in each `per`, whatever the number of requests.
@@ -68,11 +68,8 @@ impl Budget {
     /// If `per` is zero or longer than a day.
     #[must_use]
     pub fn min_retries(self, count: u32, per: Duration) -> Self {
-        assert!(
-            !per.is_zero() && per <= DAY,
-            "the time of min_retries is longer than zero and at most a day, not {per:?}"
-        );
-        Self::of(self.percent, (count, per), self.window)
+        Self::checked(self.percent, (count, per), self.window)
+            .unwrap_or_else(|bound| panic!("{bound}, not {per:?}"))
     }
 
     /// Sets how long a request counts.
@@ -84,11 +81,25 @@ impl Budget {
     /// If the window is shorter than a second or longer than an hour.
     #[must_use]
     pub fn window(self, window: Duration) -> Self {
-        assert!(
-            (Duration::from_secs(1)..=HOUR).contains(&window),
-            "the window of a budget is from one second to one hour, not {window:?}"
-        );
-        Self::of(self.percent, self.min_retries, window)
+        Self::checked(self.percent, self.min_retries, window)
+            .unwrap_or_else(|bound| panic!("{bound}, not {window:?}"))
+    }
+
+    /// The setters panic, since their values are written in code. Values of a configuration are
+    /// checked here, by the same bounds.
+    pub(super) fn checked(
+        percent: u32,
+        min_retries: (u32, Duration),
+        window: Duration,
+    ) -> Result<Self, Bound> {
+        let (_, per) = min_retries;
+        if per.is_zero() || per > DAY {
+            return Err(Bound::Per);
+        }
+        if !(Duration::from_secs(1)..=HOUR).contains(&window) {
+            return Err(Bound::Window);
+        }
+        Ok(Self::of(percent, min_retries, window))
     }
 
     fn of(percent: u32, min_retries: (u32, Duration), window: Duration) -> Self {
@@ -104,7 +115,7 @@ impl Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self::new(20)
+        Self::new(PERCENT)
     }
 }
 
@@ -125,6 +136,29 @@ impl fmt::Debug for Budget {
             .field("min_retries", &self.min_retries)
             .field("window", &self.window)
             .finish_non_exhaustive()
+    }
+}
+
+// The defaults: what `Budget::default()` has, and what a configuration leaves out.
+pub(super) const PERCENT: u32 = 20;
+pub(super) const MIN_RETRIES: (u32, Duration) = (1, Duration::from_secs(1));
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+
+/// What a budget's times are bound by. `Display` says the bound, by the names of the setters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// The time of the floor: its ledger counts nanoseconds, and a day of them is ample.
+    Per,
+    /// The window: a slot lasts 100 ms at least, so that a slot's number fits 32 bits.
+    Window,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Per => "`per` of `min_retries` must be longer than 0 s and at most 24 h",
+            Self::Window => "`window` of a budget must be from 1 s to 1 h",
+        })
     }
 }
 
@@ -238,6 +272,32 @@ mod tests {
 
     fn allowed(ledger: &Ledger, now: u64) -> usize {
         (0..100_000).take_while(|_| ledger.withdraw(now)).count()
+    }
+
+    #[test]
+    fn times_out_of_bounds_are_refused_by_name() {
+        let (second, nano) = (Duration::from_secs(1), Duration::from_nanos(1));
+        // per, window, refused
+        let rows = [
+            (nano, second, None),
+            (DAY, HOUR, None),
+            (Duration::ZERO, second, Some(Bound::Per)),
+            (DAY + nano, second, Some(Bound::Per)),
+            (second, second - nano, Some(Bound::Window)),
+            (second, HOUR + nano, Some(Bound::Window)),
+        ];
+        let wrong: Vec<_> = rows
+            .into_iter()
+            .map(|(per, window, want)| (per, window, Budget::checked(20, (1, per), window), want))
+            .filter(|(_, _, got, want)| got.as_ref().err() != want.as_ref())
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    #[should_panic(expected = "`window` of a budget must be from 1 s to 1 h, not 999ms")]
+    fn a_setter_panics_with_the_bound_and_the_value() {
+        let _ = Budget::default().window(Duration::from_millis(999));
     }
 
     #[test]
