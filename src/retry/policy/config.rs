@@ -6,10 +6,10 @@ use http::{
     HeaderMap, HeaderName, Method, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
-use tower::retry::budget::{Budget, TpsBudget};
+use tower::retry::budget::Budget;
 
 use super::{DEFAULT_FORCELIST, IDEMPOTENCY_KEY, Outcome, RetryPolicy};
-use crate::retry::{backoff::Backoff, classify::Failure};
+use crate::retry::{backoff::Backoff, budget, classify::Failure};
 
 /// How many retries there may be.
 ///
@@ -86,12 +86,6 @@ impl Default for Drain {
     }
 }
 
-/// The default budget: retries for this part of the requests within the window, and this many a
-/// second besides.
-pub(super) const BUDGET_PERCENT: f32 = 20.0;
-pub(super) const BUDGET_PER_SECOND: u32 = 10;
-pub(super) const BUDGET_WINDOW: Duration = Duration::from_secs(10);
-
 type Classify = dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync;
 
 #[derive(Clone)]
@@ -160,11 +154,7 @@ impl Default for Config {
             respect_retry_after: true,
             retry_after_max: Duration::from_secs(6 * 60 * 60),
             over_max: OverMax::GiveUp,
-            budget: Some(Arc::new(TpsBudget::new(
-                BUDGET_WINDOW,
-                BUDGET_PER_SECOND,
-                BUDGET_PERCENT / 100.0,
-            ))),
+            budget: Some(Arc::new(budget::Budget::default())),
             attempt_timeout: None,
             deadline: None,
             drain: Drain::default(),
@@ -324,18 +314,17 @@ impl RetryPolicy {
     }
 
     /// The budget that each retry draws on, and each request adds to; `Connect` and `Unsent` draw
-    /// nothing.
+    /// nothing. A budget of tower, or of your own, is taken as well.
     ///
-    /// Default: tower's [`TpsBudget`] of 10 s, 10 a second and 20 %, one for each
-    /// [`RetryPolicy::new`].
+    /// Default: [`Budget::default`](crate::retry::Budget), 20 percent and one retry a second over
+    /// 10 seconds. Each [`RetryPolicy::new`] has its own.
     ///
     /// Clones share it, so policies with other limits for the same servers are made from one:
     ///
     /// ```
-    /// use tower::retry::budget::TpsBudget;
-    /// use tower_outbound::retry::RetryPolicy;
+    /// use tower_outbound::retry::{Budget, RetryPolicy};
     ///
-    /// let reads = RetryPolicy::new().budget(TpsBudget::default());
+    /// let reads = RetryPolicy::new().budget(Budget::new(10));
     /// let writes = reads.clone().total(1).any_method();
     /// # let _ = writes;
     /// ```
