@@ -345,9 +345,11 @@ impl RetryPolicy {
     /// [`ReplayBody`](crate::retry::ReplayBody)'s own stream was what it waited for. While the
     /// service below gets ready no attempt runs: the [`deadline`](Self::deadline) alone bounds
     /// that.
+    ///
+    /// `None` removes a limit that was set.
     #[must_use]
-    pub fn attempt_timeout(self, timeout: Duration) -> Self {
-        self.with(|config| config.attempt_timeout = Some(timeout))
+    pub fn attempt_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.with(|config| config.attempt_timeout = timeout.into())
     }
 
     /// Longest time of the request with all its attempts and delays, until the response's head, to
@@ -359,9 +361,11 @@ impl RetryPolicy {
     /// with a [`RetryError`](crate::retry::RetryError), or, where the policy would not
     /// have retried it anyway, with [`tower::timeout::error::Elapsed`]. Zero leaves the first
     /// attempt the time to answer at once.
+    ///
+    /// `None` removes a deadline that was set.
     #[must_use]
-    pub fn deadline(self, deadline: Duration) -> Self {
-        self.with(|config| config.deadline = Some(deadline))
+    pub fn deadline(self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.with(|config| config.deadline = deadline.into())
     }
 
     /// How much of a failed response is read. Default: 64 KiB within 100 ms.
