@@ -195,7 +195,9 @@ impl Ledger {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         // Rounded up, so that no more than the floor is allowed.
         let regain = (count > 0).then(|| nanos(per).div_ceil(count.into()).max(1));
-        let at_once = regain.map_or(0, |regain| (nanos(window) / regain).max(count.into()));
+        // Not by `regain`, whose rounding would allow 29 for 3 a second over 10 seconds.
+        let in_window = window.as_nanos() * u128::from(count) / per.as_nanos();
+        let at_once = u64::try_from(in_window).unwrap_or(u64::MAX).max(count.into());
         Self {
             percent,
             slot: nanos(window) / SLOTS as u64,
@@ -326,6 +328,8 @@ mod tests {
             ((5, 30), 10, 5, 6 * SECOND),
             ((1, 86_400), 3600, 1, 86_400 * SECOND),
             ((3, 1), 1, 3, SECOND / 3 + 1),
+            ((3, 1), 10, 30, SECOND / 3 + 1),
+            ((7, 1), 3600, 25_200, SECOND / 7 + 1),
         ];
         let wrong: Vec<_> = rows
             .iter()
