@@ -71,7 +71,8 @@
 //!
 //! # Configuration
 //!
-//! With the feature `serde` a [`RetryPolicy`] is read from a table; its docs say how.
+//! With the feature `serde` a [`RetryPolicy`] is read from a table; its docs say how. The module
+//! `mesh` reads the configurations of service meshes: the Gateway API's and linkerd's.
 //!
 //! # Tower's own runner
 //!
@@ -88,6 +89,8 @@ mod future;
 mod history;
 mod layer;
 mod log;
+#[cfg(feature = "serde")]
+pub mod mesh;
 mod policy;
 mod replay;
 mod retry_after;
