@@ -40,7 +40,7 @@
 //! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
 //! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
 //! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |
-//! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`] |
+//! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
 //! | `http2` | | `retry` names h2's errors: what a server never processed is retried whatever its method |
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(

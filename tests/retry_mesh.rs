@@ -380,8 +380,7 @@ fn a_value_that_cannot_be_kept_is_an_error_that_names_its_field() {
         (
             timeouts("{ request: 1s, backendRequest: 1s1ms }"),
             "timeouts.backendRequest",
-            "1.001s and timeouts.request 1s: one attempt cannot take longer than all; \
-             make timeouts.request the longer one"
+            "1.001s and timeouts.request 1s: write a backendRequest that is not longer than request"
                 .into(),
         ),
         (

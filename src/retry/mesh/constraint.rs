@@ -15,24 +15,26 @@ use crate::retry::{
 
 /// `retryConstraint` of the Gateway API's BackendTrafficPolicy: a budget.
 ///
-/// The defaults are the API's. They are not those of [`Budget`], whose floor is a tenth of them.
+/// Default: 20 percent and 10 retries a second, over 10 seconds. These are the API's defaults. The
+/// floor of [`Budget::default`] is a tenth of theirs.
 ///
-/// Source: GEP-3388, kind `XBackendTrafficPolicy`, experimental.
+/// Source: GEP-3388, experimental, API version `gateway.networking.x-k8s.io/v1alpha1`.
 ///
 /// # What differs
 ///
-/// - The API counts a percent of all requests with their retries. [`Budget`] counts, as linkerd
-///   does, a percent of the requests before retries: 20 percent let one request in six be a retry.
-/// - The floor comes on top of the percentage, as linkerd's does.
-/// - A retry that the budget refuses is not made, and the caller gets the last response or error.
-///   The API asks a gateway for a 503 in its place.
+/// - [`Budget`] counts a percentage of the requests without their retries, as linkerd does. The API
+///   counts them with their retries. At 20 percent up to one in six of the requests that are sent
+///   is a retry, where the API allows one in five.
+/// - [`Budget`] adds the floor to the percentage, as linkerd does. The API takes the larger one.
+/// - If the budget refuses a retry, the caller gets the last response or error. The API asks a
+///   gateway for a 503.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RetryConstraint {
-    /// The share of requests that may be retried. Default: 20 percent over 10 seconds.
+    /// The percentage, and how long a request counts. Default: 20 percent over 10 seconds.
     pub budget: Option<BudgetDetails>,
-    /// The retries that are allowed whatever the share. Default: 10 a second.
+    /// The retries that are allowed whatever the percentage. Default: 10 a second.
     pub min_retry_rate: Option<RequestRate>,
 }
 
@@ -56,7 +58,7 @@ pub struct BudgetDetails {
 pub struct RequestRate {
     /// Retries in each interval, from 1 to 1,000,000. Default: 10.
     pub count: Option<i64>,
-    /// The time in which they are allowed, at most one hour. Default: one second.
+    /// Length of an interval, longer than zero and at most one hour. Default: one second.
     #[serde(deserialize_with = "duration::of_gateway")]
     pub interval: Option<Duration>,
 }
@@ -69,7 +71,7 @@ impl RetryConstraint {
     ///
     /// # Errors
     ///
-    /// If a value is out of the bounds that its field says.
+    /// If a value is out of the bounds in the docs of its field.
     pub fn apply_to(&self, policy: RetryPolicy) -> Result<RetryPolicy, MeshError> {
         let budget = self.budget.clone().unwrap_or_default();
         let rate = self.min_retry_rate.clone().unwrap_or_default();
@@ -99,7 +101,7 @@ impl RetryConstraint {
                 "write a duration from \"1ms\" to \"1h\"",
             ),
         };
-        // A budget would take a day. The API takes an hour.
+        // A budget takes a day, but the API takes an hour.
         if per > Duration::from_secs(60 * 60) {
             return Err(refusal(Bound::Per));
         }

@@ -35,8 +35,8 @@ impl Error for MeshError {}
 
 /// The number of a field, if it lies within the field's bounds.
 ///
-/// The fields are 64 bits wide, as the API's integers are, so that a number out of bounds is
-/// refused here, by the name of its field.
+/// Fields are 64 bits wide, as the integers of these APIs are. A narrower type would be refused by
+/// the deserializer, which says the type and not the bounds.
 pub(super) fn bounded(
     number: i64,
     bounds: RangeInclusive<u32>,

@@ -12,27 +12,31 @@ use crate::retry::{budget::Budget, policy::RetryPolicy};
 
 /// `retryBudget` of linkerd's ServiceProfile.
 ///
-/// All three fields are required, as they are in linkerd.
+/// A configuration has all three fields, as linkerd requires.
 ///
-/// Default: a ratio of 0.2, 10 retries a second and a `ttl` of 10 seconds, which linkerd uses for a
-/// profile without a budget.
+/// Default: a ratio of 0.2, 10 retries a second and 10 seconds. Linkerd uses these for a profile
+/// without a `retryBudget`.
 ///
-/// Linkerd retries a request until it succeeds, its time-out ends or the budget refuses. A policy
-/// stops at its [total](RetryPolicy::total) too; `total(None)` does as linkerd does. Give it a
-/// [deadline](RetryPolicy::deadline) then.
+/// # What differs
+///
+/// - Linkerd retries the routes that a profile marks `isRetryable`, whatever the method. The
+///   methods of the policy are retried here, by default the idempotent ones.
+/// - Linkerd retries until the budget refuses or the route's timeout ends. A policy also stops at
+///   its [total](RetryPolicy::total), by default 3. To retry as linkerd does, set `total(None)` and
+///   a [deadline](RetryPolicy::deadline).
 ///
 /// Source: linkerd's reference of service profiles, API version `linkerd.io/v1alpha2`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct LinkerdRetryBudget {
-    /// Retries per request: 0.2 is one retry for five requests. A whole number of hundredths.
+    /// Retries per request, in whole hundredths: 0.2 allows one retry for five requests.
     pub retry_ratio: f64,
-    /// Retries a second besides those of the ratio: the [floor](Budget::min_retries) of a budget. 0
-    /// is no floor.
+    /// Retries a second in addition to those of the ratio: the [floor](Budget::min_retries) of a
+    /// budget. From 0, which is no floor, to 4294967295.
     pub min_retries_per_second: i64,
     /// How long a request counts, from one second to one hour: the [window](Budget::window) of a
-    /// budget. As configuration a duration as Go writes it, such as `10s` or `1m30s`.
+    /// budget. A configuration spells it as Go does: `10s` or `1m30s`.
     #[serde(deserialize_with = "duration::of_go")]
     pub ttl: Duration,
 }
@@ -51,8 +55,8 @@ impl LinkerdRetryBudget {
     ///
     /// # Errors
     ///
-    /// If the ratio is no whole number of hundredths, or a value is out of the bounds that its
-    /// field says.
+    /// If the ratio is not a whole number of hundredths, or a value is out of the bounds in the docs
+    /// of its field.
     pub fn apply_to(&self, policy: RetryPolicy) -> Result<RetryPolicy, MeshError> {
         let percent = percent(self.retry_ratio)?;
         let count = bounded(
@@ -61,7 +65,7 @@ impl LinkerdRetryBudget {
             "retryBudget.minRetriesPerSecond",
             "write a number from 0 to 4294967295",
         )?;
-        // A second is within the bounds of a floor, so what is refused is the window.
+        // One second is within the bounds of a floor, so only the window can be refused.
         let ttl_is_out_of_bounds = |_| {
             MeshError::new(
                 "retryBudget.ttl",
@@ -75,7 +79,8 @@ impl LinkerdRetryBudget {
     }
 }
 
-/// Linkerd keeps a ratio in 32 bits, so two ratios that are equal in 32 bits are the same one.
+/// Compared in 32 bits, since linkerd keeps a ratio in 32 bits. 64 bits would refuse 0.2 as linkerd
+/// has it: 0.20000000298.
 fn percent(ratio: f64) -> Result<u32, MeshError> {
     let percent = (ratio * 100.0).round();
     let is_whole = (percent / 100.0) as f32 == ratio as f32;

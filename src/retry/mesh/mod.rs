@@ -3,13 +3,13 @@
 //! | configuration | here | what it sets |
 //! |---|---|---|
 //! | Gateway API, HTTPRoute, `rules[].retry` | [`HttpRouteRetry`] | statuses, total, backoff |
-//! | Gateway API, HTTPRoute, `rules[].timeouts` | [`HttpRouteTimeouts`] | deadline, time-out of an attempt |
+//! | Gateway API, HTTPRoute, `rules[].timeouts` | [`HttpRouteTimeouts`] | deadline, attempt timeout |
 //! | Gateway API, BackendTrafficPolicy, `retryConstraint` | [`RetryConstraint`] | budget |
 //! | linkerd, ServiceProfile, `retryBudget` | [`LinkerdRetryBudget`] | budget |
 //!
-//! Each is read by serde, from YAML, JSON or TOML, with the names and values that its
-//! documentation uses. Each is a policy of its own by `TryFrom`, and changes another policy with
-//! `apply_to`. So a rule and a constraint that hold for the same requests are one policy:
+//! Serde reads each from YAML, JSON or TOML, with the names and values of its documentation. Each is
+//! a [`RetryPolicy`](super::RetryPolicy) by `TryFrom`, and changes another policy by `apply_to`. So
+//! several configurations for the same requests become one policy:
 //!
 //! ```
 //! use serde::Deserialize;
@@ -44,15 +44,15 @@
 //!
 //! # What is refused
 //!
-//! Nothing is dropped in silence. A field that this crate does not know is an error of the
-//! deserializer, which names the field and its place. A value that a policy cannot keep is a
-//! [`MeshError`], which names the field, its value and what to write.
+//! Nothing is dropped in silence. An unknown field is an error of the deserializer, which names the
+//! field. A value that a policy cannot keep is a [`MeshError`], which names the field, its value and
+//! what to write.
 //!
-//! # What a policy has besides
+//! # What a configuration leaves out
 //!
-//! What a configuration does not say is as the policy has it: by default the idempotent methods,
-//! `Retry-After`, and the budget of [`Budget::default`](super::Budget). A mesh may differ: the
-//! Gateway API leaves methods, and whatever a rule leaves out, to each implementation.
+//! The policy's own value counts, by default that of [`RetryPolicy::new`](super::RetryPolicy::new).
+//! The Gateway API leaves these values to each implementation, the methods among them, so a gateway
+//! may retry more or less. The types say what differs from their mesh.
 
 mod constraint;
 mod duration;

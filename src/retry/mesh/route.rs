@@ -23,16 +23,17 @@ use crate::retry::{
 ///
 /// # What the API leaves open
 ///
-/// - **Methods.** A rule names none. Those of the policy are retried; by default the idempotent
-///   ones. A request that was surely not processed is retried whatever its method: the connection
-///   failed, or HTTP/2 refused the stream. A connection that breaks after the request was sent, or
-///   an attempt that takes too long, is retried for the policy's methods only.
-/// - **`Retry-After`.** It takes the place of the backoff, and 413, 429 and 503 are retried with
-///   it, listed or not. To go by the rule alone, apply it to a policy with
-///   [`respect_retry_after(false)`](RetryPolicy::respect_retry_after).
-/// - **The end.** After the last attempt the caller gets the last response, or a
-///   [`RetryError`](crate::retry::RetryError) for it with
-///   [`raise_on_status`](RetryPolicy::raise_on_status).
+/// - **Methods.** A rule names no methods. Those of the policy are retried, by default the
+///   idempotent ones. A request that the server surely did not process is retried whatever its
+///   method: the connection failed, or HTTP/2 refused the stream. A request that the server may
+///   have processed is retried for the policy's methods only: the connection broke, or the attempt
+///   took too long.
+/// - **`Retry-After`.** A server's wait takes the place of the backoff, even if it is shorter. With
+///   it 413, 429 and 503 are retried, listed or not. To follow the rule alone, apply it to a policy
+///   with [`respect_retry_after(false)`](RetryPolicy::respect_retry_after).
+/// - **The end.** After the last attempt the caller gets the last response. With
+///   [`raise_on_status`](RetryPolicy::raise_on_status) the caller gets a
+///   [`RetryError`](crate::retry::RetryError) instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[non_exhaustive]
@@ -41,14 +42,14 @@ pub struct HttpRouteRetry {
     ///
     /// Default: the [forcelist](RetryPolicy::status_forcelist) of the policy.
     pub codes: Option<Vec<i64>>,
-    /// The most retries of a request, besides its first attempt. 0 is no retries.
+    /// How many retries a request has after its first attempt. 0 turns retries off.
     ///
     /// Default: the [total](RetryPolicy::total) of the policy.
     pub attempts: Option<i64>,
-    /// The least wait before a retry.
+    /// Shortest delay before a retry.
     ///
-    /// It doubles from retry to retry, up to 20 s or twice this, whichever is longer. Up to once
-    /// this is added at random.
+    /// The delay doubles from retry to retry, up to 20 s, or up to twice this if that is longer. A
+    /// random time of at most this is added.
     ///
     /// Default: the [backoff](RetryPolicy::backoff) of the policy.
     #[serde(deserialize_with = "duration::of_gateway")]
@@ -78,9 +79,11 @@ impl HttpRouteRetry {
 
 /// The bounds are the API's: no other value gets into a cluster.
 fn status(code: i64) -> Result<StatusCode, MeshError> {
-    let advice = "write statuses from 400 to 599";
-    let code = bounded(code, 400..=599, "retry.codes", advice)?;
-    Ok(StatusCode::from_u16(code as u16).expect("400 to 599 are statuses"))
+    u16::try_from(code)
+        .ok()
+        .filter(|code| (400..=599).contains(code))
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or_else(|| MeshError::new("retry.codes", code, "write statuses from 400 to 599"))
 }
 
 /// GEP-1731: "An explicit zero value MUST disable retries". A total of 0 would report each failure
@@ -93,12 +96,12 @@ fn limit(attempts: i64) -> Result<Limit, MeshError> {
     }
 }
 
-/// GEP-1731 forbids a retry before this time, so jitter is added to it. Full jitter would begin
-/// at nothing.
+/// GEP-1731 forbids a retry before this time, and calls it the base interval in its later text.
+/// Added jitter satisfies both. Full jitter would begin at zero.
 fn at_least(least: Duration) -> Backoff {
     let usual = Backoff::exponential(least).jitter(Jitter::Added(least));
-    // The maximum holds for the sum. One below this would cut off the jitter, or the least time
-    // itself.
+    // The maximum includes the jitter. A lower one would cut off the jitter of the first retry, so
+    // that a fleet comes back at once, or the shortest delay itself.
     let widest = least.saturating_mul(2);
     if widest > Duration::from_secs(20) { usual.max(widest) } else { usual }
 }
@@ -114,8 +117,8 @@ impl TryFrom<HttpRouteRetry> for RetryPolicy {
 
 /// `timeouts` of a rule of the Gateway API's HTTPRoute.
 ///
-/// Both end with the head of the response. The API lets them end with its body: for that, a
-/// time-out of the body stands beside this, such as tower-http's `ResponseBodyTimeoutLayer`.
+/// Both limits end with the head of the response. The API's limits include the body. To limit the body
+/// too, add a timeout of its own, such as tower-http's `ResponseBodyTimeoutLayer`.
 ///
 /// A field that is left out changes nothing of the policy that it is [applied to](Self::apply_to).
 /// A field of zero, `0s`, removes the policy's limit.
@@ -131,9 +134,10 @@ pub struct HttpRouteTimeouts {
     /// Default: the deadline of the policy.
     #[serde(deserialize_with = "duration::of_gateway")]
     pub request: Option<Duration>,
-    /// Longest time of one attempt: the [time-out](RetryPolicy::attempt_timeout) of an attempt.
+    /// Longest time of one attempt: the [attempt timeout](RetryPolicy::attempt_timeout). It cannot
+    /// be longer than `request`.
     ///
-    /// Default: the time-out of the policy.
+    /// Default: the attempt timeout of the policy.
     #[serde(deserialize_with = "duration::of_gateway")]
     pub backend_request: Option<Duration>,
 }
@@ -145,6 +149,7 @@ impl HttpRouteTimeouts {
     ///
     /// If `backendRequest` is longer than `request`, and neither is zero.
     pub fn apply_to(&self, mut policy: RetryPolicy) -> Result<RetryPolicy, MeshError> {
+        // GEP-1742: a timeout of zero disables the timeout.
         let limit = |timeout: Duration| Some(timeout).filter(|timeout| !timeout.is_zero());
         let request = self.request.map(limit);
         let attempt = self.backend_request.map(limit);
@@ -154,7 +159,7 @@ impl HttpRouteTimeouts {
             return Err(MeshError::new(
                 "timeouts.backendRequest",
                 format_args!("{attempt:?} and timeouts.request {request:?}"),
-                "one attempt cannot take longer than all; make timeouts.request the longer one",
+                "write a backendRequest that is not longer than request",
             ));
         }
         if let Some(request) = request {
