@@ -87,7 +87,7 @@ fn the_limits_are_numbers_or_words() {
         ("total = 5", status, (5, StopReason::Total)),
         ("total = 0", status, (0, StopReason::Total)),
         ("total = \"disabled\"", status, (0, StopReason::Disabled)),
-        ("total = \"unlimited\"", status, (20, StopReason::Success)),
+        ("total = \"unlimited\"\nbudget = \"none\"", status, (20, StopReason::Success)),
         ("connect = 1", Failure::Connect, (1, StopReason::Connect)),
         ("read = 2", Failure::Read, (2, StopReason::Read)),
         ("read = \"disabled\"", Failure::Timeout, (0, StopReason::Disabled)),
