@@ -46,7 +46,7 @@
 //! | `idna` | | [`routing`]: mounts whose host is beyond ASCII; without it such a mount is a build error |
 //! | `http2` | | [`retry`] reads h2's errors: a request that the server never processed is retried whatever its method |
 //! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |
-//! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`] |
+//! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(
     not(all(feature = "cookie", feature = "retry", feature = "routing")),

@@ -26,7 +26,7 @@ const CASES: &[(&str, &str)] = &[
     ("tower", "tower::retry, three retries, no failure"),
     ("ours", "ours, three retries, no failure"),
     ("ours-budget", "ours with the default budget, no failure"),
-    ("tower-budget", "tower::retry with the same budget, no failure"),
+    ("tower-budget", "tower::retry with its own budget, no failure"),
     ("ours-none", "ours, retries disabled"),
     ("tower-failing", "tower::retry, two failures"),
     ("ours-failing", "ours, two failures"),

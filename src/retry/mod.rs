@@ -70,7 +70,8 @@
 //!
 //! # Configuration
 //!
-//! With the feature `serde` a [`RetryPolicy`] is read from a table; see its docs.
+//! With the feature `serde` a [`RetryPolicy`] is read from a table; see its docs. The module `mesh`
+//! reads the configurations of service meshes: the Gateway API's and linkerd's.
 //!
 //! # Tower's own runner
 //!
@@ -90,6 +91,8 @@ mod kept;
 mod layer;
 mod limit;
 mod log;
+#[cfg(feature = "serde")]
+pub mod mesh;
 mod pause;
 mod policy;
 pub mod replay;
@@ -100,6 +103,7 @@ mod tower;
 
 pub use self::{
     backoff::{Backoff, Jitter},
+    budget::Budget,
     classify::Failure,
     decision::{Attempt, Decision, Outcome, StopReason},
     drain::Drain,

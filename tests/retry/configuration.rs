@@ -88,7 +88,7 @@ fn the_limits_are_numbers_or_words() {
         ("total = 5", status, (5, StopReason::Total)),
         ("total = 0", status, (0, StopReason::Total)),
         ("total = \"disabled\"", status, (0, StopReason::Disabled)),
-        ("total = \"unlimited\"", status, (20, StopReason::Success)),
+        ("total = \"unlimited\"\nbudget = \"none\"", status, (20, StopReason::Success)),
         ("connect = 1", Failure::Connect, (1, StopReason::Connect)),
         ("read = 2", Failure::Read, (2, StopReason::Read)),
         ("read = \"disabled\"", Failure::Timeout, (0, StopReason::Disabled)),
@@ -153,12 +153,13 @@ fn the_budget_is_a_table_or_none() {
     let failure = Failure::Read;
     let rows = [
         // 2 a second over 10 s.
-        ("budget = { percent = 0, per_second = 2 }", 20),
-        ("budget = { percent = 0, per_second = 0, window = \"1s\" }", 0),
-        ("budget = { percent = 50, per_second = 0 }", 10),
-        // The default: 10 a second over 10 s.
-        ("budget = {}", 100 + 4),
-        ("", 100 + 4),
+        ("budget = { percent = 0, min_retries = { count = 2, per = \"1s\" } }", 20),
+        ("budget = { percent = 0, min_retries = { count = 0, per = \"1s\" }, window = \"1s\" }", 0),
+        ("budget = { percent = 50.0, min_retries = { count = 0, per = \"1s\" } }", 10),
+        ("budget = { min_retries = { count = 1, per = \"30s\" }, window = \"1h\" }", 120 + 4),
+        // The default: 1 a second over 10 s.
+        ("budget = {}", 10 + 4),
+        ("", 10 + 4),
         ("budget = \"none\"", 400),
     ];
     rows::hold(rows, |(toml, want)| {
@@ -264,10 +265,22 @@ fn what_is_wrong_is_named_with_its_line_and_what_to_write() {
         ("backoff = \"1s\"", "expected a backoff, a table such as"),
         ("drain = 1024", "expected a drain, a table such as"),
         ("retry_after_over_max = \"wait\"", "unknown variant `wait`"),
-        ("budget = { percent = -1 }", "`percent` of a budget must lie between 0 and 100000"),
+        (
+            "budget = { percent = -1 }",
+            "`percent` of a budget must be a whole number from 0 to 4294967295, not -1",
+        ),
+        ("budget = { percent = 12.5 }", "a whole number from 0 to 4294967295, not 12.5"),
         ("budget = { percent = nan }", "`percent` of a budget"),
-        ("budget = { per_second = 2147483647 }", "`per_second` of a budget must be less"),
-        ("budget = { window = \"61s\" }", "`window` of a budget must lie between"),
+        ("budget = { percent = 4294967296 }", "`percent` of a budget"),
+        ("budget = { per_second = 10 }", "unknown field `per_second`, expected one of `percent`"),
+        ("budget = { min_retries = 1 }", "a rate, a table such as { count = 1, per = \"1s\" }"),
+        ("budget = { min_retries = { count = 1 } }", "missing field `per`"),
+        (
+            "budget = { min_retries = { count = 1, per = \"0s\" } }",
+            "`per` of `min_retries` must be longer than 0 s and at most 24 h",
+        ),
+        ("budget = { window = \"61m\" }", "`window` of a budget must be from 1 s to 1 h"),
+        ("budget = { window = \"999ms\" }", "`window` of a budget must be from 1 s to 1 h"),
         ("budget = { rate = 1 }", "unknown field `rate`"),
         ("budget = false", "or \"none\""),
         ("drain = { bytes = 1, seconds = 1 }", "unknown field `seconds`"),

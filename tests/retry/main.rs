@@ -22,6 +22,8 @@ mod gated;
 mod listen;
 #[path = "../support/loopback.rs"]
 mod loopback;
+#[cfg(feature = "serde")]
+mod mesh;
 #[path = "../support/pairs.rs"]
 mod pairs;
 mod policy;

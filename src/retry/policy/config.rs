@@ -185,18 +185,18 @@ impl RetryPolicy {
     }
 
     /// The budget that each retry draws on, and that each request adds to. A retry after
-    /// [`Failure::Connect`] or [`Failure::Unsent`] draws nothing.
+    /// [`Failure::Connect`] or [`Failure::Unsent`] draws nothing. A budget of tower, or of your
+    /// own, is accepted as well.
     ///
-    /// Default: tower's [`TpsBudget`](tower::retry::budget::TpsBudget) with a window of 10 s, 20 %
-    /// of the requests in it, and 10 a second besides. Each [`RetryPolicy::new`] makes one.
+    /// Default: [`Budget::default`](crate::retry::Budget), 20 percent and one retry a second over
+    /// 10 seconds. Each [`RetryPolicy::new`] makes one.
     ///
     /// Clones share the budget. So make the policies for the same servers from one policy:
     ///
     /// ```
-    /// use tower::retry::budget::TpsBudget;
-    /// use tower_outbound::retry::RetryPolicy;
+    /// use tower_outbound::retry::{Budget, RetryPolicy};
     ///
-    /// let reads = RetryPolicy::new().budget(TpsBudget::default());
+    /// let reads = RetryPolicy::new().budget(Budget::new(10));
     /// let writes = reads.clone().total(1).any_method();
     /// # let _ = writes;
     /// ```
@@ -212,7 +212,8 @@ impl RetryPolicy {
         self.with(|settings| settings.budget = None)
     }
 
-    /// Longest time of one attempt, from the call to the head of its response.
+    /// Longest time of one attempt, from the call to the head of its response. `None` removes a
+    /// limit that was set.
     ///
     /// An attempt that takes longer is a [`Failure::Timeout`]. It is not retried if it waited for
     /// the stream of its own [`ReplayBody`](crate::retry::ReplayBody). While the inner service gets
@@ -220,8 +221,8 @@ impl RetryPolicy {
     ///
     /// Default: none.
     #[must_use]
-    pub fn attempt_timeout(self, timeout: Duration) -> Self {
-        self.with(|settings| settings.attempt_timeout = Some(timeout))
+    pub fn attempt_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.with(|settings| settings.attempt_timeout = timeout.into())
     }
 
     /// Longest time of the request with all its attempts and delays, until the head of the last
@@ -234,10 +235,12 @@ impl RetryPolicy {
     /// policy would not have retried it anyway. With a deadline of zero only a first attempt that
     /// answers at once succeeds.
     ///
+    /// `None` removes a deadline that was set.
+    ///
     /// Default: none.
     #[must_use]
-    pub fn deadline(self, deadline: Duration) -> Self {
-        self.with(|settings| settings.deadline = Some(deadline))
+    pub fn deadline(self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.with(|settings| settings.deadline = deadline.into())
     }
 
     /// How much of a failed response is read, so that its connection can be used again.

@@ -45,7 +45,7 @@ use crate::retry::{
 /// | `MaxRetryError` | [`RetryError`](crate::retry::RetryError) | |
 /// | `urlopen(retries=...)` | this type as request extension | |
 /// | `redirect`, `raise_on_redirect`, `remove_headers_on_redirect` | `tower_http::follow_redirect`, outside | |
-/// | none | [`budget`](Self::budget) | 20 % and 10/s over 10 s |
+/// | none | [`budget`](Self::budget) | 20 % and 1/s over 10 s |
 /// | none | [`deadline`](Self::deadline), [`attempt_timeout`](Self::attempt_timeout) | none |
 /// | none | [`drain`](Self::drain), [`attempt_header`](Self::attempt_header), [`classify`](Self::classify) | 64 KiB in 100 ms; none; none |
 ///
@@ -72,7 +72,7 @@ use crate::retry::{
 /// allowed_methods = ["GET", "HEAD"]           # or "any"
 /// status_forcelist = [500, 503]
 /// backoff = { urllib3 = "100ms", max = "5s" } # or exponential, constant; jitter = "full"
-/// budget = { percent = 20, per_second = 10, window = "10s" } # or "none"
+/// budget = { percent = 20, min_retries = { count = 1, per = "30s" }, window = "10s" } # or "none"
 /// attempt_timeout = "500ms"                   # no limit: without the key
 /// deadline = "1m 30s"
 /// retry_after_max = "1h"

@@ -10,11 +10,10 @@ use serde::{
         value::{MapAccessDeserializer, SeqAccessDeserializer},
     },
 };
-use tower::retry::budget::TpsBudget;
 
 use super::{Limit, RetryPolicy, config::frames};
 use crate::retry::{
-    budget::{PER_SECOND, PERCENT, WINDOW},
+    budget::{Bound, Budget, MIN_RETRIES, PERCENT, WINDOW},
     duration::{self, Text},
 };
 
@@ -145,8 +144,8 @@ fn set<'de, A: MapAccess<'de>>(
         Key::respect_retry_after => policy.respect_retry_after(table.next_value()?),
         Key::retry_after_max => policy.retry_after_max(table.next_value::<Text>()?.0),
         Key::retry_after_over_max => policy.retry_after_over_max(table.next_value()?),
-        Key::budget => match table.next_value::<OrWord<Budget>>()?.0 {
-            Some(Budget(budget)) => policy.budget(budget),
+        Key::budget => match table.next_value::<OrWord<BudgetTable>>()?.0 {
+            Some(BudgetTable(budget)) => policy.budget(budget),
             None => policy.no_budget(),
         },
         Key::attempt_timeout => policy.attempt_timeout(table.next_value::<Time>()?.0),
@@ -293,45 +292,58 @@ impl TryFrom<String> for Header {
     }
 }
 
-/// What [`TpsBudget`] is made of, within its bounds.
+/// A budget as it is written. What a table leaves out is as [`Budget::default`] has it.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a budget, a table such as { percent = 20 }")]
 struct BudgetFields {
-    percent: f32,
-    per_second: u32,
+    #[serde(deserialize_with = "whole_percent")]
+    percent: u32,
+    min_retries: Floor,
     #[serde(with = "duration")]
     window: Duration,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a rate, a table such as { count = 1, per = \"1s\" }")]
+struct Floor {
+    count: u32,
+    #[serde(with = "duration")]
+    per: Duration,
+}
+
 impl Default for BudgetFields {
     fn default() -> Self {
-        Self { percent: PERCENT, per_second: PER_SECOND, window: WINDOW }
+        let (count, per) = MIN_RETRIES;
+        Self { percent: PERCENT, min_retries: Floor { count, per }, window: WINDOW }
+    }
+}
+
+/// Read as a fraction, so that an error can say what is wrong with one.
+fn whole_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let percent = f64::deserialize(deserializer)?;
+    if percent.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&percent) {
+        Ok(percent as u32)
+    } else {
+        Err(D::Error::custom(format_args!(
+            "`percent` of a budget must be a whole number from 0 to 4294967295, not {percent}"
+        )))
     }
 }
 
 #[derive(Deserialize)]
 #[serde(try_from = "BudgetFields")]
-struct Budget(TpsBudget);
+struct BudgetTable(Budget);
 
-impl HasWord for Budget {
+impl HasWord for BudgetTable {
     const WORD: &'static str = "none";
-    const EXPECTED: &'static str = "a table of `percent`, `per_second` and `window`, or \"none\"";
+    const EXPECTED: &'static str = "a table of `percent`, `min_retries` and `window`, or \"none\"";
 }
 
-impl TryFrom<BudgetFields> for Budget {
-    type Error = &'static str;
+impl TryFrom<BudgetFields> for BudgetTable {
+    type Error = Bound;
 
-    // The bounds are tower's, which panics past them.
     fn try_from(fields: BudgetFields) -> Result<Self, Self::Error> {
-        if !(0.0..=100_000.0).contains(&fields.percent) {
-            return Err("`percent` of a budget must lie between 0 and 100000");
-        }
-        if fields.per_second >= i32::MAX as u32 {
-            return Err("`per_second` of a budget must be less than 2147483647");
-        }
-        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&fields.window) {
-            return Err("`window` of a budget must lie between \"1s\" and \"1m\"");
-        }
-        Ok(Self(TpsBudget::new(fields.window, fields.per_second, fields.percent / 100.0)))
+        let Floor { count, per } = fields.min_retries;
+        Budget::checked(fields.percent, (count, per), fields.window).map(Self)
     }
 }

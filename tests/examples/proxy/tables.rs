@@ -28,7 +28,7 @@ async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_tha
     let busy =
         serve(Router::new().fallback(|| std::future::ready(StatusCode::SERVICE_UNAVAILABLE))).await;
     let budget = |total: u32| {
-        let budget = "budget = { percent = 0, per_second = 1, window = \"1m\" }";
+        let budget = "budget = { percent = 0, min_retries = { count = 60, per = \"1h\" } }";
         mount("/busy", busy, &format!("total = {total}, {AT_ONCE}, {budget}"))
     };
     let table = |upstream: SocketAddr, busy: String| {
