@@ -37,6 +37,7 @@
 //! | `json` | with `cookie_store` | a jar's own file, which keeps everything |
 //! | `cookie_store` | yes | the `cookie_store` crate's store as the layer's storage, conversions, and its files |
 //! | `follow-redirect` | yes | [`cookie`]: whose a response's cookies are where tower-http's redirects stand inside |
+//! | `reqwest` | | a [`cookie::CookieJar`] as cookie store of a `reqwest::Client` |
 //! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
 //! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
 //! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |
