@@ -1,4 +1,4 @@
-//! reqwest, as a tower service by tower-reqwest.
+//! reqwest: as a tower service by tower-reqwest, and with the jar under it.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -134,4 +134,47 @@ async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
             (200.try_into().unwrap(), attempts, vec!["POST /".to_owned(); 2])
         );
     }
+}
+
+/// Each hop has its own cookies, of its own host.
+#[tokio::test]
+async fn a_jar_under_reqwest_stores_and_sends_at_each_hop_of_a_redirect() {
+    let server = Server::start(|seen: &Seen, _| {
+        let (_, port) = seen.host.rsplit_once(':').unwrap();
+        let response = match seen.uri.path() {
+            "/first" => Response::builder()
+                .status(302)
+                .header("location", format!("http://127.0.0.1:{port}/second"))
+                .header("set-cookie", "first=1; Path=/"),
+            "/second" => Response::builder()
+                .status(302)
+                .header("location", "/third")
+                .header("set-cookie", "second=2; Path=/"),
+            _ => Response::builder(),
+        };
+        response.body(Bytes::new().into()).unwrap()
+    })
+    .await;
+    let jar = CookieJar::new();
+    let client = reqwest::Client::builder()
+        .cookie_provider(std::sync::Arc::new(jar.clone()))
+        .build()
+        .unwrap();
+    for _ in 0..2 {
+        let url = format!("{}/first", server.origin("localhost"));
+        assert_eq!(client.get(url).send().await.unwrap().status(), 200);
+    }
+    assert_eq!(
+        server.lines(),
+        [
+            "GET /first",
+            "GET /second",
+            "GET /third second=2",
+            "GET /first first=1",
+            "GET /second second=2",
+            "GET /third second=2",
+        ]
+    );
+    let domains: Vec<_> = jar.iter().map(|cookie| cookie.domain().to_owned()).collect();
+    assert_eq!(domains, ["localhost", "127.0.0.1"]);
 }

@@ -156,6 +156,8 @@ mod jar;
 mod layer;
 mod model;
 mod pool;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod service;
 
 pub use self::{

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header::RETRY_AFTER};
+use http::{
+    HeaderMap,
+    header::{DATE, RETRY_AFTER},
+};
 
-/// How long the server asks to wait; `None` where it does not ask, or in no form that the RFC
-/// knows.
+/// How long the server asks to wait. `None` if it does not ask, or in a form that cannot be read.
 ///
-/// Digits past what a `u64` holds saturate; a date that is past is zero.
+/// Digits past what a `u64` holds saturate. A date that has passed is zero.
 pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.as_bytes().trim_ascii();
     if text.is_empty() {
@@ -19,8 +21,76 @@ pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         });
         return Some(Duration::from_secs(seconds));
     }
-    let date = httpdate::parse_http_date(str::from_utf8(text).ok()?).ok()?;
-    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+    let until = date(text)?;
+    // The server means its own clock (RFC 9110 section 6.6.1), which may differ from ours by hours.
+    let since = headers.get(DATE).and_then(|date_of| date(date_of.as_bytes())).unwrap_or(now);
+    Some(until.duration_since(since).unwrap_or(Duration::ZERO))
+}
+
+/// Reads a date as leniently as a cookie's is read: servers write more forms than the RFC has.
+///
+/// A day of one digit, any case, dashes between the parts, no weekday and no zone are accepted. A
+/// zone other than GMT is not: what it means is not always known, and a wait could be hours off.
+fn date(text: &[u8]) -> Option<SystemTime> {
+    let text = str::from_utf8(text).ok()?;
+    let separators = [' ', '\t', ','];
+    let words = text.split(separators).filter(|word| !word.is_empty()).flat_map(|word| {
+        // 06-Nov-94, but not a zone of -0500.
+        let dashes = if word.contains(|c: char| c.is_ascii_alphabetic()) { "-" } else { "\0" };
+        word.split(dashes)
+    });
+    let mut words = words.skip_while(|word| is_weekday(word));
+    let mut word = || words.next();
+    let (first, second, third, fourth) = (word()?, word()?, word()?, word()?);
+    let (day, month, year, time) = match month(first) {
+        // asctime has the month first, and the year last.
+        Some(month) => (second, month, fourth, third),
+        None => (first, month(second)?, third, fourth),
+    };
+    if !word().is_none_or(is_gmt) || word().is_some() {
+        return None;
+    }
+    let (day, year) = (number(day, 1..=2)?, number(year, 2..=4)?);
+    // RFC 6265 section 5.1.1: years of two digits lie between 1970 and 2069.
+    let year = match year {
+        0..=69 => 2000 + year,
+        70..=99 => 1900 + year,
+        year => year,
+    };
+    let mut parts = time.split(':').map(|part| number(part, 1..=2));
+    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    if parts.next().is_some() {
+        return None;
+    }
+    let date = format!("{day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
+    // The library refuses a weekday that is not the date's, so one of the seven is read.
+    WEEKDAYS
+        .iter()
+        .find_map(|name| httpdate::parse_http_date(&format!("{}, {date}", &name[..3])).ok())
+}
+
+const WEEKDAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+fn is_weekday(word: &str) -> bool {
+    let begins = |day: &str| day.get(..word.len()).is_some_and(|d| d.eq_ignore_ascii_case(word));
+    word.len() >= 3 && WEEKDAYS.into_iter().any(begins)
+}
+
+fn month(word: &str) -> Option<&'static str> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let start = word.get(..3).filter(|_| word.bytes().all(|byte| byte.is_ascii_alphabetic()))?;
+    MONTHS.into_iter().find(|month| month.eq_ignore_ascii_case(start))
+}
+
+fn is_gmt(zone: &str) -> bool {
+    ["GMT", "UTC", "+0000"].iter().any(|name| name.eq_ignore_ascii_case(zone))
+}
+
+fn number(digits: &str, lengths: std::ops::RangeInclusive<usize>) -> Option<u32> {
+    let is_number = lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number)
 }
 
 #[cfg(test)]
@@ -43,6 +113,30 @@ mod tests {
             (b"Sunday, 06-Nov-94 08:49:37 GMT", Some(100)),
             (b"Sun Nov  6 08:49:37 1994", Some(100)),
             (b"Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            (b"Sun, 6 Nov 1994 08:49:37 GMT", Some(100)),
+            (b"Sun, 06 Nov 1994 08:49:37 UTC", Some(100)),
+            (b"Sun, 06 Nov 1994 08:49:37 +0000", Some(100)),
+            (b"06 Nov 1994 08:49:37 GMT", Some(100)),
+            (b"06-Nov-1994 08:49:37 GMT", Some(100)),
+            (b"Sun, 06-Nov-1994 08:49:37 GMT", Some(100)),
+            (b"sun, 06 nov 1994 08:49:37 gmt", Some(100)),
+            (b"Sun Nov 6 08:49:37 1994", Some(100)),
+            (b"Sun, 06 November 1994 8:49:37 GMT", Some(100)),
+            (b"Wed, 06 Nov 1994 08:49:37 GMT", Some(100)),
+            (b"Sun, 06 Nov 1994 08:49:37", Some(100)),
+            (b"Sun, 06 Nov 1994 08:49:37 PST", None),
+            (b"Sun, 06 Nov 1994 08:49:37 +0100", None),
+            (b"Sun, 06 Nov 1994 08:49:37 -0500", None),
+            (b"Sun, 06 Nov 1994 08:49:37 GMT+1", None),
+            (b"Sun, 06 Nov 1994 08:49:37 GMT 5", None),
+            (b"Sun, 06 Nov 1994 08:49 GMT", None),
+            (b"Sun, 06 Nov 1994 25:49:37 GMT", None),
+            (b"Sun, 32 Nov 1994 08:49:37 GMT", None),
+            (b"Sun, 006 Nov 1994 08:49:37 GMT", None),
+            (b"Sun, 06 Nov 19945 08:49:37 GMT", None),
+            (b"Sun, 06 No\xc3\xbc 1994 08:49:37 GMT", None),
+            (b"\xc3\xbc\xc3\xbc 06 Nov 1994 08:49:37 GMT", None),
+            (b"1994-11-06T08:49:37Z", None),
             (b"-1", None),
             (b"+1", None),
             (b"1.0", None),
@@ -63,5 +157,30 @@ mod tests {
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
         assert_eq!(asked(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_date_is_read_relative_to_the_servers_own() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let rows = [
+            // An hour ahead of our clock, and an hour behind.
+            ("Sun, 06 Nov 1994 09:49:37 GMT", "Sun, 06 Nov 1994 09:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 07:49:37 GMT", "Sun, 06 Nov 1994 07:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 09:49:37 GMT", "Sun, 06 Nov 1994 09:49:07 GMT", Some(0)),
+            ("unreadable", "Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 09:49:37 GMT", "30", Some(30)),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|&(date, retry_after, want)| {
+                let headers = HeaderMap::from_iter([
+                    (DATE, HeaderValue::from_static(date)),
+                    (RETRY_AFTER, HeaderValue::from_static(retry_after)),
+                ]);
+                (date, retry_after, asked(&headers, now), want.map(Duration::from_secs))
+            })
+            .filter(|(.., got, want)| got != want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

@@ -1,27 +1,4 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::*;
-
-/// Nothing that a caller gives runs under the locks, so that only from in here one can be
-/// poisoned.
-#[test]
-fn a_panic_under_a_lock_spoils_nothing() {
-    let (jar, uri) = (CookieJar::new(), "https://example.com/".parse().unwrap());
-    let context = CookieContext::new(&uri, &Method::GET);
-    let origin = Origin::of(&uri).unwrap();
-    jar.set(&uri, "kept=1").unwrap();
-    let visit = jar.visit(&context, &origin);
-    let panics = |_: &Slot| -> () { panic!("on purpose") };
-    let store = || _ = jar.store_line(&context, &visit, b"new=1", panics);
-    assert!(catch_unwind(AssertUnwindSafe(store)).is_err());
-
-    assert_eq!(jar.header(&uri).unwrap(), "kept=1");
-    assert_eq!(jar.set(&uri, "new=2"), Ok(StoreAction::Inserted));
-    assert_eq!(jar.header(&uri).unwrap(), "kept=1; new=2");
-    assert_eq!((jar.len(), jar.iter().count()), (2, 2));
-    jar.clear();
-    assert!(jar.is_empty());
-}
 
 /// Every line of a small alphabet in some order, from a fixed seed, against small limits.
 #[test]
