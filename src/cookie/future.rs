@@ -10,7 +10,8 @@ use http::{Method, Response, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
 use super::{
-    jar::CookieJar, jar::context::CookieContext, jar::storage::CookieStorage,
+    jar::CookieJar,
+    jar::storage::{CookieContext, CookieStorage},
     model::same_site::SiteForCookies,
 };
 
@@ -35,14 +36,14 @@ pub(super) struct Exchange<J> {
 }
 
 impl<J> Exchange<J> {
-    pub(super) const fn context(&self) -> CookieContext<'_> {
+    pub(super) fn context(&self) -> CookieContext<'_> {
         self.context_of(&self.uri)
     }
 
-    const fn context_of<'a>(&'a self, uri: &'a Uri) -> CookieContext<'a> {
+    fn context_of<'a>(&'a self, uri: &'a Uri) -> CookieContext<'a> {
         CookieContext::new(uri, &self.method)
             .on_behalf_of(self.site.as_ref())
-            .with_jar(self.jar.as_ref())
+            .with_jar(self.jar.as_ref().map(|jar| jar as _))
     }
 }
 

@@ -2,30 +2,27 @@
 //! and converted.
 
 use std::{
-    ops::{Deref, DerefMut},
+    ops::DerefMut,
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use cookie_store::{CookieDomain, CookieExpiration, CookieStore, RawCookie};
-use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
-use time::OffsetDateTime;
+use cookie_store::CookieStore;
+use http::{HeaderMap, HeaderValue};
 use url::Url;
 
 use super::{
+    format::cookie_store::{domain_of, from_theirs, to_theirs},
     header::choose,
     jar::CookieJar,
     jar::bucket::Visit,
-    jar::context::CookieContext,
     jar::limits::CookieLimits,
     jar::response::ResponseCookies,
-    jar::storage::CookieStorage,
-    model::cookie::{Cookie, InvalidCookie, check_pair, to_millis, to_time},
-    model::data::{Data, Flags, Millis, NEVER, SameSite, Times},
-    model::origin::{Origin, canonical, domain_match, path_match, stands_alone},
+    jar::storage::{CookieContext, CookieStorage},
+    model::cookie::{Cookie, Door, InvalidCookie, to_millis},
+    model::data::Data,
+    model::origin::{Origin, domain_match, path_match},
     model::rules::{self, Admitted, Rejection},
-    model::same_site::Reach,
-    model::set_cookie::is_path,
     model::suffix::PublicSuffixes,
 };
 
@@ -59,16 +56,9 @@ fn lock(store: &Mutex<CookieStore>) -> MutexGuard<'_, CookieStore> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn now() -> Millis {
-    to_millis(SystemTime::now())
-}
-
+/// The store keeps no settings of its own, so the defaults hold.
 fn visit<'a>(context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
-    let suffixes = &PublicSuffixes::Embedded;
-    let reach = context
-        .site()
-        .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-    Visit::new(origin, suffixes, reach, now())
+    context.visit(origin, &PublicSuffixes::Embedded, to_millis(SystemTime::now()))
 }
 
 fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValue> {
@@ -108,25 +98,13 @@ fn store_response<G>(
 where
     G: DerefMut<Target = CookieStore>,
 {
-    let mut cookies = ResponseCookies::default();
     let origin = Origin::of(context.uri());
     let visit = origin.as_ref().map(|origin| visit(context, origin));
-    for line in headers.get_all(SET_COOKIE) {
-        let line = line.as_bytes();
-        let outcome = match &visit {
-            None => Err(Rejection::NoHost),
-            Some(_) if cookies.accepted().len() >= CookieLimits::default().per_response => {
-                Err(Rejection::TooMany)
-            }
-            Some(visit) => rules::admit(visit.origin, line, visit.suffixes, visit.reach, visit.now)
-                .and_then(|new| set(&mut lock(), visit, &new)),
-        };
-        match outcome {
-            Ok(stored) => cookies.accept(stored),
-            Err(reason) => cookies.reject(line, reason),
-        }
-    }
-    cookies
+    let per_response = CookieLimits::default().per_response;
+    ResponseCookies::of(visit.as_ref(), headers, per_response, |visit, line| {
+        let new = rules::admit(visit.origin, line, visit.suffixes, visit.reach, visit.now)?;
+        set(&mut lock(), visit, &new)
+    })
 }
 
 fn set(
@@ -185,64 +163,13 @@ fn shields(old: &cookie_store::Cookie<'_>, new: &Admitted<'_>) -> bool {
         && path_match(new.path.as_bytes(), String::from(&old.path).as_bytes())
 }
 
-fn domain_of<'a>(cookie: &'a cookie_store::Cookie<'_>) -> Option<&'a str> {
-    match &cookie.domain {
-        CookieDomain::HostOnly(domain) | CookieDomain::Suffix(domain) => Some(domain),
-        CookieDomain::NotPresent | CookieDomain::Empty => None,
-    }
-}
-
 /// Keeps all that a `cookie_store` cookie knows. Its creation counts as now.
 impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
     type Error = InvalidCookie;
 
     fn try_from(theirs: &cookie_store::Cookie<'_>) -> Result<Self, InvalidCookie> {
-        let cookie = unjudged(theirs)?;
-        let data = &cookie.data;
-        rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
-            .map_err(InvalidCookie::Rule)?;
-        Ok(cookie)
+        from_theirs(theirs, Door::Store)
     }
-}
-
-/// What a jar could hold, whether its rules allow it or not.
-pub(super) fn unjudged(theirs: &cookie_store::Cookie<'_>) -> Result<Cookie, InvalidCookie> {
-    let raw: &RawCookie<'_> = theirs.deref();
-    let (name, value) = (raw.name().as_bytes(), raw.value().as_bytes());
-    check_pair(name, value)?;
-    let domain = domain_of(theirs).and_then(canonical).ok_or(InvalidCookie::Domain)?;
-    let path = String::from(&theirs.path);
-    if !is_path(&path) {
-        return Err(InvalidCookie::Path);
-    }
-    let flags = Flags {
-        host_only: matches!(theirs.domain, CookieDomain::HostOnly(_)) || stands_alone(&domain),
-        secure: raw.secure().unwrap_or(false),
-        http_only: raw.http_only().unwrap_or(false),
-        partitioned: raw.partitioned().unwrap_or(false),
-        same_site: raw.same_site().map(|same_site| {
-            if same_site.is_strict() {
-                SameSite::Strict
-            } else if same_site.is_lax() {
-                SameSite::Lax
-            } else {
-                SameSite::None
-            }
-        }),
-    };
-    let expires = match &theirs.expires {
-        CookieExpiration::SessionEnd => NEVER,
-        CookieExpiration::AtUtc(at) => {
-            let millis = at.unix_timestamp_nanos() / 1_000_000;
-            Millis::try_from(millis.max(0)).unwrap_or(NEVER).min(NEVER - 1)
-        }
-    };
-    let now = now();
-    Ok(Cookie {
-        data: Data::new(name, value, &domain, &path, flags, now),
-        times: Times { expires, updated: now, sent: 0 },
-        order: 0,
-    })
 }
 
 /// Keeps all that a `cookie_store` cookie can hold: everything but the times of creation and use.
@@ -255,57 +182,8 @@ impl TryFrom<&Cookie> for cookie_store::Cookie<'static> {
     type Error = InvalidCookie;
 
     fn try_from(cookie: &Cookie) -> Result<Self, InvalidCookie> {
-        let (data, flags) = (&cookie.data, cookie.data.flags);
-        let name = str::from_utf8(data.name())
-            .ok()
-            .filter(|name| !name.is_empty())
-            .ok_or(InvalidCookie::Name)?;
-        let value = str::from_utf8(data.value()).map_err(|_| InvalidCookie::Value)?;
-        // Its own setter wants a type of yet another crate.
-        let same_site = match flags.same_site {
-            Some(same_site) => format!("; SameSite={}", same_site.name()),
-            None => String::new(),
-        };
-        let mut raw = RawCookie::parse(format!("{name}={value}{same_site}"))
-            .map_err(|_| InvalidCookie::Value)?;
-        if (raw.name(), raw.value()) != (name, value) {
-            return Err(InvalidCookie::Value);
-        }
-        raw.set_path(data.path().to_owned());
-        if !flags.host_only {
-            raw.set_domain(data.domain().to_owned());
-        }
-        for (set, put) in [
-            (flags.secure, RawCookie::set_secure as fn(&mut RawCookie<'static>, bool)),
-            (flags.http_only, RawCookie::set_http_only),
-            (flags.partitioned, RawCookie::set_partitioned),
-        ] {
-            if set {
-                put(&mut raw, true);
-            }
-        }
-        let expires = cookie.expires().map(to_offset);
-        raw.set_expires(expires);
-        let url = Url::parse(&format!("https://{}/", data.domain()))
-            .map_err(|_| InvalidCookie::Domain)?;
-        let mut theirs =
-            Self::try_from_raw_cookie(&raw, &url).map_err(|_| InvalidCookie::Domain)?;
-        let domain = data.domain().to_owned();
-        theirs.domain = if flags.host_only {
-            CookieDomain::HostOnly(domain)
-        } else {
-            CookieDomain::Suffix(domain)
-        };
-        theirs.expires = expires.map_or(CookieExpiration::SessionEnd, CookieExpiration::AtUtc);
-        Ok(theirs)
+        to_theirs(cookie)
     }
-}
-
-/// No later than its calendar reaches.
-fn to_offset(at: SystemTime) -> OffsetDateTime {
-    let last = Duration::from_secs(253_402_300_799);
-    let since = at.duration_since(to_time(0)).unwrap_or_default().min(last);
-    OffsetDateTime::UNIX_EPOCH + time::Duration::try_from(since).unwrap_or_default()
 }
 
 /// Every live cookie that the rules allow; the others are left out.

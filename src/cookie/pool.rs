@@ -95,7 +95,7 @@ pub struct JarPool<K = String> {
 }
 
 struct Shared<K> {
-    rules: JarPoolBuilder<K>,
+    settings: JarPoolBuilder<K>,
     jars: Mutex<Jars<K>>,
 }
 
@@ -194,7 +194,7 @@ impl<K> JarPoolBuilder<K> {
             leaving: 0,
             evicting: Vec::new(),
         };
-        JarPool { shared: Arc::new(Shared { rules: self, jars: Mutex::new(jars) }) }
+        JarPool { shared: Arc::new(Shared { settings: self, jars: Mutex::new(jars) }) }
     }
 }
 
@@ -246,14 +246,14 @@ impl<K> JarPool<K> {
 impl<K: Hash + Eq> JarPool<K> {
     /// The jar of that key.
     pub fn get(&self, key: impl Into<K>) -> CookieJar {
-        let (key, rules) = (key.into(), &self.shared.rules);
-        let now = (rules.clock)();
+        let (key, settings) = (key.into(), &self.shared.settings);
+        let now = (settings.clock)();
         let known = self.lock().touch(&key, now);
         let jar = known.unwrap_or_else(|| {
-            let jar = (rules.new_jar)(&key);
+            let jar = (settings.new_jar)(&key);
             self.lock().insert(key, jar, now)
         });
-        self.evict(now, rules.max_jars);
+        self.evict(now, settings.max_jars);
         jar
     }
 
@@ -273,8 +273,8 @@ impl<K: Hash + Eq> JarPool<K> {
     /// Evicts the jars that have been idle for too long, and says how many. For a timer of the
     /// caller's; `get` does the same.
     pub fn evict_idle(&self) -> usize {
-        let rules = &self.shared.rules;
-        self.evict((rules.clock)(), rules.max_jars)
+        let settings = &self.shared.settings;
+        self.evict((settings.clock)(), settings.max_jars)
     }
 
     /// Evicts every jar, those that requests hold too, and says how many: for saving all at the
@@ -285,7 +285,7 @@ impl<K: Hash + Eq> JarPool<K> {
     }
 
     fn evict(&self, now: Instant, max_jars: usize) -> usize {
-        let leaving = self.lock().leaving(now, self.shared.rules.idle, max_jars);
+        let leaving = self.lock().leaving(now, self.shared.settings.idle, max_jars);
         self.send_off(leaving)
     }
 
@@ -297,7 +297,7 @@ impl<K: Hash + Eq> JarPool<K> {
         let _callbacks = Callbacks::of(self);
         let (mut left, mut panic) = (0, None);
         for (key, jar, eviction) in leaving {
-            if let Some(on_evict) = &self.shared.rules.on_evict
+            if let Some(on_evict) = &self.shared.settings.on_evict
                 && let Err(payload) = catch_unwind(AssertUnwindSafe(|| on_evict(&key, &jar)))
             {
                 panic.get_or_insert(payload);

@@ -12,8 +12,7 @@ use super::{
     future::{Exchange, ResponseFuture},
     header,
     jar::CookieJar,
-    jar::context::CookieContext,
-    jar::storage::CookieStorage,
+    jar::storage::{CookieContext, CookieStorage},
 };
 
 /// The service of [`CookieLayer`](super::CookieLayer).

@@ -1,19 +1,25 @@
 //! `CookieFile`: a jar and the file it is kept in; saves are atomic, locked and merged.
 
+mod disk;
+mod merge;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     error, fmt,
-    fs::{self, File},
-    io::{self, Write},
+    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use self::{
+    disk::{contents, lock, replace, resolve},
+    merge::{Base, Identity, by_identity, identities, merge},
+};
 use crate::cookie::{
     format::{Format, ReadError},
     jar::CookieJar,
     model::cookie::Cookie,
-    model::data::Data,
 };
 
 /// A jar and the file it is kept in.
@@ -45,28 +51,6 @@ pub struct CookieFile {
     base: Mutex<Base>,
 }
 
-/// Jar and file as they were when they last met: what tells our changes from those of others. They
-/// are two, since a jar caps lifetimes and has limits, and a file's format does not know all that a
-/// jar does.
-struct Base {
-    /// What [`CookieJar::changes`] said then; `None` before the first time.
-    changes: Option<u64>,
-    jar: Cookies,
-    /// `None` where the jar has never been in the file: what the file lacks was then not taken out
-    /// by another.
-    file: Option<HashSet<Identity>>,
-}
-
-type Cookies = HashMap<Identity, Cookie>;
-
-fn by_identity(cookies: impl IntoIterator<Item = Cookie>) -> Cookies {
-    cookies.into_iter().map(|cookie| (Identity(cookie.data.clone()), cookie)).collect()
-}
-
-fn identities<'a>(cookies: impl IntoIterator<Item = &'a Cookie>) -> HashSet<Identity> {
-    cookies.into_iter().map(|cookie| Identity(cookie.data.clone())).collect()
-}
-
 impl fmt::Debug for CookieFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, format, jar, base: _ } = self;
@@ -75,24 +59,6 @@ impl fmt::Debug for CookieFile {
             .field("format", format)
             .field("jar", jar)
             .finish_non_exhaustive()
-    }
-}
-
-/// A cookie by its name, domain, host-only flag and path.
-#[derive(Clone)]
-struct Identity(Data);
-
-impl PartialEq for Identity {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.same_identity(&other.0)
-    }
-}
-
-impl Eq for Identity {}
-
-impl std::hash::Hash for Identity {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (self.0.name(), self.0.domain(), self.0.path(), self.0.flags.host_only).hash(state);
     }
 }
 
@@ -254,55 +220,6 @@ impl CookieFile {
     }
 }
 
-/// A merge of three: `theirs` is what the file holds by now, in its order; what only we have comes
-/// after.
-fn merge(
-    format: Format,
-    base: &Base,
-    ours: &[Cookie],
-    theirs: impl Iterator<Item = Cookie>,
-) -> Vec<Cookie> {
-    let by_us = |identity: &Identity, cookie: &Cookie| {
-        base.file.is_none()
-            || base.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
-    };
-    let renewed = |identity: &Identity, cookie: &Cookie| {
-        // What our jar held, not what the file did: a value that another set before our last save
-        // is as unknown to the jar.
-        let held =
-            base.jar.get(identity).is_some_and(|old| old.data.value() == cookie.data.value());
-        base.file.as_ref().is_some_and(|file| !held || !file.contains(identity))
-    };
-    let own = by_identity(ours.iter().cloned());
-    let mut merged = Vec::new();
-    let mut seen = HashSet::new();
-    for cookie in theirs {
-        let identity = Identity(cookie.data.clone());
-        match own.get(&identity) {
-            Some(own) if by_us(&identity, own) => merged.push(used_as(own.clone(), &cookie)),
-            Some(own) => merged.push(used_as(cookie, own)),
-            // We have taken out what we once had, unless another has given it a new value since.
-            None if base.jar.contains_key(&identity) && !renewed(&identity, &cookie) => {}
-            None => merged.push(cookie),
-        }
-        seen.insert(identity);
-    }
-    for cookie in ours {
-        let identity = Identity(cookie.data.clone());
-        if !seen.contains(&identity) && by_us(&identity, cookie) {
-            merged.push(cookie.clone());
-        }
-    }
-    merged
-}
-
-/// One of two states of a cookie, made as early as the older and used as late as the other.
-fn used_as(mut cookie: Cookie, other: &Cookie) -> Cookie {
-    cookie.data.created = cookie.data.created.min(other.data.created);
-    cookie.times.sent = cookie.times.sent.max(other.times.sent);
-    cookie
-}
-
 /// What a file holds that is alive, each cookie once.
 #[derive(Default)]
 struct Held {
@@ -328,98 +245,6 @@ fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Held>, Fi
         cookies.reverse();
     }
     Ok(Some(Held { allowed, refused }))
-}
-
-/// The bytes of a regular file, which unlike others has an end; `None` where there is nothing.
-fn contents(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let read = || regular(&fs::metadata(path)?).and_then(|()| fs::read(path));
-    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    match read() {
-        Err(error) if missing(&error) => {}
-        outcome => return outcome.map(Some),
-    }
-    let is_link = match fs::symlink_metadata(path) {
-        Ok(entry) => entry.is_symlink(),
-        Err(error) if missing(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    // Another may have made it since.
-    match read() {
-        Err(error) if missing(&error) && is_link => Err(points_nowhere()),
-        Err(error) if missing(&error) => Ok(None),
-        outcome => outcome.map(Some),
-    }
-}
-
-fn regular(entry: &fs::Metadata) -> io::Result<()> {
-    if entry.is_file() {
-        Ok(())
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
-    }
-}
-
-/// Such a link is more likely a mistake than a jar to be.
-fn points_nowhere() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "a symbolic link that points nowhere")
-}
-
-/// The file to replace: what a symbolic link points to, if it points to anything.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
-    match fs::canonicalize(path) {
-        Ok(target) => regular(&fs::metadata(&target)?).map(|()| target),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if fs::symlink_metadata(path).is_ok() {
-                return Err(points_nowhere());
-            }
-            let name = path
-                .file_name()
-                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
-            Ok(fs::canonicalize(directory(path))?.join(name))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Locks a file beside the target, since the target itself is replaced. The lock ends when the file
-/// is dropped.
-fn lock(target: &Path) -> io::Result<File> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(".lock");
-    let path = directory(target).join(name);
-    match fs::symlink_metadata(&path) {
-        Ok(entry) => regular(&entry)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
-    file.lock()?;
-    Ok(file)
-}
-
-fn replace(target: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let directory = directory(target);
-    let mut file = tempfile::Builder::new().prefix(".cookies-").tempfile_in(directory)?;
-    write(file.as_file_mut())?;
-    file.as_file_mut().flush()?;
-    file.as_file().sync_all()?;
-    file.persist(target).map_err(|error| error.error)?;
-    // The rename is what must survive a crash; only Unix lets a directory be synced.
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
-    Ok(())
 }
 
 /// Why a cookie file was not read or saved.

@@ -1,18 +1,23 @@
 //! The JSON of the `cookie_store` crate, so that its users' files can be read and written.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    ops::Deref,
+    time::{Duration, SystemTime},
+};
 
+use cookie_store::{CookieDomain, CookieExpiration, RawCookie};
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use url::Url;
 
-use super::{
-    super::{
-        event,
-        interop::unjudged,
-        model::{cookie::Cookie, data::NEVER},
+use super::{ReadError, json::wrong, line_of, text};
+use crate::cookie::{
+    event,
+    model::{
+        cookie::{Cookie, Door, InvalidCookie, Parts, to_millis, to_time},
+        data::{Flags, Millis, NEVER, SameSite, Times},
     },
-    ReadError,
-    json::wrong,
-    line_of, text,
 };
 
 /// An array of cookies, or, as older releases wrote it, a cookie after the other.
@@ -38,7 +43,7 @@ fn cookie(text: &str, element: &RawValue) -> Result<Cookie, ReadError> {
     let at = |reason| ReadError::Line { line: line_of(text, element.get()), reason };
     let theirs: cookie_store::Cookie<'static> = serde_json::from_str(element.get())
         .map_err(|_| at("it is no cookie as cookie_store writes them"))?;
-    unjudged(&theirs).map_err(|wrong| at(wrong.reason()))
+    from_theirs(&theirs, Door::File).map_err(|wrong| at(wrong.reason()))
 }
 
 /// A cookie that its store cannot hold is left out.
@@ -53,7 +58,7 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
             cookie.times.expires =
                 cookie.times.expires.div_ceil(1000).saturating_mul(1000).min(NEVER - 1);
         }
-        match cookie_store::Cookie::try_from(&cookie) {
+        match to_theirs(&cookie) {
             Ok(cookie) => theirs.push(cookie),
             Err(_) => event::left_out(&cookie.name()),
         }
@@ -61,4 +66,105 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut sink, &theirs)?;
     sink.write_all(b"\n")?;
     sink.flush()
+}
+
+pub(in crate::cookie) fn domain_of<'a>(cookie: &'a cookie_store::Cookie<'_>) -> Option<&'a str> {
+    match &cookie.domain {
+        CookieDomain::HostOnly(domain) | CookieDomain::Suffix(domain) => Some(domain),
+        CookieDomain::NotPresent | CookieDomain::Empty => None,
+    }
+}
+
+/// What a jar could hold, whether its rules allow it or not.
+pub(in crate::cookie) fn from_theirs(
+    theirs: &cookie_store::Cookie<'_>,
+    door: Door,
+) -> Result<Cookie, InvalidCookie> {
+    let raw: &RawCookie<'_> = theirs.deref();
+    let flags = Flags {
+        host_only: matches!(theirs.domain, CookieDomain::HostOnly(_)),
+        secure: raw.secure().unwrap_or(false),
+        http_only: raw.http_only().unwrap_or(false),
+        partitioned: raw.partitioned().unwrap_or(false),
+        same_site: raw.same_site().map(|same_site| {
+            if same_site.is_strict() {
+                SameSite::Strict
+            } else if same_site.is_lax() {
+                SameSite::Lax
+            } else {
+                SameSite::None
+            }
+        }),
+    };
+    let expires = match &theirs.expires {
+        CookieExpiration::SessionEnd => NEVER,
+        CookieExpiration::AtUtc(at) => {
+            let millis = at.unix_timestamp_nanos() / 1_000_000;
+            Millis::try_from(millis.max(0)).unwrap_or(NEVER).min(NEVER - 1)
+        }
+    };
+    let now = to_millis(SystemTime::now());
+    let parts = Parts {
+        name: raw.name().as_bytes(),
+        value: raw.value().as_bytes(),
+        domain: domain_of(theirs).unwrap_or_default(),
+        path: &String::from(&theirs.path),
+        flags,
+        created: now,
+        times: Times { expires, updated: now, sent: 0 },
+    };
+    Cookie::from_parts(parts, door)
+}
+
+/// All that a `cookie_store` cookie can hold.
+pub(in crate::cookie) fn to_theirs(
+    cookie: &Cookie,
+) -> Result<cookie_store::Cookie<'static>, InvalidCookie> {
+    let (data, flags) = (&cookie.data, cookie.data.flags);
+    let name = str::from_utf8(data.name())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .ok_or(InvalidCookie::Name)?;
+    let value = str::from_utf8(data.value()).map_err(|_| InvalidCookie::Value)?;
+    // Its own setter wants a type of yet another crate.
+    let same_site = match flags.same_site {
+        Some(same_site) => format!("; SameSite={}", same_site.name()),
+        None => String::new(),
+    };
+    let mut raw =
+        RawCookie::parse(format!("{name}={value}{same_site}")).map_err(|_| InvalidCookie::Value)?;
+    if (raw.name(), raw.value()) != (name, value) {
+        return Err(InvalidCookie::Value);
+    }
+    raw.set_path(data.path().to_owned());
+    if !flags.host_only {
+        raw.set_domain(data.domain().to_owned());
+    }
+    for (set, put) in [
+        (flags.secure, RawCookie::set_secure as fn(&mut RawCookie<'static>, bool)),
+        (flags.http_only, RawCookie::set_http_only),
+        (flags.partitioned, RawCookie::set_partitioned),
+    ] {
+        if set {
+            put(&mut raw, true);
+        }
+    }
+    let expires = cookie.expires().map(to_offset);
+    raw.set_expires(expires);
+    let url =
+        Url::parse(&format!("https://{}/", data.domain())).map_err(|_| InvalidCookie::Domain)?;
+    let mut theirs =
+        cookie_store::Cookie::try_from_raw_cookie(&raw, &url).map_err(|_| InvalidCookie::Domain)?;
+    let domain = data.domain().to_owned();
+    theirs.domain =
+        if flags.host_only { CookieDomain::HostOnly(domain) } else { CookieDomain::Suffix(domain) };
+    theirs.expires = expires.map_or(CookieExpiration::SessionEnd, CookieExpiration::AtUtc);
+    Ok(theirs)
+}
+
+/// No later than its calendar reaches.
+fn to_offset(at: SystemTime) -> OffsetDateTime {
+    let last = Duration::from_secs(253_402_300_799);
+    let since = at.duration_since(to_time(0)).unwrap_or_default().min(last);
+    OffsetDateTime::UNIX_EPOCH + time::Duration::try_from(since).unwrap_or_default()
 }

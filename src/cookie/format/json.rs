@@ -9,10 +9,8 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{ReadError, line_of, text};
 use crate::cookie::model::{
-    cookie::{Cookie, InvalidCookie, check_pair},
-    data::{Data, Flags, Millis, NEVER, SameSite, Times},
-    origin::{spelt_domain, stands_alone},
-    set_cookie::is_path,
+    cookie::{Cookie, Door, InvalidCookie, Parts},
+    data::{Flags, Millis, NEVER, SameSite, Times},
 };
 
 const VERSION: u64 = 1;
@@ -60,16 +58,9 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
 
     let name = bytes(field("name")).ok_or("`name` is neither text nor bytes")?;
     let value = bytes(field("value")).ok_or("`value` is neither text nor bytes")?;
-    check_pair(&name, &value).map_err(InvalidCookie::reason)?;
-    let domain = field("domain").and_then(Value::as_str).and_then(spelt_domain);
-    let domain = domain.ok_or("`domain` is not that of a host")?;
-    let path = field("path")
-        .and_then(Value::as_str)
-        .filter(|path| is_path(path))
-        .ok_or("`path` is not that of a cookie")?;
+    let text = |name, wrong| field(name).and_then(Value::as_str).ok_or(wrong);
     let flags = Flags {
-        host_only: flag("host_only", "`host_only` is neither true nor false")?
-            || stands_alone(&domain),
+        host_only: flag("host_only", "`host_only` is neither true nor false")?,
         secure: flag("secure", "`secure` is neither true nor false")?,
         http_only: flag("http_only", "`http_only` is neither true nor false")?,
         partitioned: flag("partitioned", "`partitioned` is neither true nor false")?,
@@ -87,7 +78,16 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
         updated: time("updated", "`updated` is no time", created)?,
         sent: time("sent", "`sent` is no time", 0)?,
     };
-    Ok(Cookie { data: Data::new(&name, &value, &domain, path, flags, created), times, order: 0 })
+    let parts = Parts {
+        name: &name,
+        value: &value,
+        domain: text("domain", "`domain` is no text")?,
+        path: text("path", "`path` is no text")?,
+        flags,
+        created,
+        times,
+    };
+    Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
 }
 
 /// Text, or an array of bytes where it is not UTF-8.

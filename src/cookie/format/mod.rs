@@ -1,7 +1,7 @@
 //! The files a jar is kept in.
 
 #[cfg(feature = "cookie_store")]
-mod cookie_store;
+pub(in crate::cookie) mod cookie_store;
 #[cfg(feature = "json")]
 mod json;
 mod netscape;
@@ -166,4 +166,177 @@ fn line_of(text: &str, part: &str) -> usize {
 #[cfg(feature = "json")]
 fn lines(text: &[u8]) -> usize {
     text.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cookie::model::{
+        cookie::{Door, InvalidCookie},
+        rules::Rejection,
+        suffix::PublicSuffixes,
+    };
+
+    /// Name, value, domain, path.
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+    /// What each door makes of a cookie with these parts and no flag.
+    fn doors((name, value, domain, path): Row<'_>) -> Vec<(Door, Result<Cookie, &'static str>)> {
+        let built = Cookie::builder(name, value).domain(domain).path(path).build();
+        let line = format!("{domain}\tTRUE\t{path}\tFALSE\t0\t{name}\t{value}");
+        let mut doors = vec![
+            (Door::Caller, built.map_err(InvalidCookie::reason)),
+            (Door::File, read_one(Format::Netscape, &line)),
+        ];
+        #[cfg(feature = "json")]
+        {
+            use serde_json::json;
+            let cookie = json!({"name": name, "value": value, "domain": domain, "path": path});
+            let file = json!({"version": 1, "cookies": [cookie]});
+            doors.push((Door::File, read_one(Format::Json, &file.to_string())));
+        }
+        #[cfg(feature = "cookie_store")]
+        {
+            let theirs = theirs((name, value, domain, path));
+            for door in [Door::File, Door::Store] {
+                let cookie = cookie_store::from_theirs(&theirs, door);
+                doors.push((door, cookie.map_err(InvalidCookie::reason)));
+            }
+        }
+        doors
+    }
+
+    fn read_one(format: Format, text: &str) -> Result<Cookie, &'static str> {
+        match read(format, text.as_bytes(), 0) {
+            Ok(mut cookies) => Ok(cookies.remove(0)),
+            Err(ReadError::Line { reason, .. }) => Err(reason),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Its own constructors would refuse most of it; its file and its public fields do not.
+    #[cfg(feature = "cookie_store")]
+    fn theirs((name, value, domain, path): Row<'_>) -> ::cookie_store::Cookie<'static> {
+        let raw = ::cookie_store::RawCookie::new(name.to_owned(), value.to_owned());
+        let url = "https://h.example/".parse().unwrap();
+        let mut theirs = ::cookie_store::Cookie::try_from_raw_cookie(&raw, &url).unwrap();
+        let file = serde_json::json!({
+            "raw_cookie": "a=1", "path": [path, true], "domain": {"Suffix": domain},
+            "expires": "SessionEnd",
+        });
+        let read: ::cookie_store::Cookie<'_> = serde_json::from_value(file).unwrap();
+        (theirs.domain, theirs.path) = (read.domain.clone(), read.path.clone());
+        theirs
+    }
+
+    #[test]
+    fn every_door_refuses_the_same_wrong_parts_for_the_same_reason() {
+        use InvalidCookie::{Domain, Empty, Name, Path, TooLong, Value};
+        let (long_value, long_path) = ("x".repeat(4096), format!("/{}", "x".repeat(3072)));
+        let rows = [
+            (("", "", "h.example", "/"), Empty),
+            (("a=b", "1", "h.example", "/"), Name),
+            ((" a", "1", "h.example", "/"), Name),
+            (("a;b", "1", "h.example", "/"), Name),
+            (("a\u{1}", "1", "h.example", "/"), Name),
+            (("a", "1;2", "h.example", "/"), Value),
+            (("a", " 1 ", "h.example", "/"), Value),
+            (("a", "1\u{7f}", "h.example", "/"), Value),
+            (("a", &long_value, "h.example", "/"), TooLong),
+            (("a", "1", "", "/"), Domain),
+            (("a", "1", ".", "/"), Domain),
+            (("a", "1", "..h.example", "/"), Domain),
+            (("a", "1", "h example", "/"), Domain),
+            (("a", "1", "https://h.example", "/"), Domain),
+            (("a", "1", "h.ex\u{e4}mple", "/"), Domain),
+            (("a", "1", "h\u{1}.example", "/"), Domain),
+            (("a", "1", "h.example", "x"), Path),
+            (("a", "1", "h.example", "/\u{1}"), Path),
+            (("a", "1", "h.example", &long_path), Path),
+        ];
+        let mut wrong = Vec::new();
+        for (row, want) in rows {
+            for (door, got) in doors(row) {
+                if got.as_ref().err() != Some(&want.reason()) {
+                    wrong.push(format!("{row:.40?} through {door:?}: {got:?}, not {want:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn every_door_reads_a_domain_alike() {
+        let rows = [
+            (".H.Example", "h.example", false),
+            ("h.example.", "h.example", false),
+            ("10.0.0.1", "10.0.0.1", true),
+            ("127.1", "127.1", true),
+            ("2001:DB8::1", "[2001:db8::1]", true),
+            ("[::1]", "[::1]", true),
+        ];
+        let mut wrong = Vec::new();
+        for (domain, want, alone) in rows {
+            for (door, got) in doors(("a", "1", domain, "/")) {
+                let got = got.map(|cookie| (cookie.domain().to_owned(), cookie.host_only()));
+                if got != Ok((want.to_owned(), alone)) {
+                    wrong.push(format!("{domain} through {door:?}: {got:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn doors_differ_in_paths_domains_and_broken_rules_alone() {
+        use InvalidCookie::{Domain, Path, Rule};
+        use Rejection::{HostPrefix, NamelessPrefix, PublicSuffix, SecurePrefix};
+        let long = format!("/{}", "x".repeat(1024));
+        // What a caller is told, what another store is told, and what the jar says to a file's.
+        type Say = Result<(), InvalidCookie>;
+        let rows: [(Row<'_>, Say, Say, Result<(), Rejection>); 7] = [
+            (("a", "1", "h.example", "/a;b"), Err(Path), Ok(()), Ok(())),
+            (("a", "1", "h.example", &long), Err(Path), Ok(()), Ok(())),
+            (("a", "1", "a,b.example", "/"), Err(Domain), Ok(()), Ok(())),
+            (
+                ("__Host-a", "1", "h.example", "/"),
+                Err(Rule(HostPrefix)),
+                Err(Rule(HostPrefix)),
+                Err(HostPrefix),
+            ),
+            (
+                ("__Secure-a", "1", "h.example", "/"),
+                Err(Rule(SecurePrefix)),
+                Err(Rule(SecurePrefix)),
+                Err(SecurePrefix),
+            ),
+            (
+                ("", "__Host-a", "h.example", "/"),
+                Err(Rule(NamelessPrefix)),
+                Err(Rule(NamelessPrefix)),
+                Err(NamelessPrefix),
+            ),
+            // A jar makes it host-only where a caller inserts it.
+            (("a", "1", "co.uk", "/"), Ok(()), Ok(()), Err(PublicSuffix)),
+        ];
+        let mut wrong = Vec::new();
+        for (row, caller, store, file) in rows {
+            for (door, got) in doors(row) {
+                let told = match door {
+                    Door::Caller => caller,
+                    Door::Store => store,
+                    Door::File => Ok(()),
+                };
+                let judged = match (door, &got) {
+                    (Door::File, Ok(cookie)) => cookie.judge(&PublicSuffixes::Embedded),
+                    _ => file,
+                };
+                let reason = got.as_ref().err().copied();
+                if reason != told.err().map(InvalidCookie::reason) || judged != file {
+                    wrong.push(format!("{row:.40?} through {door:?}: {got:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }

@@ -1,16 +1,12 @@
 //! cookies.txt: a cookie a line, seven fields between tabs.
 
-use std::{
-    borrow::Cow,
-    io::{self, BufWriter, Write},
-};
+use std::io::{self, BufWriter, Write};
 
 use super::ReadError;
 use crate::cookie::model::{
-    cookie::{Cookie, InvalidCookie, check_pair},
-    data::{Data, Flags, Millis, NEVER, Times},
-    origin::{spelt_domain, stands_alone},
-    set_cookie::{is_control, is_path},
+    cookie::{Cookie, Door, InvalidCookie, Parts},
+    data::{Flags, Millis, NEVER, Times},
+    origin::spelt_domain,
 };
 
 /// Python's `MozillaCookieJar` reads no file without this line.
@@ -53,44 +49,31 @@ fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static 
         return Err("expected no tab in the value, the seventh field");
     }
 
-    let text = |bytes| str::from_utf8(bytes).ok();
-    let domain = text(domain).and_then(host).ok_or("the domain is not that of a host")?;
-    let path = text(path)
-        .filter(|path| path.starts_with('/') || path.is_empty())
-        .ok_or("the path does not begin with a slash")?;
-    let path = if path.is_empty() { "/" } else { path };
-    if line.iter().copied().any(is_control) {
-        return Err("it holds a control character");
-    }
-    check_pair(name, value).map_err(InvalidCookie::reason)?;
-    if !is_path(path) {
-        return Err("the path is too long");
-    }
+    let domain = str::from_utf8(domain).map_err(|_| InvalidCookie::Domain.reason())?;
+    // Every cookie has a path, so an empty one can only mean the whole host.
+    let path = if path.is_empty() { b"/" } else { path };
+    let path = str::from_utf8(path).map_err(|_| InvalidCookie::Path.reason())?;
     let flags = Flags {
-        host_only: !flag(subdomains)? || stands_alone(&domain),
+        host_only: !flag(subdomains)?,
         secure: flag(secure)?,
         http_only,
         partitioned: false,
         same_site: None,
     };
-    Ok(Cookie {
-        data: Data::new(name, value, &domain, path, flags, now),
-        times: Times { expires: expiry(expires)?, updated: now, sent: 0 },
-        order: 0,
-    })
+    let times = Times { expires: expiry(expires)?, updated: now, sent: 0 };
+    let parts = Parts { name, value, domain: host(domain), path, flags, created: now, times };
+    Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
 }
 
 /// curl writes an IPv6 address without its brackets, Python with `.local` behind them, as behind
 /// every host without a dot, and Wget a port behind the host where it is not 80.
-fn host(domain: &str) -> Option<Cow<'_, str>> {
-    if let Some(domain) = spelt_domain(domain) {
-        return Some(domain);
+fn host(domain: &str) -> &str {
+    if spelt_domain(domain).is_some() {
+        return domain;
     }
     let domain = domain.strip_suffix(".local").filter(|host| host.ends_with(']')).unwrap_or(domain);
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    spelt_domain(
-        domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host),
-    )
+    domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host)
 }
 
 fn flag(field: &[u8]) -> Result<bool, &'static str> {

@@ -1,7 +1,7 @@
 //! The jar: what is stored, behind its locks.
 
 pub(in crate::cookie) mod bucket;
-pub(in crate::cookie) mod context;
+mod inspect;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod policy;
 pub(in crate::cookie) mod response;
@@ -14,24 +14,29 @@ use std::{
     error, fmt,
     io::{self, Read, Write},
     sync::Arc,
+    time::SystemTime,
 };
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 
 use self::{
     bucket::{Slot, Visit},
-    context::CookieContext,
+    limits::CookieLimits,
+    policy::CookiePolicy,
     response::ResponseCookies,
-    settings::{CookieJarBuilder, Rules},
+    settings::Settings,
+    storage::{CookieContext, CookieStorage},
     store::{Store, StoreAction},
 };
 use crate::cookie::{
+    event,
     format::{self, Format, ReadError},
     model::cookie::{Cookie, to_millis},
     model::data::{Millis, Times},
     model::origin::{Origin, spelt_domain},
     model::rules::{self, Rejection},
     model::same_site::Reach,
+    model::suffix::PublicSuffixes,
 };
 
 /// A jar of cookies, kept and matched as a browser does (RFC 6265bis).
@@ -62,7 +67,7 @@ pub struct CookieJar {
 #[derive(Default)]
 struct Shared {
     store: Store,
-    rules: Rules,
+    settings: Settings,
 }
 
 impl CookieJar {
@@ -77,13 +82,8 @@ impl CookieJar {
         CookieJarBuilder::default()
     }
 
-    pub(in crate::cookie) fn with_rules(rules: Rules) -> Self {
-        Self { shared: Arc::new(Shared { store: Store::default(), rules }) }
-    }
-
-    /// An empty jar that goes by the same rules.
-    pub(in crate::cookie) fn sibling(&self) -> Self {
-        Self::with_rules(self.shared.rules.clone())
+    pub(in crate::cookie) fn with_settings(settings: Settings) -> Self {
+        Self { shared: Arc::new(Shared { store: Store::default(), settings }) }
     }
 
     /// Whether someone besides the one who asks has this jar.
@@ -99,7 +99,7 @@ impl CookieJar {
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
         let context = CookieContext::new(uri, &Method::GET);
         let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
-        let visit = self.visit(&context, &origin, self.now());
+        let visit = self.visit(&context, &origin);
         self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
     }
 
@@ -108,32 +108,17 @@ impl CookieJar {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
 
-    pub(in crate::cookie) fn store_for(
-        &self,
-        context: &CookieContext<'_>,
-        headers: &HeaderMap,
-    ) -> ResponseCookies {
-        let mut cookies = ResponseCookies::default();
+    fn store_for(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+        // Most responses set none: they need not be looked at.
         if !headers.contains_key(SET_COOKIE) {
-            return cookies;
+            return ResponseCookies::default();
         }
-        let (origin, now) = (Origin::of(context.uri()), self.now());
-        let visit = origin.as_ref().map(|origin| self.visit(context, origin, now));
-        for line in headers.get_all(SET_COOKIE) {
-            let line = line.as_bytes();
-            let outcome = match &visit {
-                None => Err(Rejection::NoHost),
-                Some(_) if cookies.accepted().len() >= self.shared.rules.limits.per_response => {
-                    Err(Rejection::TooMany)
-                }
-                Some(visit) => self.store_line(context, visit, line, Slot::cookie),
-            };
-            match outcome {
-                Ok((_, stored)) => cookies.accept(stored),
-                Err(reason) => cookies.reject(line, reason),
-            }
-        }
-        cookies
+        let origin = Origin::of(context.uri());
+        let visit = origin.as_ref().map(|origin| self.visit(context, origin));
+        let per_response = self.shared.settings.limits.per_response;
+        ResponseCookies::of(visit.as_ref(), headers, per_response, |visit, line| {
+            self.store_line(context, visit, line, Slot::cookie).map(|(_, stored)| stored)
+        })
     }
 
     /// `stored` makes of the cookie what the caller wants of it.
@@ -144,7 +129,7 @@ impl CookieJar {
         line: &[u8],
         stored: impl Fn(&Slot) -> T,
     ) -> Result<(StoreAction, Option<T>), Rejection> {
-        let Shared { store, rules: Rules { suffixes, limits, policy, .. } } = &*self.shared;
+        let Shared { store, settings: Settings { suffixes, limits, policy, .. } } = &*self.shared;
         let fingerprint = store.fingerprint(line);
         if policy.is_none()
             && visit.reach == Reach::SameSite
@@ -162,17 +147,8 @@ impl CookieJar {
         store.set(visit, &new, fingerprint, limits, stored)
     }
 
-    fn visit<'a>(
-        &'a self,
-        context: &CookieContext<'_>,
-        origin: &'a Origin<'a>,
-        now: Millis,
-    ) -> Visit<'a> {
-        let suffixes = &self.shared.rules.suffixes;
-        let reach = context
-            .site()
-            .map_or(Reach::SameSite, |site| site.reach(origin, context.method(), suffixes));
-        Visit::new(origin, suffixes, reach, now)
+    fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
+        context.visit(origin, &self.shared.settings.suffixes, self.now())
     }
 
     /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked
@@ -182,10 +158,10 @@ impl CookieJar {
         self.header_for(&CookieContext::new(uri, &Method::GET))
     }
 
-    pub(in crate::cookie) fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+    fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         let origin = Origin::of(context.uri())?;
-        let visit = self.visit(context, &origin, self.now());
-        let Rules { limits, policy, .. } = &self.shared.rules;
+        let visit = self.visit(context, &origin);
+        let Settings { limits, policy, .. } = &self.shared.settings;
         let ask;
         let may_send: Option<&dyn Fn(&Cookie) -> bool> = match policy {
             Some(policy) => {
@@ -204,11 +180,8 @@ impl CookieJar {
         let Some(origin) = Origin::of(uri) else {
             return Vec::new();
         };
-        self.shared.store.matching(&self.visit(
-            &CookieContext::new(uri, &Method::GET),
-            &origin,
-            self.now(),
-        ))
+        let context = CookieContext::new(uri, &Method::GET);
+        self.shared.store.matching(&self.visit(&context, &origin))
     }
 
     /// Every cookie in the order of creation, as of now: later changes do not show.
@@ -268,7 +241,7 @@ impl CookieJar {
     }
 
     fn put(&self, cookie: &Cookie, now: Millis, unless_newer: bool) {
-        let Rules { suffixes, limits, .. } = &self.shared.rules;
+        let Settings { suffixes, limits, .. } = &self.shared.settings;
         let times = Times { expires: rules::capped(cookie.times.expires, now), ..cookie.times };
         let cookie = Cookie { times, ..cookie.clone() };
         self.shared.store.put(suffixes.site(cookie.domain()), &cookie, now, limits, unless_newer);
@@ -277,7 +250,7 @@ impl CookieJar {
     /// Takes out the cookie of that domain, path and name; of two, the host-only one first.
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
         let domain = spelt_domain(domain)?;
-        let key = self.shared.rules.suffixes.site(&domain).key;
+        let key = self.shared.settings.suffixes.site(&domain).key;
         self.shared.store.remove(key, &domain, path, name.as_bytes(), self.now())
     }
 
@@ -291,7 +264,9 @@ impl CookieJar {
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
         if let Some(domain) = spelt_domain(domain) {
-            self.shared.store.remove_domain(self.shared.rules.suffixes.site(&domain).key, &domain);
+            self.shared
+                .store
+                .remove_domain(self.shared.settings.suffixes.site(&domain).key, &domain);
         }
     }
 
@@ -357,34 +332,21 @@ impl CookieJar {
 
     pub(in crate::cookie) fn judge(&self, cookies: Vec<Cookie>) -> (Vec<Cookie>, Vec<Cookie>) {
         let now = self.now();
-        cookies
-            .into_iter()
-            .filter(|cookie| cookie.times.expires > now)
-            .partition(|cookie| self.may_keep(cookie))
+        cookies.into_iter().filter(|cookie| cookie.times.expires > now).partition(|cookie| {
+            match cookie.judge(&self.shared.settings.suffixes) {
+                Ok(()) => true,
+                Err(reason) => {
+                    event::rejected(&cookie.name(), reason);
+                    false
+                }
+            }
+        })
     }
 
     pub(in crate::cookie) fn extend(&self, cookies: &[Cookie]) {
         let now = self.now();
         for cookie in cookies {
             self.put(cookie, now, false);
-        }
-    }
-
-    /// Whether a cookie from a file is one that its domain could have set.
-    fn may_keep(&self, cookie: &Cookie) -> bool {
-        let data = &cookie.data;
-        let site = self.shared.rules.suffixes.site(data.domain());
-        let verdict = if site.is_suffix && !data.flags.host_only {
-            Err(Rejection::PublicSuffix)
-        } else {
-            rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
-        };
-        match verdict {
-            Ok(()) => true,
-            Err(reason) => {
-                crate::cookie::event::rejected(&cookie.name(), reason);
-                false
-            }
         }
     }
 
@@ -398,7 +360,30 @@ impl CookieJar {
     }
 
     fn now(&self) -> Millis {
-        to_millis((self.shared.rules.clock)())
+        to_millis((self.shared.settings.clock)())
+    }
+}
+
+impl CookieStorage for CookieJar {
+    fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+        self.header_for(context)
+    }
+
+    fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+        self.store_for(context, headers)
+    }
+
+    fn inspect_response(
+        &self,
+        context: &CookieContext<'_>,
+        headers: &HeaderMap,
+    ) -> ResponseCookies {
+        let Settings { limits, policy, .. } = &self.shared.settings;
+        let origin = Origin::of(context.uri());
+        let visit = origin.as_ref().map(|origin| self.visit(context, origin));
+        inspect::judge(visit.as_ref(), headers, limits, |cookie| {
+            policy.as_ref().is_none_or(|policy| policy.accept(context, cookie))
+        })
     }
 }
 
@@ -409,6 +394,55 @@ impl std::panic::RefUnwindSafe for CookieJar {}
 impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieJar").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`CookieJar`].
+#[derive(Clone, Default)]
+#[must_use]
+pub struct CookieJarBuilder {
+    settings: Settings,
+}
+
+impl CookieJarBuilder {
+    /// The public suffix list. Default: the embedded one.
+    pub fn public_suffixes(mut self, suffixes: PublicSuffixes) -> Self {
+        self.settings.suffixes = Arc::new(suffixes);
+        self
+    }
+
+    /// How much the jar holds and sends. Default: [`CookieLimits::default`].
+    pub const fn limits(mut self, limits: CookieLimits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Which cookies are stored and sent, of those that the rules allow. Default: all.
+    pub fn policy(mut self, policy: impl CookiePolicy + 'static) -> Self {
+        self.settings.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// The clock, for tests. Default: [`SystemTime::now`].
+    pub const fn clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.settings.clock = clock;
+        self
+    }
+
+    /// The empty jar. A builder makes any number of them, which share no cookies.
+    #[must_use]
+    pub fn build(self) -> CookieJar {
+        CookieJar::with_settings(self.settings)
+    }
+}
+
+impl fmt::Debug for CookieJarBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieJarBuilder")
+            .field("public_suffixes", &self.settings.suffixes)
+            .field("limits", &self.settings.limits)
+            .field("policy", &self.settings.policy.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -445,7 +479,7 @@ mod tests {
         let context = CookieContext::new(&uri, &Method::GET);
         let origin = Origin::of(&uri).unwrap();
         jar.set(&uri, "kept=1").unwrap();
-        let visit = jar.visit(&context, &origin, jar.now());
+        let visit = jar.visit(&context, &origin);
         let panics = |_: &Slot| -> () { panic!("on purpose") };
         let store = || _ = jar.store_line(&context, &visit, b"new=1", panics);
         assert!(catch_unwind(AssertUnwindSafe(store)).is_err());
@@ -456,5 +490,55 @@ mod tests {
         assert_eq!((jar.len(), jar.iter().count()), (2, 2));
         jar.clear();
         assert!(jar.is_empty());
+    }
+
+    /// Every line of a small alphabet in some order, from a fixed seed, against small limits.
+    #[test]
+    fn a_response_that_is_inspected_comes_to_what_an_empty_jar_would_store() {
+        let mut seed = 7_u64;
+        let mut next = move |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let said = |cookies: &ResponseCookies| {
+            let of = |c: &Cookie| (format!("{c:?}={}", c.value()), c.created(), c.last_access());
+            let accepted: Vec<_> = cookies.accepted().iter().map(of).collect();
+            (accepted, cookies.rejected().to_vec())
+        };
+        fn clock() -> SystemTime {
+            SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000)
+        }
+        let mut wrong = Vec::new();
+        for _ in 0..2_000 {
+            let per_response = next(9) as usize;
+            let limits = if next(4) == 0 {
+                CookieLimits { bytes: 24, per_response, ..CookieLimits::default() }
+            } else {
+                let (per_domain, total) = (next(5) as usize, next(7) as usize);
+                CookieLimits { per_domain, total, per_response, ..CookieLimits::default() }
+            };
+            let jar = CookieJar::builder().limits(limits).clock(clock).build();
+            let uri = ["http://h.example/", "https://h.example/", "/relative"][next(3) as usize];
+            let uri = uri.parse().unwrap();
+            let attributes = ["", "; Secure", "; Max-Age=0", "; Domain=h.example", "; Path=/x"];
+            let line = |_| {
+                let attribute = attributes[next(5) as usize];
+                format!(
+                    "{}={}{attribute}",
+                    ["a", "b", "c", "__Host-d", "e"][next(5) as usize],
+                    next(2)
+                )
+            };
+            let lines: Vec<_> = (0..12).map(line).collect();
+            let headers = lines.iter().map(|line| (SET_COOKIE, line.parse().unwrap())).collect();
+            let context = CookieContext::new(&uri, &Method::GET);
+            let inspected = jar.inspect_response(&context, &headers);
+            let is_empty = jar.is_empty();
+            let stored = CookieStorage::store_response(&jar, &context, &headers);
+            if !is_empty || said(&inspected) != said(&stored) {
+                wrong.push(format!("{uri} {limits:?} {lines:?}: {inspected:?}, not {stored:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{} wrong, of which {}", wrong.len(), wrong[0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, error, fmt};
 
-use super::context::CookieContext;
+use super::storage::CookieContext;
 use crate::cookie::{
     model::cookie::Cookie,
     model::origin::{canonical, domain_match, written_domain},

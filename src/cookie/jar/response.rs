@@ -2,6 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use http::{HeaderMap, header::SET_COOKIE};
+
+use super::bucket::Visit;
 use crate::cookie::{event, model::cookie::Cookie, model::rules::Rejection, model::set_cookie};
 
 /// Response extension: the cookies of this one response, present where it carried a `Set-Cookie`
@@ -15,6 +18,30 @@ pub struct ResponseCookies {
 }
 
 impl ResponseCookies {
+    /// What became of each `Set-Cookie` line: `store` says which cookie it left, or why none.
+    pub(in crate::cookie) fn of(
+        visit: Option<&Visit<'_>>,
+        headers: &HeaderMap,
+        per_response: usize,
+        mut store: impl FnMut(&Visit<'_>, &[u8]) -> Result<Option<Cookie>, Rejection>,
+    ) -> Self {
+        let mut cookies = Self::default();
+        for line in headers.get_all(SET_COOKIE) {
+            let line = line.as_bytes();
+            let outcome = match visit {
+                None => Err(Rejection::NoHost),
+                // What is refused or only deletes takes no room, so it is not counted.
+                Some(_) if cookies.accepted.len() >= per_response => Err(Rejection::TooMany),
+                Some(visit) => store(visit, line),
+            };
+            match outcome {
+                Ok(stored) => cookies.accept(stored),
+                Err(reason) => cookies.reject(line, reason),
+            }
+        }
+        cookies
+    }
+
     /// The cookies that the rules accept, in the order they came; those that only deleted one are
     /// not among them.
     #[must_use]
@@ -46,14 +73,14 @@ impl ResponseCookies {
 
     /// Of a cookie that is set twice the last one stands; a deletion takes nothing back, since it
     /// is no cookie.
-    pub(in crate::cookie) fn accept(&mut self, cookie: Option<Cookie>) {
+    fn accept(&mut self, cookie: Option<Cookie>) {
         if let Some(cookie) = cookie {
             self.accepted.retain(|other| !other.data.same_identity(&cookie.data));
             self.accepted.push(cookie);
         }
     }
 
-    pub(in crate::cookie) fn reject(&mut self, line: &[u8], reason: Rejection) {
+    fn reject(&mut self, line: &[u8], reason: Rejection) {
         let cookie = RejectedCookie::new(line, reason);
         event::rejected(&cookie.name, reason);
         self.rejected.push(cookie);

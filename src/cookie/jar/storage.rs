@@ -1,15 +1,45 @@
-//! What the layer needs of a jar.
+//! What the layer needs of a jar, and what it hands over: a request's URI, method and site.
 
-use http::{HeaderMap, HeaderValue};
+use std::{fmt, sync::Arc, time::SystemTime};
 
-use super::{context::CookieContext, response::ResponseCookies};
-use crate::cookie::jar::CookieJar;
+use http::{HeaderMap, HeaderValue, Method, Uri};
+
+use super::{bucket::Visit, inspect::judge, limits::CookieLimits, response::ResponseCookies};
+use crate::cookie::model::{
+    cookie::to_millis,
+    data::Millis,
+    origin::Origin,
+    same_site::{Reach, SiteForCookies},
+    suffix::PublicSuffixes,
+};
 
 /// A place to keep cookies that [`CookieLayer`](crate::cookie::CookieLayer) can work with.
 ///
-/// Calls are synchronous and short: they are made while a request is being sent.
+/// Calls are synchronous and short: they are made while a request is being sent. `&T`, `Box<T>` and
+/// `Arc<T>` are storages where `T` is one.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+/// use tower_outbound::cookie::{CookieContext, CookieJar, CookieLayer, CookieStorage, ResponseCookies};
+///
+/// /// Sends what the jar holds, and stores nothing.
+/// struct ReadOnly(CookieJar);
+///
+/// impl CookieStorage for ReadOnly {
+///     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+///         self.0.header(context.uri())
+///     }
+///
+///     fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+///         self.inspect_response(context, headers)
+///     }
+/// }
+///
+/// let layer = CookieLayer::with_storage(ReadOnly(CookieJar::new()));
+/// # let _ = layer;
+/// ```
 pub trait CookieStorage {
-    /// The `Cookie` header for a request; `None` where no cookie goes.
+    /// The `Cookie` header for a request. `None` if no cookie matches.
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue>;
 
     /// Stores the cookies of a response, and says what became of each.
@@ -17,31 +47,139 @@ pub trait CookieStorage {
 
     /// Judges the cookies of a response without storing any.
     ///
-    /// Default: by the rules of an empty [`CookieJar`].
+    /// Default: what an empty [`CookieJar`](crate::cookie::CookieJar) with its default settings
+    /// would say.
     fn inspect_response(
         &self,
         context: &CookieContext<'_>,
         headers: &HeaderMap,
     ) -> ResponseCookies {
-        CookieJar::new().store_for(context, headers)
+        judge_by_defaults(context, headers)
     }
 }
 
-impl CookieStorage for CookieJar {
-    fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
-        self.header_for(context)
+/// Forwards every method, the provided one too: else `Arc<J>` would judge by other rules than `J`.
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<T: CookieStorage + ?Sized> CookieStorage for $pointer {
+            fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
+                T::header(self, context)
+            }
+
+            fn store_response(
+                &self,
+                context: &CookieContext<'_>,
+                headers: &HeaderMap,
+            ) -> ResponseCookies {
+                T::store_response(self, context, headers)
+            }
+
+            fn inspect_response(
+                &self,
+                context: &CookieContext<'_>,
+                headers: &HeaderMap,
+            ) -> ResponseCookies {
+                T::inspect_response(self, context, headers)
+            }
+        }
+    )*};
+}
+
+forward!(&T, Box<T>, Arc<T>);
+
+/// By the rules of an empty jar with its default settings.
+fn judge_by_defaults(context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+    let suffixes = PublicSuffixes::Embedded;
+    let origin = Origin::of(context.uri());
+    let visit = origin
+        .as_ref()
+        .map(|origin| context.visit(origin, &suffixes, to_millis(SystemTime::now())));
+    judge(visit.as_ref(), headers, &CookieLimits::default(), |_| true)
+}
+
+/// The jar that a request brought. A trait object, so that this room knows no jar: jars are made of
+/// it.
+type RequestJar<'a> = &'a (dyn CookieStorage + Send + Sync);
+
+/// The request that a [`CookieStorage`](crate::cookie::CookieStorage) is asked about.
+#[derive(Clone, Copy)]
+pub struct CookieContext<'a> {
+    uri: &'a Uri,
+    method: &'a Method,
+    site: Option<&'a SiteForCookies>,
+    jar: Option<RequestJar<'a>>,
+    reserved: usize,
+}
+
+impl<'a> CookieContext<'a> {
+    /// A request of that method to an absolute URI.
+    #[must_use]
+    pub const fn new(uri: &'a Uri, method: &'a Method) -> Self {
+        Self { uri, method, site: None, jar: None, reserved: 0 }
     }
 
-    fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        self.store_for(context, headers)
+    /// Made on behalf of that site. Default: none, and the request is same-site.
+    #[must_use]
+    pub const fn on_behalf_of(mut self, site: Option<&'a SiteForCookies>) -> Self {
+        self.site = site;
+        self
     }
 
-    fn inspect_response(
+    pub(in crate::cookie) const fn with_jar(mut self, jar: Option<RequestJar<'a>>) -> Self {
+        self.jar = jar;
+        self
+    }
+
+    pub(in crate::cookie) const fn beside(mut self, reserved: usize) -> Self {
+        self.reserved = reserved;
+        self
+    }
+
+    /// The URI whose host, path and scheme decide. It is absolute.
+    #[must_use]
+    pub const fn uri(&self) -> &'a Uri {
+        self.uri
+    }
+
+    /// The request's method.
+    #[must_use]
+    pub const fn method(&self) -> &'a Method {
+        self.method
+    }
+
+    /// The site on whose behalf the request is made, if its extensions say so.
+    #[must_use]
+    pub const fn site(&self) -> Option<&'a SiteForCookies> {
+        self.site
+    }
+
+    /// How many bytes of the `Cookie` header the caller's own pairs take.
+    #[must_use]
+    pub const fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// What the request asks of the rules, at that moment.
+    pub(in crate::cookie) fn visit<'v>(
         &self,
-        context: &CookieContext<'_>,
-        headers: &HeaderMap,
-    ) -> ResponseCookies {
-        self.sibling().store_for(context, headers)
+        origin: &'v Origin<'v>,
+        suffixes: &'v PublicSuffixes,
+        now: Millis,
+    ) -> Visit<'v> {
+        // Without a word from the caller a request is same-site: a program has no address bar.
+        let reach =
+            self.site.map_or(Reach::SameSite, |site| site.reach(origin, self.method, suffixes));
+        Visit::new(origin, suffixes, reach, now)
+    }
+}
+
+// A URI may hold a password.
+impl fmt::Debug for CookieContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieContext")
+            .field("host", &self.uri.host())
+            .field("method", &self.method)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,15 +195,16 @@ impl PerRequest {
     }
 }
 
+// A request without a jar sends and stores nothing: no other tenant's jar may take its place.
 impl CookieStorage for PerRequest {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
-        context.jar()?.header_for(context)
+        context.jar?.header(context)
     }
 
     fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        match context.jar() {
-            Some(jar) => jar.store_for(context, headers),
-            None => self.inspect_response(context, headers),
+        match context.jar {
+            Some(jar) => jar.store_response(context, headers),
+            None => judge_by_defaults(context, headers),
         }
     }
 
@@ -74,6 +213,9 @@ impl CookieStorage for PerRequest {
         context: &CookieContext<'_>,
         headers: &HeaderMap,
     ) -> ResponseCookies {
-        context.jar().map_or_else(CookieJar::new, CookieJar::sibling).store_for(context, headers)
+        match context.jar {
+            Some(jar) => jar.inspect_response(context, headers),
+            None => judge_by_defaults(context, headers),
+        }
     }
 }

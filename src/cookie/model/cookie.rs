@@ -8,9 +8,10 @@ use std::{
 
 use super::{
     data::{Data, Flags, Millis, NEVER, SameSite, Times},
-    origin::{stands_alone, written_domain},
-    rules::{self, Admitted},
-    set_cookie::{MAX_PAIR, is_control, trim},
+    origin::{spelt_domain, stands_alone, written_domain},
+    rules::{self, Admitted, Rejection},
+    set_cookie::{MAX_ATTRIBUTE, MAX_PAIR, is_control, is_path, trim},
+    suffix::PublicSuffixes,
 };
 
 pub(in crate::cookie) fn to_millis(time: SystemTime) -> Millis {
@@ -164,6 +165,86 @@ impl Cookie {
             order: 0,
         }
     }
+
+    /// Makes a cookie that no server sent. Every such cookie comes in here; [`Door`] says what the
+    /// doors differ in.
+    pub(in crate::cookie) fn from_parts(
+        parts: Parts<'_>,
+        door: Door,
+    ) -> Result<Self, InvalidCookie> {
+        let Parts { name, value, path, mut flags, created, times, .. } = parts;
+        check_pair(name, value)?;
+        let domain = match door {
+            Door::Caller => written_domain(parts.domain),
+            Door::Store | Door::File => spelt_domain(parts.domain),
+        };
+        let domain = domain.ok_or(InvalidCookie::Domain)?;
+        let is_short = || path.len() <= MAX_ATTRIBUTE && !path.contains(';');
+        if !is_path(path) || door == Door::Caller && !is_short() {
+            return Err(InvalidCookie::Path);
+        }
+        // An address has no subdomains, whatever the giver says (RFC 6265bis section 5.1.3).
+        flags.host_only |= stands_alone(&domain);
+        let data = Data::new(name, value, &domain, path, flags, created);
+        let cookie = Self { data, times, order: 0 };
+        match door {
+            Door::Caller | Door::Store => cookie.promises().map_err(InvalidCookie::Rule)?,
+            Door::File => {}
+        }
+        Ok(cookie)
+    }
+
+    /// Whether it keeps what its name promises.
+    fn promises(&self) -> Result<(), Rejection> {
+        let data = &self.data;
+        rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
+    }
+
+    /// Whether a server of its domain could have set it. Nothing else tells, since a file or
+    /// another store does not say which host did.
+    pub(in crate::cookie) fn judge(&self, suffixes: &PublicSuffixes) -> Result<(), Rejection> {
+        // A host-only cookie reaches no stranger, even on a public suffix's own host.
+        if !self.data.flags.host_only && suffixes.site(self.domain()).is_suffix {
+            return Err(Rejection::PublicSuffix);
+        }
+        self.promises()
+    }
+}
+
+/// The parts of a cookie that no server sent, none of them checked.
+pub(in crate::cookie) struct Parts<'a> {
+    pub(in crate::cookie) name: &'a [u8],
+    pub(in crate::cookie) value: &'a [u8],
+    /// As it is spelt outside of URIs: with a leading dot, in capitals, or an IPv6 address without
+    /// its brackets.
+    pub(in crate::cookie) domain: &'a str,
+    pub(in crate::cookie) path: &'a str,
+    pub(in crate::cookie) flags: Flags,
+    pub(in crate::cookie) created: Millis,
+    pub(in crate::cookie) times: Times,
+}
+
+/// Who gives the parts of a cookie. Pair, domain, path and host-only flag are checked alike for
+/// all; the differences are these.
+///
+/// | | `Caller` | `Store` | `File` |
+/// |---|---|---|---|
+/// | longest path, in bytes | 1,024 | 3,072 | 3,072 |
+/// | `;` in the path | no | yes | yes |
+/// | `*`, `,` and `;` in the domain | no | yes | yes |
+/// | a broken rule is | an error | an error | left to the jar |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cookie) enum Door {
+    /// A person, who writes what a `Path` attribute can say, and by a `*` or `,` means a pattern or
+    /// a list.
+    Caller,
+    /// Another crate's store. Its paths and domains may be a request's own, which can hold `;` and
+    /// `,`, and whose path is up to three times as long once its bytes are replaced by U+FFFD.
+    #[cfg_attr(not(feature = "cookie_store"), expect(dead_code, reason = "it has no store"))]
+    Store,
+    /// A file: as a store, but what a rule refuses is read all the same, so that a save keeps it
+    /// for programs that know another rule. See [`Cookie::judge`].
+    File,
 }
 
 impl fmt::Debug for Cookie {
@@ -248,24 +329,17 @@ impl CookieBuilder {
     /// [`InvalidCookie`] says which part a server could not have set or a `Cookie` header could not
     /// carry.
     pub fn build(self) -> Result<Cookie, InvalidCookie> {
-        check_pair(&self.name, &self.value)?;
-        let domain = written_domain(&self.domain).ok_or(InvalidCookie::Domain)?;
-        if !self.path.starts_with('/')
-            || self.path.len() > 1024
-            || self.path.bytes().any(|b| is_control(b) || b == b';')
-        {
-            return Err(InvalidCookie::Path);
-        }
-        let mut flags = self.flags;
-        flags.host_only |= stands_alone(&domain);
-        rules::prefixes(&self.name, &self.value, flags, self.path == "/")
-            .map_err(InvalidCookie::Rule)?;
         let now = to_millis(SystemTime::now());
-        Ok(Cookie {
-            data: Data::new(&self.name, &self.value, &domain, &self.path, flags, now),
+        let parts = Parts {
+            name: &self.name,
+            value: &self.value,
+            domain: &self.domain,
+            path: &self.path,
+            flags: self.flags,
+            created: now,
             times: Times { expires: self.expires, updated: now, sent: 0 },
-            order: 0,
-        })
+        };
+        Cookie::from_parts(parts, Door::Caller)
     }
 }
 
@@ -299,7 +373,7 @@ pub enum InvalidCookie {
     /// whose paths may hold a `;`, as a URI's may.
     Path,
     /// A rule forbids it.
-    Rule(crate::cookie::Rejection),
+    Rule(Rejection),
 }
 
 impl InvalidCookie {
@@ -316,7 +390,7 @@ impl InvalidCookie {
             Self::TooLong => "a cookie's name and value are at most 4096 bytes together",
             Self::Domain => "a cookie needs the domain of a host, such as `example.com`",
             Self::Path => {
-                "a cookie's path begins with `/`, is not too long and has no `;` or control character"
+                "a cookie's path begins with `/`, has no control character (a caller's no `;`) and is not too long"
             }
             Self::Rule(_) => "a rule forbids the cookie",
         }
