@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{ReadError, json::wrong, line_of, text};
+use super::{json::wrong, line_of, outcome::ReadError, text};
 use crate::cookie::{
     event,
     model::{

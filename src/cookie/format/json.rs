@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{ReadError, line_of, text};
+use super::{line_of, outcome::ReadError, text};
 use crate::cookie::model::{
     cookie::{Cookie, Door, InvalidCookie, Parts},
     data::{Flags, Millis, NEVER, SameSite, Times},

@@ -5,11 +5,11 @@ pub(in crate::cookie) mod cookie_store;
 #[cfg(feature = "json")]
 mod json;
 mod netscape;
+mod outcome;
 
-use std::{
-    error, fmt,
-    io::{self, Write},
-};
+use std::io::{self, Write};
+
+pub use self::outcome::ReadError;
 
 use super::{
     model::cookie::Cookie,
@@ -82,46 +82,6 @@ impl Format {
             Self::Json => a == b,
             _ => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
         }
-    }
-}
-
-/// Why a file was not read.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// It could not be read at all.
-    Io(io::Error),
-    /// A line is no cookie.
-    #[non_exhaustive]
-    Line {
-        /// Which, counted from 1.
-        line: usize,
-        /// What is wrong with it; nothing of the line itself, which may be a secret.
-        reason: &'static str,
-    },
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Line { line, reason } => write!(f, "line {line}: {reason}"),
-        }
-    }
-}
-
-impl error::Error for ReadError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::Io(error) => error.source(),
-            Self::Line { .. } => None,
-        }
-    }
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
     }
 }
 

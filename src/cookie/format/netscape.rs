@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::ReadError;
+use super::outcome::ReadError;
 use crate::cookie::model::{
     cookie::{Cookie, Door, InvalidCookie, Parts},
     data::{Flags, Millis, NEVER, Times},
