@@ -192,7 +192,7 @@ impl From<&CookieStore> for CookieJar {
         let jar = Self::new();
         let cookies: Vec<Cookie> =
             store.iter_unexpired().filter_map(|cookie| Cookie::try_from(cookie).ok()).collect();
-        jar.extend(&jar.judge(cookies).0);
+        jar.extend(&jar.judge(cookies));
         jar
     }
 }

@@ -158,8 +158,8 @@ mod service;
 
 pub use self::{
     control::{CallerCookies, CookieControl},
-    file::{CookieFile, FileError},
-    format::{Format, ReadError},
+    file::{CookieFile, CookieFileBuilder, FileError},
+    format::{Format, ReadError, ReadSummary, SkippedLine},
     future::ResponseFuture,
     header::header_value,
     jar::{

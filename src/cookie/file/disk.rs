@@ -1,14 +1,24 @@
 //! The disk: reading a regular file, following links, the lock, and replacing a file whole.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs::{self, File, TryLockError},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-/// The bytes of a regular file, which unlike others has an end; `None` where there is nothing.
-pub(super) fn contents(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let read = || regular(&fs::metadata(path)?).and_then(|()| fs::read(path));
+/// The bytes of a regular file, which unlike others has an end; `None` where there is nothing. One
+/// byte more than `max_bytes` tells that there are too many.
+pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+    let most = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
+    let read = || {
+        regular(&fs::metadata(path)?)?;
+        let mut bytes = Vec::new();
+        // Not by its length: another may be appending to it.
+        File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match read() {
         Err(error) if missing(&error) => {}
@@ -64,9 +74,13 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
+/// How long to sleep between two looks at a lock. A save takes a few milliseconds, most of them to
+/// sync, so a longer one would leave the lock unused.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// Locks a file beside the target, since the target itself is replaced. The lock ends when the file
-/// is dropped.
-pub(super) fn lock(target: &Path) -> io::Result<File> {
+/// is dropped. `None`: another held it until the given time, or at once if that is over.
+pub(super) fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
     name.push(".lock");
@@ -81,8 +95,20 @@ pub(super) fn lock(target: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;
-    file.lock()?;
-    Ok(file)
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        // The system's own wait has no bound, and the holder may be a process that is stopped.
+        let left =
+            until.map_or(LOCK_PAUSE, |until| until.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Ok(None);
+        }
+        thread::sleep(left.min(LOCK_PAUSE));
+    }
 }
 
 pub(super) fn replace(

@@ -3,7 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::cookie::{format::Format, model::cookie::Cookie, model::data::Data};
+use crate::cookie::{
+    format::{Entry, Format},
+    model::cookie::Cookie,
+    model::data::Data,
+};
 
 /// Jar and file as they were when they last met: what tells our changes from those of others. They
 /// are two, since a jar caps lifetimes and has limits, and a file's format does not know all that a
@@ -46,13 +50,13 @@ impl std::hash::Hash for Identity {
 }
 
 /// A merge of three: `theirs` is what the file holds by now, in its order; what only we have comes
-/// after.
+/// after. What is no cookie stays in its place.
 pub(super) fn merge(
     format: Format,
     base: &Base,
     ours: &[Cookie],
-    theirs: impl Iterator<Item = Cookie>,
-) -> Vec<Cookie> {
+    theirs: impl IntoIterator<Item = Entry>,
+) -> Vec<Entry> {
     let by_us = |identity: &Identity, cookie: &Cookie| {
         base.file.is_none()
             || base.jar.get(identity).is_none_or(|old| format.tells_apart(old, cookie))
@@ -67,21 +71,29 @@ pub(super) fn merge(
     let own = by_identity(ours.iter().cloned());
     let mut merged = Vec::new();
     let mut seen = HashSet::new();
-    for cookie in theirs {
+    for entry in theirs {
+        let cookie = match entry {
+            Entry::Cookie(cookie) => cookie,
+            kept @ Entry::Kept(_) => {
+                merged.push(kept);
+                continue;
+            }
+        };
         let identity = Identity(cookie.data.clone());
-        match own.get(&identity) {
-            Some(own) if by_us(&identity, own) => merged.push(used_as(own.clone(), &cookie)),
-            Some(own) => merged.push(used_as(cookie, own)),
+        let left = match own.get(&identity) {
+            Some(own) if by_us(&identity, own) => Some(used_as(own.clone(), &cookie)),
+            Some(own) => Some(used_as(cookie, own)),
             // We have taken out what we once had, unless another has given it a new value since.
-            None if base.jar.contains_key(&identity) && !renewed(&identity, &cookie) => {}
-            None => merged.push(cookie),
-        }
+            None if base.jar.contains_key(&identity) && !renewed(&identity, &cookie) => None,
+            None => Some(cookie),
+        };
+        merged.extend(left.map(Entry::Cookie));
         seen.insert(identity);
     }
     for cookie in ours {
         let identity = Identity(cookie.data.clone());
         if !seen.contains(&identity) && by_us(&identity, cookie) {
-            merged.push(cookie.clone());
+            merged.push(Entry::Cookie(cookie.clone()));
         }
     }
     merged

@@ -11,7 +11,12 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{json::wrong, line_of, outcome::ReadError, text};
+use super::{
+    json::wrong,
+    line_of,
+    outcome::{Entry, ReadError},
+    text,
+};
 use crate::cookie::{
     event,
     model::{
@@ -47,10 +52,10 @@ fn cookie(text: &str, element: &RawValue) -> Result<Cookie, ReadError> {
 }
 
 /// A cookie that its store cannot hold is left out.
-pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     let mut sink = BufWriter::new(sink);
-    let mut theirs = Vec::with_capacity(cookies.len());
-    for cookie in cookies {
+    let mut theirs = Vec::with_capacity(entries.len());
+    for cookie in entries.iter().filter_map(Entry::cookie) {
         let mut cookie = cookie.clone();
         // Its file knows whole seconds: one that has begun counts, so that no cookie that lives on
         // is written as gone.

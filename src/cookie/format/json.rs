@@ -7,7 +7,11 @@ use std::{
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{line_of, outcome::ReadError, text};
+use super::{
+    line_of,
+    outcome::{Entry, ReadError},
+    text,
+};
 use crate::cookie::model::{
     cookie::{Cookie, Door, InvalidCookie, Parts},
     data::{Flags, Millis, NEVER, SameSite, Times},
@@ -103,10 +107,10 @@ fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
 }
 
 /// A cookie a line, so that a difference of two files is read as one of cookies.
-pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     let mut sink = BufWriter::new(sink);
     write!(sink, "{{\"version\": {VERSION}, \"cookies\": [")?;
-    for (place, cookie) in cookies.iter().enumerate() {
+    for (place, cookie) in entries.iter().filter_map(Entry::cookie).enumerate() {
         sink.write_all(if place == 0 { b"\n" } else { b",\n" })?;
         serde_json::to_writer(&mut sink, &fields(cookie))?;
     }

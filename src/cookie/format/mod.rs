@@ -9,7 +9,8 @@ mod outcome;
 
 use std::io::{self, Write};
 
-pub use self::outcome::ReadError;
+pub(super) use self::outcome::{Contents, Entry};
+pub use self::outcome::{ReadError, ReadSummary, SkippedLine};
 
 use super::{
     model::cookie::Cookie,
@@ -85,24 +86,24 @@ impl Format {
     }
 }
 
-/// Every cookie of a file in its order, those that have expired among them.
-pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
+/// What a file holds, expired cookies among it.
+pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Contents, ReadError> {
     match format {
         Format::Netscape => netscape::read(text, now),
         #[cfg(feature = "json")]
-        Format::Json => json::read(text, now),
+        Format::Json => json::read(text, now).map(Contents::of),
         #[cfg(feature = "cookie_store")]
-        Format::CookieStore => cookie_store::read(text),
+        Format::CookieStore => cookie_store::read(text).map(Contents::of),
     }
 }
 
-pub(super) fn write(format: Format, sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+pub(super) fn write(format: Format, sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     match format {
-        Format::Netscape => netscape::write(sink, cookies),
+        Format::Netscape => netscape::write(sink, entries),
         #[cfg(feature = "json")]
-        Format::Json => json::write(sink, cookies),
+        Format::Json => json::write(sink, entries),
         #[cfg(feature = "cookie_store")]
-        Format::CookieStore => cookie_store::write(sink, cookies),
+        Format::CookieStore => cookie_store::write(sink, entries),
     }
 }
 
@@ -140,6 +141,9 @@ mod tests {
     /// Name, value, domain, path.
     type Row<'a> = (&'a str, &'a str, &'a str, &'a str);
 
+    /// Its place among the doors.
+    const NETSCAPE: usize = 1;
+
     /// What each door makes of a cookie with these parts and no flag.
     fn doors((name, value, domain, path): Row<'_>) -> Vec<(Door, Result<Cookie, &'static str>)> {
         let built = Cookie::builder(name, value).domain(domain).path(path).build();
@@ -168,7 +172,7 @@ mod tests {
 
     fn read_one(format: Format, text: &str) -> Result<Cookie, &'static str> {
         match read(format, text.as_bytes(), 0) {
-            Ok(mut cookies) => Ok(cookies.remove(0)),
+            Ok(contents) => Ok(contents.into_cookies().remove(0)),
             Err(ReadError::Line { reason, .. }) => Err(reason),
             Err(error) => panic!("{error}"),
         }
@@ -214,9 +218,17 @@ mod tests {
             (("a", "1", "h.example", "/\u{1}"), Path),
             (("a", "1", "h.example", &long_path), Path),
         ];
+        // A line of cookies.txt is read as a server would read the pair, so these pairs do not come
+        // to the door as they are written.
+        let is_mended = |(name, value, ..): Row<'_>| {
+            name.contains('=') || name.trim() != name || value.trim() != value
+        };
         let mut wrong = Vec::new();
         for (row, want) in rows {
-            for (door, got) in doors(row) {
+            for (place, (door, got)) in doors(row).into_iter().enumerate() {
+                if place == NETSCAPE && is_mended(row) {
+                    continue;
+                }
                 if got.as_ref().err() != Some(&want.reason()) {
                     wrong.push(format!("{row:.40?} through {door:?}: {got:?}, not {want:?}"));
                 }

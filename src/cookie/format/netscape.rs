@@ -1,73 +1,178 @@
-//! cookies.txt: a cookie a line, seven fields between tabs.
+//! cookies.txt: a cookie a line, seven fields between tabs. Many programs write it, each in its own
+//! way, and people edit it, so reading forgives what writing never does.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    borrow::Cow,
+    io::{self, BufWriter, Write},
+};
 
-use super::outcome::ReadError;
+use super::outcome::{Contents, Entry, ReadError};
 use crate::cookie::model::{
     cookie::{Cookie, Door, InvalidCookie, Parts},
     data::{Flags, Millis, NEVER, Times},
     origin::spelt_domain,
+    set_cookie::trim,
 };
 
 /// Python's `MozillaCookieJar` reads no file without this line.
 const HEADER: &[u8] =
     b"# Netscape HTTP Cookie File\n# Written by tower-outbound. Edit with care.\n\n";
+/// In a file of kept lines alone. Without it the next reader would take such a file for damaged,
+/// although a save has left it so: its last cookie was removed.
+const NO_COOKIE: &[u8] = b"# There is no cookie. The lines below could not be read and are kept.";
 const HTTP_ONLY: &[u8] = b"#HttpOnly_";
 
-pub(super) fn read(text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let mut cookies = Vec::new();
-    for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let at = |reason| ReadError::Line { line: number + 1, reason };
-        // Also in a comment: with such line ends alone the whole file would be one.
-        if line.contains(&b'\r') {
-            return Err(at("it holds a carriage return that ends no line"));
-        }
-        let (line, http_only) = match line.strip_prefix(HTTP_ONLY) {
-            Some(rest) => (rest, true),
-            None => (line, false),
-        };
-        if !http_only && (line.starts_with(b"#") || line.trim_ascii().is_empty()) {
-            continue;
-        }
-        cookies.push(cookie(line, http_only, now).map_err(at)?);
+const SEVEN_FIELDS: &str = "expected seven fields between tabs";
+
+/// Reads what can be read. A line that is neither cookie nor comment is kept and listed.
+pub(super) fn read(text: &[u8], now: Millis) -> Result<Contents, ReadError> {
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        // What a PowerShell redirect writes. Each line of it would be skipped, for a NUL byte.
+        return Err(ReadError::Line { line: 1, reason: "it is UTF-16, but cookies.txt is UTF-8" });
     }
-    Ok(cookies)
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let (mut contents, mut is_jar) = (Contents::default(), false);
+    for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        is_jar |= line == NO_COOKIE;
+        match cookie_of(line, now) {
+            Ok(Some(cookie)) => {
+                is_jar = true;
+                contents.entries.push(Entry::Cookie(cookie));
+            }
+            Ok(None) => {}
+            Err(reason) => contents.skip(number + 1, line, reason),
+        }
+    }
+    // Another kind of file, or a damaged one. It must not pass for an empty jar: the caller would
+    // go on without a login, and not know why.
+    if is_jar { Ok(contents) } else { contents.whole() }
 }
 
-/// What no jar could hold is damage, even where another program has written it: a save would lose
-/// it.
-fn cookie(line: &[u8], http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
-    let mut fields = line.split(|&byte| byte == b'\t');
-    let mut field = || fields.next().ok_or("expected seven fields between tabs");
-    let (domain, subdomains, path) = (field()?, field()?, field()?);
-    let (secure, expires, name) = (field()?, field()?, field()?);
-    // curl leaves the last field out where the value is empty.
-    let value = fields.next().unwrap_or_default();
-    if fields.next().is_some() {
-        return Err("expected no tab in the value, the seventh field");
+/// The cookie of a line; `None` for a comment or nothing.
+fn cookie_of(line: &[u8], now: Millis) -> Result<Option<Cookie>, &'static str> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    // Also in a comment: a file with such line ends alone is one line, and would be a comment.
+    if line.contains(&b'\r') {
+        return Err("it holds a carriage return that ends no line");
+    }
+    // Text that was pasted is often indented. A tab would end an empty domain.
+    let indent = line.iter().take_while(|&&byte| byte == b' ').count();
+    let line = &line[indent..];
+    let (line, http_only) = match line.strip_prefix(HTTP_ONLY) {
+        Some(rest) => (rest, true),
+        None => (line, false),
+    };
+    let text = line.trim_ascii_start();
+    if !http_only && (text.is_empty() || text.starts_with(b"#")) {
+        return Ok(None);
+    }
+    let cookie = Fields::of_line(line).and_then(|fields| fields.into_cookie(http_only, now));
+    cookie.map(Some).map_err(|reason| other_kind(text).unwrap_or(reason))
+}
+
+/// What a person most likely took for a cookies.txt. Better said than that it has no tabs.
+fn other_kind(line: &[u8]) -> Option<&'static str> {
+    match line {
+        [b'{', ..] | [b'['] | [b'[', b'{' | b']' | b' ' | b'"', ..] => {
+            Some("it is JSON, not cookies.txt: see `Format::Browser` and `Format::Json`")
+        }
+        [b'<', ..] => Some("it is HTML, not cookies.txt"),
+        _ => None,
+    }
+}
+
+/// The seven fields of a line.
+struct Fields<'a> {
+    domain: &'a [u8],
+    subdomains: bool,
+    path: &'a [u8],
+    secure: bool,
+    expires: Millis,
+    name: &'a [u8],
+    value: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn of_line(line: &'a [u8]) -> Result<Self, &'static str> {
+        let mut fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
+        // Some exporters end every line with a tab.
+        while fields.len() > 7 && fields.last().is_some_and(|last| trim(last).is_empty()) {
+            fields.pop();
+        }
+        let by_tabs = Self::of(&fields);
+        // Editors, terminals and web pages make spaces of tabs. A line without a space has its
+        // tabs, so its fields are empty where two of them meet.
+        if by_tabs.is_ok() || !line.contains(&b' ') {
+            return by_tabs;
+        }
+        let words = line.split(|byte| b" \t".contains(byte)).filter(|word| !word.is_empty());
+        let words: Vec<&[u8]> = words.collect();
+        // Six words with an expiry: it is not told whether the name is empty or the value.
+        let is_clear = words.len() == 7 || words.len() == 6 && expiry(words[4]).is_err();
+        if is_clear { Self::of(&words).or(by_tabs) } else { by_tabs }
     }
 
-    let domain = str::from_utf8(domain).map_err(|_| InvalidCookie::Domain.reason())?;
-    // Every cookie has a path, so an empty one can only mean the whole host.
-    let path = if path.is_empty() { b"/" } else { path };
-    let path = str::from_utf8(path).map_err(|_| InvalidCookie::Path.reason())?;
-    let flags = Flags {
-        host_only: !flag(subdomains)?,
-        secure: flag(secure)?,
-        http_only,
-        partitioned: false,
-        same_site: None,
-    };
-    let times = Times { expires: expiry(expires)?, updated: now, sent: 0 };
-    let parts = Parts { name, value, domain: host(domain), path, flags, created: now, times };
-    Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
+    fn of(fields: &[&'a [u8]]) -> Result<Self, &'static str> {
+        let [domain, subdomains, path, secure, ref rest @ ..] = *fields else {
+            return Err(SEVEN_FIELDS);
+        };
+        let (expires, name, value) = match *rest {
+            [expires, name, value] => (expiry(expires)?, name, value),
+            // curl leaves the last field out if the value is empty.
+            [first, name] if expiry(first).is_ok() => (expiry(first)?, name, &b""[..]),
+            // Some exporters leave the expiry of a session cookie out.
+            [name, value] => (NEVER, name, value),
+            [_, _, _, _, ..] => return Err("expected no tab in the value, the seventh field"),
+            _ => return Err(SEVEN_FIELDS),
+        };
+        let (subdomains, secure) = (flag(subdomains)?, flag(secure)?);
+        Ok(Self { domain, subdomains, path, secure, expires, name, value })
+    }
+
+    /// What no jar could hold is no cookie, even if another program has written it.
+    fn into_cookie(self, http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
+        let domain = str::from_utf8(self.domain).map_err(|_| InvalidCookie::Domain.reason())?;
+        // Every cookie has a path, so an empty one can only mean the whole host.
+        let path = if self.path.is_empty() { b"/" } else { self.path };
+        let path = str::from_utf8(path).map_err(|_| InvalidCookie::Path.reason())?;
+        let (name, value) = as_servers_read(self.name, self.value);
+        // Some exporters write TRUE whatever the cookie is. This name says that it is host-only
+        // (RFC 6265bis section 4.1.3.2), and the narrower reading is the safe one.
+        let is_host = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"__Host-"));
+        let flags = Flags {
+            host_only: !self.subdomains || is_host,
+            secure: self.secure,
+            http_only,
+            partitioned: false,
+            same_site: None,
+        };
+        let times = Times { expires: self.expires, updated: now, sent: 0 };
+        let parts =
+            Parts { name, value: &value, domain: host(domain), path, flags, created: now, times };
+        Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
+    }
+}
+
+/// The pair that a server reads if it is sent this name and value: without white space around each,
+/// and split at the first `=` (RFC 6265bis section 5.6), even if that lies in the name.
+fn as_servers_read<'a>(name: &'a [u8], value: &'a [u8]) -> (&'a [u8], Cow<'a, [u8]>) {
+    let (name, value) = (trim(name), trim(value));
+    match name.iter().position(|&byte| byte == b'=') {
+        Some(at) => {
+            let value = [trim(&name[at + 1..]), b"=", value].concat();
+            (trim(&name[..at]), Cow::Owned(value))
+        }
+        None => (name, Cow::Borrowed(value)),
+    }
 }
 
 /// curl writes an IPv6 address without its brackets, Python with `.local` behind them, as behind
 /// every host without a dot, and Wget a port behind the host where it is not 80.
 fn host(domain: &str) -> &str {
+    // Other hosts may well be called `.local` (RFC 6762), but this one never is.
+    if domain.eq_ignore_ascii_case("localhost.local") {
+        return "localhost";
+    }
     if spelt_domain(domain).is_some() {
         return domain;
     }
@@ -76,46 +181,64 @@ fn host(domain: &str) -> &str {
     domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host)
 }
 
+/// In any case, or as a number. The programs that write 1 mean TRUE. Read as FALSE, as many readers
+/// do, it would send a `Secure` cookie in clear.
 fn flag(field: &[u8]) -> Result<bool, &'static str> {
-    if field.eq_ignore_ascii_case(b"true") {
-        Ok(true)
-    } else if field.eq_ignore_ascii_case(b"false") {
-        Ok(false)
-    } else {
-        Err("expected TRUE or FALSE in the second and fourth field")
+    match field {
+        b"1" => Ok(true),
+        b"0" => Ok(false),
+        _ if field.eq_ignore_ascii_case(b"true") => Ok(true),
+        _ if field.eq_ignore_ascii_case(b"false") => Ok(false),
+        _ => Err("expected TRUE or FALSE in the second and fourth field"),
     }
 }
 
-/// Seconds since 1970, of which some writers give fractions; empty or 0 is a session cookie.
+/// The last second of the year 9999, by which many servers mean "never". No cookie date lies behind
+/// it (RFC 6265bis section 5.1.1 reads four digits of a year).
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// Seconds since 1970; 0 or nothing is a session cookie. Browsers write fractions. A number past
+/// the year 9999 counts milliseconds, as JavaScript does. A negative one is long past.
 fn expiry(field: &[u8]) -> Result<Millis, &'static str> {
-    let wrong = "the expiry in the fifth field is no number of seconds";
-    let text = str::from_utf8(field).map_err(|_| wrong)?;
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text),
+    const WRONG: &str = "the expiry in the fifth field is no number of seconds";
+    let (is_negative, digits) = match field {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
     };
-    let whole = match digits.split_once('.') {
-        Some((whole, fraction)) if fraction.bytes().all(|byte| byte.is_ascii_digit()) => whole,
-        Some(_) => return Err(wrong),
-        None => digits,
-    };
-    if !whole.bytes().all(|byte| byte.is_ascii_digit()) || (whole.is_empty() && !text.is_empty()) {
-        return Err(wrong);
+    let mut parts = digits.splitn(2, |&byte| byte == b'.');
+    let (whole, fraction) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let is_number = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+    if !is_number(whole) || !is_number(fraction) || (whole.is_empty() && !field.is_empty()) {
+        return Err(WRONG);
     }
-    let seconds = whole
-        .bytes()
+    let number = whole
+        .iter()
         .fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
-    Ok(match seconds {
+    Ok(match number {
         0 => NEVER,
-        _ if negative => 0,
-        seconds => seconds.saturating_mul(1000).min(NEVER - 1),
+        _ if is_negative => 0,
+        seconds @ ..=LAST_SECOND => seconds * 1000,
+        // No later, so that it is not written as seconds and read as milliseconds then.
+        millis => millis.min(LAST_SECOND * 1000),
     })
 }
 
-pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     let mut sink = BufWriter::new(sink);
     sink.write_all(HEADER)?;
-    for cookie in cookies {
+    if !entries.is_empty() && entries.iter().all(|entry| entry.cookie().is_none()) {
+        sink.write_all(NO_COOKIE)?;
+        sink.write_all(b"\n")?;
+    }
+    for entry in entries {
+        let cookie = match entry {
+            Entry::Cookie(cookie) => cookie,
+            Entry::Kept(line) => {
+                sink.write_all(line)?;
+                sink.write_all(b"\n")?;
+                continue;
+            }
+        };
         let data = &cookie.data;
         if data.pair().contains(&b'\t') || data.path().contains(['\t', '\n', '\r']) {
             continue;
@@ -133,7 +256,7 @@ pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
         let expires = if cookie.times.expires == NEVER {
             0
         } else {
-            cookie.times.expires.div_ceil(1000).max(1)
+            cookie.times.expires.div_ceil(1000).clamp(1, LAST_SECOND)
         };
         let domain = data.domain();
         let domain =

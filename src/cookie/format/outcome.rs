@@ -1,6 +1,106 @@
-//! What comes of reading a file.
+//! What comes of reading a file: its cookies, and what was no cookie.
 
 use std::{error, fmt, io};
+
+use crate::cookie::{event, model::cookie::Cookie};
+
+/// What a file holds, in its order.
+#[derive(Default)]
+pub(in crate::cookie) struct Contents {
+    pub(in crate::cookie) entries: Vec<Entry>,
+    pub(in crate::cookie) skipped: Vec<SkippedLine>,
+}
+
+/// A piece of a file.
+#[derive(Clone)]
+pub(in crate::cookie) enum Entry {
+    /// A cookie, expired or not.
+    Cookie(Cookie),
+    /// What only its format understands. A save writes it again, byte for byte, in its place.
+    Kept(Vec<u8>),
+}
+
+impl Entry {
+    pub(in crate::cookie) const fn cookie(&self) -> Option<&Cookie> {
+        match self {
+            Self::Cookie(cookie) => Some(cookie),
+            Self::Kept(_) => None,
+        }
+    }
+}
+
+impl Contents {
+    /// The contents of a file in which each piece is a cookie.
+    #[cfg(feature = "json")]
+    pub(super) fn of(cookies: Vec<Cookie>) -> Self {
+        Self { entries: cookies.into_iter().map(Entry::Cookie).collect(), skipped: Vec::new() }
+    }
+
+    /// Keeps a line that could not be read.
+    pub(super) fn skip(&mut self, line: usize, text: &[u8], reason: &'static str) {
+        // Lines in a row are one piece: a file of short lines would take fifty times its size.
+        match self.entries.last_mut() {
+            Some(Entry::Kept(lines)) => {
+                lines.push(b'\n');
+                lines.extend_from_slice(text);
+            }
+            _ => self.entries.push(Entry::Kept(text.to_owned())),
+        }
+        self.skipped.push(SkippedLine { line, reason });
+    }
+
+    /// Whether each piece could be read, for who wants all of a file or nothing.
+    pub(in crate::cookie) fn whole(self) -> Result<Self, ReadError> {
+        match self.skipped.first() {
+            Some(&first) => Err(first.into()),
+            None => Ok(self),
+        }
+    }
+
+    pub(in crate::cookie) fn into_cookies(self) -> Vec<Cookie> {
+        let cookie = |entry| match entry {
+            Entry::Cookie(cookie) => Some(cookie),
+            Entry::Kept(_) => None,
+        };
+        self.entries.into_iter().filter_map(cookie).collect()
+    }
+}
+
+/// What [`CookieJar::read_from`](crate::cookie::CookieJar::read_from) has read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadSummary {
+    /// How many cookies the jar was given: those that have not expired and that its rules allow.
+    pub cookies: usize,
+    /// The lines that could not be read, in the order of the file. Only cookies.txt has any: the
+    /// other formats are read whole or not at all.
+    pub skipped: Vec<SkippedLine>,
+}
+
+/// A line of cookies.txt that could not be read. The others were.
+///
+/// It shows nothing of the line itself, which may be a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct SkippedLine {
+    /// Its number when the file was read, counted from 1.
+    pub line: usize,
+    /// Why it could not be read.
+    pub reason: &'static str,
+}
+
+impl SkippedLine {
+    pub(in crate::cookie) fn report(&self) {
+        event::skipped(self.line, self.reason);
+    }
+}
+
+impl fmt::Display for SkippedLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, reason } = self;
+        write!(f, "line {line}: {reason}")
+    }
+}
 
 /// Why a file was not read.
 #[derive(Debug)]
@@ -11,10 +111,17 @@ pub enum ReadError {
     /// A line is no cookie.
     #[non_exhaustive]
     Line {
-        /// Which, counted from 1.
+        /// Its number, counted from 1.
         line: usize,
         /// What is wrong with it; nothing of the line itself, which may be a secret.
         reason: &'static str,
+    },
+    /// It is larger than a cookie file may be: see
+    /// [`CookieFileBuilder::max_bytes`](crate::cookie::CookieFileBuilder::max_bytes).
+    #[non_exhaustive]
+    TooLarge {
+        /// The most bytes that would have been read.
+        max_bytes: usize,
     },
 }
 
@@ -23,6 +130,9 @@ impl fmt::Display for ReadError {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Line { line, reason } => write!(f, "line {line}: {reason}"),
+            Self::TooLarge { max_bytes } => {
+                write!(f, "it is larger than {max_bytes} bytes, the most that is read")
+            }
         }
     }
 }
@@ -31,7 +141,7 @@ impl error::Error for ReadError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Io(error) => error.source(),
-            Self::Line { .. } => None,
+            Self::Line { .. } | Self::TooLarge { .. } => None,
         }
     }
 }
@@ -39,5 +149,11 @@ impl error::Error for ReadError {
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<SkippedLine> for ReadError {
+    fn from(SkippedLine { line, reason }: SkippedLine) -> Self {
+        Self::Line { line, reason }
     }
 }

@@ -1,0 +1,93 @@
+//! `FileError`: why a cookie file was not read or saved.
+
+use std::{
+    error, fmt, io,
+    path::{Path, PathBuf},
+};
+
+use crate::cookie::format::{Format, ReadError};
+
+/// Why a cookie file was not read or saved.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It cannot be read, or a line of it is damaged.
+    #[non_exhaustive]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What it was read as.
+        format: Format,
+        /// What is wrong with it, and in which line.
+        source: ReadError,
+    },
+    /// It cannot be replaced; it is as it was. Only where the directory alone could not be synced
+    /// the new file is there, but may not survive a crash.
+    #[non_exhaustive]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process, or another thread of this one, was saving the file all the time that there
+    /// was to wait: [`CookieFileBuilder::lock_timeout`](crate::cookie::CookieFileBuilder::lock_timeout).
+    /// The file is not changed, and a later save can succeed.
+    #[non_exhaustive]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl FileError {
+    /// The file, as it was given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Read { path, .. } | Self::Write { path, .. } | Self::Locked { path } => path,
+        }
+    }
+
+    /// The damaged line, counted from 1.
+    #[must_use]
+    pub const fn line(&self) -> Option<usize> {
+        match self {
+            Self::Read { source: ReadError::Line { line, .. }, .. } => Some(*line),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { path, format, source } => {
+                write!(
+                    f,
+                    "cannot read cookies from {} as {}: {source}",
+                    path.display(),
+                    format.name()
+                )
+            }
+            Self::Write { path, source } => {
+                write!(f, "cannot save cookies to {}: {source}", path.display())
+            }
+            Self::Locked { path } => {
+                write!(f, "cannot save cookies to {}: another is saving it", path.display())
+            }
+        }
+    }
+}
+
+impl error::Error for FileError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            // The words of the error itself are ours already; a report of the chain would say them
+            // twice.
+            Self::Read { source, .. } => source.source(),
+            Self::Write { source, .. } => source.source(),
+            Self::Locked { .. } => None,
+        }
+    }
+}
