@@ -1,11 +1,11 @@
-//! What one request, or one layer, does otherwise than the rest.
+//! What one request or one layer does differently from the rest.
 
-/// Request extension: whether this one request sends and stores the jar's cookies.
+/// Request extension: whether this request sends and stores the jar's cookies.
 ///
 /// Default: both. With `store: false` the response still says which cookies it set, in
 /// [`ResponseCookies`](super::ResponseCookies).
 ///
-/// Redirect layers drop it where they leave an origin, unless [told to keep
+/// Redirect layers drop this extension when a redirect leaves the origin, unless [told to keep
 /// it](super#for-its-redirects-too).
 ///
 /// A browser's `credentials: "omit"` is `send: false, store: false`.
@@ -18,10 +18,11 @@
 ///     .body(())?;
 /// # Ok::<(), http::Error>(())
 /// ```
+// Not non_exhaustive: it is written as a literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookieControl {
-    /// Whether the jar's cookies are sent. A `Cookie` header of the caller's own goes out as it is
-    /// either way. Default: true.
+    /// Whether the jar's cookies are sent. A `Cookie` header of the caller's own is sent either
+    /// way. Default: true.
     pub send: bool,
     /// Whether the response's cookies are stored. Default: true.
     pub store: bool,
@@ -33,16 +34,17 @@ impl Default for CookieControl {
     }
 }
 
-/// What becomes of a `Cookie` header that the caller set. The response's cookies are stored either
-/// way.
+/// What is done with a `Cookie` header that the caller set. The response's cookies are stored
+/// either way.
 ///
-/// Default: [`Merge`](Self::Merge), as requests has it for `cookies={...}`.
+/// Default: [`Merge`](Self::Merge), as requests does for `cookies={...}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallerCookies {
-    /// One header: the caller's pairs first, then the jar's whose names the caller did not give.
+    /// One header is sent: the caller's pairs first, then the jar's pairs whose names the caller
+    /// did not give.
     #[default]
     Merge,
-    /// The caller's header alone; the jar's cookies stay at home.
+    /// Only the caller's header is sent. The jar's cookies are not.
     Replace,
 }

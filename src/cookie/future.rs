@@ -24,13 +24,13 @@ pin_project! {
     }
 }
 
-/// What the response's cookies are judged by.
+/// What is known of the request once its response comes.
 pub(super) struct Exchange<J> {
     pub(super) storage: Arc<J>,
     pub(super) uri: Uri,
     pub(super) method: Method,
     pub(super) site: Option<SiteForCookies>,
-    /// The request's own, which counts for a layer that has none.
+    /// The request's own jar, for a layer that has none.
     pub(super) jar: Option<CookieJar>,
     pub(super) store: bool,
 }
@@ -62,10 +62,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        // An error passes through untouched: it sets no cookie.
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(exchange) = this.exchange
             && response.headers().contains_key(SET_COOKIE)
         {
+            // A 302's cookies belong to the host that answered, not to the one it points to, nor to
+            // the one that was asked first.
             let uri = answered_by(response.extensions()).unwrap_or(&exchange.uri);
             let (context, headers) = (exchange.context_of(uri), response.headers());
             let cookies = if exchange.store {
@@ -73,17 +76,18 @@ where
             } else {
                 exchange.storage.inspect_response(&context, headers)
             };
+            // Also for what is not stored, so that a caller who opted out can still look.
             response.extensions_mut().insert(cookies);
         }
         Poll::Ready(Ok(response))
     }
 }
 
-/// Who answered, where redirects that stand inside this layer tell it: the cookies are theirs, not
-/// the first host's.
+/// The URI that answered, if redirects inside this layer were followed and say so.
 #[cfg(feature = "follow-redirect")]
 fn answered_by(extensions: &http::Extensions) -> Option<&Uri> {
     let tower_http::follow_redirect::RequestUri(uri) = extensions.get()?;
+    // If no redirect was followed, it is the request's own URI, which may be relative.
     uri.authority().is_some().then_some(uri)
 }
 

@@ -1,7 +1,8 @@
-//! The `cookie_store` crate's cookies and store: as a layer's storage behind the rules of this one,
-//! and converted.
+//! The `cookie_store` crate's store as a layer's storage, behind the rules of this crate; and the
+//! conversions of its cookies and stores.
 
 use std::{
+    convert::Infallible,
     ops::DerefMut,
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
     time::SystemTime,
@@ -26,11 +27,13 @@ use super::{
     model::suffix::PublicSuffixes,
 };
 
-/// A `cookie_store` as the layer's storage, behind the rules of this crate: what they refuse is not
-/// stored, and what is in the store all the same is not sent where they forbid it. The default
-/// [`CookieLimits`] hold; since the store knows no times of creation or use, a full site takes no
-/// new cookie rather than giving up an old one, and cookies of one path length are sent by domain
-/// and name. Each look-up goes through the whole store: for large ones take a [`CookieJar`].
+/// A `cookie_store` as the layer's storage, behind the rules of this crate. Cookies that the rules
+/// refuse are not stored. If the store holds such a cookie all the same, it is not sent.
+///
+/// The default [`CookieLimits`] hold. The store knows no times of creation or use, so a full site
+/// refuses new cookies and keeps the old ones, and cookies with paths of one length are sent in the
+/// order of domain and name. Each look-up reads the whole store: for large ones use a
+/// [`CookieJar`].
 impl CookieStorage for Mutex<CookieStore> {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         header(&lock(self), context)
@@ -41,7 +44,7 @@ impl CookieStorage for Mutex<CookieStore> {
     }
 }
 
-/// As for a `Mutex`; look-ups share the lock.
+/// As for a `Mutex`. Look-ups share the lock.
 impl CookieStorage for RwLock<CookieStore> {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         header(&self.read().unwrap_or_else(PoisonError::into_inner), context)
@@ -53,6 +56,7 @@ impl CookieStorage for RwLock<CookieStore> {
 }
 
 fn lock(store: &Mutex<CookieStore>) -> MutexGuard<'_, CookieStore> {
+    // Poison is ignored: a panic of another user of the store must not end the client's cookies.
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -63,6 +67,7 @@ fn visit<'a>(context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
 
 fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValue> {
     let origin = Origin::of(context.uri())?;
+    // What the store holds came by its own, laxer rules too, so all of ours are asked again.
     let (visit, limits) = (visit(context, &origin), CookieLimits::default());
     let site = visit.suffixes.site(&origin.host);
     let mut cookies: Vec<Cookie> = store
@@ -78,7 +83,7 @@ fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValu
                 && visit.reach.sends(flags.same_site)
         })
         .collect();
-    // The map they come from has another order each time.
+    // The store's map has another order each time, and its cookies have no age to sort by.
     cookies.sort_by(|a, b| (a.domain(), a.data.name()).cmp(&(b.domain(), b.data.name())));
     for (order, cookie) in (0..).zip(&mut cookies) {
         (cookie.order, cookie.data.created, cookie.times.updated) = (order, 0, 0);
@@ -112,6 +117,7 @@ fn set(
     visit: &Visit<'_>,
     new: &Admitted<'_>,
 ) -> Result<Option<Cookie>, Rejection> {
+    // RFC 6265bis section 5.7, step 12: leave secure cookies alone.
     if !visit.origin.secure && store.iter_unexpired().any(|old| shields(old, new)) {
         return Err(Rejection::ShadowsSecure);
     }
@@ -121,16 +127,18 @@ fn set(
         store.remove(&new.domain, &new.path, name);
         return Ok(None);
     }
-    let theirs = cookie_store::Cookie::try_from(&cookie).map_err(|_| Rejection::Unstorable)?;
+    // Asked before there is room: this reason lasts, a lack of room may pass.
+    let theirs = to_theirs(&cookie).map_err(|_| Rejection::Unstorable)?;
     if !store.contains(&new.domain, &new.path, name) {
         make_room(store, visit)?;
     }
+    // Any URL of the domain serves: the store only asks whether the cookie's domain covers it.
     let url = Url::parse(&format!("https://{}/", new.domain)).map_err(|_| Rejection::Unstorable)?;
     store.insert(theirs, &url).map_err(|_| Rejection::Unstorable)?;
     Ok(Some(cookie))
 }
 
-/// Takes out what has expired, and refuses where that leaves no room.
+/// Removes what has expired. Refuses if that leaves no room.
 fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection> {
     let (limits, key) = (CookieLimits::default(), visit.key());
     let (mut all, mut of_site) = (0, 0);
@@ -144,6 +152,7 @@ fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection
             of_site += usize::from(domain_match(domain, key));
         }
     }
+    // The crate itself keeps expired cookies: without this a store would only ever grow.
     for (domain, path, name) in dead {
         store.remove(&domain, &path, &name);
     }
@@ -154,7 +163,7 @@ fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection
     }
 }
 
-/// Leave secure cookies alone, as in a jar.
+/// Whether `old` forbids a non-secure origin `new`, as in a jar.
 fn shields(old: &cookie_store::Cookie<'_>, new: &Admitted<'_>) -> bool {
     let domain = domain_of(old).unwrap_or_default();
     old.secure() == Some(true)
@@ -163,7 +172,11 @@ fn shields(old: &cookie_store::Cookie<'_>, new: &Admitted<'_>) -> bool {
         && path_match(new.path.as_bytes(), String::from(&old.path).as_bytes())
 }
 
-/// Keeps all that a `cookie_store` cookie knows. Its creation counts as now.
+/// Keeps all that a `cookie_store` cookie knows. It counts as created now.
+///
+/// # Errors
+///
+/// [`InvalidCookie`] if a jar cannot hold the cookie, or the promise of its name is broken.
 impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
     type Error = InvalidCookie;
 
@@ -176,7 +189,7 @@ impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
 ///
 /// # Errors
 ///
-/// [`InvalidCookie`] where it cannot hold the cookie: it has no name, or one or a value that is not
+/// [`InvalidCookie`] if it cannot hold the cookie: the name is empty, or name or value are not
 /// UTF-8.
 impl TryFrom<&Cookie> for cookie_store::Cookie<'static> {
     type Error = InvalidCookie;
@@ -186,38 +199,88 @@ impl TryFrom<&Cookie> for cookie_store::Cookie<'static> {
     }
 }
 
-/// Every live cookie that the rules allow; the others are left out.
-impl From<&CookieStore> for CookieJar {
-    fn from(store: &CookieStore) -> Self {
+impl CookieJar {
+    /// A jar of the store's live cookies, and how many of them were left out.
+    ///
+    /// Left out are cookies that the rules refuse, and cookies that the default [`CookieLimits`]
+    /// have no room for.
+    ///
+    /// ```
+    /// use cookie_store::CookieStore;
+    /// use tower_outbound::cookie::CookieJar;
+    ///
+    /// let mut store = CookieStore::default();
+    /// store.parse("id=42", &"https://example.com/".parse()?)?;
+    /// store.parse("__Host-id=42", &"https://example.com/".parse()?)?; // it is not Secure
+    ///
+    /// let (jar, left_out) = CookieJar::from_cookie_store(&store);
+    /// assert_eq!((jar.len(), left_out), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn from_cookie_store(store: &CookieStore) -> (Self, usize) {
         let jar = Self::new();
-        let cookies: Vec<Cookie> =
-            store.iter_unexpired().filter_map(|cookie| Cookie::try_from(cookie).ok()).collect();
-        jar.extend(&jar.judge(cookies));
-        jar
+        let live: Vec<_> = store.iter_unexpired().collect();
+        let read = live.iter().filter_map(|theirs| from_theirs(theirs, Door::File).ok()).collect();
+        jar.extend(&jar.judge(read));
+        // By what there is at the end, so that what a limit has evicted counts too.
+        let left_out = live.len().saturating_sub(jar.len());
+        (jar, left_out)
+    }
+
+    /// A store of the jar's cookies, and how many of them were left out.
+    ///
+    /// A `cookie_store` can hold no cookie without a name, nor a name or value that is not UTF-8.
+    /// It has no place for both a host-only cookie and one for the whole domain of the same domain,
+    /// path and name: the newer is kept. It knows no times of creation or use.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::CookieJar;
+    ///
+    /// let jar = CookieJar::new();
+    /// jar.set(&"https://example.com/".parse()?, "id=42")?;
+    /// jar.set(&"https://example.com/".parse()?, "nameless")?;
+    ///
+    /// let (store, left_out) = jar.to_cookie_store();
+    /// assert_eq!((store.iter_any().count(), left_out), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn to_cookie_store(&self) -> (CookieStore, usize) {
+        let ours: Vec<Cookie> = self.iter().collect();
+        // In the order of creation, so that of two with one place in the store the newer is kept.
+        let theirs = ours.iter().filter_map(|cookie| to_theirs(cookie).ok());
+        let store = match CookieStore::from_cookies(theirs.map(Ok::<_, Infallible>), false) {
+            Ok(store) => store,
+            Err(never) => match never {},
+        };
+        let left_out = ours.len().saturating_sub(store.iter_any().count());
+        (store, left_out)
     }
 }
 
-/// As from a reference.
+/// As [`CookieJar::from_cookie_store`], which says how many cookies were left out.
+impl From<&CookieStore> for CookieJar {
+    fn from(store: &CookieStore) -> Self {
+        Self::from_cookie_store(store).0
+    }
+}
+
+/// As [`CookieJar::from_cookie_store`], which says how many cookies were left out.
 impl From<CookieStore> for CookieJar {
     fn from(store: CookieStore) -> Self {
         Self::from(&store)
     }
 }
 
-/// Every live cookie that the store can hold; the others are left out. It has no place for both a
-/// host-only cookie and one for the whole domain of the same domain, path and name: of two, the
-/// newer stays.
+/// As [`CookieJar::to_cookie_store`], which says how many cookies were left out.
 impl From<&CookieJar> for CookieStore {
     fn from(jar: &CookieJar) -> Self {
-        let cookies = jar.iter().filter_map(|cookie| cookie_store::Cookie::try_from(&cookie).ok());
-        match Self::from_cookies(cookies.map(Ok::<_, std::convert::Infallible>), false) {
-            Ok(store) => store,
-            Err(never) => match never {},
-        }
+        jar.to_cookie_store().0
     }
 }
 
-/// As from a reference.
+/// As [`CookieJar::to_cookie_store`], which says how many cookies were left out.
 impl From<CookieJar> for CookieStore {
     fn from(jar: CookieJar) -> Self {
         Self::from(&jar)

@@ -4,19 +4,22 @@ use http::Uri;
 use tower_layer::Layer;
 
 use super::{
-    control::CallerCookies, jar::CookieJar, jar::storage::PerRequest, service::CookieService,
+    control::CallerCookies,
+    jar::CookieJar,
+    jar::storage::{CookieStorage, PerRequest},
+    service::CookieService,
 };
 
-/// Sends a jar's cookies with each request, and stores those of each response.
+/// Sends a jar's cookies with each request, and stores the cookies of each response.
 ///
 /// The URI decides whose cookies they are, never a `Host` header. A request without an absolute URI
-/// has no cookies, unless [`default_origin`](Self::default_origin) says where it goes.
+/// has no cookies, unless [`default_origin`](Self::default_origin) names its origin.
 ///
-/// Stands inside whatever sends a request again: redirects and retries each then send what the
-/// answer before set. Outside of redirects it loses what the hops in between set; whose the last
-/// answer's cookies are it knows from tower-http's `FollowRedirect` 0.7 (feature `follow-redirect`,
-/// on by default). Other redirects must stand outside: a client that follows redirects by itself
-/// has its hops' cookies filed under the first host.
+/// Place it inside the layers that send a request again: redirects and retries. Each attempt and
+/// each hop then sends what the response before it set. If the redirects are inside, the cookies
+/// that the hops in between set are lost. The cookies of the last response are then filed under the
+/// host that answered if the redirects are tower-http's `FollowRedirect` 0.7 (feature
+/// `follow-redirect`, on by default), and else under the first host.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -35,13 +38,14 @@ use super::{
 /// # }
 /// ```
 pub struct CookieLayer<J = CookieJar> {
+    // Shared by every service, whether the storage itself can be cloned or not.
     storage: Arc<J>,
     default_origin: Option<Uri>,
     caller_cookies: CallerCookies,
 }
 
 impl CookieLayer<CookieJar> {
-    /// Works with `jar`; every service it makes shares it.
+    /// Uses `jar`. Every service that the layer makes shares it.
     #[must_use]
     pub fn new(jar: CookieJar) -> Self {
         Self::with_storage(jar)
@@ -49,13 +53,13 @@ impl CookieLayer<CookieJar> {
 }
 
 impl CookieLayer<PerRequest> {
-    /// Works with the jar that each request brings as its extension; a request without one sends
-    /// and stores no cookies.
+    /// Uses the jar that each request brings as its extension. A request without a jar sends and
+    /// stores no cookies.
     ///
-    /// For one client that serves many: give each tenant's requests the tenant's jar, from a
-    /// [`JarPool`](super::JarPool) say. Layers that drop extensions (redirects to another origin,
-    /// unless [told to keep it](super#for-its-redirects-too)) drop the jar as well: such a
-    /// request has no cookies rather than another's.
+    /// For one client that serves many tenants: give each request the jar of its tenant, for
+    /// example from a [`JarPool`](super::JarPool). Layers that drop extensions drop the jar too:
+    /// redirects to another origin do, unless [told to keep it](super#for-its-redirects-too). Such
+    /// a request has no cookies; it never gets another tenant's.
     ///
     /// ```
     /// use http::{Request, Response};
@@ -80,8 +84,26 @@ impl CookieLayer<PerRequest> {
     }
 }
 
-impl<J> CookieLayer<J> {
-    /// Works with cookies kept elsewhere: any [`CookieStorage`](super::CookieStorage).
+impl<J: CookieStorage> CookieLayer<J> {
+    /// Uses cookies that are kept elsewhere: any [`CookieStorage`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tower_outbound::cookie::{CookieJar, CookieLayer};
+    ///
+    /// let layer = CookieLayer::with_storage(Arc::new(CookieJar::new()));
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// What is no storage is refused here, by its name:
+    ///
+    /// ```compile_fail,E0277
+    /// use std::sync::Arc;
+    /// use tower_outbound::cookie::CookieLayer;
+    ///
+    /// let layer = CookieLayer::with_storage(Arc::new(vec!["id=42"]));
+    /// # let _ = layer;
+    /// ```
     #[must_use]
     pub fn with_storage(storage: J) -> Self {
         Self {
@@ -90,18 +112,20 @@ impl<J> CookieLayer<J> {
             caller_cookies: CallerCookies::default(),
         }
     }
+}
 
-    /// Scheme and authority of requests whose URI is relative, for clients that add them further
-    /// in. The request itself is not changed.
+impl<J> CookieLayer<J> {
+    /// Scheme and authority of requests whose URI is relative, for clients that add them in an
+    /// inner service. The request itself is not changed.
     ///
-    /// Default: none, and such requests have no cookies.
+    /// Default: none. Such requests then have no cookies.
     #[must_use]
     pub fn default_origin(mut self, origin: Uri) -> Self {
         self.default_origin = Some(origin);
         self
     }
 
-    /// What becomes of a `Cookie` header that the caller set. Default: [`CallerCookies::Merge`].
+    /// What is done with a `Cookie` header that the caller set. Default: [`CallerCookies::Merge`].
     #[must_use]
     pub fn caller_cookies(mut self, caller_cookies: CallerCookies) -> Self {
         self.caller_cookies = caller_cookies;
@@ -109,7 +133,8 @@ impl<J> CookieLayer<J> {
     }
 }
 
-/// A new, empty jar.
+// Of this layer alone: another storage has no default that could be meant.
+/// Uses a new, empty jar.
 impl Default for CookieLayer<CookieJar> {
     fn default() -> Self {
         Self::new(CookieJar::new())
@@ -126,6 +151,7 @@ impl<J: fmt::Debug> fmt::Debug for CookieLayer<J> {
     }
 }
 
+// Not derived: that would ask for `J: Clone`.
 impl<J> Clone for CookieLayer<J> {
     fn clone(&self) -> Self {
         Self {
@@ -140,11 +166,11 @@ impl<S, J> Layer<S> for CookieLayer<J> {
     type Service = CookieService<S, J>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CookieService {
+        CookieService::new(
             inner,
-            storage: Arc::clone(&self.storage),
-            default_origin: self.default_origin.clone(),
-            caller_cookies: self.caller_cookies,
-        }
+            Arc::clone(&self.storage),
+            self.default_origin.clone(),
+            self.caller_cookies,
+        )
     }
 }

@@ -1,8 +1,8 @@
 //! Cookies: a browser's jar, filled and sent by a layer.
 //!
-//! [`CookieJar`] stores and matches as RFC 6265bis (draft 22) says: public suffixes, `Secure`, name
-//! prefixes, order, limits. [`CookieLayer`] puts it around a client; [`CookieFile`] keeps it from
-//! one run to the next.
+//! [`CookieJar`] stores and matches cookies as RFC 6265bis (draft 22) says: public suffixes,
+//! `Secure`, name prefixes, order, limits. [`CookieLayer`] puts the jar around a client.
+//! [`CookieFile`] keeps the jar from one run to the next.
 //!
 //! ```
 //! use http::{Request, Response};
@@ -31,7 +31,7 @@
 //!
 //! # From one run to the next
 //!
-//! A program that logs in, saves, ends, and goes on where it was:
+//! A program that logs in and saves its cookies is still logged in when it runs again:
 //!
 //! ```
 //! use std::{convert::Infallible, path::Path};
@@ -71,7 +71,7 @@
 //! # }
 //! ```
 //!
-//! Several processes may share a file: see [`CookieFile`]. Which [`Format`] keeps what:
+//! Several processes may share a file: see [`CookieFile`]. Each [`Format`] keeps this:
 //!
 //! | | cookies.txt | `Json` | `CookieStore` |
 //! |---|---|---|---|
@@ -86,24 +86,26 @@
 //! # Whose cookies
 //!
 //! - One jar for all requests: [`CookieLayer::new`]. Clones of a jar share its cookies.
-//! - A jar for each tenant: [`CookieLayer::per_request`], with the jars in a [`JarPool`].
-//! - Kept by the `cookie_store` crate, behind the rules of this one: [`CookieLayer::with_storage`]
-//!   with a `Mutex<cookie_store::CookieStore>` (feature `cookie_store`).
+//! - One jar for each tenant: [`CookieLayer::per_request`], with the jars in a [`JarPool`].
+//! - A store of the `cookie_store` crate, behind the rules of this crate:
+//!   [`CookieLayer::with_storage`] with a `Mutex<cookie_store::CookieStore>` (feature
+//!   `cookie_store`).
 //!
 //! # For one request
 //!
-//! - [`CookieControl`] as a request extension: send or store nothing.
-//! - [`SiteForCookies`] as a request extension: on whose behalf, so that `SameSite` counts.
+//! - [`CookieControl`] as a request extension: send nothing, or store nothing.
+//! - [`SiteForCookies`] as a request extension: the site on whose behalf the request is made, so
+//!   that `SameSite` has an effect.
 //! - A `Cookie` header of the caller's own, from [`header_value`]: see [`CallerCookies`].
-//! - [`ResponseCookies`] as a response extension: what this response set, and what was refused, and
-//!   why.
+//! - [`ResponseCookies`] as a response extension: which cookies this response set, which were
+//!   refused, and why.
 //!
 //! # For its redirects too
 //!
-//! Redirect layers take a request's extensions away where it leaves an origin: the next hop is then
-//! one like any other, with the layer's jar, and with none where the [request brings
-//! it](CookieLayer::per_request). tower-http's keeps those that it is told to. None of these can
-//! leak: a jar knows whose its cookies are.
+//! Redirect layers remove a request's extensions when a redirect leaves the origin. The next hop is
+//! then a request like any other: it uses the layer's jar, or none if [each request brings its
+//! jar](CookieLayer::per_request). tower-http's layer keeps the extensions that it is told to keep.
+//! None of them can leak a cookie: a jar knows which host each belongs to.
 //!
 //! ```
 //! use tower_http::follow_redirect::{FollowRedirectLayer, policy::{FilterCredentials, Limited, PolicyExt}};
@@ -119,28 +121,29 @@
 //!
 //! # What may be stored and sent
 //!
-//! An origin is secure by `https` or `wss`, or as this very machine, whatever the scheme:
-//! `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule.
-//! [`CookiePolicy`] adds the caller's own, [`DomainPolicy`] lists of domains. [`CookieLimits`]
-//! bound what a jar holds and sends.
+//! An origin is secure if its scheme is `https` or `wss`, or if it is this machine, whatever the
+//! scheme: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule.
+//! [`CookiePolicy`] adds rules of the caller's own, and [`DomainPolicy`] lists of domains.
+//! [`CookieLimits`] bounds what a jar holds and sends.
 //!
 //! # What is not kept apart
 //!
-//! Cookies know no ports (RFC 6265 section 8.5) and, in this client, no partitions: a program has
-//! no top-level site. Nor do they know by which scheme they came: what http sets goes to https too,
-//! beside `Secure` ones, as in a browser.
+//! Ports are not kept apart (RFC 6265 section 8.5). Nor are partitions: a program has no top-level
+//! site. Nor are schemes: a cookie that http sets is sent over https too, beside `Secure` ones, as
+//! in a browser.
 //!
 //! # Cost
 //!
-//! A look-up costs about a thousand instructions, at 100,000 sites as at one, and no allocation
-//! where the last one's header serves again; a `Set-Cookie` that changes nothing takes a short way.
-//! Sites are spread over locks, and look-ups share them. A cookie takes 140 to 190 bytes and its
-//! text. `benches/cookie.rs` and `benches/cookie_memory.rs` measure it.
+//! A look-up costs about a thousand instructions, with 100,000 sites as with one. It allocates
+//! nothing if the header of the last look-up can be used again. A `Set-Cookie` that changes nothing
+//! costs less than a new one. Sites are spread over several locks, and look-ups share them. A
+//! cookie takes 140 to 190 bytes and its text. `benches/cookie.rs` and `benches/cookie_memory.rs`
+//! measure this.
 //!
 //! # Secrets
 //!
-//! Names, domains and counts appear in `Debug`, errors and events; values never do. The `Cookie`
-//! header is marked sensitive, so that it shows in no `Debug` of a request either.
+//! Names, domains and counts appear in `Debug`, errors and events. Values never do. The `Cookie`
+//! header is marked sensitive, so that the `Debug` of a request does not show it either.
 
 mod control;
 mod event;

@@ -15,20 +15,23 @@ use super::jar::CookieJar;
 /// A bounded pool of jars by key, for one client that serves many tenants: see
 /// [`CookieLayer::per_request`](super::CookieLayer::per_request).
 ///
-/// [`get`](Self::get) hands out a tenant's jar and makes it if there is none. A jar leaves the pool
-/// once it has not been asked for during [`idle`](JarPoolBuilder::idle), and when the pool is
-/// [full](JarPoolBuilder::max_jars) the one that was asked for longest ago leaves first. Both
-/// happen in `get` and [`evict_idle`](Self::evict_idle): there is no task behind the pool. A jar
+/// [`get`](Self::get) returns a tenant's jar, and makes it if there is none. A jar leaves the pool
+/// once nobody has asked for it during [`idle`](JarPoolBuilder::idle). If the pool is
+/// [full](JarPoolBuilder::max_jars), the jar that was asked for longest ago leaves first. Both
+/// happen in `get` and in [`evict_idle`](Self::evict_idle): there is no task behind the pool. A jar
 /// that a request still holds counts as asked for, unless every jar is held.
 ///
-/// What leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be saved;
-/// the pool is not locked meanwhile. Whoever asks for that key during the call is given the same
-/// jar, which then stays.
+/// A jar that leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be
+/// saved. The pool is not locked during the call. Whoever asks for that key meanwhile gets the same
+/// jar, and the jar then stays.
 ///
-/// A pool of files: with [`CookieFile::overwrite`](super::CookieFile::overwrite), since the pool
-/// alone knows a tenant's cookies; a merge with what the file held would bring back what the tenant
-/// has logged out of. A file that cannot be read is moved aside first, since `overwrite` asks for
-/// nothing.
+/// The pool's callbacks must not use the pool. A call to it from inside one panics, so that a
+/// callback cannot call itself without end.
+///
+/// To keep jars in files, save them with [`CookieFile::overwrite`](super::CookieFile::overwrite):
+/// the pool alone knows a tenant's cookies, and a merge with what the file held would bring back
+/// what the tenant has logged out of. Move a file that cannot be read aside first, since
+/// `overwrite` replaces it in any case.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieFile, CookieJar, Format, JarPool};
@@ -65,12 +68,12 @@ use super::jar::CookieJar;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Keys that come from strangers make no file names as they are: escape them, or take only those
-/// you know.
+/// Do not use keys that come from strangers as file names: escape them, or accept only those you
+/// know.
 ///
 /// Clones share the jars. The memory of a pool is at most that of its jars at their
-/// [limits](super::CookieLimits): give them smaller ones with [`new_jar`](JarPoolBuilder::new_jar)
-/// where keys come from strangers.
+/// [limits](super::CookieLimits). If keys come from strangers, set smaller limits with
+/// [`new_jar`](JarPoolBuilder::new_jar).
 ///
 /// ```
 /// use http::{Request, Response};
@@ -107,26 +110,21 @@ struct Jars<K> {
     next: u64,
     /// How many are being evicted.
     leaving: usize,
-    /// The threads that call callbacks, each as often as it does so.
-    evicting: Vec<ThreadId>,
+    /// The threads that are inside a callback, and so may not come back in.
+    in_callback: Vec<ThreadId>,
 }
 
 struct Entry {
     jar: CookieJar,
     used: u64,
     at: Instant,
-    /// The jar goes when its callback returns, unless another thread has asked for it.
-    leaving: Option<Eviction>,
+    /// The number of its eviction. The jar goes when the callback returns, unless somebody has
+    /// asked for it.
+    leaving: Option<u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Eviction {
-    number: u64,
-    by: ThreadId,
-}
-
-/// A jar on its way out.
-type Leaving<K> = (Arc<K>, CookieJar, Eviction);
+/// A jar on its way out, and the number of its eviction.
+type Leaving<K> = (Arc<K>, CookieJar, u64);
 
 /// Builds a [`JarPool`].
 #[must_use]
@@ -139,13 +137,14 @@ pub struct JarPoolBuilder<K = String> {
 }
 
 impl<K> JarPoolBuilder<K> {
-    /// Most jars at a time, beside those whose [`on_evict`](Self::on_evict) is running. Default:
-    /// 1,000; 0 counts as 1.
+    /// Most jars at a time, not counting those whose [`on_evict`](Self::on_evict) is running.
+    /// Default: 1,000; 0 counts as 1.
     ///
-    /// Give it more than there are requests at a time. Else jars leave that requests still hold,
-    /// and what these then store is not saved; nor is what went into a jar that came and left
-    /// while [`new_jar`](Self::new_jar) made it once more.
+    /// Set this above the number of concurrent requests. Otherwise a jar may leave while a request
+    /// holds it, and what the request then stores is not saved. What went into a jar that came and
+    /// left while [`new_jar`](Self::new_jar) made it once more is not saved either.
     pub fn max_jars(mut self, max_jars: usize) -> Self {
+        // With none, the jar that `get` is about to return would leave at once.
         self.max_jars = max_jars.max(1);
         self
     }
@@ -156,9 +155,15 @@ impl<K> JarPoolBuilder<K> {
         self
     }
 
-    /// Makes the jar of a key that has none in the pool: an empty one with other limits, or one
-    /// read from where [`on_evict`](Self::on_evict) has put it. It runs under no lock; of two
-    /// made at once for one key, one is dropped. Default: [`CookieJar::new`].
+    /// Makes the jar of a key that has none in the pool: an empty jar with other limits, or one
+    /// read from where [`on_evict`](Self::on_evict) saved it. Default: [`CookieJar::new`].
+    ///
+    /// The pool is not locked during the call. If two threads make a jar for one key, one of the
+    /// jars is dropped.
+    ///
+    /// # Panics
+    ///
+    /// The callback must not use the pool: a call to it from inside panics.
     pub fn new_jar(mut self, new_jar: impl Fn(&K) -> CookieJar + Send + Sync + 'static) -> Self {
         self.new_jar = Arc::new(new_jar);
         self
@@ -166,13 +171,12 @@ impl<K> JarPoolBuilder<K> {
 
     /// Is called with every jar that leaves, before it does. Default: nothing.
     ///
-    /// It may use the pool. What it asks for by [`get`](JarPool::get) evicts nothing until the next
-    /// `get` outside, so that it is not called within itself; and its asking does not keep the
-    /// jar that it was called for. Where each call adds a jar of a new key, no maximum can
-    /// hold.
+    /// If it panics, the jar leaves like any other. Jars that leave with it are handed over before
+    /// the panic goes on.
     ///
-    /// Where it panics, the jar leaves like any other, and those that leave with it are handed over
-    /// before the panic goes on.
+    /// # Panics
+    ///
+    /// The callback must not use the pool: a call to it from inside panics.
     pub fn on_evict(mut self, on_evict: impl Fn(&K, &CookieJar) + Send + Sync + 'static) -> Self {
         self.on_evict = Some(Arc::new(on_evict));
         self
@@ -192,7 +196,7 @@ impl<K> JarPoolBuilder<K> {
             by_use: BTreeMap::new(),
             next: 0,
             leaving: 0,
-            evicting: Vec::new(),
+            in_callback: Vec::new(),
         };
         JarPool { shared: Arc::new(Shared { settings: self, jars: Mutex::new(jars) }) }
     }
@@ -208,7 +212,7 @@ impl<K> fmt::Debug for JarPoolBuilder<K> {
 }
 
 impl JarPool {
-    /// Starts a pool whose keys are text. For others: [`keyed`](JarPool::keyed).
+    /// Starts a pool whose keys are text. For keys of another type see [`keyed`](JarPool::keyed).
     pub fn builder() -> JarPoolBuilder {
         Self::keyed()
     }
@@ -227,7 +231,39 @@ impl<K> JarPool<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Jars<K>> {
+        let jars = self.enter();
+        // Without this a callback that asks for one more jar evicts another, whose callback asks
+        // for one more, until the stack ends. The lock is given back before the panic.
+        if !jars.in_callback.is_empty() && jars.in_callback.contains(&thread::current().id()) {
+            drop(jars);
+            panic!("a callback of a JarPool must not use the pool");
+        }
+        jars
+    }
+
+    fn enter(&self) -> MutexGuard<'_, Jars<K>> {
+        // A key's `Hash` or `Eq` that panics does so before anything is changed, so a poisoned
+        // lock guards a whole pool.
         self.shared.jars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a callback of the user's: under no lock, since it may read and write files for as long
+    /// as it likes while other tenants go on.
+    fn in_callback<T>(&self, callback: impl FnOnce() -> T) -> T {
+        // On drop, so that a panic is followed by it too.
+        struct Leave<'a, K>(&'a JarPool<K>);
+
+        impl<K> Drop for Leave<'_, K> {
+            fn drop(&mut self) {
+                let threads = &mut self.0.enter().in_callback;
+                let own = threads.iter().position(|&thread| thread == thread::current().id());
+                own.map(|at| threads.swap_remove(at));
+            }
+        }
+
+        self.enter().in_callback.push(thread::current().id());
+        let _leave = Leave(self);
+        callback()
     }
 
     /// How many jars there are.
@@ -244,13 +280,17 @@ impl<K> JarPool<K> {
 }
 
 impl<K: Hash + Eq> JarPool<K> {
-    /// The jar of that key.
+    /// The jar of that key, made if there is none.
+    ///
+    /// # Panics
+    ///
+    /// If one of the pool's callbacks does; so every method does that is called from inside one.
     pub fn get(&self, key: impl Into<K>) -> CookieJar {
         let (key, settings) = (key.into(), &self.shared.settings);
         let now = (settings.clock)();
         let known = self.lock().touch(&key, now);
         let jar = known.unwrap_or_else(|| {
-            let jar = (settings.new_jar)(&key);
+            let jar = self.in_callback(|| (settings.new_jar)(&key));
             self.lock().insert(key, jar, now)
         });
         self.evict(now, settings.max_jars);
@@ -270,15 +310,15 @@ impl<K: Hash + Eq> JarPool<K> {
         Some(entry.jar)
     }
 
-    /// Evicts the jars that have been idle for too long, and says how many. For a timer of the
-    /// caller's; `get` does the same.
+    /// Evicts the jars that have been idle for too long, and returns their number. For a timer of
+    /// the caller's own; `get` does the same.
     pub fn evict_idle(&self) -> usize {
         let settings = &self.shared.settings;
         self.evict((settings.clock)(), settings.max_jars)
     }
 
-    /// Evicts every jar, those that requests hold too, and says how many: for saving all at the
-    /// end.
+    /// Evicts every jar, also those that requests hold, and returns their number. For saving all
+    /// at the end.
     pub fn evict_all(&self) -> usize {
         let leaving = self.lock().all();
         self.send_off(leaving)
@@ -291,17 +331,17 @@ impl<K: Hash + Eq> JarPool<K> {
 
     /// No panic of a callback holds up the jars behind it, or leaves one in the pool for good.
     fn send_off(&self, leaving: Vec<Leaving<K>>) -> usize {
-        if leaving.is_empty() {
-            return 0;
-        }
-        let _callbacks = Callbacks::of(self);
         let (mut left, mut panic) = (0, None);
         for (key, jar, eviction) in leaving {
-            if let Some(on_evict) = &self.shared.settings.on_evict
-                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| on_evict(&key, &jar)))
-            {
-                panic.get_or_insert(payload);
+            if let Some(on_evict) = &self.shared.settings.on_evict {
+                let call = || self.in_callback(|| on_evict(&key, &jar));
+                // The first panic is the one to report: later ones tend to follow from it.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
+                    panic.get_or_insert(payload);
+                }
             }
+            // Only now: whoever asks for the key during the call must get this jar, not a new one
+            // that is read from a half-written file.
             left += usize::from(self.lock().finish(&key, eviction));
         }
         if let Some(panic) = panic {
@@ -311,26 +351,8 @@ impl<K: Hash + Eq> JarPool<K> {
     }
 }
 
-/// As long as this thread calls callbacks.
-struct Callbacks<'a, K>(&'a JarPool<K>);
-
-impl<'a, K> Callbacks<'a, K> {
-    fn of(pool: &'a JarPool<K>) -> Self {
-        pool.lock().evicting.push(thread::current().id());
-        Self(pool)
-    }
-}
-
-impl<K> Drop for Callbacks<'_, K> {
-    fn drop(&mut self) {
-        let evicting = &mut self.0.lock().evicting;
-        let own = evicting.iter().position(|&thread| thread == thread::current().id());
-        own.map(|at| evicting.swap_remove(at));
-    }
-}
-
 impl<K: Hash + Eq> Jars<K> {
-    /// Counts as use, and calls an eviction off that another thread has begun.
+    /// Counts as use, and calls an eviction off that has begun.
     fn touch(&mut self, key: &K, now: Instant) -> Option<CookieJar> {
         let (next, entry) = (self.next, self.by_key.get_mut(key)?);
         self.next += 1;
@@ -338,8 +360,7 @@ impl<K: Hash + Eq> Jars<K> {
             self.by_use.insert(next, key);
         }
         (entry.used, entry.at) = (next, now);
-        if entry.leaving.is_some_and(|eviction| eviction.by != thread::current().id()) {
-            entry.leaving = None;
+        if entry.leaving.take().is_some() {
             self.leaving -= 1;
         }
         Some(entry.jar.clone())
@@ -352,26 +373,27 @@ impl<K: Hash + Eq> Jars<K> {
         Some(entry)
     }
 
-    /// The jar that another has put in meanwhile, if so.
+    /// Puts a jar in; returns the one that another thread has put in meanwhile, if so.
     fn insert(&mut self, key: K, jar: CookieJar, now: Instant) -> CookieJar {
+        // The first stays: a request may have stored cookies in it by now.
         if let Some(jar) = self.touch(&key, now) {
             return jar;
         }
         let (key, used) = (Arc::new(key), self.next);
         self.next += 1;
-        self.by_use.insert(used, Arc::clone(&key));
-        self.by_key.insert(key, Entry { jar: jar.clone(), used, at: now, leaving: None });
+        // First by key, whose hash may panic.
+        let entry = Entry { jar: jar.clone(), used, at: now, leaving: None };
+        self.by_key.insert(Arc::clone(&key), entry);
+        self.by_use.insert(used, key);
         jar
     }
 
     /// Marks what has been idle, then what there is too much of, oldest first.
     fn leaving(&mut self, now: Instant, idle: Duration, max_jars: usize) -> Vec<Leaving<K>> {
         let mut leaving = Vec::new();
-        if self.is_in_callback() {
-            return leaving;
-        }
         let mut staying = self.by_key.len() - self.leaving;
-        // Those in use only where that does not suffice.
+        // Jars in use leave only if the others do not suffice: what a request stores in a jar that
+        // has left is lost, yet a pool without a bound would fill the memory.
         for spares_held in [true, false] {
             let mut held = Vec::new();
             for key in self.by_use.values() {
@@ -381,6 +403,7 @@ impl<K: Hash + Eq> Jars<K> {
                 if !is_idle && !is_over {
                     break;
                 }
+                // Another call hands it over already, and has counted it out.
                 if entry.leaving.is_some() {
                     continue;
                 }
@@ -391,7 +414,7 @@ impl<K: Hash + Eq> Jars<K> {
                 staying -= 1;
                 leaving.push(entry.mark(key, &mut self.next));
             }
-            // So that the next one need not look at them again.
+            // They move to the end of the line. Else each new key would look at all of them again.
             for key in held {
                 self.touch(&key, now);
             }
@@ -403,10 +426,6 @@ impl<K: Hash + Eq> Jars<K> {
         leaving
     }
 
-    fn is_in_callback(&self) -> bool {
-        !self.evicting.is_empty() && self.evicting.contains(&thread::current().id())
-    }
-
     fn all(&mut self) -> Vec<Leaving<K>> {
         let staying = self.by_key.iter_mut().filter(|(_, entry)| entry.leaving.is_none());
         let leaving: Vec<_> = staying.map(|(key, entry)| entry.mark(key, &mut self.next)).collect();
@@ -414,8 +433,10 @@ impl<K: Hash + Eq> Jars<K> {
         leaving
     }
 
-    /// Takes a jar out, unless it has been asked for since it was marked.
-    fn finish(&mut self, key: &K, eviction: Eviction) -> bool {
+    /// Takes a jar out, unless somebody has asked for it since it was marked.
+    fn finish(&mut self, key: &K, eviction: u64) -> bool {
+        // By number: it may have been rescued and be on its way out once more, for another call to
+        // finish.
         let is_leaving = self.by_key.get(key).is_some_and(|entry| entry.leaving == Some(eviction));
         is_leaving && self.take(key).is_some()
     }
@@ -423,7 +444,7 @@ impl<K: Hash + Eq> Jars<K> {
 
 impl Entry {
     fn mark<K>(&mut self, key: &Arc<K>, next: &mut u64) -> Leaving<K> {
-        let eviction = Eviction { number: *next, by: thread::current().id() };
+        let eviction = *next;
         *next += 1;
         self.leaving = Some(eviction);
         (Arc::clone(key), self.jar.clone(), eviction)
@@ -445,6 +466,6 @@ impl<K> Default for JarPool<K> {
 // Keys may be secrets: a session's token, say.
 impl<K> fmt::Debug for JarPool<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JarPool").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("JarPool").field("len", &self.enter().by_key.len()).finish_non_exhaustive()
     }
 }

@@ -13,14 +13,28 @@ use super::{
     header,
     jar::CookieJar,
     jar::storage::{CookieContext, CookieStorage},
+    model::data::SEPARATOR,
 };
 
 /// The service of [`CookieLayer`](super::CookieLayer).
+///
+/// It is ready when the inner service is.
 pub struct CookieService<S, J = CookieJar> {
-    pub(super) inner: S,
-    pub(super) storage: Arc<J>,
-    pub(super) default_origin: Option<Uri>,
-    pub(super) caller_cookies: CallerCookies,
+    inner: S,
+    storage: Arc<J>,
+    default_origin: Option<Uri>,
+    caller_cookies: CallerCookies,
+}
+
+impl<S, J> CookieService<S, J> {
+    pub(super) const fn new(
+        inner: S,
+        storage: Arc<J>,
+        default_origin: Option<Uri>,
+        caller_cookies: CallerCookies,
+    ) -> Self {
+        Self { inner, storage, default_origin, caller_cookies }
+    }
 }
 
 impl<S: fmt::Debug, J: fmt::Debug> fmt::Debug for CookieService<S, J> {
@@ -33,6 +47,7 @@ impl<S: fmt::Debug, J: fmt::Debug> fmt::Debug for CookieService<S, J> {
     }
 }
 
+// Not derived: that would ask for `J: Clone`, and a storage behind a lock has none.
 impl<S: Clone, J> Clone for CookieService<S, J> {
     fn clone(&self) -> Self {
         Self {
@@ -60,6 +75,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let extensions = request.extensions();
         let control = extensions.get::<CookieControl>().copied().unwrap_or_default();
+        // Kept for the response, since the request and its extensions go to the inner service.
         let exchange = self.absolute(request.uri()).map(|uri| Exchange {
             storage: Arc::clone(&self.storage),
             uri,
@@ -73,12 +89,15 @@ where
         {
             self.add_cookies(&mut request, &exchange.context());
         }
+        // As it is: it was polled ready, and a clone would not be.
         ResponseFuture::new(self.inner.call(request), exchange)
     }
 }
 
 impl<S, J: CookieStorage> CookieService<S, J> {
     fn add_cookies<B>(&self, request: &mut Request<B>, context: &CookieContext<'_>) {
+        // With `Replace` the caller's header stays as it is, and the jar is not even asked: what is
+        // not sent must not count as used.
         let headers = request.headers_mut();
         if !headers.contains_key(COOKIE) {
             if let Some(cookies) = self.storage.header(context) {
@@ -87,7 +106,9 @@ impl<S, J: CookieStorage> CookieService<S, J> {
         } else if self.caller_cookies == CallerCookies::Merge
             && let Some(own) = header::own(headers)
         {
-            let cookies = self.storage.header(&context.beside(own.len() + 2));
+            // The limits are those of one header, so the caller's bytes and the `; ` behind them
+            // count.
+            let cookies = self.storage.header(&context.beside(own.len() + SEPARATOR.len()));
             if let Some(merged) = header::merged(own, cookies.as_ref()) {
                 header::replace(headers, merged);
             }
@@ -96,7 +117,7 @@ impl<S, J: CookieStorage> CookieService<S, J> {
 }
 
 impl<S, J> CookieService<S, J> {
-    /// The URI that the cookies go by; `None` where it names no host.
+    /// The URI that decides which cookies match. `None` if no host is known.
     fn absolute(&self, uri: &Uri) -> Option<Uri> {
         if uri.authority().is_some() {
             return Some(uri.clone());

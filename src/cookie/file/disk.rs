@@ -8,14 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The bytes of a regular file, which unlike others has an end; `None` where there is nothing. One
-/// byte more than `max_bytes` tells that there are too many.
+/// The bytes of a regular file. `None` if there is nothing at that path. One byte more than
+/// `max_bytes` means that there are too many.
 pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
     let most = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     let read = || {
+        // The kind comes first: opening a pipe waits for a writer, and a device may never end.
         regular(&fs::metadata(path)?)?;
         let mut bytes = Vec::new();
-        // Not by its length: another may be appending to it.
+        // Not by the length that the system tells: another process may be appending to it.
         File::open(path)?.take(most).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
@@ -29,7 +30,7 @@ pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u
         Err(error) if missing(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    // Another may have made it since.
+    // It is there now: another process may have made it between the two questions.
     match read() {
         Err(error) if missing(&error) && is_link => Err(points_nowhere()),
         Err(error) if missing(&error) => Ok(None),
@@ -45,22 +46,63 @@ fn regular(entry: &fs::Metadata) -> io::Result<()> {
     }
 }
 
-/// Such a link is more likely a mistake than a jar to be.
 fn points_nowhere() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "a symbolic link that points nowhere")
 }
 
-/// The file to replace: what a symbolic link points to, if it points to anything.
-pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
+/// A file that no other process replaces until this is dropped, if all of them lock it.
+pub(super) struct Locked {
+    target: PathBuf,
+    _lock: File,
+}
+
+impl Locked {
+    /// `None` if another process holds the lock until the given time. Without a time it waits for as
+    /// long as it takes. There need be no file yet.
+    pub(super) fn at(path: &Path, until: Option<Instant>) -> io::Result<Option<Self>> {
+        let target = resolve(path)?;
+        let lock = lock(&target, until)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot lock it: {error}")))?;
+        Ok(lock.map(|lock| Self { target, _lock: lock }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.target
+    }
+
+    /// Replaces the file by what `write` writes: whole, or not at all.
+    pub(super) fn replace(
+        &self,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        // In the same directory: a rename to another file system is a copy, which can be cut short.
+        let directory = directory(&self.target);
+        let mut file = tempfile::Builder::new().prefix(".cookies-").tempfile_in(directory)?;
+        write(file.as_file_mut())?;
+        file.as_file_mut().flush()?;
+        // Before the rename: else a crash can leave the new name with no bytes behind it.
+        file.as_file().sync_all()?;
+        file.persist(&self.target).map_err(|error| error.error)?;
+        // After it: the rename itself must survive a crash. Only Unix lets a directory be synced.
+        #[cfg(unix)]
+        File::open(directory)?.sync_all()?;
+        Ok(())
+    }
+}
+
+/// The file to replace: if the path is a symbolic link, what it points to.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(target) => regular(&fs::metadata(&target)?).map(|()| target),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A link to nothing is more likely a mistake than a jar to be.
             if fs::symlink_metadata(path).is_ok() {
                 return Err(points_nowhere());
             }
             let name = path
                 .file_name()
                 .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
+            // Canonical as well, so that every way to spell the path comes to the same lock.
             Ok(fs::canonicalize(directory(path))?.join(name))
         }
         Err(error) => Err(error),
@@ -70,21 +112,24 @@ pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
 fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
+        // A bare file name has an empty parent, which the system knows nothing of.
         _ => Path::new("."),
     }
 }
 
-/// How long to sleep between two looks at a lock. A save takes a few milliseconds, most of them to
-/// sync, so a longer one would leave the lock unused.
+/// How long to sleep between two attempts to lock. A save takes a few milliseconds, most of them to
+/// sync, so a longer sleep would leave the lock unused.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Locks a file beside the target, since the target itself is replaced. The lock ends when the file
-/// is dropped. `None`: another held it until the given time, or at once if that is over.
-pub(super) fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
+/// The lock ends when the file is dropped, also by the end of the process.
+fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
+    // A file beside the target: the target itself is replaced, and a lock on the old file would
+    // keep nobody from the new one. It stays, since to remove it is to lock a file without a name.
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
     name.push(".lock");
     let path = directory(target).join(name);
+    // A link would have us make, or wait for, a file of somebody else's choice.
     match fs::symlink_metadata(&path) {
         Ok(entry) => regular(&entry)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -92,16 +137,17 @@ pub(super) fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<F
     }
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
+    // As the cookies themselves: who may not read them need not make us wait either.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;
+    // Not the system's own wait, which has no bound: the holder may be a process that is stopped.
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) => {}
         }
-        // The system's own wait has no bound, and the holder may be a process that is stopped.
         let left =
             until.map_or(LOCK_PAUSE, |until| until.saturating_duration_since(Instant::now()));
         if left.is_zero() {
@@ -109,20 +155,4 @@ pub(super) fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<F
         }
         thread::sleep(left.min(LOCK_PAUSE));
     }
-}
-
-pub(super) fn replace(
-    target: &Path,
-    write: impl FnOnce(&mut File) -> io::Result<()>,
-) -> io::Result<()> {
-    let directory = directory(target);
-    let mut file = tempfile::Builder::new().prefix(".cookies-").tempfile_in(directory)?;
-    write(file.as_file_mut())?;
-    file.as_file_mut().flush()?;
-    file.as_file().sync_all()?;
-    file.persist(target).map_err(|error| error.error)?;
-    // The rename is what must survive a crash; only Unix lets a directory be synced.
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
-    Ok(())
 }

@@ -21,8 +21,8 @@ pub enum FileError {
         /// What is wrong with it, and in which line.
         source: ReadError,
     },
-    /// It cannot be replaced; it is as it was. Only where the directory alone could not be synced
-    /// the new file is there, but may not survive a crash.
+    /// It cannot be replaced, and is as it was. One exception: if only the directory could not be
+    /// synced, the new file is there, but may not survive a crash.
     #[non_exhaustive]
     Write {
         /// The file.
@@ -83,8 +83,8 @@ impl fmt::Display for FileError {
 impl error::Error for FileError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            // The words of the error itself are ours already; a report of the chain would say them
-            // twice.
+            // Our own message ends with the words of the error itself: a report of the whole chain
+            // would print them twice.
             Self::Read { source, .. } => source.source(),
             Self::Write { source, .. } => source.source(),
             Self::Locked { .. } => None,

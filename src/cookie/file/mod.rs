@@ -5,10 +5,7 @@ mod error;
 mod merge;
 
 use std::{
-    collections::HashSet,
-    fmt,
-    fs::File,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant},
@@ -16,30 +13,29 @@ use std::{
 
 pub use self::error::FileError;
 use self::{
-    disk::{contents, lock, replace, resolve},
-    merge::{Base, Identity, by_identity, identities, merge},
+    disk::{Locked, contents},
+    merge::{Base, each_once},
 };
 use crate::cookie::{
     format::{self, Contents, Entry, Format, ReadError, SkippedLine},
     jar::CookieJar,
     model::cookie::Cookie,
-    model::data::Millis,
 };
 
 /// A jar and the file it is kept in.
 ///
-/// [`save`](Self::save) replaces the file whole or not at all: it writes a temporary file (mode
-/// 0600) beside it, syncs it, renames it and syncs the directory. It holds a lock meanwhile (on
-/// `.NAME.lock` beside the file, which stays) and merges with what others have saved since, so that
-/// two processes lose none of each other's cookies. A symbolic link is followed: the file that it
-/// points to is replaced, the link stays. A process that is killed while it saves leaves its
+/// [`save`](Self::save) replaces the whole file or nothing: it writes a temporary file (mode 0600)
+/// beside it, syncs it, renames it and syncs the directory. It holds a lock meanwhile, on
+/// `.NAME.lock` beside the file, which stays. It merges with what others have saved since, so that
+/// two processes lose none of each other's cookies. If the path is a symbolic link, the file that
+/// it points to is replaced and the link stays. A process that is killed while it saves leaves its
 /// temporary file, `.cookies-` and six letters.
 ///
 /// A line of cookies.txt that cannot be read is [skipped](Self::skipped). Each save keeps it, byte
-/// for byte and in its place. [`builder`](Self::builder) can refuse such files.
+/// for byte and in its place. [`strict`](CookieFileBuilder::strict) refuses such files.
 ///
-/// Opening and saving block the thread: on the disk, and on others who save. In async code run them
-/// on a thread that may block:
+/// Opening and saving block the thread: on the disk, and on others who save. In async code, run
+/// them where a thread may block:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -78,7 +74,7 @@ pub struct CookieFile {
     jar: CookieJar,
     settings: Settings,
     skipped: Vec<SkippedLine>,
-    base: Mutex<Base>,
+    last: Mutex<Last>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,9 +95,16 @@ impl Default for Settings {
     }
 }
 
+/// Jar and file when they last met.
+struct Last {
+    /// What [`CookieJar::changes`] said then. `None` if the jar holds what the file lacks.
+    changes: Option<u64>,
+    base: Base,
+}
+
 impl fmt::Debug for CookieFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, format, jar, settings: _, skipped, base: _ } = self;
+        let Self { path, format, jar, settings: _, skipped, last: _ } = self;
         f.debug_struct("CookieFile")
             .field("path", path)
             .field("format", format)
@@ -162,14 +165,14 @@ impl CookieFile {
         }
     }
 
-    /// A file to save `jar` into, without reading it now. [`save`](Self::save) then merges the jar
-    /// into what the file holds: the jar's cookies win, and those taken out of the jar since
+    /// A file to save `jar` into, which is not read now. [`save`](Self::save) merges the jar into
+    /// what the file holds: the jar's cookies win, and cookies that were taken out of the jar since
     /// this call are taken out of the file.
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
-        let base = Mutex::new(Base { changes: None, jar: by_identity(jar.iter()), file: None });
+        let last = Mutex::new(Last { changes: None, base: Base::unmet(jar.iter()) });
         let (settings, skipped) = (Settings::default(), Vec::new());
-        Self { path: path.into(), format, jar, settings, skipped, base }
+        Self { path: path.into(), format, jar, settings, skipped, last }
     }
 
     /// The jar.
@@ -206,21 +209,22 @@ impl CookieFile {
         &self.skipped
     }
 
-    /// Writes the jar's changes since the last save into the file, beside those of others; of two
-    /// changes to one cookie ours counts, and a cookie that we have taken out goes, unless
-    /// another has given it a new value meanwhile. What the jar's rules refuse or its limits
-    /// have no room for stays in the file. A file that is not there any more is written anew,
-    /// with all of the jar. The jar itself does not change. Waits while another process saves, for
-    /// [`lock_timeout`](CookieFileBuilder::lock_timeout) at most.
+    /// Writes the jar's changes since the last save into the file, beside those of others.
+    ///
+    /// If both have changed a cookie, the jar's change is kept. A cookie that was taken out of the
+    /// jar is taken out of the file, unless another process has given it a new value meanwhile.
+    /// Cookies that the jar's rules refuse or its limits have no room for stay in the file. A file
+    /// that is no longer there is written anew, with all of the jar. The jar itself does not
+    /// change. Waits while another saves, for [`lock_timeout`](CookieFileBuilder::lock_timeout) at
+    /// most.
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was, byte for byte, save where [`FileError::Write`]
-    /// says otherwise. A file that has been damaged meanwhile is an error and is not
-    /// overwritten.
+    /// [`FileError`]; the file is then as it was, byte for byte, except where [`FileError::Write`]
+    /// says otherwise. A file that has been damaged meanwhile is an error and is not overwritten.
     pub fn save(&self) -> Result<(), FileError> {
         let until = self.until();
-        self.save_changes(&mut self.base(), until)
+        self.save_changes(&mut self.last(), until)
     }
 
     /// As [`save`](Self::save), without waiting for others who save.
@@ -229,105 +233,100 @@ impl CookieFile {
     ///
     /// As [`save`](Self::save); [`FileError::Locked`] at once if another saves now.
     pub fn try_save(&self) -> Result<(), FileError> {
-        let mut base = match self.base.try_lock() {
-            Ok(base) => base,
+        let mut last = match self.last.try_lock() {
+            Ok(last) => last,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(self.locked()),
+            // A thread of our own is saving.
+            Err(TryLockError::WouldBlock) => return Err(self.busy()),
         };
-        self.save_changes(&mut base, Some(Instant::now()))
+        self.save_changes(&mut last, Some(Instant::now()))
     }
 
-    /// Saves if the jar has changed since it was last saved or opened, and says whether it had. For
-    /// calls at intervals of the caller's choice: this crate starts no task of its own.
+    /// Saves if the jar has changed since it was last saved or opened, and returns whether it had.
+    /// Call it at intervals of your choice: this crate starts no task of its own.
     ///
     /// # Errors
     ///
     /// As [`save`](Self::save).
     pub fn save_if_changed(&self) -> Result<bool, FileError> {
         let until = self.until();
-        let mut base = self.base();
-        if base.changes == Some(self.jar.changes()) {
+        let mut last = self.last();
+        if last.changes == Some(self.jar.changes()) {
             return Ok(false);
         }
-        self.save_changes(&mut base, until).map(|()| true)
+        self.save_changes(&mut last, until).map(|()| true)
     }
 
     /// Writes the jar as it is, whatever the file holds: nothing is merged. What others have saved is
-    /// gone, and so are lines that could not be read. For a file that no one else writes to. Atomic and locked,
-    /// as [`save`](Self::save) is.
+    /// lost, damaged or not, and so are lines that could not be read. For a file that no one else
+    /// writes to. Atomic and locked, as [`save`](Self::save) is.
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was, save where [`FileError::Write`] says otherwise.
+    /// [`FileError`]; the file is then as it was, except where [`FileError::Write`] says otherwise.
     pub fn overwrite(&self) -> Result<(), FileError> {
         let until = self.until();
-        let mut base = self.base();
+        let mut last = self.last();
+        let file = self.locked(until)?;
         let (changes, ours) = self.ours();
-        let target = self.target()?;
-        let _lock = self.lock(&target, until)?;
         let entries: Vec<Entry> = ours.iter().cloned().map(Entry::Cookie).collect();
-        self.replace(&target, &entries)?;
-        let file = Some(identities(&ours));
-        *base = Base { changes, jar: by_identity(ours), file };
+        self.write(&file, &entries)?;
+        let base = Base::met(ours.iter().cloned(), &ours);
+        *last = Last { changes, base };
         Ok(())
     }
 
-    /// The jar's cookies, and its changes as of before: a change in between is one for the next
-    /// time.
+    fn save_changes(&self, last: &mut Last, until: Option<Instant>) -> Result<(), FileError> {
+        // Locked before it is read: what another saved in between would be lost.
+        let file = self.locked(until)?;
+        let theirs = read(file.path(), self.format, &self.jar, self.settings)
+            .map_err(|error| unread(&self.path, self.format, error))?;
+        let (changes, ours) = self.ours();
+        if theirs.is_none() {
+            last.base.file_is_gone();
+        }
+        let merged = last.base.merge(self.format, &ours, theirs.unwrap_or_default().entries);
+        self.write(&file, &merged)?;
+        // Only once the file is there: a save that failed is to be done again.
+        let base = Base::met(ours, merged.iter().filter_map(Entry::cookie));
+        *last = Last { changes, base };
+        Ok(())
+    }
+
+    /// The jar's cookies, and the number of its changes.
     fn ours(&self) -> (Option<u64>, Vec<Cookie>) {
+        // The number first: a change in between is then saved twice and never missed.
         let changes = Some(self.jar.changes());
         (changes, self.jar.iter().collect())
     }
 
-    fn base(&self) -> MutexGuard<'_, Base> {
-        self.base.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> MutexGuard<'_, Last> {
+        // It is replaced whole, after everything that can panic.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a save that starts now gives up; `None` for never. Taken before the wait for a thread of
-    /// our own that saves, so that this wait counts too.
+    /// When a save that starts now gives up; `None` for never. It is taken before the wait for a
+    /// thread of our own that saves, so that this wait counts too.
     fn until(&self) -> Option<Instant> {
         Instant::now().checked_add(self.settings.lock_timeout)
     }
 
-    fn save_changes(&self, base: &mut Base, until: Option<Instant>) -> Result<(), FileError> {
-        let target = self.target()?;
-        let _lock = self.lock(&target, until)?;
-        let theirs = read(&target, self.format, &self.jar, self.settings)?;
-        let (changes, ours) = self.ours();
-        if theirs.is_none() {
-            // It was taken away, not emptied: the jar is all there is.
-            base.file = None;
-        }
-        let theirs = theirs.unwrap_or_default();
-        let merged = merge(self.format, base, &ours, theirs.entries);
-        self.replace(&target, &merged)?;
-        let file = Some(identities(merged.iter().filter_map(Entry::cookie)));
-        *base = Base { changes, jar: by_identity(ours), file };
-        Ok(())
+    fn locked(&self, until: Option<Instant>) -> Result<Locked, FileError> {
+        let locked = Locked::at(&self.path, until).map_err(|error| self.unsaved(error))?;
+        locked.ok_or_else(|| self.busy())
     }
 
-    fn target(&self) -> Result<PathBuf, FileError> {
-        resolve(&self.path).map_err(|error| self.failed(error))
+    fn write(&self, file: &Locked, entries: &[Entry]) -> Result<(), FileError> {
+        file.replace(|sink| format::write(self.format, sink, entries))
+            .map_err(|error| self.unsaved(error))
     }
 
-    fn lock(&self, target: &Path, until: Option<Instant>) -> Result<File, FileError> {
-        let locked = lock(target, until).map_err(|error| {
-            self.failed(io::Error::new(error.kind(), format!("cannot lock it: {error}")))
-        });
-        locked?.ok_or_else(|| self.locked())
-    }
-
-    fn replace(&self, target: &Path, entries: &[Entry]) -> Result<(), FileError> {
-        let write = |sink: &mut File| format::write(self.format, sink, entries);
-        replace(target, write).map_err(|error| self.failed(error))
-    }
-
-    fn failed(&self, source: io::Error) -> FileError {
-        FileError::Write { path: self.path.clone(), source }
-    }
-
-    fn locked(&self) -> FileError {
+    fn busy(&self) -> FileError {
         FileError::Locked { path: self.path.clone() }
+    }
+
+    fn unsaved(&self, source: io::Error) -> FileError {
+        FileError::Write { path: self.path.clone(), source }
     }
 }
 
@@ -386,66 +385,33 @@ impl CookieFileBuilder {
     /// As [`CookieFile::open`]; the jar is then as it was.
     pub fn open(self) -> Result<CookieFile, FileError> {
         let Self { path, format, jar, settings } = self;
-        let others = by_identity(jar.iter());
-        let held = read(&path, format, &jar, settings)?.unwrap_or_default();
-        held.skipped.iter().for_each(SkippedLine::report);
-        jar.extend(&held.allowed);
-        // What the jar held before is as new to the file as what comes later.
-        let changes = others.is_empty().then(|| jar.changes());
-        let file = identities(held.entries.iter().filter_map(Entry::cookie));
-        let known = by_identity(jar.iter())
-            .into_iter()
-            .filter(|(identity, _)| file.contains(identity))
-            .collect();
-        let base = Mutex::new(Base { changes, jar: known, file: Some(file) });
-        Ok(CookieFile { path, format, jar, settings, skipped: held.skipped, base })
+        let had_cookies = jar.iter().next().is_some();
+        // Before the jar is touched: a file with a damaged line must leave it as it was.
+        let held =
+            read(&path, format, &jar, settings).map_err(|error| unread(&path, format, error))?;
+        let Held { entries, allowed, skipped } = held.unwrap_or_default();
+        skipped.iter().for_each(SkippedLine::report);
+        jar.extend(&allowed);
+        // Cookies that the jar held before are still to be written.
+        let changes = (!had_cookies).then(|| jar.changes());
+        let base = Base::read(jar.iter(), entries.iter().filter_map(Entry::cookie));
+        let last = Mutex::new(Last { changes, base });
+        Ok(CookieFile { path, format, jar, settings, skipped, last })
     }
 }
 
-/// What a file holds, without expired cookies, and each cookie once.
+fn unread(path: &Path, format: Format, source: ReadError) -> FileError {
+    FileError::Read { path: path.to_owned(), format, source }
+}
+
+/// What a file holds, without expired cookies, each cookie once.
 #[derive(Default)]
 struct Held {
-    /// What a save has to keep, also what the jar's rules refuse: those of others may not.
+    /// Also what the jar's rules refuse. Those of other programs may not, so a save keeps it.
     entries: Vec<Entry>,
-    /// The cookies among it that the jar's rules allow.
+    /// The cookies that the jar's rules allow.
     allowed: Vec<Cookie>,
     skipped: Vec<SkippedLine>,
-}
-
-impl Held {
-    fn of(contents: Contents, jar: &CookieJar, now: Millis) -> Self {
-        let Contents { entries, skipped } = contents;
-        let alive = |entry: &Entry| entry.cookie().is_none_or(|cookie| cookie.times.expires > now);
-        let judged: Vec<(Entry, bool)> = entries
-            .into_iter()
-            .filter(alive)
-            .map(|entry| {
-                let allowed = entry.cookie().is_some_and(|cookie| jar.allows(cookie));
-                (entry, allowed)
-            })
-            .collect();
-        let allowed = judged.iter().filter(|(_, allowed)| *allowed);
-        let all_allowed = identities(allowed.filter_map(|(entry, _)| entry.cookie()));
-        let mut held = Self { skipped, ..Self::default() };
-        let mut seen = HashSet::new();
-        // From the end: if a cookie is there twice, the last one counts, as where it is read into a
-        // jar. There one that is refused does not replace one that is allowed.
-        for (entry, allowed) in judged.into_iter().rev() {
-            if let Some(cookie) = entry.cookie() {
-                let identity = Identity(cookie.data.clone());
-                if !allowed && all_allowed.contains(&identity) || !seen.insert(identity) {
-                    continue;
-                }
-                if allowed {
-                    held.allowed.push(cookie.clone());
-                }
-            }
-            held.entries.push(entry);
-        }
-        held.entries.reverse();
-        held.allowed.reverse();
-        held
-    }
 }
 
 /// `None` if there is no file.
@@ -454,18 +420,24 @@ fn read(
     format: Format,
     jar: &CookieJar,
     settings: Settings,
-) -> Result<Option<Held>, FileError> {
+) -> Result<Option<Held>, ReadError> {
     let Settings { strict, max_bytes, .. } = settings;
-    let failed = |source| FileError::Read { path: path.to_owned(), format, source };
-    let Some(text) = contents(path, max_bytes).map_err(|error| failed(ReadError::Io(error)))?
-    else {
-        return Ok(None);
-    };
+    let Some(text) = contents(path, max_bytes)? else { return Ok(None) };
     if text.len() > max_bytes {
-        return Err(failed(ReadError::TooLarge { max_bytes }));
+        return Err(ReadError::TooLarge { max_bytes });
     }
     let now = jar.now();
-    let contents = format::read(format, &text, now);
-    let contents = if strict { contents.and_then(Contents::whole) } else { contents };
-    Ok(Some(Held::of(contents.map_err(failed)?, jar, now)))
+    let contents = format::read(format, &text, now)?;
+    let Contents { entries, skipped } = if strict { contents.whole()? } else { contents };
+    let alive = |entry: &Entry| entry.cookie().is_none_or(|cookie| cookie.times.expires > now);
+    let judged = entries.into_iter().filter(alive).map(|entry| {
+        let allowed = entry.cookie().is_some_and(|cookie| jar.allows(cookie));
+        (entry, allowed)
+    });
+    // A file that others append to may name a cookie twice, and the merge goes by identity.
+    let judged = each_once(judged.collect());
+    let allowed = judged.iter().filter(|(_, allowed)| *allowed);
+    let allowed = allowed.filter_map(|(entry, _)| entry.cookie().cloned()).collect();
+    let entries = judged.into_iter().map(|(entry, _)| entry).collect();
+    Ok(Some(Held { entries, allowed, skipped }))
 }

@@ -1,4 +1,5 @@
-//! The JSON of the `cookie_store` crate, so that its users' files can be read and written.
+//! The JSON of the `cookie_store` crate, so that its users' files can be read and written; and the
+//! conversion of one of its cookies, both ways.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -12,10 +13,9 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
+    contents::Entry,
     json::wrong,
-    line_of,
-    outcome::{Entry, ReadError},
-    text,
+    read_error::{ReadError, line_of, text},
 };
 use crate::cookie::{
     event,
@@ -25,10 +25,11 @@ use crate::cookie::{
     },
 };
 
-/// An array of cookies, or, as older releases wrote it, a cookie after the other.
+/// An array of cookies; or one cookie after the other, as older releases wrote them.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Cookie>, ReadError> {
     let text = text(bytes)?;
     let mut cookies = Vec::new();
+    // As raw values, which are pieces of the text: where they lie tells the line of a fault.
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let value = value.map_err(|error| wrong(&error))?;
         if value.get().starts_with('[') {
@@ -47,18 +48,19 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Cookie>, ReadError> {
 fn cookie(text: &str, element: &RawValue) -> Result<Cookie, ReadError> {
     let at = |reason| ReadError::Line { line: line_of(text, element.get()), reason };
     let theirs: cookie_store::Cookie<'static> = serde_json::from_str(element.get())
+        // Its own message may quote the cookie.
         .map_err(|_| at("it is no cookie as cookie_store writes them"))?;
     from_theirs(&theirs, Door::File).map_err(|wrong| at(wrong.reason()))
 }
 
-/// A cookie that its store cannot hold is left out.
+/// Cookies that its store cannot hold are left out.
 pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     let mut sink = BufWriter::new(sink);
     let mut theirs = Vec::with_capacity(entries.len());
     for cookie in entries.iter().filter_map(Entry::cookie) {
         let mut cookie = cookie.clone();
-        // Its file knows whole seconds: one that has begun counts, so that no cookie that lives on
-        // is written as gone.
+        // Its file knows whole seconds. They are rounded up: rounded down, a cookie that is still
+        // alive could be written as expired.
         if cookie.times.expires != NEVER {
             cookie.times.expires =
                 cookie.times.expires.div_ceil(1000).saturating_mul(1000).min(NEVER - 1);
@@ -80,7 +82,7 @@ pub(in crate::cookie) fn domain_of<'a>(cookie: &'a cookie_store::Cookie<'_>) -> 
     }
 }
 
-/// What a jar could hold, whether its rules allow it or not.
+/// A cookie of this crate's own.
 pub(in crate::cookie) fn from_theirs(
     theirs: &cookie_store::Cookie<'_>,
     door: Door,
@@ -104,10 +106,12 @@ pub(in crate::cookie) fn from_theirs(
     let expires = match &theirs.expires {
         CookieExpiration::SessionEnd => NEVER,
         CookieExpiration::AtUtc(at) => {
+            // Before 1970 is as much in the past as 1970, and NEVER is taken.
             let millis = at.unix_timestamp_nanos() / 1_000_000;
             Millis::try_from(millis.max(0)).unwrap_or(NEVER).min(NEVER - 1)
         }
     };
+    // It says neither when it was created nor when it was set.
     let now = to_millis(SystemTime::now());
     let parts = Parts {
         name: raw.name().as_bytes(),
@@ -121,23 +125,47 @@ pub(in crate::cookie) fn from_theirs(
     Cookie::from_parts(parts, door)
 }
 
-/// All that a `cookie_store` cookie can hold.
+/// A cookie of theirs, with all that it can hold.
 pub(in crate::cookie) fn to_theirs(
     cookie: &Cookie,
 ) -> Result<cookie_store::Cookie<'static>, InvalidCookie> {
+    let data = &cookie.data;
+    let expires = cookie.expires().map(to_offset);
+    let mut raw = to_raw(cookie)?;
+    raw.set_expires(expires);
+    let url =
+        Url::parse(&format!("https://{}/", data.domain())).map_err(|_| InvalidCookie::Domain)?;
+    let mut theirs =
+        cookie_store::Cookie::try_from_raw_cookie(&raw, &url).map_err(|_| InvalidCookie::Domain)?;
+    // As the jar has them: its constructor has just read both by rules of its own.
+    let domain = data.domain().to_owned();
+    theirs.domain = if data.flags.host_only {
+        CookieDomain::HostOnly(domain)
+    } else {
+        CookieDomain::Suffix(domain)
+    };
+    theirs.expires = expires.map_or(CookieExpiration::SessionEnd, CookieExpiration::AtUtc);
+    Ok(theirs)
+}
+
+fn to_raw(cookie: &Cookie) -> Result<RawCookie<'static>, InvalidCookie> {
     let (data, flags) = (&cookie.data, cookie.data.flags);
+    // The parser that reads its files refuses an empty name.
     let name = str::from_utf8(data.name())
         .ok()
         .filter(|name| !name.is_empty())
         .ok_or(InvalidCookie::Name)?;
     let value = str::from_utf8(data.value()).map_err(|_| InvalidCookie::Value)?;
-    // Its own setter wants a type of yet another crate.
+    // The setter wants a type of the `cookie` crate, which is no dependency of ours; the parser
+    // does not.
     let same_site = match flags.same_site {
         Some(same_site) => format!("; SameSite={}", same_site.name()),
         None => String::new(),
     };
     let mut raw =
         RawCookie::parse(format!("{name}={value}{same_site}")).map_err(|_| InvalidCookie::Value)?;
+    // It trims more than RFC 6265bis does, such as Unicode white space. A value that comes out
+    // changed would be another session's, or nobody's.
     if (raw.name(), raw.value()) != (name, value) {
         return Err(InvalidCookie::Value);
     }
@@ -145,6 +173,7 @@ pub(in crate::cookie) fn to_theirs(
     if !flags.host_only {
         raw.set_domain(data.domain().to_owned());
     }
+    // Only what is set: an attribute that is absent is `None` to its users, not `false`.
     for (set, put) in [
         (flags.secure, RawCookie::set_secure as fn(&mut RawCookie<'static>, bool)),
         (flags.http_only, RawCookie::set_http_only),
@@ -154,21 +183,11 @@ pub(in crate::cookie) fn to_theirs(
             put(&mut raw, true);
         }
     }
-    let expires = cookie.expires().map(to_offset);
-    raw.set_expires(expires);
-    let url =
-        Url::parse(&format!("https://{}/", data.domain())).map_err(|_| InvalidCookie::Domain)?;
-    let mut theirs =
-        cookie_store::Cookie::try_from_raw_cookie(&raw, &url).map_err(|_| InvalidCookie::Domain)?;
-    let domain = data.domain().to_owned();
-    theirs.domain =
-        if flags.host_only { CookieDomain::HostOnly(domain) } else { CookieDomain::Suffix(domain) };
-    theirs.expires = expires.map_or(CookieExpiration::SessionEnd, CookieExpiration::AtUtc);
-    Ok(theirs)
+    Ok(raw)
 }
 
-/// No later than its calendar reaches.
 fn to_offset(at: SystemTime) -> OffsetDateTime {
+    // The end of the year 9999, the last that its calendar and its format have.
     let last = Duration::from_secs(253_402_300_799);
     let since = at.duration_since(to_time(0)).unwrap_or_default().min(last);
     OffsetDateTime::UNIX_EPOCH + time::Duration::try_from(since).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The jar's own file: JSON that keeps all there is to know of a cookie.
+//! The jar's own file: JSON that keeps everything that a jar knows of a cookie.
 
 use std::{
     collections::BTreeMap,
@@ -8,9 +8,8 @@ use std::{
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    line_of,
-    outcome::{Entry, ReadError},
-    text,
+    contents::Entry,
+    read_error::{ReadError, line_of, text},
 };
 use crate::cookie::model::{
     cookie::{Cookie, Door, InvalidCookie, Parts},
@@ -21,6 +20,7 @@ const VERSION: u64 = 1;
 
 pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     let text = text(bytes)?;
+    // Raw values are pieces of the text: where they lie tells the line of a fault.
     let file: BTreeMap<String, &RawValue> =
         serde_json::from_str(text).map_err(|error| wrong(&error))?;
     let field = |name| file.get(name).copied();
@@ -30,6 +30,7 @@ pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> 
         field("version").ok_or(ReadError::Line { line: 1, reason: "it has no `version`" })?;
     match version.get().parse::<u64>() {
         Ok(1..=VERSION) => {}
+        // What a newer release means by a field cannot be known, and a save would drop it.
         Ok(2..) => return Err(at(version, "its `version` is newer than this release reads")),
         _ => return Err(at(version, "its `version` is no version")),
     }
@@ -44,8 +45,9 @@ pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> 
     elements.iter().map(cookie).collect()
 }
 
-/// The reason without the text that `serde_json` quotes, which may be a secret.
+/// What is wrong with the JSON, and in which line.
 pub(super) fn wrong(error: &serde_json::Error) -> ReadError {
+    // In our own words: `serde_json` quotes the text, which may be a secret.
     let reason = match error.classify() {
         serde_json::error::Category::Eof => "it ends too early",
         serde_json::error::Category::Data => "it is not what was expected there",
@@ -55,6 +57,7 @@ pub(super) fn wrong(error: &serde_json::Error) -> ReadError {
 }
 
 fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static str> {
+    // Null is absent: what reads a file into objects and writes it again often makes it so.
     let field = |name| fields.get(name).filter(|value| !value.is_null());
     let flag = |name, wrong| field(name).map_or(Ok(false), |value| value.as_bool().ok_or(wrong));
     let time =
@@ -76,6 +79,7 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
             Some(_) => return Err("`same_site` is not strict, lax or none"),
         },
     };
+    // A file that a person wrote has no times: its cookies are as new as the reading.
     let created = time("created", "`created` is no time", now)?;
     let times = Times {
         expires: time("expires", "`expires` is no time", NEVER)?,
@@ -94,7 +98,7 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
     Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
 }
 
-/// Text, or an array of bytes where it is not UTF-8.
+/// Text; or an array of bytes, for what is not UTF-8.
 fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
     match value? {
         Value::String(text) => Some(text.clone().into_bytes()),
@@ -106,8 +110,8 @@ fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
     }
 }
 
-/// A cookie a line, so that a difference of two files is read as one of cookies.
 pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
+    // One cookie a line, so that a difference of two files shows which cookies differ.
     let mut sink = BufWriter::new(sink);
     write!(sink, "{{\"version\": {VERSION}, \"cookies\": [")?;
     for (place, cookie) in entries.iter().filter_map(Entry::cookie).enumerate() {
@@ -133,6 +137,7 @@ fn fields(cookie: &Cookie) -> Map<String, Value> {
     put("created", data.created.into());
     put("updated", times.updated.into());
     let Flags { host_only, secure, http_only, partitioned, same_site } = data.flags;
+    // What is false or unset is left out: most cookies have one flag or two.
     let flags = [
         ("host_only", host_only),
         ("secure", secure),

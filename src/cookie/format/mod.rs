@@ -1,17 +1,20 @@
-//! The files a jar is kept in.
+//! The formats of the files that a jar is kept in: bytes in, cookies out, and back.
 
+mod contents;
 #[cfg(feature = "cookie_store")]
 pub(in crate::cookie) mod cookie_store;
 #[cfg(feature = "json")]
 mod json;
 mod netscape;
-mod outcome;
+mod read_error;
 
 use std::io::{self, Write};
 
-pub(super) use self::outcome::{Contents, Entry};
-pub use self::outcome::{ReadError, ReadSummary, SkippedLine};
-
+pub(super) use self::contents::{Contents, Entry};
+pub use self::{
+    contents::{ReadSummary, SkippedLine},
+    read_error::ReadError,
+};
 use super::{
     model::cookie::Cookie,
     model::data::{Flags, Millis, NEVER},
@@ -21,18 +24,19 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it. It
-    /// keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
-    /// and the expiry in seconds, and does not know `SameSite`, `Partitioned` or times of
-    /// creation: the order of lines stands for the last. A cookie with a tab in its name, value
-    /// or path cannot be written and is left out. A session cookie is written with the expiry 0, as
-    /// curl does, and read with 0 or none.
+    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it.
     ///
-    /// What others make of it: Python skips session cookies unless it is told to `ignore_discard`
-    /// where it writes, and to `ignore_expires` where it reads the expiry 0. Python refuses a
-    /// file with bytes that are not UTF-8. Python writes `localhost` as `localhost.local`,
-    /// which is read as that host. Wget skips the lines of `HttpOnly` cookies. curl reads
-    /// a nameless cookie as a name without a value.
+    /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
+    /// and the expiry in seconds. It does not keep `SameSite`, `Partitioned` or times; the lines
+    /// are in the order of creation. A cookie with a tab in its name, value or path cannot be
+    /// written and is left out. A session cookie is written with the expiry 0, as curl does, and
+    /// read with the expiry 0 or none.
+    ///
+    /// What other programs do with it: Python skips session cookies, unless it is told to
+    /// `ignore_discard` when it writes and to `ignore_expires` when it reads the expiry 0. Python
+    /// refuses a file with bytes that are not UTF-8. Python writes `localhost` as
+    /// `localhost.local`, which is read as that host. Wget skips the lines of `HttpOnly` cookies.
+    /// curl reads a nameless cookie as a name without a value.
     Netscape,
     /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of
     /// creation, the times of creation, of the last `Set-Cookie` and of the last use, and bytes
@@ -42,14 +46,15 @@ pub enum Format {
     /// an array of bytes), `domain`, `path`, the flags `host_only`, `secure`, `http_only` and
     /// `partitioned` (false where absent), `same_site` (`strict`, `lax` or `none`), and
     /// `expires` (absent for a session cookie), `created`, `updated` and `sent`, in
-    /// milliseconds since 1970. Unknown fields are passed over; a newer version is an error.
+    /// milliseconds since 1970. Unknown fields are ignored. A newer version is an error.
     #[cfg(feature = "json")]
     Json,
     /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or
-    /// a cookie a line, as older releases do. It keeps no times of creation or use, and the
-    /// expiry in seconds. What its store cannot hold is left out: a cookie without a name, with
-    /// bytes that are not UTF-8, with Unicode white space at an end of its value, or of a host
-    /// that the `url` crate refuses.
+    /// one cookie a line, as older releases do.
+    ///
+    /// It keeps no times of creation or use, and the expiry in seconds. Cookies that its store
+    /// cannot hold are left out: a cookie without a name, with bytes that are not UTF-8, with
+    /// Unicode white space at an end of its value, or of a host that the `url` crate refuses.
     #[cfg(feature = "cookie_store")]
     CookieStore,
 }
@@ -66,8 +71,10 @@ impl Format {
         }
     }
 
-    /// Whether two states of one cookie differ in what the format keeps, times of use apart.
+    /// Whether two states of one cookie differ in what the format keeps. Times of use do not count.
     pub(super) fn tells_apart(self, a: &Cookie, b: &Cookie) -> bool {
+        // A flag that the format loses came back unset from the file. That is no change of ours,
+        // and must not win over a change of another's.
         let flags = |cookie: &Cookie| match self {
             Self::Netscape => Flags { same_site: None, partitioned: false, ..cookie.data.flags },
             #[cfg(feature = "json")]
@@ -81,12 +88,13 @@ impl Format {
         match self {
             #[cfg(feature = "json")]
             Self::Json => a == b,
+            // Rounded as the formats write it. NEVER is divided too, so it is compared on its own.
             _ => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
         }
     }
 }
 
-/// What a file holds, expired cookies among it.
+/// What a file holds, in its order, also cookies that have expired.
 pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Contents, ReadError> {
     match format {
         Format::Netscape => netscape::read(text, now),
@@ -105,28 +113,6 @@ pub(super) fn write(format: Format, sink: impl Write, entries: &[Entry]) -> io::
         #[cfg(feature = "cookie_store")]
         Format::CookieStore => cookie_store::write(sink, entries),
     }
-}
-
-/// A file that must be text, from behind the mark that some editors put in front.
-#[cfg(feature = "json")]
-fn text(bytes: &[u8]) -> Result<&str, ReadError> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
-        ReadError::Line { line: lines(before) + 1, reason: "it is not UTF-8" }
-    })
-}
-
-/// The line that `part`, a piece of `text`, begins in.
-#[cfg(feature = "json")]
-fn line_of(text: &str, part: &str) -> usize {
-    let start = part.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
-    lines(text.as_bytes().get(..start).unwrap_or_default()) + 1
-}
-
-#[cfg(feature = "json")]
-fn lines(text: &[u8]) -> usize {
-    text.iter().filter(|&&byte| byte == b'\n').count()
 }
 
 #[cfg(test)]

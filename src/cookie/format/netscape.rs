@@ -6,7 +6,10 @@ use std::{
     io::{self, BufWriter, Write},
 };
 
-use super::outcome::{Contents, Entry, ReadError};
+use super::{
+    contents::{Contents, Entry},
+    read_error::ReadError,
+};
 use crate::cookie::model::{
     cookie::{Cookie, Door, InvalidCookie, Parts},
     data::{Flags, Millis, NEVER, Times},
@@ -166,10 +169,11 @@ fn as_servers_read<'a>(name: &'a [u8], value: &'a [u8]) -> (&'a [u8], Cow<'a, [u
     }
 }
 
-/// curl writes an IPv6 address without its brackets, Python with `.local` behind them, as behind
-/// every host without a dot, and Wget a port behind the host where it is not 80.
+/// The host in the first field, without what some writers add to it.
 fn host(domain: &str) -> &str {
-    // Other hosts may well be called `.local` (RFC 6762), but this one never is.
+    // Python writes `.local` behind every host without a dot, and so behind an IPv6 address in its
+    // brackets. Wget writes the port if it is not 80. curl drops the brackets, which reads as is.
+    // Other hosts may have a name in `.local` (RFC 6762), so theirs is left as it is.
     if domain.eq_ignore_ascii_case("localhost.local") {
         return "localhost";
     }
@@ -240,19 +244,20 @@ pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
             }
         };
         let data = &cookie.data;
+        // There is no way to write a tab within a field.
         if data.pair().contains(&b'\t') || data.path().contains(['\t', '\n', '\r']) {
             continue;
         }
         if data.flags.http_only {
             sink.write_all(HTTP_ONLY)?;
         }
-        // Readers disagree on whether the dot or the flag counts, and Python insists that they
-        // agree.
+        // Some readers go by the dot and some by the flag, and Python refuses a file in which they
+        // disagree.
         let (dot, subdomains) = if data.flags.host_only { ("", "FALSE") } else { (".", "TRUE") };
         let secure = if data.flags.secure { "TRUE" } else { "FALSE" };
-        // curl's 0 for a session cookie; Python wants an empty field there, which curl's older
-        // releases misread. A second begun counts whole, so that no cookie that lives on is
-        // written as gone.
+        // A session cookie has curl's 0. Python wants an empty field there, which older releases of
+        // curl misread. Seconds are rounded up: rounded down, a cookie that is still alive could be
+        // written as expired.
         let expires = if cookie.times.expires == NEVER {
             0
         } else {

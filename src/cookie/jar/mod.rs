@@ -5,7 +5,7 @@ mod inspect;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod policy;
 pub(in crate::cookie) mod response;
-pub(in crate::cookie) mod settings;
+mod settings;
 pub(in crate::cookie) mod storage;
 pub(in crate::cookie) mod store;
 
@@ -41,9 +41,8 @@ use crate::cookie::{
 
 /// A jar of cookies, kept and matched as a browser does (RFC 6265bis).
 ///
-/// Clones share the cookies. Every call locks for no longer than it takes, never across an await,
-/// and a panic elsewhere does not spoil the jar. `Debug` shows how many cookies there are, none of
-/// them.
+/// Clones share the cookies. A call holds a lock only while it runs, never across an await. A panic
+/// elsewhere does not damage the jar. `Debug` shows the number of cookies and no cookie.
 ///
 /// Default: empty, with the embedded public suffix list and the default
 /// [limits](crate::cookie::CookieLimits).
@@ -82,20 +81,16 @@ impl CookieJar {
         CookieJarBuilder::default()
     }
 
-    pub(in crate::cookie) fn with_settings(settings: Settings) -> Self {
-        Self { shared: Arc::new(Shared { store: Store::default(), settings }) }
-    }
-
-    /// Whether someone besides the one who asks has this jar.
+    /// Whether someone besides the one who asks has this jar. Only a hint: it may change at once.
     pub(in crate::cookie) fn is_held(&self) -> bool {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET had carried it.
+    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it.
     ///
     /// # Errors
     ///
-    /// The [`Rejection`] says which rule the cookie breaks; the jar is as it was.
+    /// [`Rejection`] says which rule the cookie breaks. The jar is then as it was.
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
         let context = CookieContext::new(uri, &Method::GET);
         let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
@@ -103,13 +98,14 @@ impl CookieJar {
         self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
     }
 
-    /// Stores every `Set-Cookie` of a response from `uri` to a GET, and says what became of each.
+    /// Stores every `Set-Cookie` of a response from `uri` to a GET request, and says what became of
+    /// each.
     pub fn store_response(&self, uri: &Uri, headers: &HeaderMap) -> ResponseCookies {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
 
     fn store_for(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        // Most responses set none: they need not be looked at.
+        // Most responses set none: neither the URI nor the clock need be read.
         if !headers.contains_key(SET_COOKIE) {
             return ResponseCookies::default();
         }
@@ -130,6 +126,9 @@ impl CookieJar {
         stored: impl Fn(&Slot) -> T,
     ) -> Result<(StoreAction, Option<T>), Rejection> {
         let Shared { store, settings: Settings { suffixes, limits, policy, .. } } = &*self.shared;
+        // A server that repeats its line with every response is the common case, and needs no new
+        // judgement. Not so with a policy, which has its say each time, nor for a request on behalf
+        // of another site, which the line was not judged by.
         let fingerprint = store.fingerprint(line);
         if policy.is_none()
             && visit.reach == Reach::SameSite
@@ -138,6 +137,7 @@ impl CookieJar {
             return Ok((StoreAction::Unchanged, Some(cookie)));
         }
         let new = rules::admit(visit.origin, line, suffixes, visit.reach, visit.now)?;
+        // A deletion is nobody's to refuse: a policy that could would keep people logged in.
         if let Some(policy) = policy
             && new.expires > visit.now
             && !policy.accept(context, &Cookie::admitted(&new, visit.now))
@@ -147,12 +147,14 @@ impl CookieJar {
         store.set(visit, &new, fingerprint, limits, stored)
     }
 
+    /// What a request asks of this jar's rules, at this moment.
     fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
         context.visit(origin, &self.shared.settings.suffixes, self.now())
     }
 
-    /// The `Cookie` header for a GET request to `uri`; `None` where no cookie goes. It is marked
-    /// [sensitive](HeaderValue::set_sensitive), so that its `Debug` shows nothing.
+    /// The `Cookie` header for a GET request to `uri`. `None` if no cookie matches.
+    ///
+    /// It is marked [sensitive](HeaderValue::set_sensitive), so that its `Debug` shows nothing.
     #[must_use]
     pub fn header(&self, uri: &Uri) -> Option<HeaderValue> {
         self.header_for(&CookieContext::new(uri, &Method::GET))
@@ -162,6 +164,7 @@ impl CookieJar {
         let origin = Origin::of(context.uri())?;
         let visit = self.visit(context, &origin);
         let Settings { limits, policy, .. } = &self.shared.settings;
+        // Boxing the question would cost each request an allocation, so it lives on this frame.
         let ask;
         let may_send: Option<&dyn Fn(&Cookie) -> bool> = match policy {
             Some(policy) => {
@@ -173,8 +176,8 @@ impl CookieJar {
         self.shared.store.header(&visit, limits, context.reserved(), may_send)
     }
 
-    /// The cookies that a GET request to `uri` would carry, in the order of the header; the limits
-    /// of a header and the jar's policy apart.
+    /// The cookies that match a GET request to `uri`, in the order of the header. The limits of a
+    /// header and the jar's policy are not applied.
     #[must_use]
     pub fn matching(&self, uri: &Uri) -> Vec<Cookie> {
         let Some(origin) = Origin::of(uri) else {
@@ -184,7 +187,7 @@ impl CookieJar {
         self.shared.store.matching(&self.visit(&context, &origin))
     }
 
-    /// Every cookie in the order of creation, as of now: later changes do not show.
+    /// Every cookie in the order of creation. This is a snapshot: later changes do not show.
     pub fn iter(&self) -> impl Iterator<Item = Cookie> + use<> {
         self.snapshot().into_iter()
     }
@@ -197,11 +200,12 @@ impl CookieJar {
     ///
     /// # Errors
     ///
-    /// [`CookieConflict`] where several domains or paths have a cookie of that name;
-    /// [`matching`](Self::matching) and [`iter`](Self::iter) tell them apart.
+    /// [`CookieConflict`] if several domains or paths have a cookie of that name. Use
+    /// [`matching`](Self::matching) or [`iter`](Self::iter) to tell them apart.
     ///
     /// requests: `jar[name]`, which raises `CookieConflictError`.
     pub fn get(&self, name: &str) -> Result<Option<Cookie>, CookieConflict> {
+        // By bytes: a name that is not UTF-8 is not the text that it is shown as.
         let mut named = self.iter().filter(|cookie| cookie.data.name() == name.as_bytes());
         let first = named.next();
         match named.count() {
@@ -210,30 +214,36 @@ impl CookieJar {
         }
     }
 
-    /// Names and values; of two cookies of one name the newer counts.
+    /// Names and values. If two cookies have one name, the newer is returned.
     ///
     /// requests: `jar.get_dict()`.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
+        // In the order of creation, so that the newer replaces the older.
         self.iter()
             .map(|cookie| (cookie.name().into_owned(), cookie.value().into_owned()))
             .collect()
     }
 
-    /// Puts a cookie in, in place of one with the same name, domain, host-only flag and path; the
-    /// older creation time stays. A cookie for a public suffix becomes host-only; one that has
-    /// expired only deletes.
+    /// Inserts a cookie. It replaces one with the same name, domain, host-only flag and path, and
+    /// the older creation time is kept.
+    ///
+    /// A cookie for a public suffix becomes host-only. A cookie that has expired is not inserted,
+    /// but removes the one that it would replace.
     pub fn insert(&self, cookie: Cookie) {
         self.put(&cookie, self.now(), false);
     }
 
-    /// Puts the cookies of another jar in. Of two with the same name, domain, host-only flag and
-    /// path the one that was set later wins, and the older creation time stays. What the other
-    /// jar lacks is not taken out of this one.
+    /// Inserts the cookies of another jar. If both jars have a cookie with the same name, domain,
+    /// host-only flag and path, the one that was set later is kept, with the older creation time.
+    /// Cookies that the other jar lacks stay in this one.
     pub fn merge(&self, other: &Self) {
+        // With itself nothing would change, but every cookie would be put in anew.
         if Arc::ptr_eq(&self.shared, &other.shared) {
             return;
         }
+        // A snapshot, so that the locks of two jars are never held together: two threads that merge
+        // crosswise would wait for each other.
         let now = self.now();
         for cookie in other.snapshot() {
             self.put(&cookie, now, true);
@@ -242,13 +252,17 @@ impl CookieJar {
 
     fn put(&self, cookie: &Cookie, now: Millis, unless_newer: bool) {
         let Settings { suffixes, limits, .. } = &self.shared.settings;
+        // A file may hold a date as far off as it likes; the cap of 400 days is for each jar to
+        // keep.
         let times = Times { expires: rules::capped(cookie.times.expires, now), ..cookie.times };
         let cookie = Cookie { times, ..cookie.clone() };
         self.shared.store.put(suffixes.site(cookie.domain()), &cookie, now, limits, unless_newer);
     }
 
-    /// Takes out the cookie of that domain, path and name; of two, the host-only one first.
+    /// Removes the cookie of that domain, path and name, and returns it. If both a host-only cookie
+    /// and one for the whole domain match, the host-only one is removed.
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
+        // As people spell domains: with a leading dot, in capitals, an address without brackets.
         let domain = spelt_domain(domain)?;
         let key = self.shared.settings.suffixes.site(&domain).key;
         self.shared.store.remove(key, &domain, path, name.as_bytes(), self.now())
@@ -259,7 +273,7 @@ impl CookieJar {
         self.shared.store.clear();
     }
 
-    /// Removes the cookies of that very domain; those of its subdomains stay.
+    /// Removes the cookies of exactly that domain. Cookies of its subdomains stay.
     ///
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
@@ -270,20 +284,20 @@ impl CookieJar {
         }
     }
 
-    /// Removes what has expired, and says how many. Look-ups do so for the site they meet; this
-    /// does it for all.
+    /// Removes all cookies that have expired, and returns their number. A look-up does the same for
+    /// the site that it meets.
     pub fn clear_expired(&self) -> usize {
         self.shared.store.remove_expired(self.now())
     }
 
-    /// Removes the cookies without an expiry, as the end of a browser's session does, and says how
-    /// many.
+    /// Removes the cookies without an expiry, as the end of a browser's session does, and returns
+    /// their number.
     pub fn clear_session_cookies(&self) -> usize {
         self.shared.store.remove_session()
     }
 
-    /// How many cookies there are. Ones that have expired count until a look-up or
-    /// [`clear_expired`](Self::clear_expired) meets them.
+    /// The number of cookies. A cookie that has expired counts until a look-up or
+    /// [`clear_expired`](Self::clear_expired) meets it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.store.len()
@@ -295,21 +309,21 @@ impl CookieJar {
         self.len() == 0
     }
 
-    /// A number that grows with every change that a file would tell of: a cookie that is stored,
-    /// replaced, removed or evicted, or whose expiry moves. That a cookie is sent is no change.
+    /// A number that grows with every change that a file would show: a cookie is stored, replaced,
+    /// removed or evicted, or its expiry moves. Sending a cookie is not such a change.
     ///
-    /// For saving when there is something to save; see
-    /// [`CookieFile::save_if_changed`](crate::cookie::CookieFile::save_if_changed).
+    /// Compare it to save only if there is something to save, as
+    /// [`CookieFile::save_if_changed`](crate::cookie::CookieFile::save_if_changed) does.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shared.store.changes()
     }
 
-    /// Reads a file's cookies into this jar, under its rules. Cookies that have expired or that the
-    /// rules refuse are left out and not counted. The jar's limits may evict some of the others.
+    /// Reads a file's cookies into this jar, under its rules.
     ///
-    /// A line of cookies.txt that cannot be read is skipped and listed; see
-    /// [`Format::Netscape`](Format). The whole source is read: bound one that is not yours with
+    /// Cookies that have expired, and cookies that a rule refuses, are left out and not counted.
+    /// The jar's limits may evict some of those that are counted. Lines of cookies.txt that cannot
+    /// be read are listed. The whole source is read: bound one that is not yours with
     /// [`Read::take`].
     ///
     /// ```
@@ -333,6 +347,7 @@ impl CookieJar {
     ) -> Result<ReadSummary, ReadError> {
         let mut text = Vec::new();
         source.read_to_end(&mut text)?;
+        // All of it is read before any cookie is put in, so that a damaged file leaves no half.
         let contents = format::read(format, &text, self.now())?;
         let skipped = contents.skipped.clone();
         skipped.iter().for_each(SkippedLine::report);
@@ -341,15 +356,15 @@ impl CookieJar {
         Ok(ReadSummary { cookies: cookies.len(), skipped })
     }
 
-    /// The cookies that have not expired and that the rules allow, as they are: with no limit and
-    /// no cap applied.
+    /// The live and allowed ones among cookies that no response set.
     pub(in crate::cookie) fn judge(&self, mut cookies: Vec<Cookie>) -> Vec<Cookie> {
+        // The expired ones go first: a rule that refuses them is news to nobody.
         let now = self.now();
         cookies.retain(|cookie| cookie.times.expires > now && self.allows(cookie));
         cookies
     }
 
-    /// Whether the rules allow a cookie that no server sent.
+    /// Whether the rules allow a cookie that no response set.
     pub(in crate::cookie) fn allows(&self, cookie: &Cookie) -> bool {
         match cookie.judge(&self.shared.settings.suffixes) {
             Ok(()) => true,
@@ -360,6 +375,7 @@ impl CookieJar {
         }
     }
 
+    /// Inserts cookies that were judged.
     pub(in crate::cookie) fn extend(&self, cookies: &[Cookie]) {
         let now = self.now();
         for cookie in cookies {
@@ -371,8 +387,9 @@ impl CookieJar {
     ///
     /// # Errors
     ///
-    /// Those of `sink`.
+    /// The errors of `sink`.
     pub fn write_to(&self, sink: impl Write, format: Format) -> io::Result<()> {
+        // A snapshot, so that no lock is held while the sink writes.
         let entries: Vec<Entry> = self.snapshot().into_iter().map(Entry::Cookie).collect();
         format::write(format, sink, &entries)
     }
@@ -405,7 +422,8 @@ impl CookieStorage for CookieJar {
     }
 }
 
-// A panic in between leaves the jar whole: see `Shard`.
+// A panic under a lock leaves the store whole (see `Shard`), so that what catches the panic may go
+// on with the jar. Without these, the policy, a trait object, would forbid it.
 impl std::panic::UnwindSafe for CookieJar {}
 impl std::panic::RefUnwindSafe for CookieJar {}
 
@@ -423,7 +441,7 @@ pub struct CookieJarBuilder {
 }
 
 impl CookieJarBuilder {
-    /// The public suffix list. Default: the embedded one.
+    /// The public suffix list. Default: [`PublicSuffixes::Embedded`].
     pub fn public_suffixes(mut self, suffixes: PublicSuffixes) -> Self {
         self.settings.suffixes = Arc::new(suffixes);
         self
@@ -435,7 +453,7 @@ impl CookieJarBuilder {
         self
     }
 
-    /// Which cookies are stored and sent, of those that the rules allow. Default: all.
+    /// Decides which of the cookies that the rules allow are stored and sent. Default: all.
     pub fn policy(mut self, policy: impl CookiePolicy + 'static) -> Self {
         self.settings.policy = Some(Arc::new(policy));
         self
@@ -447,10 +465,10 @@ impl CookieJarBuilder {
         self
     }
 
-    /// The empty jar. A builder makes any number of them, which share no cookies.
+    /// Makes the empty jar. Jars from clones of one builder share no cookies.
     #[must_use]
     pub fn build(self) -> CookieJar {
-        CookieJar::with_settings(self.settings)
+        CookieJar { shared: Arc::new(Shared { store: Store::default(), settings: self.settings }) }
     }
 }
 
@@ -484,79 +502,4 @@ impl fmt::Display for CookieConflict {
 impl error::Error for CookieConflict {}
 
 #[cfg(test)]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    use super::*;
-
-    /// Nothing that a caller gives runs under the locks, so that only from in here one can be
-    /// poisoned.
-    #[test]
-    fn a_panic_under_a_lock_spoils_nothing() {
-        let (jar, uri) = (CookieJar::new(), "https://example.com/".parse().unwrap());
-        let context = CookieContext::new(&uri, &Method::GET);
-        let origin = Origin::of(&uri).unwrap();
-        jar.set(&uri, "kept=1").unwrap();
-        let visit = jar.visit(&context, &origin);
-        let panics = |_: &Slot| -> () { panic!("on purpose") };
-        let store = || _ = jar.store_line(&context, &visit, b"new=1", panics);
-        assert!(catch_unwind(AssertUnwindSafe(store)).is_err());
-
-        assert_eq!(jar.header(&uri).unwrap(), "kept=1");
-        assert_eq!(jar.set(&uri, "new=2"), Ok(StoreAction::Inserted));
-        assert_eq!(jar.header(&uri).unwrap(), "kept=1; new=2");
-        assert_eq!((jar.len(), jar.iter().count()), (2, 2));
-        jar.clear();
-        assert!(jar.is_empty());
-    }
-
-    /// Every line of a small alphabet in some order, from a fixed seed, against small limits.
-    #[test]
-    fn a_response_that_is_inspected_comes_to_what_an_empty_jar_would_store() {
-        let mut seed = 7_u64;
-        let mut next = move |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) % below
-        };
-        let said = |cookies: &ResponseCookies| {
-            let of = |c: &Cookie| (format!("{c:?}={}", c.value()), c.created(), c.last_access());
-            let accepted: Vec<_> = cookies.accepted().iter().map(of).collect();
-            (accepted, cookies.rejected().to_vec())
-        };
-        fn clock() -> SystemTime {
-            SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000)
-        }
-        let mut wrong = Vec::new();
-        for _ in 0..2_000 {
-            let per_response = next(9) as usize;
-            let limits = if next(4) == 0 {
-                CookieLimits { bytes: 24, per_response, ..CookieLimits::default() }
-            } else {
-                let (per_domain, total) = (next(5) as usize, next(7) as usize);
-                CookieLimits { per_domain, total, per_response, ..CookieLimits::default() }
-            };
-            let jar = CookieJar::builder().limits(limits).clock(clock).build();
-            let uri = ["http://h.example/", "https://h.example/", "/relative"][next(3) as usize];
-            let uri = uri.parse().unwrap();
-            let attributes = ["", "; Secure", "; Max-Age=0", "; Domain=h.example", "; Path=/x"];
-            let line = |_| {
-                let attribute = attributes[next(5) as usize];
-                format!(
-                    "{}={}{attribute}",
-                    ["a", "b", "c", "__Host-d", "e"][next(5) as usize],
-                    next(2)
-                )
-            };
-            let lines: Vec<_> = (0..12).map(line).collect();
-            let headers = lines.iter().map(|line| (SET_COOKIE, line.parse().unwrap())).collect();
-            let context = CookieContext::new(&uri, &Method::GET);
-            let inspected = jar.inspect_response(&context, &headers);
-            let is_empty = jar.is_empty();
-            let stored = CookieStorage::store_response(&jar, &context, &headers);
-            if !is_empty || said(&inspected) != said(&stored) {
-                wrong.push(format!("{uri} {limits:?} {lines:?}: {inspected:?}, not {stored:?}"));
-            }
-        }
-        assert!(wrong.is_empty(), "{} wrong, of which {}", wrong.len(), wrong[0]);
-    }
-}
+mod tests;

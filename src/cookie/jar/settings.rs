@@ -1,17 +1,19 @@
-//! What a jar goes by.
+//! The settings of a jar: its suffix list, limits, policy and clock.
 
 use std::{sync::Arc, time::SystemTime};
 
 use super::{limits::CookieLimits, policy::CookiePolicy};
 use crate::cookie::model::suffix::PublicSuffixes;
 
-/// What a jar goes by; fixed once it is built.
+/// Fixed once the jar is built, so that reading them takes no lock.
 #[derive(Clone)]
-pub(in crate::cookie) struct Settings {
-    pub(in crate::cookie) suffixes: Arc<PublicSuffixes>,
-    pub(in crate::cookie) limits: CookieLimits,
-    pub(in crate::cookie) policy: Option<Arc<dyn CookiePolicy>>,
-    pub(in crate::cookie) clock: fn() -> SystemTime,
+pub(super) struct Settings {
+    // Shared: a caller's own list can hold megabytes, and each clone of a builder one of them.
+    pub(super) suffixes: Arc<PublicSuffixes>,
+    pub(super) limits: CookieLimits,
+    pub(super) policy: Option<Arc<dyn CookiePolicy>>,
+    // A function, not a closure: a test's clock is a static, and a jar stays as small as without.
+    pub(super) clock: fn() -> SystemTime,
 }
 
 impl Default for Settings {

@@ -38,6 +38,12 @@ use crate::cookie::model::{
 /// let layer = CookieLayer::with_storage(ReadOnly(CookieJar::new()));
 /// # let _ = layer;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no place to keep cookies: `CookieStorage` is not implemented for it",
+    label = "not a `CookieStorage`",
+    note = "a `CookieJar` is one, and so is `Mutex<cookie_store::CookieStore>` with the feature \
+            `cookie_store`"
+)]
 pub trait CookieStorage {
     /// The `Cookie` header for a request. `None` if no cookie matches.
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue>;
@@ -58,7 +64,8 @@ pub trait CookieStorage {
     }
 }
 
-/// Forwards every method, the provided one too: else `Arc<J>` would judge by other rules than `J`.
+// Every method is forwarded, also the provided one: else `Arc<J>` would judge by other rules than
+// `J` does. A macro, since the three differ in nothing else.
 macro_rules! forward {
     ($($pointer:ty),*) => {$(
         impl<T: CookieStorage + ?Sized> CookieStorage for $pointer {
@@ -89,6 +96,7 @@ forward!(&T, Box<T>, Arc<T>);
 
 /// By the rules of an empty jar with its default settings.
 fn judge_by_defaults(context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
+    // Nothing to set up: the embedded list is compiled in.
     let suffixes = PublicSuffixes::Embedded;
     let origin = Origin::of(context.uri());
     let visit = origin
@@ -97,8 +105,9 @@ fn judge_by_defaults(context: &CookieContext<'_>, headers: &HeaderMap) -> Respon
     judge(visit.as_ref(), headers, &CookieLimits::default(), |_| true)
 }
 
-/// The jar that a request brought. A trait object, so that this room knows no jar: jars are made of
-/// it.
+// A trait object, so that this room need not know the jar, which is built on it. `Send` and `Sync`,
+// so that a context may cross threads.
+/// The jar that a request brought.
 type RequestJar<'a> = &'a (dyn CookieStorage + Send + Sync);
 
 /// The request that a [`CookieStorage`](crate::cookie::CookieStorage) is asked about.
@@ -112,30 +121,32 @@ pub struct CookieContext<'a> {
 }
 
 impl<'a> CookieContext<'a> {
-    /// A request of that method to an absolute URI.
+    /// A request with that method to an absolute URI.
     #[must_use]
     pub const fn new(uri: &'a Uri, method: &'a Method) -> Self {
         Self { uri, method, site: None, jar: None, reserved: 0 }
     }
 
-    /// Made on behalf of that site. Default: none, and the request is same-site.
+    /// The site on whose behalf the request is made. Default: none, and the request is same-site.
     #[must_use]
     pub const fn on_behalf_of(mut self, site: Option<&'a SiteForCookies>) -> Self {
         self.site = site;
         self
     }
 
+    /// The jar that the request brought.
     pub(in crate::cookie) const fn with_jar(mut self, jar: Option<RequestJar<'a>>) -> Self {
         self.jar = jar;
         self
     }
 
+    /// How many bytes of the header the caller's own pairs take.
     pub(in crate::cookie) const fn beside(mut self, reserved: usize) -> Self {
         self.reserved = reserved;
         self
     }
 
-    /// The URI whose host, path and scheme decide. It is absolute.
+    /// The URI. Its host, path and scheme decide which cookies match. It is absolute.
     #[must_use]
     pub const fn uri(&self) -> &'a Uri {
         self.uri
@@ -173,7 +184,7 @@ impl<'a> CookieContext<'a> {
     }
 }
 
-// A URI may hold a password.
+// The host alone: the rest of a URI may hold a password or a token.
 impl fmt::Debug for CookieContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieContext")
@@ -183,7 +194,7 @@ impl fmt::Debug for CookieContext<'_> {
     }
 }
 
-/// No jar of the layer's own: each request brings one, as its extension. See
+/// The storage of a layer without a jar of its own: each request brings one, as its extension. See
 /// [`CookieLayer::per_request`](crate::cookie::CookieLayer::per_request).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -217,5 +228,57 @@ impl CookieStorage for PerRequest {
             Some(jar) => jar.inspect_response(context, headers),
             None => judge_by_defaults(context, headers),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says by a count which of its methods was asked.
+    struct Counts;
+
+    fn cookies(count: usize) -> ResponseCookies {
+        let lines =
+            (0..count).map(|n| (http::header::SET_COOKIE, format!("c{n}=1").parse().unwrap()));
+        let uri = "https://h.example/".parse().unwrap();
+        judge_by_defaults(&CookieContext::new(&uri, &Method::GET), &lines.collect())
+    }
+
+    impl CookieStorage for Counts {
+        fn header(&self, _context: &CookieContext<'_>) -> Option<HeaderValue> {
+            Some(HeaderValue::from_static("own=1"))
+        }
+
+        fn store_response(&self, _: &CookieContext<'_>, _: &HeaderMap) -> ResponseCookies {
+            cookies(1)
+        }
+
+        fn inspect_response(&self, _: &CookieContext<'_>, _: &HeaderMap) -> ResponseCookies {
+            cookies(2)
+        }
+    }
+
+    #[test]
+    fn a_pointer_to_a_storage_answers_as_the_storage_does() {
+        let shared: Arc<dyn CookieStorage> = Arc::new(Counts);
+        let rows: [(&str, &dyn CookieStorage); 4] = [
+            ("&T", &&Counts),
+            ("Box", &Box::new(Counts)),
+            ("Arc", &Arc::new(Counts)),
+            ("dyn", &shared),
+        ];
+        let uri = "https://h.example/".parse().unwrap();
+        let (context, headers) = (CookieContext::new(&uri, &Method::GET), HeaderMap::new());
+        let mut wrong = Vec::new();
+        for (row, storage) in rows {
+            let header = storage.header(&context);
+            let stored = storage.store_response(&context, &headers).accepted().len();
+            let inspected = storage.inspect_response(&context, &headers).accepted().len();
+            if (header.is_some(), stored, inspected) != (true, 1, 2) {
+                wrong.push(format!("{row}: {header:?}, {stored}, {inspected}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

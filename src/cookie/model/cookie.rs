@@ -1,4 +1,5 @@
-//! `Cookie`, the value a user sees, and its builder.
+//! `Cookie`, the value that a user sees; its builder; and the one way to make a cookie that no
+//! server sent.
 
 use std::{
     borrow::Cow,
@@ -15,7 +16,8 @@ use super::{
 };
 
 pub(in crate::cookie) fn to_millis(time: SystemTime) -> Millis {
-    // NEVER is taken, and no calendar reaches it.
+    // A clock before 1970 reads 0: an unset clock must not keep a client from starting. NEVER means
+    // a session cookie, so a time stays below it.
     time.duration_since(UNIX_EPOCH).map_or(0, |since| {
         since
             .as_secs()
@@ -26,12 +28,13 @@ pub(in crate::cookie) fn to_millis(time: SystemTime) -> Millis {
 }
 
 pub(in crate::cookie) fn to_time(millis: Millis) -> SystemTime {
+    // Only a platform whose time ends before ours can fail here.
     UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
 }
 
-/// A cookie as a jar holds it: a snapshot, cheap to clone.
+/// A cookie as a jar held it at one moment. Cheap to clone: clones share the text.
 ///
-/// Its `Debug` names the cookie and where it belongs, never its value.
+/// `Debug` shows the name and where the cookie belongs, never the value.
 ///
 /// ```
 /// use tower_outbound::cookie::{Cookie, CookieJar};
@@ -47,15 +50,15 @@ pub(in crate::cookie) fn to_time(millis: Millis) -> SystemTime {
 pub struct Cookie {
     pub(in crate::cookie) data: Data,
     pub(in crate::cookie) times: Times,
-    /// Its place among the jar's cookies of the same millisecond.
+    /// Numbers the cookies of a jar: tells apart those of one millisecond.
     pub(in crate::cookie) order: u64,
 }
 
 impl Cookie {
-    /// Starts a cookie that no server sent. It must be given a [`domain`](CookieBuilder::domain).
+    /// Starts a cookie that no server sent. A [`domain`](CookieBuilder::domain) is required.
     ///
-    /// Default: sent to the domain and its subdomains, for every path, over any scheme, until the
-    /// session ends.
+    /// Default: the cookie is sent to the domain and its subdomains, for every path, over any
+    /// scheme, until the session ends.
     pub fn builder(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> CookieBuilder {
         CookieBuilder {
             name: name.as_ref().to_vec(),
@@ -73,7 +76,7 @@ impl Cookie {
         }
     }
 
-    /// The name; empty for a nameless cookie. Bytes that are not UTF-8 are shown as U+FFFD.
+    /// The name. Empty for a nameless cookie. Bytes that are not UTF-8 are shown as U+FFFD.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.data.name())
@@ -92,14 +95,14 @@ impl Cookie {
         self.data.value()
     }
 
-    /// The domain, lower case and without a leading dot.
+    /// The domain, in lower case and without a leading dot.
     #[must_use]
     pub fn domain(&self) -> &str {
         self.data.domain()
     }
 
-    /// Whether it goes to [`domain`](Self::domain) alone, not to its subdomains (RFC 6265bis:
-    /// host-only-flag).
+    /// Whether it is sent to [`domain`](Self::domain) only, not to its subdomains (the
+    /// host-only-flag of RFC 6265bis).
     #[must_use]
     pub fn host_only(&self) -> bool {
         self.data.flags.host_only
@@ -111,33 +114,33 @@ impl Cookie {
         self.data.path()
     }
 
-    /// Whether it is sent over secure connections alone.
+    /// Whether it is sent over secure connections only.
     #[must_use]
     pub fn secure(&self) -> bool {
         self.data.flags.secure
     }
 
-    /// Whether the server asked that scripts do not see it. A client without scripts sends it like
-    /// any other.
+    /// The `HttpOnly` attribute: the server asks that scripts do not see the cookie. A client
+    /// without scripts sends it like any other.
     #[must_use]
     pub fn http_only(&self) -> bool {
         self.data.flags.http_only
     }
 
-    /// The `SameSite` attribute; `None` where there was none that is known.
+    /// The `SameSite` attribute. `None` if it is absent or unknown.
     #[must_use]
     pub fn same_site(&self) -> Option<SameSite> {
         self.data.flags.same_site
     }
 
-    /// Whether the server asked for a partitioned cookie. Stored and reported: this client has no
-    /// partitions.
+    /// The `Partitioned` attribute. It is stored and reported, but has no effect: this client has
+    /// no partitions.
     #[must_use]
     pub fn partitioned(&self) -> bool {
         self.data.flags.partitioned
     }
 
-    /// When it expires; `None` for a session cookie.
+    /// When it expires. `None` for a session cookie.
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
         (self.times.expires != NEVER).then(|| to_time(self.times.expires))
@@ -157,11 +160,12 @@ impl Cookie {
 }
 
 impl Cookie {
-    /// What `rules` admitted, as it would be stored: for a policy to look at.
+    /// What the rules admitted, as it would be stored.
     pub(in crate::cookie) fn admitted(new: &Admitted<'_>, now: Millis) -> Self {
         Self {
             data: new.to_data(now),
             times: Times { expires: new.expires, updated: now, sent: 0 },
+            // Only a store gives numbers, and it may refuse this one yet.
             order: 0,
         }
     }
@@ -179,6 +183,7 @@ impl Cookie {
             Door::Store | Door::File => spelt_domain(parts.domain),
         };
         let domain = domain.ok_or(InvalidCookie::Domain)?;
+        // What a caller could not say in a Path attribute (RFC 6265bis section 5.6.4) is a mistake.
         let is_short = || path.len() <= MAX_ATTRIBUTE && !path.contains(';');
         if !is_path(path) || door == Door::Caller && !is_short() {
             return Err(InvalidCookie::Path);
@@ -187,6 +192,7 @@ impl Cookie {
         flags.host_only |= stands_alone(&domain);
         let data = Data::new(name, value, &domain, path, flags, created);
         let cookie = Self { data, times, order: 0 };
+        // Last: a rule is about a whole cookie.
         match door {
             Door::Caller | Door::Store => cookie.promises().map_err(InvalidCookie::Rule)?,
             Door::File => {}
@@ -196,6 +202,7 @@ impl Cookie {
 
     /// Whether it keeps what its name promises.
     fn promises(&self) -> Result<(), Rejection> {
+        // Which host set it is not known, so `__Host-` comes down to host-only and the path `/`.
         let data = &self.data;
         rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
     }
@@ -260,6 +267,8 @@ impl fmt::Debug for Cookie {
 }
 
 /// Builds a [`Cookie`] that no server sent.
+///
+/// `Debug` does not show the value.
 #[derive(Clone)]
 #[must_use]
 pub struct CookieBuilder {
@@ -271,16 +280,17 @@ pub struct CookieBuilder {
     expires: Millis,
 }
 
+// Nothing is checked before `build`, so that no setter can fail.
 impl CookieBuilder {
-    /// The domain it belongs to, as the `Domain` attribute: with its subdomains, unless
+    /// The domain it belongs to, like the `Domain` attribute: with its subdomains, unless
     /// [`host_only`](Self::host_only) is set. Required. One leading dot is dropped.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = domain.into();
         self
     }
 
-    /// Whether subdomains are left out. Default: false. Addresses and single labels are host-only
-    /// whatever this says.
+    /// Whether subdomains are left out. Default: false. An address is always host-only. A jar also
+    /// makes a single label and a public suffix host-only.
     pub const fn host_only(mut self, host_only: bool) -> Self {
         self.flags.host_only = host_only;
         self
@@ -292,7 +302,7 @@ impl CookieBuilder {
         self
     }
 
-    /// Whether it is for secure connections alone. Default: false.
+    /// Whether it is sent over secure connections only. Default: false.
     pub const fn secure(mut self, secure: bool) -> Self {
         self.flags.secure = secure;
         self
@@ -316,19 +326,19 @@ impl CookieBuilder {
         self
     }
 
-    /// When it expires; a jar keeps no cookie for more than 400 days. Default: a session cookie.
+    /// When it expires. A jar keeps no cookie for more than 400 days. Default: a session cookie.
     pub fn expires(mut self, at: SystemTime) -> Self {
         self.expires = to_millis(at);
         self
     }
 
-    /// Checks what was given and makes the cookie.
+    /// Checks the parts and makes the cookie.
     ///
     /// # Errors
     ///
-    /// [`InvalidCookie`] says which part a server could not have set or a `Cookie` header could not
-    /// carry.
+    /// [`InvalidCookie`] names the part that no server could set or no `Cookie` header could carry.
     pub fn build(self) -> Result<Cookie, InvalidCookie> {
+        // Of the caller's machine: the jar that will hold the cookie is not known yet.
         let now = to_millis(SystemTime::now());
         let parts = Parts {
             name: &self.name,
@@ -354,11 +364,11 @@ impl fmt::Debug for CookieBuilder {
     }
 }
 
-/// Why a name and value, or a built cookie, can be no cookie.
+/// Why a name and value, or the parts of a cookie, cannot be a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidCookie {
-    /// No name and no value, or no pair at all.
+    /// Neither a name nor a value, or no pair at all.
     Empty,
     /// The name holds a control character, `=` or `;`, or begins or ends with white space.
     Name,
@@ -368,16 +378,18 @@ pub enum InvalidCookie {
     TooLong,
     /// No domain, or one that no host can have.
     Domain,
-    /// The path does not begin with a slash, holds a control character or `;`, or is too long: over
-    /// 1,024 bytes where a caller builds the cookie, over 3,072 from the `cookie_store` crate,
-    /// whose paths may hold a `;`, as a URI's may.
+    /// The path does not begin with a slash, holds a control character, or is too long.
+    ///
+    /// If a caller builds the cookie, at most 1,024 bytes and no `;` are allowed, as in a `Path`
+    /// attribute. From the `cookie_store` crate and from files, at most 3,072 bytes are allowed,
+    /// and `;` is: the path may be a URI's own.
     Path,
-    /// A rule forbids it.
+    /// A rule forbids it, such as the one for names that begin with `__Host-`.
     Rule(Rejection),
 }
 
 impl InvalidCookie {
-    /// The part that is wrong, or that a rule is.
+    /// The part that is wrong. Nothing of the cookie itself, which may be a secret.
     pub(in crate::cookie) const fn reason(self) -> &'static str {
         match self {
             Self::Empty => "a cookie needs a name or a value",
@@ -390,7 +402,8 @@ impl InvalidCookie {
             Self::TooLong => "a cookie's name and value are at most 4096 bytes together",
             Self::Domain => "a cookie needs the domain of a host, such as `example.com`",
             Self::Path => {
-                "a cookie's path begins with `/`, has no control character (a caller's no `;`) and is not too long"
+                "a cookie's path begins with `/`, is not too long and has no control character; a \
+                 caller's has no `;`"
             }
             Self::Rule(_) => "a rule forbids the cookie",
         }
@@ -408,13 +421,16 @@ impl fmt::Display for InvalidCookie {
 
 impl error::Error for InvalidCookie {}
 
-/// What a `Cookie` header can carry so that the server reads the same name and value again.
+/// Whether a server would read the same name and value from a `Cookie` header.
 pub(in crate::cookie) fn check_pair(name: &[u8], value: &[u8]) -> Result<(), InvalidCookie> {
+    // Servers part pairs at `;` and trim them. A control character can end the header itself, which
+    // lets a value write headers of its own.
     let plain = |text: &[u8]| {
         trim(text) == text && !text.iter().any(|&byte| is_control(byte) || byte == b';')
     };
     if name.is_empty() && value.is_empty() {
         Err(InvalidCookie::Empty)
+    // The first `=` parts name and value, so that only a value may hold one.
     } else if !plain(name) || name.contains(&b'=') {
         Err(InvalidCookie::Name)
     } else if !plain(value) {

@@ -1,7 +1,8 @@
 //! What comes of reading a file: its cookies, and what was no cookie.
 
-use std::{error, fmt, io};
+use std::fmt;
 
+use super::read_error::ReadError;
 use crate::cookie::{event, model::cookie::Cookie};
 
 /// What a file holds, in its order.
@@ -99,56 +100,6 @@ impl fmt::Display for SkippedLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, reason } = self;
         write!(f, "line {line}: {reason}")
-    }
-}
-
-/// Why a file was not read.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// It could not be read at all.
-    Io(io::Error),
-    /// A line is no cookie.
-    #[non_exhaustive]
-    Line {
-        /// Its number, counted from 1.
-        line: usize,
-        /// What is wrong with it; nothing of the line itself, which may be a secret.
-        reason: &'static str,
-    },
-    /// It is larger than a cookie file may be: see
-    /// [`CookieFileBuilder::max_bytes`](crate::cookie::CookieFileBuilder::max_bytes).
-    #[non_exhaustive]
-    TooLarge {
-        /// The most bytes that would have been read.
-        max_bytes: usize,
-    },
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Line { line, reason } => write!(f, "line {line}: {reason}"),
-            Self::TooLarge { max_bytes } => {
-                write!(f, "it is larger than {max_bytes} bytes, the most that is read")
-            }
-        }
-    }
-}
-
-impl error::Error for ReadError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::Io(error) => error.source(),
-            Self::Line { .. } | Self::TooLarge { .. } => None,
-        }
-    }
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
     }
 }
 
