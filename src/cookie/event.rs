@@ -22,10 +22,10 @@ pub(super) fn skipped(line: usize, reason: &'static str) {
 pub(super) const fn skipped(_line: usize, _reason: &'static str) {}
 
 /// One debug event per cookie that a file or another store cannot hold.
-#[cfg(all(feature = "tracing", feature = "cookie_store"))]
+#[cfg(all(feature = "tracing", feature = "json"))]
 pub(super) fn left_out(name: &str) {
     tracing::debug!(target: "tower_outbound::cookie", name, "cookie left out");
 }
 
-#[cfg(all(not(feature = "tracing"), feature = "cookie_store"))]
+#[cfg(all(not(feature = "tracing"), feature = "json"))]
 pub(super) const fn left_out(_name: &str) {}

@@ -1,5 +1,7 @@
 //! The formats of the files that a jar is kept in: bytes in, cookies out, and back.
 
+#[cfg(feature = "json")]
+mod browser;
 mod contents;
 #[cfg(feature = "cookie_store")]
 pub(in crate::cookie) mod cookie_store;
@@ -24,19 +26,43 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it.
+    /// cookies.txt, as curl, Wget, yt-dlp, Python's `MozillaCookieJar` and many add-ons of browsers
+    /// write it.
     ///
     /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
     /// and the expiry in seconds. It does not keep `SameSite`, `Partitioned` or times; the lines
     /// are in the order of creation. A cookie with a tab in its name, value or path cannot be
-    /// written and is left out. A session cookie is written with the expiry 0, as curl does, and
-    /// read with the expiry 0 or none.
+    /// written and is left out. A session cookie is written with the expiry 0, as curl does.
+    ///
+    /// Not every program writes the same, and people edit these files. This is read as well:
+    ///
+    /// | in the file | written by | read as |
+    /// |---|---|---|
+    /// | spaces for tabs | editors, terminals, EditThisCookie in Opera | tabs, if there are seven fields |
+    /// | no fifth field, an empty one, or 0 | add-ons, Python, curl | a session cookie |
+    /// | a fraction in the expiry | EditThisCookie and other add-ons | whole seconds |
+    /// | an expiry past the year 9999 | JavaScript | milliseconds |
+    /// | a negative expiry | | expired |
+    /// | white space around a name or value, a tab behind the value | editors, scripts | nothing, as servers do |
+    /// | no last field | curl | an empty value |
+    /// | `=` in the name | | the pair that a server reads: split at the first `=` |
+    /// | flags `0` and `1`, in any case | scripts | FALSE and TRUE |
+    /// | TRUE for the subdomains of a `__Host-` cookie | add-ons | host-only |
+    /// | a port behind the host | Wget | the host |
+    /// | `localhost.local` | Python | `localhost` |
+    /// | an IPv6 address with or without brackets, or with `.local` behind them | curl, Python | the address |
+    /// | an indent, a byte-order mark, Windows line ends | editors | nothing |
+    ///
+    /// Any other line is skipped: [`CookieFile::skipped`](crate::cookie::CookieFile::skipped) and
+    /// [`CookieJar::read_from`](crate::cookie::CookieJar::read_from) list it, and a save keeps it in
+    /// its place. Lines of comments are not kept. A file that has lines, but no cookie among them,
+    /// is an error.
     ///
     /// What other programs do with it: Python skips session cookies, unless it is told to
     /// `ignore_discard` when it writes and to `ignore_expires` when it reads the expiry 0. Python
-    /// refuses a file with bytes that are not UTF-8. Python writes `localhost` as
-    /// `localhost.local`, which is read as that host. Wget skips the lines of `HttpOnly` cookies.
-    /// curl reads a nameless cookie as a name without a value.
+    /// refuses a file with bytes that are not UTF-8. Python sends no cookie of `localhost` that is
+    /// not named `localhost.local`. Wget skips the lines of `HttpOnly` cookies. curl reads a
+    /// nameless cookie as a name without a value.
     Netscape,
     /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of
     /// creation, the times of creation, of the last `Set-Cookie` and of the last use, and bytes
@@ -49,6 +75,36 @@ pub enum Format {
     /// milliseconds since 1970. Unknown fields are ignored. A newer version is an error.
     #[cfg(feature = "json")]
     Json,
+    /// What browsers export: the arrays of EditThisCookie, Cookie-Editor and Puppeteer
+    /// (`page.cookies()`), and Playwright's `storageState`, which is also written.
+    ///
+    /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly`, `SameSite` and the
+    /// expiry in milliseconds. It keeps no times of creation or use, and no cookie that is not
+    /// UTF-8. A cookie without `SameSite` is written as `Lax`, as Playwright does, which means the
+    /// same. `Partitioned` is read, but Playwright's key of the partition is not written. The
+    /// `origins` of a `storageState`, with the `localStorage` of pages, stay as they are.
+    ///
+    /// Read are `expirationDate` and `expires` in seconds with a fraction, both absent, `null`, 0 or
+    /// negative (`-1`) for a session cookie, and `session`; `hostOnly`, or else a domain without a
+    /// dot in front, for a host-only cookie; `sameSite` in any case, `no_restriction` for `None`
+    /// (without `Secure`: for no attribute), `unspecified` or `null` for no attribute. Other fields
+    /// are ignored.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieJar, Format};
+    ///
+    /// let exported = r#"[{
+    ///     "domain": ".example.com", "expirationDate": 4102444800.25, "hostOnly": false,
+    ///     "httpOnly": true, "name": "id", "path": "/", "sameSite": "no_restriction",
+    ///     "secure": true, "session": false, "storeId": "0", "value": "42"
+    /// }]"#;
+    /// let jar = CookieJar::new();
+    /// jar.read_from(exported.as_bytes(), Format::Browser)?;
+    /// assert_eq!(jar.header(&"https://www.example.com/".parse()?).unwrap(), "id=42");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "json")]
+    Browser,
     /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or
     /// one cookie a line, as older releases do.
     ///
@@ -66,6 +122,8 @@ impl Format {
             Self::Netscape => "cookies.txt",
             #[cfg(feature = "json")]
             Self::Json => "a jar's JSON",
+            #[cfg(feature = "json")]
+            Self::Browser => "a browser's JSON",
             #[cfg(feature = "cookie_store")]
             Self::CookieStore => "cookie_store's JSON",
         }
@@ -78,6 +136,12 @@ impl Format {
         let flags = |cookie: &Cookie| match self {
             Self::Netscape => Flags { same_site: None, partitioned: false, ..cookie.data.flags },
             #[cfg(feature = "json")]
+            Self::Browser => Flags {
+                same_site: cookie.data.flags.same_site.or(Some(super::model::data::SameSite::Lax)),
+                partitioned: false,
+                ..cookie.data.flags
+            },
+            #[cfg(feature = "json")]
             _ => cookie.data.flags,
         };
         a.data.value() != b.data.value() || flags(a) != flags(b) || !self.same_expiry(a, b)
@@ -87,7 +151,7 @@ impl Format {
         let (a, b) = (a.times.expires, b.times.expires);
         match self {
             #[cfg(feature = "json")]
-            Self::Json => a == b,
+            Self::Json | Self::Browser => a == b,
             // Rounded as the formats write it. NEVER is divided too, so it is compared on its own.
             _ => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
         }
@@ -100,6 +164,8 @@ pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Contents,
         Format::Netscape => netscape::read(text, now),
         #[cfg(feature = "json")]
         Format::Json => json::read(text, now).map(Contents::of),
+        #[cfg(feature = "json")]
+        Format::Browser => browser::read(text, now),
         #[cfg(feature = "cookie_store")]
         Format::CookieStore => cookie_store::read(text).map(Contents::of),
     }
@@ -110,6 +176,8 @@ pub(super) fn write(format: Format, sink: impl Write, entries: &[Entry]) -> io::
         Format::Netscape => netscape::write(sink, entries),
         #[cfg(feature = "json")]
         Format::Json => json::write(sink, entries),
+        #[cfg(feature = "json")]
+        Format::Browser => browser::write(sink, entries),
         #[cfg(feature = "cookie_store")]
         Format::CookieStore => cookie_store::write(sink, entries),
     }
