@@ -2,7 +2,14 @@
 //! and that a save loses no line.
 #![cfg(feature = "cookie")]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tower_outbound::cookie::{
     CookieFile, CookieJar, FileError, Format, ReadError, ReadSummary, SkippedLine,
@@ -685,4 +692,125 @@ fn the_builder_fills_the_jar_that_it_is_given() {
     assert_eq!((jar.len(), file.jar().len()), (2, 2));
     file.save().unwrap();
     assert_eq!(open(&path).unwrap().jar().len(), 2);
+}
+
+/// What another process does that is stopped while it saves.
+fn hold_lock(path: &Path) -> fs::File {
+    let name = format!(".{}.lock", path.file_name().unwrap().to_str().unwrap());
+    let lock = fs::File::create(path.with_file_name(name)).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
+#[test]
+fn a_save_gives_up_in_time_if_another_keeps_the_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let bound = Duration::from_millis(200);
+    let file = CookieFile::builder(&path, Format::Netscape).lock_timeout(bound).open().unwrap();
+    file.jar().set(&"https://h.example/".parse().unwrap(), "a=1").unwrap();
+    let lock = hold_lock(&path);
+    let took = |save: &(dyn Fn() -> Result<(), FileError> + Sync)| {
+        let start = Instant::now();
+        let error = save().unwrap_err();
+        assert!(matches!(&error, FileError::Locked { path: of, .. } if *of == path), "{error}");
+        start.elapsed()
+    };
+    // Far below the default of 10 s, and with room for a busy machine.
+    let soon = Duration::from_secs(5);
+    assert!(took(&|| file.try_save()) < soon);
+    let saves: [&(dyn Fn() -> Result<(), FileError> + Sync); 3] =
+        [&|| file.save(), &|| file.save_if_changed().map(drop), &|| file.overwrite()];
+    for save in saves {
+        let took = took(save);
+        assert!(took >= bound && took < soon, "{took:?}");
+    }
+    // A thread that waits for another of our own has the same bound, not one for each before it.
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| took(&|| file.save()))).collect();
+        let all: Vec<_> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
+        // One after the other they would need eight bounds.
+        assert!(all.iter().max() < Some(&(bound * 6)), "{all:?}");
+    });
+    let said = format!("cannot save cookies to {}: another is saving it", path.display());
+    assert_eq!(file.try_save().unwrap_err().to_string(), said);
+    assert!(!path.exists());
+    drop(lock);
+    assert!(file.save_if_changed().unwrap());
+    assert_eq!(open(&path).unwrap().jar().len(), 1);
+}
+
+#[test]
+fn a_save_goes_on_once_another_lets_the_lock_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let file =
+        CookieFile::builder(&path, Format::Netscape).lock_timeout(Duration::MAX).open().unwrap();
+    let lock = hold_lock(&path);
+    thread::scope(|scope| {
+        let saved = scope.spawn(|| file.save());
+        thread::sleep(Duration::from_millis(50));
+        assert!(!saved.is_finished());
+        drop(lock);
+        saved.join().unwrap().unwrap();
+    });
+}
+
+/// The documentation says to save where a thread may block.
+#[tokio::test(flavor = "current_thread")]
+async fn no_timer_waits_for_a_save_that_waits_for_a_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let file = Arc::new(open(&path).unwrap());
+    let lock = hold_lock(&path);
+    let save = tokio::task::spawn_blocking(move || file.save());
+    let mut timer = tokio::time::interval(Duration::from_millis(5));
+    for _ in 0..20 {
+        timer.tick().await;
+    }
+    assert!(!save.is_finished());
+    drop(lock);
+    save.await.unwrap().unwrap();
+}
+
+const CHILD: &str = "COOKIE_SHAPES_CHILD";
+
+/// Not a fact: what each process of the test below does.
+#[test]
+fn child_of_two_processes() {
+    let Some(told) = std::env::var_os(CHILD) else { return };
+    let told = told.into_string().unwrap();
+    let (name, path) = told.split_once(' ').unwrap();
+    let uri = "https://h.example/".parse().unwrap();
+    for round in 0..20 {
+        let file = open(Path::new(path)).unwrap();
+        assert_eq!(file.skipped().len(), 3);
+        file.jar().set(&uri, format!("{name}{round}=1; Max-Age=1000")).unwrap();
+        file.save().unwrap();
+    }
+}
+
+#[test]
+fn two_processes_that_save_at_once_lose_no_cookie_and_no_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    fs::write(&path, format!("// 1\n{}\n// 2\n{}\n// 3\n", cookie("a"), cookie("b"))).unwrap();
+    let children: Vec<_> = ["x", "y"]
+        .iter()
+        .map(|name| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["child_of_two_processes", "--nocapture"])
+                .env(CHILD, format!("{name} {}", path.display()))
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(open(&path).unwrap().jar().len(), 42);
+    let lines = lines(&path);
+    let first: Vec<_> = lines[..5].iter().map(|line| String::from_utf8_lossy(line)).collect();
+    assert_eq!(first, ["// 1", &cookie("a"), "// 2", &cookie("b"), "// 3"]);
 }
