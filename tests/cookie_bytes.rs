@@ -34,6 +34,8 @@ fn formats() -> Vec<Format> {
         Format::Netscape,
         #[cfg(feature = "json")]
         Format::Json,
+        #[cfg(feature = "json")]
+        Format::Browser,
         #[cfg(feature = "cookie_store")]
         Format::CookieStore,
     ]

@@ -274,3 +274,65 @@ pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     }
     sink.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_counts_seconds_and_past_the_year_9999_milliseconds() {
+        const LAST: Millis = LAST_SECOND * 1000;
+        let rows = [
+            ("", Some(NEVER)),
+            ("0", Some(NEVER)),
+            ("0.9", Some(NEVER)),
+            ("-0", Some(NEVER)),
+            ("1", Some(1000)),
+            ("1.999", Some(1000)),
+            ("1.", Some(1000)),
+            ("-1", Some(0)),
+            ("-99999999999999999999", Some(0)),
+            ("4102444800", Some(4_102_444_800_000)),
+            ("253402300799", Some(LAST)),
+            ("253402300800", Some(253_402_300_800)),
+            ("4102444800000", Some(4_102_444_800_000)),
+            ("253402300799999", Some(LAST)),
+            ("99999999999999999999", Some(LAST)),
+            (".5", None),
+            ("-", None),
+            ("+1", None),
+            ("1e9", None),
+            ("1.5.0", None),
+            ("1,5", None),
+            (" 1", None),
+            ("undefined", None),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(field, want)| (field, expiry(field.as_bytes()).ok(), want))
+            .filter(|(_, got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_pair_is_the_one_that_a_server_reads() {
+        let rows = [
+            ("a", "1", "a", "1"),
+            (" a\t", "\t1 ", "a", "1"),
+            ("a=b", "1", "a", "b=1"),
+            ("a = b", " 1", "a", "b=1"),
+            ("a=b=c", "", "a", "b=c="),
+            ("=a", "1", "", "a=1"),
+            ("", "a=1", "", "a=1"),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|row| (as_servers_read(row.0.as_bytes(), row.1.as_bytes()), row))
+            .filter(|((name, value), row)| {
+                (*name, &**value) != (row.2.as_bytes(), row.3.as_bytes())
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
