@@ -80,7 +80,7 @@ impl CookieLayer<PerRequest> {
     /// ```
     #[must_use]
     pub fn per_request() -> Self {
-        Self::with_storage(PerRequest::new())
+        Self::with_storage(PerRequest)
     }
 }
 

@@ -441,3 +441,23 @@ fn read(
     let entries = judged.into_iter().map(|(entry, _)| entry).collect();
     Ok(Some(Held { entries, allowed, skipped }))
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn damage_that_a_save_meets_behind_a_link_is_named_by_the_path_that_was_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, link) = (directory.path().join("cookies.txt"), directory.path().join("link"));
+        fs::write(&target, "").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let file = CookieFile::open(&link, Format::Netscape).unwrap();
+        fs::write(&target, "damaged").unwrap();
+        let error = file.save().unwrap_err();
+        assert_eq!((error.path(), error.line()), (&*link, Some(1)));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "damaged");
+    }
+}

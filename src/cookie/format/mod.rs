@@ -202,6 +202,7 @@ mod tests {
     fn doors((name, value, domain, path): Row<'_>) -> Vec<(Door, Result<Cookie, &'static str>)> {
         let built = Cookie::builder(name, value).domain(domain).path(path).build();
         let line = format!("{domain}\tTRUE\t{path}\tFALSE\t0\t{name}\t{value}");
+        #[cfg_attr(not(feature = "json"), expect(unused_mut, reason = "these are all"))]
         let mut doors = vec![
             (Door::Caller, built.map_err(InvalidCookie::reason)),
             (Door::File, read_one(Format::Netscape, &line)),

@@ -200,12 +200,6 @@ impl fmt::Debug for CookieContext<'_> {
 #[non_exhaustive]
 pub struct PerRequest;
 
-impl PerRequest {
-    pub(in crate::cookie) const fn new() -> Self {
-        Self
-    }
-}
-
 // A request without a jar sends and stores nothing: no other tenant's jar may take its place.
 impl CookieStorage for PerRequest {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
