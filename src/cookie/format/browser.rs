@@ -132,7 +132,7 @@ pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
         };
         match fields(cookie) {
             Some(fields) => {
-                write!(sink, "{separator}\n")?;
+                writeln!(sink, "{separator}")?;
                 serde_json::to_writer(&mut sink, &fields)?;
                 separator = ",";
             }
