@@ -732,7 +732,10 @@ fn a_save_gives_up_in_time_if_another_keeps_the_lock() {
         // One after the other they would need eight bounds.
         assert!(all.iter().max() < Some(&(bound * 6)), "{all:?}");
     });
-    let said = format!("cannot save cookies to {}: another is saving it", path.display());
+    let said = format!(
+        "cannot save cookies to {}: another process or thread is saving it",
+        path.display()
+    );
     assert_eq!(file.try_save().unwrap_err().to_string(), said);
     assert!(!path.exists());
     drop(lock);

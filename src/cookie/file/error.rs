@@ -30,9 +30,9 @@ pub enum FileError {
         /// Why not.
         source: io::Error,
     },
-    /// Another process, or another thread of this one, was saving the file all the time that there
-    /// was to wait: [`CookieFileBuilder::lock_timeout`](crate::cookie::CookieFileBuilder::lock_timeout).
-    /// The file is not changed, and a later save can succeed.
+    /// Another process or thread is saving the file, and the time to wait is over: see
+    /// [`CookieFileBuilder::lock_timeout`](crate::cookie::CookieFileBuilder::lock_timeout). The file
+    /// is as it was. Save again later.
     #[non_exhaustive]
     Locked {
         /// The file.
@@ -74,7 +74,11 @@ impl fmt::Display for FileError {
                 write!(f, "cannot save cookies to {}: {source}", path.display())
             }
             Self::Locked { path } => {
-                write!(f, "cannot save cookies to {}: another is saving it", path.display())
+                write!(
+                    f,
+                    "cannot save cookies to {}: another process or thread is saving it",
+                    path.display()
+                )
             }
         }
     }

@@ -52,7 +52,7 @@ impl Base {
     }
 
     /// A merge of three: `theirs` is what the file holds by now, in its order. What only the jar
-    /// has comes behind it. What is no cookie stays in its place.
+    /// has comes behind it. Entries that are not cookies stay in their place.
     pub(super) fn merge(
         &self,
         format: Format,
@@ -115,8 +115,8 @@ impl Base {
     }
 }
 
-/// Keeps the last of each cookie that is there more than once, as reading them into a jar would: of
-/// entries that the jar's rules allow, or else of the others.
+/// Keeps one of each cookie, as reading them into a jar would: the last that the jar's rules allow,
+/// or else the last. The flag says whether they allow it.
 pub(super) fn each_once(judged: Vec<(Entry, bool)>) -> Vec<(Entry, bool)> {
     let identity = |cookie: &Cookie| Identity(cookie.data.clone());
     let allowed = judged.iter().filter(|(_, allowed)| *allowed);
@@ -180,7 +180,7 @@ mod tests {
         text.split_whitespace().filter_map(cookie).collect()
     }
 
-    /// As `cookies`, and a word without `=` as what is no cookie.
+    /// As `cookies`, with a word without `=` as an entry that is not a cookie.
     fn entries(text: &str) -> Vec<Entry> {
         let entry = |word: &str| match cookies(word).pop() {
             Some(cookie) => Entry::Cookie(cookie),

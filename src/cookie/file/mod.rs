@@ -31,11 +31,11 @@ use crate::cookie::{
 /// it points to is replaced and the link stays. A process that is killed while it saves leaves its
 /// temporary file, `.cookies-` and six letters.
 ///
-/// A line of cookies.txt that cannot be read is [skipped](Self::skipped). Each save keeps it, byte
-/// for byte and in its place. [`strict`](CookieFileBuilder::strict) refuses such files.
+/// A line of cookies.txt that cannot be read is [skipped](Self::skipped), and each save keeps it,
+/// byte for byte and in its place. [`strict`](CookieFileBuilder::strict) makes it an error.
 ///
-/// Opening and saving block the thread: on the disk, and on others who save. In async code, run
-/// them where a thread may block:
+/// Opening and saving block the thread: they wait for the disk, and a save waits for others who
+/// save the same file. In async code, call them on a thread that may block:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -89,7 +89,8 @@ impl Default for Settings {
         Self {
             strict: false,
             lock_timeout: Duration::from_secs(10),
-            // Four times the text that a jar holds at its default limits.
+            // Four times what a jar holds at its default limits: a file also has what limits and
+            // rules keep out of the jar.
             max_bytes: 64 * 1024 * 1024,
         }
     }
@@ -120,9 +121,9 @@ impl CookieFile {
     ///
     /// # Errors
     ///
-    /// [`FileError`] if the file cannot be read, is no regular one, is larger than 64 MiB or is
-    /// damaged. A cookies.txt is damaged if none of its lines is a cookie although it has lines;
-    /// other formats are damaged if any part cannot be read. The file stays as it is: whether to
+    /// [`FileError`] if the file cannot be read, is not a regular file, is larger than 64 MiB or is
+    /// damaged. A cookies.txt is damaged if it has lines and none of them is a cookie. A file of
+    /// another format is damaged if any part cannot be read. The file stays as it is: whether to
     /// start empty is the caller's choice.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
         Self::builder(path, format).open()
@@ -187,8 +188,8 @@ impl CookieFile {
         &self.path
     }
 
-    /// The lines that could not be read when the file was opened, in its order. Their numbers are of
-    /// that time. Empty for every format but cookies.txt.
+    /// The lines that could not be read, as numbered when the file was opened. Empty for every
+    /// format except cookies.txt.
     ///
     /// ```
     /// use tower_outbound::cookie::{CookieFile, Format};
@@ -305,9 +306,9 @@ impl CookieFile {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a save that starts now gives up; `None` for never. It is taken before the wait for a
-    /// thread of our own that saves, so that this wait counts too.
+    /// When a save that starts now gives up; `None` for never.
     fn until(&self) -> Option<Instant> {
+        // Asked before the wait for our own mutex, so that the wait for other threads counts too.
         Instant::now().checked_add(self.settings.lock_timeout)
     }
 
@@ -341,17 +342,17 @@ pub struct CookieFileBuilder {
 }
 
 impl CookieFileBuilder {
-    /// Whether a line that cannot be read makes the whole file an error, now and at each save.
+    /// Whether a line that cannot be read is an error, at opening and at each save.
     ///
-    /// Default: false, such lines are [skipped](CookieFile::skipped) and kept. Only cookies.txt can
-    /// be read in part: the other formats are strict whatever this says.
+    /// Default: false; such lines are [skipped](CookieFile::skipped) and kept. This is for
+    /// cookies.txt. The other formats are always strict.
     pub const fn strict(mut self, strict: bool) -> Self {
         self.settings.strict = strict;
         self
     }
 
-    /// The jar to read the file into: one with limits or a policy of its own, say. A cookie of the
-    /// file replaces the jar's.
+    /// The jar to read the file into, for a jar with limits or a policy of its own. Cookies of the
+    /// file replace the jar's.
     ///
     /// Default: a new jar.
     pub fn jar(mut self, jar: CookieJar) -> Self {
@@ -359,20 +360,20 @@ impl CookieFileBuilder {
         self
     }
 
-    /// How long a save waits while others save the same file. Then it gives up with
+    /// How long a save waits for others who save the same file. After that it returns
     /// [`FileError::Locked`].
     ///
-    /// Default: 10 s. A save takes a few milliseconds, so only many at a time or a process that is
-    /// stopped while it saves take longer. [`Duration::MAX`] waits for ever.
+    /// Default: 10 s. A save takes a few milliseconds. The wait is longer if many processes save at
+    /// once, or if one was stopped while it saved. [`Duration::MAX`] waits without a bound.
     pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.settings.lock_timeout = timeout;
         self
     }
 
-    /// The largest file that is read, in bytes, now and at each save. A larger one is
-    /// [`ReadError::TooLarge`].
+    /// The size in bytes of the largest file that is read, at opening and at each save. A larger
+    /// file is [`ReadError::TooLarge`].
     ///
-    /// Default: 64 MiB. A jar at its default limits takes 16 MiB.
+    /// Default: 64 MiB. A jar holds at most 16 MiB at its default limits.
     pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.settings.max_bytes = max_bytes;
         self

@@ -38,13 +38,13 @@ pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Contents, ReadError> {
         (whole, None)
     };
     let elements: Vec<&RawValue> = serde_json::from_str(cookies.get())
-        .map_err(|_| at(cookies, "it is no array of cookies"))?;
+        .map_err(|_| at(cookies, "it is not an array of cookies"))?;
     let cookie = |element: &&RawValue| {
-        let fields = serde_json::from_str(element.get()).map_err(|_| "a cookie is no object");
+        let fields = serde_json::from_str(element.get()).map_err(|_| "a cookie is not an object");
         fields.and_then(|fields| cookie(&fields, now)).map_err(|reason| at(element, reason))
     };
     let mut contents = Contents::of(elements.iter().map(cookie).collect::<Result<_, _>>()?);
-    // What pages have stored, which is no matter of cookies. A save must not empty it.
+    // What pages have stored: a save must not empty it.
     contents.entries.extend(origins.map(|origins| Entry::Kept(origins.get().into())));
     Ok(contents)
 }
@@ -54,30 +54,31 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
     let flag = |name, wrong| field(name).map_or(Ok(false), |value| value.as_bool().ok_or(wrong));
     let text = |name, wrong| field(name).and_then(Value::as_str).ok_or(wrong);
 
-    let domain = text("domain", "`domain` is no text")?;
+    let domain = text("domain", "`domain` is not text")?;
     let secure = flag("secure", "`secure` is neither true nor false")?;
     let flags = Flags {
-        // Add-ons have a flag. Playwright and Puppeteer tell it by the dot, as Chrome's store does.
+        // Add-ons write a flag. Puppeteer and Playwright write a dot before the domain, as Chrome's
+        // own store does.
         host_only: match field("hostOnly") {
             Some(flag) => flag.as_bool().ok_or("`hostOnly` is neither true nor false")?,
             None => !domain.starts_with('.'),
         },
         secure,
         http_only: flag("httpOnly", "`httpOnly` is neither true nor false")?,
-        // The key itself is of no use to a client that has no partitions.
+        // The key is not kept, since this client has no partitions.
         partitioned: field("partitionKey").is_some_and(|key| key.as_str() != Some("")),
         same_site: same_site(field("sameSite"), secure)?,
     };
-    // Add-ons say `expirationDate`, as Chrome's interface for them does.
+    // `expirationDate` is the name in the interface that browsers give to add-ons.
     let expires = match field("expirationDate").or(field("expires")) {
         Some(_) if flag("session", "`session` is neither true nor false")? => NEVER,
         expires => expiry(expires)?,
     };
     let parts = Parts {
-        name: text("name", "`name` is no text")?.as_bytes(),
-        value: text("value", "`value` is no text")?.as_bytes(),
+        name: text("name", "`name` is not text")?.as_bytes(),
+        value: text("value", "`value` is not text")?.as_bytes(),
         domain,
-        path: field("path").map_or(Ok("/"), |path| path.as_str().ok_or("`path` is no text"))?,
+        path: field("path").map_or(Ok("/"), |path| path.as_str().ok_or("`path` is not text"))?,
         flags,
         created: now,
         times: Times { expires, updated: now, sent: 0 },
@@ -85,12 +86,12 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
     Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
 }
 
-/// Seconds since 1970, with a fraction. Nothing, 0 and below (Puppeteer and Playwright: -1) are a
-/// session cookie.
+/// Seconds since 1970, with a fraction. Absent, 0 or negative is a session cookie; Puppeteer and
+/// Playwright write -1.
 fn expiry(field: Option<&Value>) -> Result<Millis, &'static str> {
     let Some(field) = field else { return Ok(NEVER) };
-    let seconds = field.as_f64().ok_or("the expiry is no number of seconds")?;
-    // A float becomes the nearest integer that there is, whatever its size.
+    let seconds = field.as_f64().ok_or("the expiry is not a number of seconds")?;
+    // `as` saturates: a negative number becomes 0, and a huge one the largest integer.
     let millis = (seconds * 1000.0).round() as Millis;
     Ok(match millis {
         0 => NEVER,
@@ -98,10 +99,10 @@ fn expiry(field: Option<&Value>) -> Result<Millis, &'static str> {
     })
 }
 
-/// Chrome's interface for add-ons says `no_restriction` and `unspecified`, the others say what the
-/// attribute does.
+/// Add-ons write `no_restriction` and `unspecified`, as the interface that browsers give them.
+/// Puppeteer and Playwright write the attribute's own values.
 fn same_site(field: Option<&Value>, secure: bool) -> Result<Option<SameSite>, &'static str> {
-    const WRONG: &str = "`sameSite` is none that browsers have";
+    const WRONG: &str = "`sameSite` is not a value that browsers use";
     let Some(field) = field else { return Ok(None) };
     let text = field.as_str().ok_or(WRONG)?.to_ascii_lowercase();
     match &*text {
@@ -145,7 +146,8 @@ pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     sink.flush()
 }
 
-/// All eight fields, since Playwright reads no cookie without them. `None`: it is not UTF-8.
+/// All eight fields: Playwright 1.65 refuses a file in which a cookie lacks one. `None` if name or
+/// value is not UTF-8.
 fn fields(cookie: &Cookie) -> Option<Map<String, Value>> {
     let (data, flags) = (&cookie.data, cookie.data.flags);
     let dot = if flags.host_only { "" } else { "." };
@@ -157,8 +159,8 @@ fn fields(cookie: &Cookie) -> Option<Map<String, Value>> {
     let same_site = match flags.same_site {
         Some(SameSite::Strict) => "Strict",
         Some(SameSite::None) => "None",
-        // There is no way to say that a cookie has no attribute. Chromium treats it as Lax, and so
-        // do we (RFC 6265bis section 5.6.7), and this is what Playwright writes then.
+        // The format has no value for "no attribute". Playwright writes Lax then, which means the
+        // same (RFC 6265bis section 5.6.7).
         Some(SameSite::Lax) | None => "Lax",
     };
     let fields = [

@@ -1,4 +1,4 @@
-//! What comes of reading a file: its cookies, and what was no cookie.
+//! What a file holds: its cookies, and the lines that could not be read.
 
 use std::fmt;
 
@@ -17,7 +17,8 @@ pub(in crate::cookie) struct Contents {
 pub(in crate::cookie) enum Entry {
     /// A cookie, expired or not.
     Cookie(Cookie),
-    /// What only its format understands. A save writes it again, byte for byte, in its place.
+    /// Bytes that only the format knows: lines that could not be read, or the `origins` of a
+    /// `storageState`. A save writes them again as they are, in their place.
     Kept(Vec<u8>),
 }
 
@@ -39,7 +40,8 @@ impl Contents {
 
     /// Keeps a line that could not be read.
     pub(super) fn skip(&mut self, line: usize, text: &[u8], reason: &'static str) {
-        // Lines in a row are one piece: a file of short lines would take fifty times its size.
+        // Lines in a row are one entry: with one for each, a file of short lines would take fifty
+        // times its size in memory.
         match self.entries.last_mut() {
             Some(Entry::Kept(lines)) => {
                 lines.push(b'\n');
@@ -50,7 +52,7 @@ impl Contents {
         self.skipped.push(SkippedLine { line, reason });
     }
 
-    /// Whether each piece could be read, for who wants all of a file or nothing.
+    /// The contents, or an error that names the first line that was skipped.
     pub(in crate::cookie) fn whole(self) -> Result<Self, ReadError> {
         match self.skipped.first() {
             Some(&first) => Err(first.into()),
@@ -80,7 +82,7 @@ pub struct ReadSummary {
 
 /// A line of cookies.txt that could not be read. The others were.
 ///
-/// It shows nothing of the line itself, which may be a secret.
+/// It does not quote the line, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SkippedLine {

@@ -34,7 +34,7 @@ pub enum Format {
     /// are in the order of creation. A cookie with a tab in its name, value or path cannot be
     /// written and is left out. A session cookie is written with the expiry 0, as curl does.
     ///
-    /// Not every program writes the same, and people edit these files. This is read as well:
+    /// Programs write it differently, and people edit it. These shapes are read too:
     ///
     /// | in the file | written by | read as |
     /// |---|---|---|
@@ -53,10 +53,9 @@ pub enum Format {
     /// | an IPv6 address with or without brackets, or with `.local` behind them | curl, Python | the address |
     /// | an indent, a byte-order mark, Windows line ends | editors | nothing |
     ///
-    /// Any other line is skipped: [`CookieFile::skipped`](crate::cookie::CookieFile::skipped) and
+    /// Any other line is skipped. [`CookieFile::skipped`](crate::cookie::CookieFile::skipped) and
     /// [`CookieJar::read_from`](crate::cookie::CookieJar::read_from) list it, and a save keeps it in
-    /// its place. Lines of comments are not kept. A file that has lines, but no cookie among them,
-    /// is an error.
+    /// its place. A save does not keep comments. A file that has lines and no cookie is an error.
     ///
     /// What other programs do with it: Python skips session cookies, unless it is told to
     /// `ignore_discard` when it writes and to `ignore_expires` when it reads the expiry 0. Python
@@ -76,19 +75,22 @@ pub enum Format {
     #[cfg(feature = "json")]
     Json,
     /// What browsers export: the arrays of EditThisCookie, Cookie-Editor and Puppeteer
-    /// (`page.cookies()`), and Playwright's `storageState`, which is also written.
+    /// (`page.cookies()`), and Playwright's `storageState`. `storageState` is what is written.
     ///
     /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly`, `SameSite` and the
-    /// expiry in milliseconds. It keeps no times of creation or use, and no cookie that is not
-    /// UTF-8. A cookie without `SameSite` is written as `Lax`, as Playwright does, which means the
-    /// same. `Partitioned` is read, but Playwright's key of the partition is not written. The
-    /// `origins` of a `storageState`, with the `localStorage` of pages, stay as they are.
+    /// expiry in milliseconds. It does not keep times of creation or use. A cookie that is not
+    /// UTF-8 is left out. A cookie without `SameSite` is written as `Lax`, as Playwright does; both
+    /// mean the same. A partition key is read as `Partitioned` and is not written. A save keeps the
+    /// `origins` of a `storageState`, with the `localStorage` of pages.
     ///
-    /// Read are `expirationDate` and `expires` in seconds with a fraction, both absent, `null`, 0 or
-    /// negative (`-1`) for a session cookie, and `session`; `hostOnly`, or else a domain without a
-    /// dot in front, for a host-only cookie; `sameSite` in any case, `no_restriction` for `None`
-    /// (without `Secure`: for no attribute), `unspecified` or `null` for no attribute. Other fields
-    /// are ignored.
+    /// | field | read as |
+    /// |---|---|
+    /// | `expirationDate`, `expires` | seconds, with a fraction. Absent, `null`, 0 or negative (`-1`): a session cookie |
+    /// | `session` | true: a session cookie, whatever its expiry |
+    /// | `hostOnly` | the host-only flag. Absent: true, unless the domain begins with a dot |
+    /// | `sameSite` | `strict`, `lax`, `none` in any case, or `no_restriction` for `None`. Absent, `null`, `unspecified`, or `None` without `secure`: no attribute |
+    /// | `partitionKey` | `Partitioned`, unless it is `null` or empty |
+    /// | others | ignored |
     ///
     /// ```
     /// use tower_outbound::cookie::{CookieJar, Format};

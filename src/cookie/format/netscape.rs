@@ -1,5 +1,5 @@
-//! cookies.txt: a cookie a line, seven fields between tabs. Many programs write it, each in its own
-//! way, and people edit it, so reading forgives what writing never does.
+//! cookies.txt: one cookie a line, seven fields between tabs. Many programs write it, each in its
+//! own way, and people edit it. So more is read than is ever written.
 
 use std::{
     borrow::Cow,
@@ -20,8 +20,8 @@ use crate::cookie::model::{
 /// Python's `MozillaCookieJar` reads no file without this line.
 const HEADER: &[u8] =
     b"# Netscape HTTP Cookie File\n# Written by tower-outbound. Edit with care.\n\n";
-/// In a file of kept lines alone. Without it the next reader would take such a file for damaged,
-/// although a save has left it so: its last cookie was removed.
+/// Written if a save leaves kept lines and no cookie. Without it the next reader would take the file
+/// for damaged, although only its last cookie was removed.
 const NO_COOKIE: &[u8] = b"# There is no cookie. The lines below could not be read and are kept.";
 const HTTP_ONLY: &[u8] = b"#HttpOnly_";
 
@@ -30,13 +30,14 @@ const SEVEN_FIELDS: &str = "expected seven fields between tabs";
 /// Reads what can be read. A line that is neither cookie nor comment is kept and listed.
 pub(super) fn read(text: &[u8], now: Millis) -> Result<Contents, ReadError> {
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
-        // What a PowerShell redirect writes. Each line of it would be skipped, for a NUL byte.
+        // A redirect in PowerShell writes it. Each line would be skipped because of its NUL bytes,
+        // which helps nobody.
         return Err(ReadError::Line { line: 1, reason: "it is UTF-16, but cookies.txt is UTF-8" });
     }
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let (mut contents, mut is_jar) = (Contents::default(), false);
     for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        is_jar |= line == NO_COOKIE;
+        is_jar |= line.trim_ascii_end() == NO_COOKIE;
         match cookie_of(line, now) {
             Ok(Some(cookie)) => {
                 is_jar = true;
@@ -46,19 +47,20 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Contents, ReadError> {
             Err(reason) => contents.skip(number + 1, line, reason),
         }
     }
-    // Another kind of file, or a damaged one. It must not pass for an empty jar: the caller would
-    // go on without a login, and not know why.
+    // Without a cookie it is another kind of file, or a damaged one. It must not pass for an empty
+    // jar: the caller would go on without a login, and not know why.
     if is_jar { Ok(contents) } else { contents.whole() }
 }
 
-/// The cookie of a line; `None` for a comment or nothing.
+/// The cookie of a line. `None` if it is a comment or empty.
 fn cookie_of(line: &[u8], now: Millis) -> Result<Option<Cookie>, &'static str> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     // Also in a comment: a file with such line ends alone is one line, and would be a comment.
     if line.contains(&b'\r') {
         return Err("it holds a carriage return that ends no line");
     }
-    // Text that was pasted is often indented. A tab would end an empty domain.
+    // Text that was pasted is often indented. Only spaces are dropped: a tab at the beginning means
+    // that the domain is empty, and Python sends such a cookie to every host.
     let indent = line.iter().take_while(|&&byte| byte == b' ').count();
     let line = &line[indent..];
     let (line, http_only) = match line.strip_prefix(HTTP_ONLY) {
@@ -73,7 +75,8 @@ fn cookie_of(line: &[u8], now: Millis) -> Result<Option<Cookie>, &'static str> {
     cookie.map(Some).map_err(|reason| other_kind(text).unwrap_or(reason))
 }
 
-/// What a person most likely took for a cookies.txt. Better said than that it has no tabs.
+/// What the line is, if people often take it for cookies.txt. "Expected seven fields" would not tell
+/// them what to do.
 fn other_kind(line: &[u8]) -> Option<&'static str> {
     match line {
         [b'{', ..] | [b'['] | [b'[', b'{' | b']' | b' ' | b'"', ..] => {
@@ -103,14 +106,14 @@ impl<'a> Fields<'a> {
             fields.pop();
         }
         let by_tabs = Self::of(&fields);
-        // Editors, terminals and web pages make spaces of tabs. A line without a space has its
-        // tabs, so its fields are empty where two of them meet.
+        // Editors, terminals and web pages turn tabs into spaces. If there are no spaces, then two
+        // tabs in a row are an empty field, which splitting into words would lose.
         if by_tabs.is_ok() || !line.contains(&b' ') {
             return by_tabs;
         }
         let words = line.split(|byte| b" \t".contains(byte)).filter(|word| !word.is_empty());
         let words: Vec<&[u8]> = words.collect();
-        // Six words with an expiry: it is not told whether the name is empty or the value.
+        // Six words with an expiry are not clear: either the name or the value could be empty.
         let is_clear = words.len() == 7 || words.len() == 6 && expiry(words[4]).is_err();
         if is_clear { Self::of(&words).or(by_tabs) } else { by_tabs }
     }
@@ -132,15 +135,15 @@ impl<'a> Fields<'a> {
         Ok(Self { domain, subdomains, path, secure, expires, name, value })
     }
 
-    /// What no jar could hold is no cookie, even if another program has written it.
+    /// A line that no jar could hold is skipped, even if another program has written it.
     fn into_cookie(self, http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
         let domain = str::from_utf8(self.domain).map_err(|_| InvalidCookie::Domain.reason())?;
         // Every cookie has a path, so an empty one can only mean the whole host.
         let path = if self.path.is_empty() { b"/" } else { self.path };
         let path = str::from_utf8(path).map_err(|_| InvalidCookie::Path.reason())?;
         let (name, value) = as_servers_read(self.name, self.value);
-        // Some exporters write TRUE whatever the cookie is. This name says that it is host-only
-        // (RFC 6265bis section 4.1.3.2), and the narrower reading is the safe one.
+        // Some exporters write TRUE for every cookie. This name says that the cookie is host-only
+        // (RFC 6265bis section 4.1.3.2), and to send it to fewer hosts is safe.
         let is_host = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"__Host-"));
         let flags = Flags {
             host_only: !self.subdomains || is_host,
@@ -156,8 +159,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The pair that a server reads if it is sent this name and value: without white space around each,
-/// and split at the first `=` (RFC 6265bis section 5.6), even if that lies in the name.
+/// The pair that a server reads if it is sent this name and value. White space around each is
+/// dropped, and the pair is split at its first `=`, even if the name has it (RFC 6265bis section
+/// 5.6). Peers send the same bytes.
 fn as_servers_read<'a>(name: &'a [u8], value: &'a [u8]) -> (&'a [u8], Cow<'a, [u8]>) {
     let (name, value) = (trim(name), trim(value));
     match name.iter().position(|&byte| byte == b'=') {
@@ -185,8 +189,8 @@ fn host(domain: &str) -> &str {
     domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host)
 }
 
-/// In any case, or as a number. The programs that write 1 mean TRUE. Read as FALSE, as many readers
-/// do, it would send a `Secure` cookie in clear.
+/// TRUE or FALSE in any case, or 1 or 0. curl, Wget, Python and yt-dlp read 1 as FALSE, and so send a
+/// `Secure` cookie in clear. Programs that write 1 mean TRUE.
 fn flag(field: &[u8]) -> Result<bool, &'static str> {
     match field {
         b"1" => Ok(true),
@@ -197,12 +201,12 @@ fn flag(field: &[u8]) -> Result<bool, &'static str> {
     }
 }
 
-/// The last second of the year 9999, by which many servers mean "never". No cookie date lies behind
-/// it (RFC 6265bis section 5.1.1 reads four digits of a year).
+/// The last second of the year 9999. Many servers use it for "never", so it must count as seconds.
+/// No cookie has a later date: a year has four digits at most (RFC 6265bis section 5.1.1).
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// Seconds since 1970; 0 or nothing is a session cookie. Browsers write fractions. A number past
-/// the year 9999 counts milliseconds, as JavaScript does. A negative one is long past.
+/// Seconds since 1970. 0 or an empty field is a session cookie. Add-ons of browsers write fractions.
+/// A number past the year 9999 is milliseconds, as JavaScript counts. A negative number has expired.
 fn expiry(field: &[u8]) -> Result<Millis, &'static str> {
     const WRONG: &str = "the expiry in the fifth field is no number of seconds";
     let (is_negative, digits) = match field {
@@ -222,7 +226,7 @@ fn expiry(field: &[u8]) -> Result<Millis, &'static str> {
         0 => NEVER,
         _ if is_negative => 0,
         seconds @ ..=LAST_SECOND => seconds * 1000,
-        // No later, so that it is not written as seconds and read as milliseconds then.
+        // Not later: written as seconds, it would be read as milliseconds the next time.
         millis => millis.min(LAST_SECOND * 1000),
     })
 }
