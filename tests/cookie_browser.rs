@@ -297,8 +297,8 @@ fn a_damaged_export_is_an_error_that_names_the_line_and_takes_nothing() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Playwright 1.65.2 was seen to take such a file for the state of a request context, to send its
-/// cookies, and to refuse it without `sameSite` or `expires`.
+/// Playwright 1.65.2 was seen to read such a file as the state of a request context, to send its
+/// cookies, and to refuse the file if a cookie lacks any one of the eight fields.
 #[test]
 fn a_storage_state_is_written_with_every_field_that_playwright_requires() {
     let jar = jar();
