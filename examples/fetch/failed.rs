@@ -36,9 +36,9 @@ impl fmt::Display for Failed {
 impl Error for Failed {}
 
 /// Like `eprintln!`, but a closed stderr is no reason to panic.
-pub(crate) fn complain(silent: bool, failed: &Failed) {
+pub(crate) fn complain(silent: bool, what: &impl fmt::Display) {
     if !silent {
-        let _ = writeln!(io::stderr(), "fetch: {failed}");
+        let _ = writeln!(io::stderr(), "fetch: {what}");
     }
 }
 

@@ -109,6 +109,12 @@ fn jar(args: &Args) -> Result<(CookieJar, Option<CookieFile>), Failed> {
     if files.next().is_some() {
         return Err(Failed::new(2, "cookies are read from one file only"));
     }
+    if let Some(file) = &read {
+        let path = file.path().display();
+        for line in file.skipped() {
+            complain(args.silent, &format_args!("skipped in {path}, {line}"));
+        }
+    }
     let jar = read.as_ref().map_or_else(CookieJar::new, |file| file.jar().clone());
     // curl's idiom for a jar that is kept nowhere.
     let kept = args.cookie_jar.as_ref().filter(|path| path.as_path() != Path::new("/dev/null"));

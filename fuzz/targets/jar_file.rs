@@ -12,7 +12,8 @@ fn written(jar: &CookieJar, format: Format) -> Vec<u8> {
 
 fuzz_target!(|file: &[u8]| {
     let Some((format, file)) = file.split_first() else { return };
-    let format = [Format::Netscape, Format::Json, Format::CookieStore][usize::from(*format) % 3];
+    let formats = [Format::Netscape, Format::Json, Format::CookieStore, Format::Browser];
+    let format = formats[usize::from(*format) % formats.len()];
     let jar = CookieJar::new();
     if let Err(error) = jar.read_from(file, format) {
         assert!(!error.to_string().is_empty());

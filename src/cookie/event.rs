@@ -12,11 +12,21 @@ pub(super) fn rejected(name: &str, reason: Rejection) {
 #[cfg(not(feature = "tracing"))]
 pub(super) const fn rejected(_name: &str, _reason: Rejection) {}
 
+/// One debug event per line of a file that could not be read: its number and the reason, nothing of
+/// the line.
+#[cfg(feature = "tracing")]
+pub(super) fn skipped(line: usize, reason: &'static str) {
+    tracing::debug!(target: "tower_outbound::cookie", line, reason, "line of a cookie file skipped");
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(super) const fn skipped(_line: usize, _reason: &'static str) {}
+
 /// One debug event per cookie that a file or another store cannot hold.
-#[cfg(all(feature = "tracing", feature = "cookie_store"))]
+#[cfg(all(feature = "tracing", feature = "json"))]
 pub(super) fn left_out(name: &str) {
     tracing::debug!(target: "tower_outbound::cookie", name, "cookie left out");
 }
 
-#[cfg(all(not(feature = "tracing"), feature = "cookie_store"))]
+#[cfg(all(not(feature = "tracing"), feature = "json"))]
 pub(super) const fn left_out(_name: &str) {}

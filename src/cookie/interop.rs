@@ -222,7 +222,7 @@ impl CookieJar {
         let jar = Self::new();
         let live: Vec<_> = store.iter_unexpired().collect();
         let read = live.iter().filter_map(|theirs| from_theirs(theirs, Door::File).ok()).collect();
-        jar.extend(&jar.judge(read).0);
+        jar.extend(&jar.judge(read));
         // By what there is at the end, so that what a limit has evicted counts too.
         let left_out = live.len().saturating_sub(jar.len());
         (jar, left_out)

@@ -73,15 +73,18 @@
 //!
 //! Several processes may share a file: see [`CookieFile`]. Each [`Format`] keeps this:
 //!
-//! | | cookies.txt | `Json` | `CookieStore` |
-//! |---|---|---|---|
-//! | read by others | curl, wget, yt-dlp, Python | | `cookie_store`, `reqwest_cookie_store` |
-//! | host-only, path, `Secure`, `HttpOnly` | yes | yes | yes |
-//! | expiry | in seconds | in milliseconds | in seconds |
-//! | `SameSite`, `Partitioned` | | yes | yes |
-//! | times of creation and use | the order alone | yes | |
-//! | nameless cookies, bytes that are not UTF-8 | yes | yes | |
-//! | feature | `cookie` | `json` | `cookie_store` |
+//! | | cookies.txt | `Json` | `Browser` | `CookieStore` |
+//! |---|---|---|---|---|
+//! | read by others | curl, Wget, yt-dlp, Python | | Playwright | `cookie_store`, `reqwest_cookie_store` |
+//! | also read here | what people make of it | | EditThisCookie, Cookie-Editor, Puppeteer | |
+//! | host-only, path, `Secure`, `HttpOnly` | yes | yes | yes | yes |
+//! | expiry | in seconds | in milliseconds | in milliseconds | in seconds |
+//! | `SameSite` | | yes | yes | yes |
+//! | `Partitioned` | | yes | | yes |
+//! | times of creation and use | the order alone | yes | the order alone | |
+//! | nameless cookies | yes | yes | yes | |
+//! | bytes that are not UTF-8 | yes | yes | | |
+//! | feature | `cookie` | `json` | `json` | `cookie_store` |
 //!
 //! # Whose cookies
 //!
@@ -162,8 +165,8 @@ mod service;
 
 pub use self::{
     control::{CallerCookies, CookieControl},
-    file::{CookieFile, FileError},
-    format::{Format, ReadError},
+    file::{CookieFile, CookieFileBuilder, FileError},
+    format::{Format, ReadError, ReadSummary, SkippedLine},
     future::ResponseFuture,
     header::header_value,
     jar::{

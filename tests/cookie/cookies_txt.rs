@@ -62,7 +62,7 @@ fn a_round_trip_keeps_every_flag_and_the_order() {
 }
 
 #[test]
-fn a_damaged_file_is_an_error_that_names_the_line_and_takes_nothing() {
+fn a_damaged_line_is_skipped_or_if_strict_an_error_that_takes_nothing() {
     let rows: &[(&str, &[u8], usize)] = &[
         ("too few fields", b"# c\n\nh.example\tFALSE\t/\n", 3),
         ("no flag", b"h.example\tMAYBE\t/\tFALSE\t0\ta\t1\n", 1),
@@ -72,8 +72,6 @@ fn a_damaged_file_is_an_error_that_names_the_line_and_takes_nothing() {
         ("a control character", b"h.example\tFALSE\t/\tFALSE\t0\ta\t1\x00\n", 1),
         ("no name and no value", b"h.example\tFALSE\t/\tFALSE\t0\t\t\n", 1),
         ("a semicolon in the value", b"h.example\tFALSE\t/\tFALSE\t0\ta\t1; b=2\n", 1),
-        ("`=` in the name", b"h.example\tFALSE\t/\tFALSE\t0\ta=b\t1\n", 1),
-        ("outer spaces", b"h.example\tFALSE\t/\tFALSE\t0\ta\t 1 \n", 1),
         (
             "a pair that is too long",
             &[b"h.example\tFALSE\t/\tFALSE\t0\ta\t", &[b'x'; 4096][..]].concat(),
@@ -85,22 +83,29 @@ fn a_damaged_file_is_an_error_that_names_the_line_and_takes_nothing() {
             1,
         ),
         ("a tab in the value", b"h.example\tFALSE\t/\tFALSE\t0\ta\t1\t2\n", 1),
-        ("a tab behind the value", b"h.example\tFALSE\t/\tFALSE\t0\ta\t1\t\n", 1),
         (
             "line ends of old",
             b"# Netscape HTTP Cookie File\rh.example\tFALSE\t/\tFALSE\t0\ta\t1\r",
             1,
         ),
         ("binary", b"\xff\xfe\x00\x01", 1),
-        ("spaces for tabs", b"h.example FALSE / FALSE 0 a 1\n", 1),
     ];
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
     rows::hold(rows, |(row, text, want)| {
-        let jar = CookieJar::new();
         let good = b"good.example\tFALSE\t/\tFALSE\t0\tgood\t1\n";
-        let text = [&good[..], text].concat();
-        match jar.read_from(&text[..], Format::Netscape) {
-            Err(ReadError::Line { line, .. }) if line == want + 1 && jar.is_empty() => Ok(()),
-            other => Err(format!("{row}: {other:?}, {} cookies", jar.len())),
+        std::fs::write(&path, [&good[..], text].concat()).unwrap();
+        let jar = CookieJar::new();
+        let strict = CookieFile::builder(&path, Format::Netscape).strict(true).jar(jar.clone());
+        match strict.open() {
+            Err(error) if error.line() == Some(want + 1) && jar.is_empty() => {}
+            other => return Err(format!("{row}: {other:?}, {} cookies", jar.len())),
+        }
+        let file = CookieFile::open(&path, Format::Netscape).unwrap();
+        let skipped: Vec<usize> = file.skipped().iter().map(|skipped| skipped.line).collect();
+        match (file.jar().len(), skipped == [want + 1]) {
+            (1, true) => Ok(()),
+            (cookies, _) => Err(format!("{row}: {skipped:?}, {cookies} cookies")),
         }
     });
 }

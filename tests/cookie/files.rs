@@ -8,6 +8,8 @@ pub(crate) fn formats() -> Vec<Format> {
         Format::Netscape,
         #[cfg(feature = "json")]
         Format::Json,
+        #[cfg(feature = "json")]
+        Format::Browser,
         #[cfg(feature = "cookie_store")]
         Format::CookieStore,
     ]

@@ -2,9 +2,13 @@
 #![cfg(feature = "cookie")]
 
 mod advisories;
+#[cfg(feature = "json")]
+mod browser;
 #[cfg(feature = "serde")]
 mod configuration;
 mod cookies_txt;
+#[cfg(feature = "tracing")]
+mod events;
 mod file;
 mod files;
 #[path = "../support/gated.rs"]
@@ -19,6 +23,9 @@ mod jars;
 mod json;
 mod layer;
 mod limits;
+#[cfg(feature = "tracing")]
+#[path = "../support/listen.rs"]
+mod listen;
 #[cfg(feature = "json")]
 mod oracle;
 #[path = "../support/pairs.rs"]
@@ -31,4 +38,5 @@ mod rows;
 #[path = "../support/rows_async.rs"]
 mod rows_async;
 mod rules;
+mod shapes;
 mod tenants;

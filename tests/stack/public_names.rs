@@ -17,7 +17,8 @@ use tower_outbound::{
     cookie::{
         self, CallerCookies, Cookie, CookieConflict, CookieControl, CookieFile, CookieJar,
         CookieJarBuilder, CookieLimits, CookiePolicy, CookieService, CookieStorage, FileError,
-        Format, InvalidCookie, PublicSuffixes, ReadError, Rejection, ResponseCookies, StoreAction,
+        Format, InvalidCookie, PublicSuffixes, ReadError, ReadSummary, Rejection, ResponseCookies,
+        StoreAction,
     },
     retry::{
         self, Attempt, Backoff, Decision, Drain, Failure, Jitter, Limit, OverMax, Policy,
@@ -56,7 +57,7 @@ fn names_of_the_cookie_wing() {
     let _: (usize, usize, usize, bool) =
         (jar.clear_expired(), jar.clear_session_cookies(), jar.len(), jar.is_empty());
     jar.clear_domain("example.com");
-    let _: Result<usize, ReadError> = jar.read_from(&b""[..], Format::Netscape);
+    let _: Result<ReadSummary, ReadError> = jar.read_from(&b""[..], Format::Netscape);
     let _: io::Result<()> = jar.write_to(Vec::new(), Format::Json);
     jar.clear();
     drop(iter);

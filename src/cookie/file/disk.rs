@@ -1,15 +1,25 @@
 //! The disk: reading a regular file, following links, the lock, and replacing a file whole.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs::{self, File, TryLockError},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-/// The bytes of a regular file. `None` if there is nothing at that path.
-pub(super) fn contents(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // The kind comes first: opening a pipe waits for a writer, and a device may never end.
-    let read = || regular(&fs::metadata(path)?).and_then(|()| fs::read(path));
+/// The bytes of a regular file. `None` if there is nothing at that path. One byte more than
+/// `max_bytes` means that there are too many.
+pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+    let most = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
+    let read = || {
+        // The kind comes first: opening a pipe waits for a writer, and a device may never end.
+        regular(&fs::metadata(path)?)?;
+        let mut bytes = Vec::new();
+        // Not by the length that the system tells: another process may be appending to it.
+        File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match read() {
         Err(error) if missing(&error) => {}
@@ -47,12 +57,13 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// Waits while another process holds the lock. There need be no file yet.
-    pub(super) fn at(path: &Path) -> io::Result<Self> {
+    /// `None` if another process holds the lock until the given time. Without a time it waits for as
+    /// long as it takes. There need be no file yet.
+    pub(super) fn at(path: &Path, until: Option<Instant>) -> io::Result<Option<Self>> {
         let target = resolve(path)?;
-        let lock = lock(&target)
+        let lock = lock(&target, until)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot lock it: {error}")))?;
-        Ok(Self { target, _lock: lock })
+        Ok(lock.map(|lock| Self { target, _lock: lock }))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -106,8 +117,12 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
+/// How long to sleep between two attempts to lock. A save takes a few milliseconds, most of them to
+/// sync, so a longer sleep would leave the lock unused.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// The lock ends when the file is dropped, also by the end of the process.
-fn lock(target: &Path) -> io::Result<File> {
+fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
     // A file beside the target: the target itself is replaced, and a lock on the old file would
     // keep nobody from the new one. It stays, since to remove it is to lock a file without a name.
     let mut name = std::ffi::OsString::from(".");
@@ -126,6 +141,18 @@ fn lock(target: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;
-    file.lock()?;
-    Ok(file)
+    // Not the system's own wait, which has no bound: the holder may be a process that is stopped.
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let left =
+            until.map_or(LOCK_PAUSE, |until| until.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Ok(None);
+        }
+        thread::sleep(left.min(LOCK_PAUSE));
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::cookie::{
-    format::Format,
+    format::{Entry, Format},
     model::{cookie::Cookie, data::Data},
 };
 
@@ -52,29 +52,40 @@ impl Base {
     }
 
     /// A merge of three: `theirs` is what the file holds by now, in its order. What only the jar
-    /// has comes behind it.
+    /// has comes behind it. Entries that are not cookies stay in their place.
     pub(super) fn merge(
         &self,
         format: Format,
         ours: &[Cookie],
-        theirs: impl IntoIterator<Item = Cookie>,
-    ) -> Vec<Cookie> {
+        theirs: impl IntoIterator<Item = Entry>,
+    ) -> Vec<Entry> {
         let own = by_identity(ours.iter().cloned());
         let mut merged = Vec::new();
         let mut seen = HashSet::new();
-        for cookie in theirs {
+        for entry in theirs {
+            let cookie = match entry {
+                Entry::Cookie(cookie) => cookie,
+                Entry::Kept(_) => {
+                    merged.push(entry);
+                    continue;
+                }
+            };
             let identity = Identity(cookie.data.clone());
-            match own.get(&identity) {
+            let left = match own.get(&identity) {
                 // Of two changes to one cookie ours counts: it is the one being saved.
                 Some(own) if self.is_ours(format, &identity, own) => {
-                    merged.push(used_as(own.clone(), &cookie));
+                    Some(used_as(own.clone(), &cookie))
                 }
-                Some(own) => merged.push(used_as(cookie, own)),
+                Some(own) => Some(used_as(cookie, own)),
                 // We have taken out what we once had.
                 None if self.jar.contains_key(&identity)
-                    && !self.is_renewed(&identity, &cookie) => {}
-                None => merged.push(cookie),
-            }
+                    && !self.is_renewed(&identity, &cookie) =>
+                {
+                    None
+                }
+                None => Some(cookie),
+            };
+            merged.extend(left.map(Entry::Cookie));
             seen.insert(identity);
         }
         for cookie in ours {
@@ -82,7 +93,7 @@ impl Base {
             // What we have not changed and the file lacks was taken out by another: a logout there
             // must not be undone here.
             if !seen.contains(&identity) && self.is_ours(format, &identity, cookie) {
-                merged.push(cookie.clone());
+                merged.push(Entry::Cookie(cookie.clone()));
             }
         }
         merged
@@ -104,15 +115,26 @@ impl Base {
     }
 }
 
-/// Keeps the last of each cookie that the lists hold more than once, as reading them into a jar
-/// would.
-pub(super) fn each_once<const N: usize>(lists: [&mut Vec<Cookie>; N]) {
+/// Keeps one of each cookie, as reading them into a jar would: the last that the jar's rules allow,
+/// or else the last. The flag says whether they allow it.
+pub(super) fn each_once(judged: Vec<(Entry, bool)>) -> Vec<(Entry, bool)> {
+    let identity = |cookie: &Cookie| Identity(cookie.data.clone());
+    let allowed = judged.iter().filter(|(_, allowed)| *allowed);
+    let allowed: HashSet<Identity> =
+        allowed.filter_map(|(entry, _)| entry.cookie()).map(identity).collect();
     let mut seen = HashSet::new();
-    for cookies in lists {
-        cookies.reverse();
-        cookies.retain(|cookie| seen.insert(Identity(cookie.data.clone())));
-        cookies.reverse();
-    }
+    let mut last_first: Vec<_> = judged
+        .into_iter()
+        .rev()
+        .filter(|(entry, may_go)| {
+            entry.cookie().is_none_or(|cookie| {
+                let identity = identity(cookie);
+                (*may_go || !allowed.contains(&identity)) && seen.insert(identity)
+            })
+        })
+        .collect();
+    last_first.reverse();
+    last_first
 }
 
 /// One of two states of a cookie, created as early as the older and used as late as the other.
@@ -152,15 +174,27 @@ mod tests {
     /// `a=1 b=2` as cookies.
     fn cookies(text: &str) -> Vec<Cookie> {
         let cookie = |pair: &str| {
-            let (name, value) = pair.split_once('=').unwrap();
-            Cookie::builder(name, value).domain("h.example").build().unwrap()
+            let (name, value) = pair.split_once('=')?;
+            Some(Cookie::builder(name, value).domain("h.example").build().unwrap())
         };
-        text.split_whitespace().map(cookie).collect()
+        text.split_whitespace().filter_map(cookie).collect()
     }
 
-    fn text(cookies: &[Cookie]) -> String {
-        let pairs: Vec<_> = cookies.iter().map(|c| format!("{}={}", c.name(), c.value())).collect();
-        pairs.join(" ")
+    /// As `cookies`, with a word without `=` as an entry that is not a cookie.
+    fn entries(text: &str) -> Vec<Entry> {
+        let entry = |word: &str| match cookies(word).pop() {
+            Some(cookie) => Entry::Cookie(cookie),
+            None => Entry::Kept(word.into()),
+        };
+        text.split_whitespace().map(entry).collect()
+    }
+
+    fn text(entries: &[Entry]) -> String {
+        let word = |entry: &Entry| match entry {
+            Entry::Cookie(cookie) => format!("{}={}", cookie.name(), cookie.value()),
+            Entry::Kept(word) => String::from_utf8(word.clone()).unwrap(),
+        };
+        entries.iter().map(word).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -184,6 +218,14 @@ mod tests {
             ("never met: all is ours", "a=0", None, "a=0", "", "a=0"),
             ("never met: ours counts", "a=0", None, "a=0", "a=2 b=2", "a=0 b=2"),
             ("never met: what we took out goes", "a=0", None, "", "a=2", ""),
+            (
+                "no cookie: in its place",
+                "a=0",
+                Some("a=0"),
+                "b=1",
+                "x a=0 y c=1 z",
+                "x y c=1 z b=1",
+            ),
         ];
         let mut wrong = Vec::new();
         for (fact, jar, file, ours, theirs, want) in rows {
@@ -191,7 +233,7 @@ mod tests {
                 Some(file) => Base::met(cookies(jar), &cookies(file)),
                 None => Base::unmet(cookies(jar)),
             };
-            let got = text(&base.merge(Format::Netscape, &cookies(ours), cookies(theirs)));
+            let got = text(&base.merge(Format::Netscape, &cookies(ours), entries(theirs)));
             if got != want {
                 wrong.push(format!("{fact}: {got:?}, not {want:?}"));
             }
@@ -202,7 +244,7 @@ mod tests {
     #[test]
     fn what_a_jar_held_before_it_read_the_file_is_new_to_the_file() {
         let base = Base::read(cookies("a=0 b=0"), &cookies("a=0"));
-        let merged = base.merge(Format::Netscape, &cookies("a=0 b=0"), cookies(""));
+        let merged = base.merge(Format::Netscape, &cookies("a=0 b=0"), entries(""));
         assert_eq!(text(&merged), "b=0");
     }
 
@@ -215,15 +257,34 @@ mod tests {
         };
         let base = Base::met([at(1, 0)], &[at(1, 0)]);
         for (ours, theirs) in [(at(1, 9), at(5, 3)), (at(5, 3), at(1, 9))] {
-            let merged = base.merge(Format::Netscape, &[ours], [theirs]);
-            assert_eq!((merged[0].data.created, merged[0].times.sent), (1, 9));
+            let merged = base.merge(Format::Netscape, &[ours], [Entry::Cookie(theirs)]);
+            let merged = merged[0].cookie().unwrap();
+            assert_eq!((merged.data.created, merged.times.sent), (1, 9));
         }
     }
 
     #[test]
     fn of_a_cookie_that_is_there_twice_the_last_counts() {
-        let (mut first, mut second) = (cookies("a=1 b=1 a=2"), cookies("b=2 c=1"));
-        each_once([&mut first, &mut second]);
-        assert_eq!((&*text(&first), &*text(&second)), ("b=1 a=2", "c=1"));
+        // A `!` marks what the rules refuse.
+        let judged = |text: &str| {
+            let allowed = text.split_whitespace().map(|word| !word.ends_with('!'));
+            entries(text).into_iter().zip(allowed).collect::<Vec<_>>()
+        };
+        let rows = [
+            ("a=1 b=1 a=2", "b=1 a=2"),
+            ("a=1! x a=2! x", "x a=2! x"),
+            ("a=1 x a=2!", "a=1 x"),
+            ("a=1! a=2", "a=2"),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(all, want)| (all, each_once(judged(all)), want))
+            .map(|(all, got, want)| {
+                let got: Vec<Entry> = got.into_iter().map(|(entry, _)| entry).collect();
+                (all, text(&got), want)
+            })
+            .filter(|(_, got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

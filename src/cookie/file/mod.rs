@@ -1,20 +1,23 @@
 //! `CookieFile`: a jar and the file it is kept in; saves are atomic, locked and merged.
 
 mod disk;
+mod error;
 mod merge;
 
 use std::{
-    error, fmt, io,
+    fmt, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    time::{Duration, Instant},
 };
 
+pub use self::error::FileError;
 use self::{
     disk::{Locked, contents},
     merge::{Base, each_once},
 };
 use crate::cookie::{
-    format::{self, Format, ReadError},
+    format::{self, Contents, Entry, Format, ReadError, SkippedLine},
     jar::CookieJar,
     model::cookie::Cookie,
 };
@@ -27,6 +30,30 @@ use crate::cookie::{
 /// two processes lose none of each other's cookies. If the path is a symbolic link, the file that
 /// it points to is replaced and the link stays. A process that is killed while it saves leaves its
 /// temporary file, `.cookies-` and six letters.
+///
+/// A line of cookies.txt that cannot be read is [skipped](Self::skipped), and each save keeps it,
+/// byte for byte and in its place. [`strict`](CookieFileBuilder::strict) makes it an error.
+///
+/// Opening and saving block the thread: they wait for the disk, and a save waits for others who
+/// save the same file. In async code, call them on a thread that may block:
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_outbound::cookie::{CookieFile, Format};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("cookies.txt");
+/// let file = Arc::new(CookieFile::open(path, Format::Netscape)?);
+/// file.jar().set(&"https://example.com/".parse()?, "id=42; Max-Age=3600")?;
+/// let saved = Arc::clone(&file);
+/// tokio::task::spawn_blocking(move || saved.save()).await??;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// From one run to the next:
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieFile, Format};
@@ -45,7 +72,28 @@ pub struct CookieFile {
     path: PathBuf,
     format: Format,
     jar: CookieJar,
+    settings: Settings,
+    skipped: Vec<SkippedLine>,
     last: Mutex<Last>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    strict: bool,
+    lock_timeout: Duration,
+    max_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            strict: false,
+            lock_timeout: Duration::from_secs(10),
+            // Four times what a jar holds at its default limits: a file also has what limits and
+            // rules keep out of the jar.
+            max_bytes: 64 * 1024 * 1024,
+        }
+    }
 }
 
 /// Jar and file when they last met.
@@ -57,29 +105,31 @@ struct Last {
 
 impl fmt::Debug for CookieFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, format, jar, last: _ } = self;
+        let Self { path, format, jar, settings: _, skipped, last: _ } = self;
         f.debug_struct("CookieFile")
             .field("path", path)
             .field("format", format)
             .field("jar", jar)
+            .field("skipped", skipped)
             .finish_non_exhaustive()
     }
 }
 
 impl CookieFile {
-    /// Reads the file into a new jar. If there is no file, the jar is empty and the first save
-    /// makes the file.
+    /// Reads the file into a new jar. If there is no file, the jar is empty and the first save makes
+    /// the file.
     ///
     /// # Errors
     ///
-    /// [`FileError`] if the file cannot be read, is no regular file, or has a damaged line. The
-    /// file stays as it is: whether to start empty is the caller's choice.
+    /// [`FileError`] if the file cannot be read, is not a regular file, is larger than 64 MiB or is
+    /// damaged. A cookies.txt is damaged if it has lines and none of them is a cookie. A file of
+    /// another format is damaged if any part cannot be read. The file stays as it is: whether to
+    /// start empty is the caller's choice.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
-        Self::open_into(path, format, CookieJar::new())
+        Self::builder(path, format).open()
     }
 
-    /// Reads the file into `jar`, for a jar with limits or a policy of its own. Cookies of the file
-    /// replace the jar's.
+    /// Reads the file into `jar`: see [`CookieFileBuilder::jar`].
     ///
     /// # Errors
     ///
@@ -89,16 +139,31 @@ impl CookieFile {
         format: Format,
         jar: CookieJar,
     ) -> Result<Self, FileError> {
-        let path = path.into();
-        let had_cookies = jar.iter().next().is_some();
-        // Before the jar is touched: a file with a damaged line must leave it as it was.
-        let held = read(&path, format, &jar).map_err(|error| unread(&path, format, error))?;
-        let Held { allowed, refused } = held.unwrap_or_default();
-        jar.extend(&allowed);
-        // Cookies that the jar held before are still to be written.
-        let changes = (!had_cookies).then(|| jar.changes());
-        let base = Base::read(jar.iter(), refused.iter().chain(&allowed));
-        Ok(Self { path, format, jar, last: Mutex::new(Last { changes, base }) })
+        Self::builder(path, format).jar(jar).open()
+    }
+
+    /// Starts to open a file with other settings than the defaults.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::cookie::{CookieFile, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cookies.txt");
+    /// let file = CookieFile::builder(path, Format::Netscape)
+    ///     .strict(true)
+    ///     .lock_timeout(Duration::from_secs(1))
+    ///     .open()?;
+    /// assert!(file.jar().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder(path: impl Into<PathBuf>, format: Format) -> CookieFileBuilder {
+        CookieFileBuilder {
+            path: path.into(),
+            format,
+            jar: CookieJar::new(),
+            settings: Settings::default(),
+        }
     }
 
     /// A file to save `jar` into, which is not read now. [`save`](Self::save) merges the jar into
@@ -107,7 +172,8 @@ impl CookieFile {
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
         let last = Mutex::new(Last { changes: None, base: Base::unmet(jar.iter()) });
-        Self { path: path.into(), format, jar, last }
+        let (settings, skipped) = (Settings::default(), Vec::new());
+        Self { path: path.into(), format, jar, settings, skipped, last }
     }
 
     /// The jar.
@@ -122,20 +188,59 @@ impl CookieFile {
         &self.path
     }
 
+    /// The lines that could not be read, as numbered when the file was opened. Empty for every
+    /// format except cookies.txt.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieFile, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cookies.txt");
+    /// std::fs::write(&path, "example.com\tFALSE\t/\tTRUE\t0\tid\t42\nexported by hand\n")?;
+    /// let file = CookieFile::open(&path, Format::Netscape)?;
+    /// assert_eq!(file.jar().len(), 1);
+    /// for line in file.skipped() {
+    ///     eprintln!("{}, {line}", path.display()); // line 2: expected seven fields between tabs
+    /// }
+    /// # assert_eq!(file.skipped()[0].line, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn skipped(&self) -> &[SkippedLine] {
+        &self.skipped
+    }
+
     /// Writes the jar's changes since the last save into the file, beside those of others.
     ///
     /// If both have changed a cookie, the jar's change is kept. A cookie that was taken out of the
     /// jar is taken out of the file, unless another process has given it a new value meanwhile.
     /// Cookies that the jar's rules refuse or its limits have no room for stay in the file. A file
     /// that is no longer there is written anew, with all of the jar. The jar itself does not
-    /// change. Waits while another process saves.
+    /// change. Waits while another saves, for [`lock_timeout`](CookieFileBuilder::lock_timeout) at
+    /// most.
     ///
     /// # Errors
     ///
     /// [`FileError`]; the file is then as it was, byte for byte, except where [`FileError::Write`]
     /// says otherwise. A file that has been damaged meanwhile is an error and is not overwritten.
     pub fn save(&self) -> Result<(), FileError> {
-        self.save_changes(&mut self.last())
+        let until = self.until();
+        self.save_changes(&mut self.last(), until)
+    }
+
+    /// As [`save`](Self::save), without waiting for others who save.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save); [`FileError::Locked`] at once if another saves now.
+    pub fn try_save(&self) -> Result<(), FileError> {
+        let mut last = match self.last.try_lock() {
+            Ok(last) => last,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A thread of our own is saving.
+            Err(TryLockError::WouldBlock) => return Err(self.busy()),
+        };
+        self.save_changes(&mut last, Some(Instant::now()))
     }
 
     /// Saves if the jar has changed since it was last saved or opened, and returns whether it had.
@@ -145,44 +250,47 @@ impl CookieFile {
     ///
     /// As [`save`](Self::save).
     pub fn save_if_changed(&self) -> Result<bool, FileError> {
+        let until = self.until();
         let mut last = self.last();
         if last.changes == Some(self.jar.changes()) {
             return Ok(false);
         }
-        self.save_changes(&mut last).map(|()| true)
+        self.save_changes(&mut last, until).map(|()| true)
     }
 
-    /// Writes the jar as it is, whatever the file holds: nothing is merged, and what others have
-    /// saved is lost, damaged or not. For a file that no one else writes to. Atomic and locked, as
-    /// [`save`](Self::save) is.
+    /// Writes the jar as it is, whatever the file holds: nothing is merged. What others have saved is
+    /// lost, damaged or not, and so are lines that could not be read. For a file that no one else
+    /// writes to. Atomic and locked, as [`save`](Self::save) is.
     ///
     /// # Errors
     ///
     /// [`FileError`]; the file is then as it was, except where [`FileError::Write`] says otherwise.
     pub fn overwrite(&self) -> Result<(), FileError> {
+        let until = self.until();
         let mut last = self.last();
-        let file = self.locked()?;
+        let file = self.locked(until)?;
         let (changes, ours) = self.ours();
-        self.write(&file, &ours)?;
+        let entries: Vec<Entry> = ours.iter().cloned().map(Entry::Cookie).collect();
+        self.write(&file, &entries)?;
         let base = Base::met(ours.iter().cloned(), &ours);
         *last = Last { changes, base };
         Ok(())
     }
 
-    fn save_changes(&self, last: &mut Last) -> Result<(), FileError> {
+    fn save_changes(&self, last: &mut Last, until: Option<Instant>) -> Result<(), FileError> {
         // Locked before it is read: what another saved in between would be lost.
-        let file = self.locked()?;
-        let theirs = read(file.path(), self.format, &self.jar)
+        let file = self.locked(until)?;
+        let theirs = read(file.path(), self.format, &self.jar, self.settings)
             .map_err(|error| unread(&self.path, self.format, error))?;
         let (changes, ours) = self.ours();
         if theirs.is_none() {
             last.base.file_is_gone();
         }
-        let Held { allowed, refused } = theirs.unwrap_or_default();
-        let merged = last.base.merge(self.format, &ours, refused.into_iter().chain(allowed));
+        let merged = last.base.merge(self.format, &ours, theirs.unwrap_or_default().entries);
         self.write(&file, &merged)?;
         // Only once the file is there: a save that failed is to be done again.
-        *last = Last { changes, base: Base::met(ours, &merged) };
+        let base = Base::met(ours, merged.iter().filter_map(Entry::cookie));
+        *last = Last { changes, base };
         Ok(())
     }
 
@@ -198,13 +306,24 @@ impl CookieFile {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn locked(&self) -> Result<Locked, FileError> {
-        Locked::at(&self.path).map_err(|error| self.unsaved(error))
+    /// When a save that starts now gives up; `None` for never.
+    fn until(&self) -> Option<Instant> {
+        // Asked before the wait for our own mutex, so that the wait for other threads counts too.
+        Instant::now().checked_add(self.settings.lock_timeout)
     }
 
-    fn write(&self, file: &Locked, cookies: &[Cookie]) -> Result<(), FileError> {
-        file.replace(|sink| format::write(self.format, sink, cookies))
+    fn locked(&self, until: Option<Instant>) -> Result<Locked, FileError> {
+        let locked = Locked::at(&self.path, until).map_err(|error| self.unsaved(error))?;
+        locked.ok_or_else(|| self.busy())
+    }
+
+    fn write(&self, file: &Locked, entries: &[Entry]) -> Result<(), FileError> {
+        file.replace(|sink| format::write(self.format, sink, entries))
             .map_err(|error| self.unsaved(error))
+    }
+
+    fn busy(&self) -> FileError {
+        FileError::Locked { path: self.path.clone() }
     }
 
     fn unsaved(&self, source: io::Error) -> FileError {
@@ -212,98 +331,116 @@ impl CookieFile {
     }
 }
 
+/// Opens a [`CookieFile`]; from [`CookieFile::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CookieFileBuilder {
+    path: PathBuf,
+    format: Format,
+    jar: CookieJar,
+    settings: Settings,
+}
+
+impl CookieFileBuilder {
+    /// Whether a line that cannot be read is an error, at opening and at each save.
+    ///
+    /// Default: false; such lines are [skipped](CookieFile::skipped) and kept. This is for
+    /// cookies.txt. The other formats are always strict.
+    pub const fn strict(mut self, strict: bool) -> Self {
+        self.settings.strict = strict;
+        self
+    }
+
+    /// The jar to read the file into, for a jar with limits or a policy of its own. Cookies of the
+    /// file replace the jar's.
+    ///
+    /// Default: a new jar.
+    pub fn jar(mut self, jar: CookieJar) -> Self {
+        self.jar = jar;
+        self
+    }
+
+    /// How long a save waits for others who save the same file. After that it returns
+    /// [`FileError::Locked`].
+    ///
+    /// Default: 10 s. A save takes a few milliseconds. The wait is longer if many processes save at
+    /// once, or if one was stopped while it saved. [`Duration::MAX`] waits without a bound.
+    pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.lock_timeout = timeout;
+        self
+    }
+
+    /// The size in bytes of the largest file that is read, at opening and at each save. A larger
+    /// file is [`ReadError::TooLarge`].
+    ///
+    /// Default: 64 MiB. A jar holds at most 16 MiB at its default limits.
+    pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
+        self.settings.max_bytes = max_bytes;
+        self
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`CookieFile::open`]; the jar is then as it was.
+    pub fn open(self) -> Result<CookieFile, FileError> {
+        let Self { path, format, jar, settings } = self;
+        let had_cookies = jar.iter().next().is_some();
+        // Before the jar is touched: a file with a damaged line must leave it as it was.
+        let held =
+            read(&path, format, &jar, settings).map_err(|error| unread(&path, format, error))?;
+        let Held { entries, allowed, skipped } = held.unwrap_or_default();
+        skipped.iter().for_each(SkippedLine::report);
+        jar.extend(&allowed);
+        // Cookies that the jar held before are still to be written.
+        let changes = (!had_cookies).then(|| jar.changes());
+        let base = Base::read(jar.iter(), entries.iter().filter_map(Entry::cookie));
+        let last = Mutex::new(Last { changes, base });
+        Ok(CookieFile { path, format, jar, settings, skipped, last })
+    }
+}
+
 fn unread(path: &Path, format: Format, source: ReadError) -> FileError {
     FileError::Read { path: path.to_owned(), format, source }
 }
 
-/// What a file holds that is alive, each cookie once.
+/// What a file holds, without expired cookies, each cookie once.
 #[derive(Default)]
 struct Held {
+    /// Also what the jar's rules refuse. Those of other programs may not, so a save keeps it.
+    entries: Vec<Entry>,
+    /// The cookies that the jar's rules allow.
     allowed: Vec<Cookie>,
-    /// What the jar's rules refuse. Those of other programs may not, so it stays in the file.
-    refused: Vec<Cookie>,
+    skipped: Vec<SkippedLine>,
 }
 
 /// `None` if there is no file.
-fn read(path: &Path, format: Format, jar: &CookieJar) -> Result<Option<Held>, ReadError> {
-    let Some(text) = contents(path)? else { return Ok(None) };
-    let (mut allowed, mut refused) = jar.read_alive(&text, format)?;
+fn read(
+    path: &Path,
+    format: Format,
+    jar: &CookieJar,
+    settings: Settings,
+) -> Result<Option<Held>, ReadError> {
+    let Settings { strict, max_bytes, .. } = settings;
+    let Some(text) = contents(path, max_bytes)? else { return Ok(None) };
+    if text.len() > max_bytes {
+        return Err(ReadError::TooLarge { max_bytes });
+    }
+    let now = jar.now();
+    let contents = format::read(format, &text, now)?;
+    let Contents { entries, skipped } = if strict { contents.whole()? } else { contents };
+    let alive = |entry: &Entry| entry.cookie().is_none_or(|cookie| cookie.times.expires > now);
+    let judged = entries.into_iter().filter(alive).map(|entry| {
+        let allowed = entry.cookie().is_some_and(|cookie| jar.allows(cookie));
+        (entry, allowed)
+    });
     // A file that others append to may name a cookie twice, and the merge goes by identity.
-    each_once([&mut allowed, &mut refused]);
-    Ok(Some(Held { allowed, refused }))
-}
-
-/// Why a cookie file was not read or saved.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum FileError {
-    /// It cannot be read, or a line of it is damaged.
-    #[non_exhaustive]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What it was read as.
-        format: Format,
-        /// What is wrong with it, and in which line.
-        source: ReadError,
-    },
-    /// It cannot be replaced, and is as it was. One exception: if only the directory could not be
-    /// synced, the new file is there, but may not survive a crash.
-    #[non_exhaustive]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-impl FileError {
-    /// The file, as it was given.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Read { path, .. } | Self::Write { path, .. } => path,
-        }
-    }
-
-    /// The damaged line, counted from 1.
-    #[must_use]
-    pub const fn line(&self) -> Option<usize> {
-        match self {
-            Self::Read { source: ReadError::Line { line, .. }, .. } => Some(*line),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read { path, format, source } => {
-                write!(
-                    f,
-                    "cannot read cookies from {} as {}: {source}",
-                    path.display(),
-                    format.name()
-                )
-            }
-            Self::Write { path, source } => {
-                write!(f, "cannot save cookies to {}: {source}", path.display())
-            }
-        }
-    }
-}
-
-impl error::Error for FileError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            // Our own message ends with the words of the error itself: a report of the whole chain
-            // would print them twice.
-            Self::Read { source, .. } => source.source(),
-            Self::Write { source, .. } => source.source(),
-        }
-    }
+    let judged = each_once(judged.collect());
+    let allowed = judged.iter().filter(|(_, allowed)| *allowed);
+    let allowed = allowed.filter_map(|(entry, _)| entry.cookie().cloned()).collect();
+    let entries = judged.into_iter().map(|(entry, _)| entry).collect();
+    Ok(Some(Held { entries, allowed, skipped }))
 }
 
 #[cfg(all(test, unix))]

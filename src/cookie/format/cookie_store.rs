@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
+    contents::Entry,
     json::wrong,
     read_error::{ReadError, line_of, text},
 };
@@ -53,10 +54,10 @@ fn cookie(text: &str, element: &RawValue) -> Result<Cookie, ReadError> {
 }
 
 /// Cookies that its store cannot hold are left out.
-pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     let mut sink = BufWriter::new(sink);
-    let mut theirs = Vec::with_capacity(cookies.len());
-    for cookie in cookies {
+    let mut theirs = Vec::with_capacity(entries.len());
+    for cookie in entries.iter().filter_map(Entry::cookie) {
         let mut cookie = cookie.clone();
         // Its file knows whole seconds. They are rounded up: rounded down, a cookie that is still
         // alive could be written as expired.

@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::read_error::{ReadError, line_of, text};
+use super::{
+    contents::Entry,
+    read_error::{ReadError, line_of, text},
+};
 use crate::cookie::model::{
     cookie::{Cookie, Door, InvalidCookie, Parts},
     data::{Flags, Millis, NEVER, SameSite, Times},
@@ -107,11 +110,11 @@ fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
     }
 }
 
-pub(super) fn write(sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     // One cookie a line, so that a difference of two files shows which cookies differ.
     let mut sink = BufWriter::new(sink);
     write!(sink, "{{\"version\": {VERSION}, \"cookies\": [")?;
-    for (place, cookie) in cookies.iter().enumerate() {
+    for (place, cookie) in entries.iter().filter_map(Entry::cookie).enumerate() {
         sink.write_all(if place == 0 { b"\n" } else { b",\n" })?;
         serde_json::to_writer(&mut sink, &fields(cookie))?;
     }

@@ -1,5 +1,8 @@
 //! The formats of the files that a jar is kept in: bytes in, cookies out, and back.
 
+#[cfg(feature = "json")]
+mod browser;
+mod contents;
 #[cfg(feature = "cookie_store")]
 pub(in crate::cookie) mod cookie_store;
 #[cfg(feature = "json")]
@@ -9,7 +12,11 @@ mod read_error;
 
 use std::io::{self, Write};
 
-pub use self::read_error::ReadError;
+pub(super) use self::contents::{Contents, Entry};
+pub use self::{
+    contents::{ReadSummary, SkippedLine},
+    read_error::ReadError,
+};
 use super::{
     model::cookie::Cookie,
     model::data::{Flags, Millis, NEVER},
@@ -19,19 +26,42 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// cookies.txt, as curl, wget, yt-dlp and Python's `MozillaCookieJar` read and write it.
+    /// cookies.txt, as curl, Wget, yt-dlp, Python's `MozillaCookieJar` and many add-ons of browsers
+    /// write it.
     ///
     /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
     /// and the expiry in seconds. It does not keep `SameSite`, `Partitioned` or times; the lines
     /// are in the order of creation. A cookie with a tab in its name, value or path cannot be
-    /// written and is left out. A session cookie is written with the expiry 0, as curl does, and
-    /// read with the expiry 0 or none.
+    /// written and is left out. A session cookie is written with the expiry 0, as curl does.
+    ///
+    /// Programs write it differently, and people edit it. These shapes are read too:
+    ///
+    /// | in the file | written by | read as |
+    /// |---|---|---|
+    /// | spaces for tabs | editors, terminals, EditThisCookie in Opera | tabs, if there are seven fields |
+    /// | no fifth field, an empty one, or 0 | add-ons, Python, curl | a session cookie |
+    /// | a fraction in the expiry | EditThisCookie and other add-ons | whole seconds |
+    /// | an expiry past the year 9999 | JavaScript | milliseconds |
+    /// | a negative expiry | | expired |
+    /// | white space around a name or value, a tab behind the value | editors, scripts | nothing, as servers do |
+    /// | no last field | curl | an empty value |
+    /// | `=` in the name | | the pair that a server reads: split at the first `=` |
+    /// | flags `0` and `1`, in any case | scripts | FALSE and TRUE |
+    /// | TRUE for the subdomains of a `__Host-` cookie | add-ons | host-only |
+    /// | a port behind the host | Wget | the host |
+    /// | `localhost.local` | Python | `localhost` |
+    /// | an IPv6 address with or without brackets, or with `.local` behind them | curl, Python | the address |
+    /// | an indent, a byte-order mark, Windows line ends | editors | nothing |
+    ///
+    /// Any other line is skipped. [`CookieFile::skipped`](crate::cookie::CookieFile::skipped) and
+    /// [`CookieJar::read_from`](crate::cookie::CookieJar::read_from) list it, and a save keeps it in
+    /// its place. A save does not keep comments. A file that has lines and no cookie is an error.
     ///
     /// What other programs do with it: Python skips session cookies, unless it is told to
     /// `ignore_discard` when it writes and to `ignore_expires` when it reads the expiry 0. Python
-    /// refuses a file with bytes that are not UTF-8. Python writes `localhost` as
-    /// `localhost.local`, which is read as that host. Wget skips the lines of `HttpOnly` cookies.
-    /// curl reads a nameless cookie as a name without a value.
+    /// refuses a file with bytes that are not UTF-8. Python sends no cookie of `localhost` that is
+    /// not named `localhost.local`. Wget skips the lines of `HttpOnly` cookies. curl reads a
+    /// nameless cookie as a name without a value.
     Netscape,
     /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of
     /// creation, the times of creation, of the last `Set-Cookie` and of the last use, and bytes
@@ -44,6 +74,39 @@ pub enum Format {
     /// milliseconds since 1970. Unknown fields are ignored. A newer version is an error.
     #[cfg(feature = "json")]
     Json,
+    /// What browsers export: the arrays of EditThisCookie, Cookie-Editor and Puppeteer
+    /// (`page.cookies()`), and Playwright's `storageState`. `storageState` is what is written.
+    ///
+    /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly`, `SameSite` and the
+    /// expiry in milliseconds. It does not keep times of creation or use. A cookie that is not
+    /// UTF-8 is left out. A cookie without `SameSite` is written as `Lax`, as Playwright does; both
+    /// mean the same. A partition key is read as `Partitioned` and is not written. A save keeps the
+    /// `origins` of a `storageState`, with the `localStorage` of pages.
+    ///
+    /// | field | read as |
+    /// |---|---|
+    /// | `expirationDate`, `expires` | seconds, with a fraction. Absent, `null`, 0 or negative (`-1`): a session cookie |
+    /// | `session` | true: a session cookie, whatever its expiry |
+    /// | `hostOnly` | the host-only flag. Absent: true, unless the domain begins with a dot |
+    /// | `sameSite` | `strict`, `lax`, `none` in any case, or `no_restriction` for `None`. Absent, `null`, `unspecified`, or `None` without `secure`: no attribute |
+    /// | `partitionKey` | `Partitioned`, unless it is `null` or empty |
+    /// | others | ignored |
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieJar, Format};
+    ///
+    /// let exported = r#"[{
+    ///     "domain": ".example.com", "expirationDate": 4102444800.25, "hostOnly": false,
+    ///     "httpOnly": true, "name": "id", "path": "/", "sameSite": "no_restriction",
+    ///     "secure": true, "session": false, "storeId": "0", "value": "42"
+    /// }]"#;
+    /// let jar = CookieJar::new();
+    /// jar.read_from(exported.as_bytes(), Format::Browser)?;
+    /// assert_eq!(jar.header(&"https://www.example.com/".parse()?).unwrap(), "id=42");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "json")]
+    Browser,
     /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or
     /// one cookie a line, as older releases do.
     ///
@@ -61,6 +124,8 @@ impl Format {
             Self::Netscape => "cookies.txt",
             #[cfg(feature = "json")]
             Self::Json => "a jar's JSON",
+            #[cfg(feature = "json")]
+            Self::Browser => "a browser's JSON",
             #[cfg(feature = "cookie_store")]
             Self::CookieStore => "cookie_store's JSON",
         }
@@ -73,6 +138,12 @@ impl Format {
         let flags = |cookie: &Cookie| match self {
             Self::Netscape => Flags { same_site: None, partitioned: false, ..cookie.data.flags },
             #[cfg(feature = "json")]
+            Self::Browser => Flags {
+                same_site: cookie.data.flags.same_site.or(Some(super::model::data::SameSite::Lax)),
+                partitioned: false,
+                ..cookie.data.flags
+            },
+            #[cfg(feature = "json")]
             _ => cookie.data.flags,
         };
         a.data.value() != b.data.value() || flags(a) != flags(b) || !self.same_expiry(a, b)
@@ -82,31 +153,35 @@ impl Format {
         let (a, b) = (a.times.expires, b.times.expires);
         match self {
             #[cfg(feature = "json")]
-            Self::Json => a == b,
+            Self::Json | Self::Browser => a == b,
             // Rounded as the formats write it. NEVER is divided too, so it is compared on its own.
             _ => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
         }
     }
 }
 
-/// Every cookie of a file, in its order, also those that have expired.
-pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
+/// What a file holds, in its order, also cookies that have expired.
+pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Contents, ReadError> {
     match format {
         Format::Netscape => netscape::read(text, now),
         #[cfg(feature = "json")]
-        Format::Json => json::read(text, now),
+        Format::Json => json::read(text, now).map(Contents::of),
+        #[cfg(feature = "json")]
+        Format::Browser => browser::read(text, now),
         #[cfg(feature = "cookie_store")]
-        Format::CookieStore => cookie_store::read(text),
+        Format::CookieStore => cookie_store::read(text).map(Contents::of),
     }
 }
 
-pub(super) fn write(format: Format, sink: impl Write, cookies: &[Cookie]) -> io::Result<()> {
+pub(super) fn write(format: Format, sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     match format {
-        Format::Netscape => netscape::write(sink, cookies),
+        Format::Netscape => netscape::write(sink, entries),
         #[cfg(feature = "json")]
-        Format::Json => json::write(sink, cookies),
+        Format::Json => json::write(sink, entries),
+        #[cfg(feature = "json")]
+        Format::Browser => browser::write(sink, entries),
         #[cfg(feature = "cookie_store")]
-        Format::CookieStore => cookie_store::write(sink, cookies),
+        Format::CookieStore => cookie_store::write(sink, entries),
     }
 }
 
@@ -121,6 +196,9 @@ mod tests {
 
     /// Name, value, domain, path.
     type Row<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+    /// Its place among the doors.
+    const NETSCAPE: usize = 1;
 
     /// What each door makes of a cookie with these parts and no flag.
     fn doors((name, value, domain, path): Row<'_>) -> Vec<(Door, Result<Cookie, &'static str>)> {
@@ -151,7 +229,7 @@ mod tests {
 
     fn read_one(format: Format, text: &str) -> Result<Cookie, &'static str> {
         match read(format, text.as_bytes(), 0) {
-            Ok(mut cookies) => Ok(cookies.remove(0)),
+            Ok(contents) => Ok(contents.into_cookies().remove(0)),
             Err(ReadError::Line { reason, .. }) => Err(reason),
             Err(error) => panic!("{error}"),
         }
@@ -197,9 +275,17 @@ mod tests {
             (("a", "1", "h.example", "/\u{1}"), Path),
             (("a", "1", "h.example", &long_path), Path),
         ];
+        // A line of cookies.txt is read as a server would read the pair, so these pairs do not come
+        // to the door as they are written.
+        let is_mended = |(name, value, ..): Row<'_>| {
+            name.contains('=') || name.trim() != name || value.trim() != value
+        };
         let mut wrong = Vec::new();
         for (row, want) in rows {
-            for (door, got) in doors(row) {
+            for (place, (door, got)) in doors(row).into_iter().enumerate() {
+                if place == NETSCAPE && is_mended(row) {
+                    continue;
+                }
                 if got.as_ref().err() != Some(&want.reason()) {
                     wrong.push(format!("{row:.40?} through {door:?}: {got:?}, not {want:?}"));
                 }

@@ -16,6 +16,13 @@ pub enum ReadError {
         /// What is wrong with it. It quotes nothing of the line, which may be a secret.
         reason: &'static str,
     },
+    /// It is larger than a cookie file may be: see
+    /// [`CookieFileBuilder::max_bytes`](crate::cookie::CookieFileBuilder::max_bytes).
+    #[non_exhaustive]
+    TooLarge {
+        /// The bound, in bytes.
+        max_bytes: usize,
+    },
 }
 
 impl fmt::Display for ReadError {
@@ -23,6 +30,9 @@ impl fmt::Display for ReadError {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Line { line, reason } => write!(f, "line {line}: {reason}"),
+            Self::TooLarge { max_bytes } => {
+                write!(f, "it is larger than {max_bytes} bytes, the most that is read")
+            }
         }
     }
 }
@@ -32,7 +42,7 @@ impl error::Error for ReadError {
         match self {
             // Not the error itself: its words are our message already.
             Self::Io(error) => error.source(),
-            Self::Line { .. } => None,
+            Self::Line { .. } | Self::TooLarge { .. } => None,
         }
     }
 }

@@ -33,7 +33,7 @@ use self::{
 };
 use crate::cookie::{
     event,
-    format::{self, Format, ReadError},
+    format::{self, Entry, Format, ReadError, ReadSummary, SkippedLine},
     model::cookie::{Cookie, to_millis},
     model::data::{Millis, Times},
     model::origin::{Origin, spelt_domain},
@@ -325,46 +325,60 @@ impl CookieJar {
         self.shared.store.changes()
     }
 
-    /// Reads a file's cookies into this jar, under its rules, and returns their number.
+    /// Reads a file's cookies into this jar, under its rules.
     ///
     /// Cookies that have expired, and cookies that a rule refuses, are left out and not counted.
-    /// The jar's limits may evict some of those that are counted.
+    /// The jar's limits may evict some of those that are counted. Lines of cookies.txt that cannot
+    /// be read are listed. The whole source is read: bound one that is not yours with
+    /// [`Read::take`].
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieJar, Format};
+    ///
+    /// let text = "example.com\tFALSE\t/\tTRUE\t0\tid\t42\nexported by hand\n";
+    /// let summary = CookieJar::new().read_from(text.as_bytes(), Format::Netscape)?;
+    /// assert_eq!(summary.cookies, 1);
+    /// assert_eq!(summary.skipped[0].to_string(), "line 2: expected seven fields between tabs");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`ReadError`] names the line. The jar is then as it was.
-    pub fn read_from(&self, mut source: impl Read, format: Format) -> Result<usize, ReadError> {
+    /// [`ReadError`] if the source cannot be read, if no line of a cookies.txt is a cookie although
+    /// it has lines, or if any part of another format is damaged. The jar is then as it was.
+    pub fn read_from(
+        &self,
+        mut source: impl Read,
+        format: Format,
+    ) -> Result<ReadSummary, ReadError> {
         let mut text = Vec::new();
         source.read_to_end(&mut text)?;
         // All of it is read before any cookie is put in, so that a damaged file leaves no half.
-        let (cookies, _) = self.read_alive(&text, format)?;
+        let contents = format::read(format, &text, self.now())?;
+        let skipped = contents.skipped.clone();
+        skipped.iter().for_each(SkippedLine::report);
+        let cookies = self.judge(contents.into_cookies());
         self.extend(&cookies);
-        Ok(cookies.len())
+        Ok(ReadSummary { cookies: cookies.len(), skipped })
     }
 
-    /// The live cookies of a file, as they are there, with no limit or cap applied: those that the
-    /// rules allow, and those that they refuse.
-    pub(in crate::cookie) fn read_alive(
-        &self,
-        text: &[u8],
-        format: Format,
-    ) -> Result<(Vec<Cookie>, Vec<Cookie>), ReadError> {
-        Ok(self.judge(format::read(format, text, self.now())?))
-    }
-
-    /// The live ones among cookies that no response set: allowed, then refused.
-    pub(in crate::cookie) fn judge(&self, cookies: Vec<Cookie>) -> (Vec<Cookie>, Vec<Cookie>) {
+    /// The live and allowed ones among cookies that no response set.
+    pub(in crate::cookie) fn judge(&self, mut cookies: Vec<Cookie>) -> Vec<Cookie> {
         // The expired ones go first: a rule that refuses them is news to nobody.
         let now = self.now();
-        cookies.into_iter().filter(|cookie| cookie.times.expires > now).partition(|cookie| {
-            match cookie.judge(&self.shared.settings.suffixes) {
-                Ok(()) => true,
-                Err(reason) => {
-                    event::rejected(&cookie.name(), reason);
-                    false
-                }
+        cookies.retain(|cookie| cookie.times.expires > now && self.allows(cookie));
+        cookies
+    }
+
+    /// Whether the rules allow a cookie that no response set.
+    pub(in crate::cookie) fn allows(&self, cookie: &Cookie) -> bool {
+        match cookie.judge(&self.shared.settings.suffixes) {
+            Ok(()) => true,
+            Err(reason) => {
+                event::rejected(&cookie.name(), reason);
+                false
             }
-        })
+        }
     }
 
     /// Inserts cookies that were judged.
@@ -382,10 +396,11 @@ impl CookieJar {
     /// The errors of `sink`.
     pub fn write_to(&self, sink: impl Write, format: Format) -> io::Result<()> {
         // A snapshot, so that no lock is held while the sink writes.
-        format::write(format, sink, &self.snapshot())
+        let entries: Vec<Entry> = self.snapshot().into_iter().map(Entry::Cookie).collect();
+        format::write(format, sink, &entries)
     }
 
-    fn now(&self) -> Millis {
+    pub(in crate::cookie) fn now(&self) -> Millis {
         to_millis((self.shared.settings.clock)())
     }
 }

@@ -94,12 +94,12 @@ fn a_damaged_file_is_named_by_line_before_any_request_and_stays() {
     let server = Server::new(|_, _| ok(""));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.txt");
-    let text = format!("{CURL_FILE}127.0.0.1\tFALSE\t/\tSECRET\n");
-    fs::write(&path, &text).unwrap();
+    let text = "\n127.0.0.1\tFALSE\t/\tSECRET\n";
+    fs::write(&path, text).unwrap();
     let file = path.to_str().unwrap();
     let outcome = fetch(&["-b", file, "-c", file, &server.url("/")]);
     assert_outcome(&outcome, 26, "");
-    assert!(outcome.stderr.contains(file) && outcome.stderr.contains("line 9"), "{outcome:?}");
+    assert!(outcome.stderr.contains(file) && outcome.stderr.contains("line 2"), "{outcome:?}");
     assert!(!outcome.stderr.contains("SECRET"), "{outcome:?}");
     assert_eq!(server.seen().len(), 0);
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -110,6 +110,22 @@ fn a_damaged_file_is_named_by_line_before_any_request_and_stays() {
 
     let outcome = fetch(&["-b", directory.path().to_str().unwrap(), &server.url("/")]);
     assert_outcome(&outcome, 26, "");
+}
+
+#[test]
+fn a_line_that_cannot_be_read_is_named_and_stays_and_the_others_are_used() {
+    let server = Server::new(|seen, _| ok(seen.header("cookie")));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let bad = "127.0.0.1\tFALSE\t/\tSECRET\n";
+    let good = "127.0.0.1 FALSE / FALSE 4102444800 id 42\n";
+    fs::write(&path, [bad, good].concat()).unwrap();
+    let file = path.to_str().unwrap();
+    let outcome = fetch(&["-b", file, "-c", file, &server.url("/")]);
+    let said = format!("fetch: skipped in {file}, line 1: expected seven fields between tabs\n");
+    assert_eq!((outcome.status, &*outcome.stdout, &*outcome.stderr), (0, "id=42", &*said));
+    assert!(fs::read_to_string(&path).unwrap().contains(bad));
+    assert_outcome(&fetch(&["-s", "-b", file, &server.url("/")]), 0, "id=42");
 }
 
 #[test]
