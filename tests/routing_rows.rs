@@ -125,14 +125,52 @@ async fn requests_go_where_the_rows_say() {
                 ("http://localhost.evil.com/", "F"),
                 ("http://localhost@evil.com/", "F"),
                 ("http://localhost:80@evil.com/", "F"),
-                ("http://localhost:8080/", "F"),
-                ("http://localhost/", "http://localhost"),
             ],
         ),
-        ("4", &["http://localhost:*"], &[("http://localhost:8080/", "http://localhost:*")]),
+        (
+            "4",
+            &["http://localhost"],
+            &[
+                ("http://localhost:8080/", "http://localhost"),
+                ("http://localhost/", "http://localhost"),
+                ("https://localhost/", "F"),
+            ],
+        ),
+        (
+            "4",
+            &["http://localhost:*"],
+            &[
+                ("http://localhost:8080/", "http://localhost:*"),
+                ("http://localhost/", "http://localhost:*"),
+            ],
+        ),
         ("5", &["http://h/"], &[("http://h:80/", "http://h/"), ("http://h:/", "http://h/")]),
-        ("5", &["https://h:443"], &[("https://h/", "https://h:443")]),
-        ("6", &["http://h:80"], &[("http://h:8080/", "F")]),
+        (
+            "5",
+            &["https://h:443"],
+            &[("https://h/", "https://h:443"), ("https://h:443/", "https://h:443")],
+        ),
+        ("6", &["http://h:80"], &[("http://h:8080/", "F"), ("http://h/", "http://h:80")]),
+        ("6", &["https://h:443"], &[("https://h:8443/", "F")]),
+        (
+            "6a",
+            &["http://h", "http://h:80"],
+            &[
+                ("http://h/", "http://h:80"),
+                ("http://h:/", "http://h:80"),
+                ("http://h:80/", "http://h:80"),
+                ("http://h:8080/", "http://h"),
+            ],
+        ),
+        (
+            "6d",
+            &["http://h/v1", "http://h:8080"],
+            &[
+                ("http://h:8080/v1/x", "http://h/v1"),
+                ("http://h:8080/v2", "http://h:8080"),
+                ("http://h/v2", "F"),
+            ],
+        ),
         (
             "7",
             &["https://h/v1"],
@@ -217,12 +255,12 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
                 "https://",
                 "https://*.com",
                 "https://*.ex.com",
-                "any://a.ex.com:*",
+                "any://a.ex.com",
                 "https://a.ex.com:8443",
             ],
             &[
                 ("https://a.ex.com:8443/", "https://a.ex.com:8443"),
-                ("https://a.ex.com/", "any://a.ex.com:*"),
+                ("https://a.ex.com/", "any://a.ex.com"),
                 ("https://b.ex.com/", "https://*.ex.com"),
                 ("https://c.com/", "https://*.com"),
                 ("https://d.net/", "https://"),
@@ -239,11 +277,12 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
         ),
         (
             "a path whose ports do not match is looked for further up",
-            &["https://h:8443/a/b", "https://h:*/a", "https://h"],
+            &["https://h:8443/a/b", "https://h/a", "https://h:443"],
             &[
-                ("https://h/a/b", "https://h:*/a"),
+                ("https://h/a/b", "https://h/a"),
                 ("https://h:8443/a/b", "https://h:8443/a/b"),
-                ("https://h:9/a/b", "https://h:*/a"),
+                ("https://h:9/a/b", "https://h/a"),
+                ("https://h/b", "https://h:443"),
                 ("https://h:9/b", "F"),
             ],
         ),
@@ -253,17 +292,29 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
             &[("https://h/", "any://h:443"), ("http://h/", "any://h")],
         ),
         (
-            "a scheme over any, on the default port",
+            "a port over a scheme",
             &["any://h:443", "https://h"],
-            &[("https://h/", "https://h"), ("wss://h/", "any://h:443")],
+            &[
+                ("https://h/", "any://h:443"),
+                ("wss://h/", "any://h:443"),
+                ("https://h:8443/", "https://h"),
+                ("http://h/", "F"),
+            ],
+        ),
+        (
+            "a scheme over any, on one port",
+            &["any://h:443", "https://h:443"],
+            &[("https://h/", "https://h:443"), ("wss://h/", "any://h:443")],
         ),
         (
             "schemes of one's own, which have no default port",
-            &["grpc://h", "grpc://h:50051", "Unix://h:*", "any://h"],
+            &["grpc://h", "grpc://h:50051", "Unix://h:*", "any://h", "tcp://h:1"],
             &[
                 ("grpc://h/", "grpc://h"),
                 ("GRPC://h:50051/", "grpc://h:50051"),
-                ("grpc://h:1/", "F"),
+                ("grpc://h:1/", "grpc://h"),
+                ("tcp://h:1/", "tcp://h:1"),
+                ("tcp://h/", "any://h"),
                 ("unix://h:1/", "Unix://h:*"),
                 ("gopher://h/", "any://h"),
             ],
@@ -297,13 +348,18 @@ async fn httpx_patterns_have_equivalents() {
         ("https://", &["https://"], &[("https://x:1/", "https://"), ("http://x/", "F")]),
         (
             "all://example.com",
-            &["any://example.com:*"],
+            &["any://example.com"],
             &[
-                ("http://example.com/", "any://example.com:*"),
-                ("https://example.com:8443/", "any://example.com:*"),
+                ("http://example.com/", "any://example.com"),
+                ("https://example.com:8443/", "any://example.com"),
                 ("https://www.example.com/", "F"),
                 ("https://example.com.evil.test/", "F"),
             ],
+        ),
+        (
+            "https://example.com",
+            &["https://example.com"],
+            &[("https://example.com:8443/", "https://example.com"), ("http://example.com/", "F")],
         ),
         (
             "all://localhost:8080",
@@ -312,19 +368,19 @@ async fn httpx_patterns_have_equivalents() {
         ),
         (
             "all://*.example.com",
-            &["any://*.example.com:*"],
+            &["any://*.example.com"],
             &[
-                ("http://a.b.example.com:8080/", "any://*.example.com:*"),
+                ("http://a.b.example.com:8080/", "any://*.example.com"),
                 ("http://example.com/", "F"),
                 ("http://notexample.com/", "F"),
             ],
         ),
         (
             "all://*example.com",
-            &["any://*.example.com:*", "any://example.com:*"],
+            &["any://*.example.com", "any://example.com"],
             &[
-                ("http://a.example.com:8080/", "any://*.example.com:*"),
-                ("http://example.com:8080/", "any://example.com:*"),
+                ("http://a.example.com:8080/", "any://*.example.com"),
+                ("http://example.com:8080/", "any://example.com"),
                 ("http://notexample.com/", "F"),
             ],
         ),
@@ -372,8 +428,8 @@ async fn userinfo_is_never_taken_for_the_host() {
 async fn the_same_prefix_again_replaces_the_mount() {
     check(&[(
         "replaced",
-        &["https://h", "https://other", "HTTPS://H.:443/"],
-        &[("https://h/", "HTTPS://H.:443/"), ("https://other/", "https://other")],
+        &["https://h", "https://other", "HTTPS://H.:*/"],
+        &[("https://h/", "HTTPS://H.:*/"), ("https://other/", "https://other")],
     )])
     .await;
 }

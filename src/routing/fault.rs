@@ -39,7 +39,7 @@ impl error::Error for PrefixError {}
 pub enum PrefixFault {
     /// No `scheme://`.
     Scheme,
-    /// The scheme `all`: httpx's word for `any`, which means every port there.
+    /// The scheme `all`, which is httpx's word for `any`.
     All,
     /// A path or port without a host.
     EmptyHost,
@@ -73,7 +73,7 @@ impl fmt::Display for PrefixFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scheme => "it must begin with a scheme and `://`, such as `https://` or `any://`",
-            Self::All => "write `any://` for every scheme, and `:*` behind a host for every port",
+            Self::All => "write `any://` for every scheme",
             Self::EmptyHost => "it has a port or path, but no host",
             Self::Host => "its host is neither a name nor an address",
             Self::Idna => "its host is not an internationalised name (IDNA)",

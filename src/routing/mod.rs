@@ -4,12 +4,33 @@
 //!
 //! | prefix | serves |
 //! |---|---|
-//! | `https://api.example.com` | that scheme and host, on the scheme's default port |
+//! | `https://api.example.com` | that scheme and host, on every port |
 //! | `https://api.example.com/v1` | `/v1` and what lies below it, not `/v10` |
-//! | `http://localhost:8080`, `http://localhost:*` | that port; any port |
+//! | `https://api.example.com:443` | that port alone, written or implied by the request's scheme |
+//! | `https://api.example.com:*` | every port; another spelling of no port |
 //! | `https://*.example.com` | every subdomain, not `example.com` itself |
-//! | `any://example.com` | every scheme, each on its default port |
+//! | `any://example.com` | every scheme and port |
 //! | `https://`, `any://` | every host and port |
+//!
+//! As in requests, `http://localhost` serves `http://localhost:8000/`:
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//! use tower_outbound::{RoutingLayer, routing::Mount};
+//! # use tower::layer::util::Identity;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let client = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+//! # let retries = Identity::new();
+//! // requests: session.mount("http://localhost", HTTPAdapter(max_retries=retries))
+//! let session = RoutingLayer::builder().mount("http://localhost", retries).build()?.layer(client);
+//! let response = session.oneshot(Request::get("http://localhost:8000/").body(())?).await?;
+//! assert_eq!(response.extensions().get(), Some(&Mount("http://localhost".into())));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! Scheme and host are compared without case. A trailing dot of a host, a trailing slash of a path
 //! and the userinfo of a request make no difference. IPv6 addresses are compared by their value.
@@ -25,29 +46,28 @@
 //! paths alike.
 //!
 //! If several prefixes match, an exact host is preferred to a wildcard, a longer wildcard to a
-//! shorter one, and any of them to a prefix for every host; then the longer path; then a port to
-//! `:*`; then a scheme to `any`. If the same prefix is mounted twice, the last mount is kept.
+//! shorter one, and any of them to a prefix for every host; then the longer path; then a port to no
+//! port; then a scheme to `any`. If the same prefix is mounted twice, the last mount is kept.
 //!
 //! [`MountPrefix`] is a prefix as a value, for configuration. [`RoutingHandle`] changes the mounts
 //! while they serve.
 //!
 //! # As in httpx
 //!
-//! A pattern of httpx's `mounts` without a port means every port; a prefix here means the scheme's
-//! own.
-//!
 //! | httpx | here |
 //! |---|---|
 //! | `all://`, `https://` | `any://`, `https://` |
-//! | `all://example.com` | `any://example.com:*` |
-//! | `https://example.com` | `https://example.com:*` |
+//! | `all://example.com` | `any://example.com` |
+//! | `https://example.com` | `https://example.com` |
 //! | `all://localhost:8080`, `http://localhost:8080` | `any://localhost:8080`, `http://localhost:8080` |
-//! | `all://*.example.com`, the subdomains | `any://*.example.com:*` |
-//! | `all://*example.com`, these and the domain itself | both of `any://*.example.com:*` and `any://example.com:*` |
+//! | `all://*.example.com`, the subdomains | `any://*.example.com` |
+//! | `all://*example.com`, these and the domain itself | both of `any://*.example.com` and `any://example.com` |
 //! | `"all://example.com": None`, no proxy there | [`mount`](RoutingLayerBuilder::mount) with `tower::layer::util::Identity` |
 //!
 //! `all://` is a [fault](PrefixFault::All) here, since it would be read as a scheme of that name
-//! and never match. httpx prefers a port to a longer host; here the host is preferred.
+//! and never match. httpx prefers a port to a longer host; here the host is preferred. httpx has no
+//! paths; here a path is preferred to a port: `http://h:8080/v1` goes to `http://h/v1`, not to
+//! `http://h:8080`.
 //!
 //! # Readiness
 //!

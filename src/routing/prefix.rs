@@ -29,11 +29,11 @@ pub(super) enum Host {
     Any,
 }
 
+/// The port of a mount prefix. In this order, since a port goes before no port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Port {
     Number(u16),
-    /// That of the request's scheme, where the prefix does not know it.
-    Default,
+    /// Every port: none is written, or `*`.
     Any,
 }
 
@@ -68,7 +68,7 @@ impl Prefix {
             (Host::Any, Port::Any)
         } else {
             let (host, port) = split_port(authority)?;
-            (Host::parse(host)?, Port::parse(port, scheme.as_deref())?)
+            (Host::parse(host)?, Port::parse(port)?)
         };
         let path = parse_path(path)?;
         Ok(Self { scheme, host, port, path: path.strip_suffix('/').unwrap_or(&path).into() })
@@ -173,25 +173,16 @@ fn mapped(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
 }
 
 impl Port {
-    fn parse(text: &str, scheme: Option<&str>) -> Result<Self, PrefixFault> {
+    fn parse(text: &str) -> Result<Self, PrefixFault> {
         match text {
-            // So that `https://h:443` and `https://h` are one prefix.
-            "" => Ok(scheme.and_then(default_port).map_or(Self::Default, Self::Number)),
-            "*" => Ok(Self::Any),
+            // As in requests and httpx, whose users write `http://localhost` for a server on any
+            // port.
+            "" | "*" => Ok(Self::Any),
             digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 digits.parse().map(Self::Number).map_err(|_| PrefixFault::Port)
             }
             _ => Err(PrefixFault::Port),
         }
-    }
-}
-
-/// RFC 9110 section 4.2 and RFC 6455 section 3.
-pub(super) fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" | "ws" => Some(80),
-        "https" | "wss" => Some(443),
-        _ => None,
     }
 }
 

@@ -131,7 +131,7 @@ impl Table {
                 self.schemes.get(&*lower(other)).copied().unwrap_or(ANY)
             }
         };
-        let wanted = Wanted { port: target.default_port, is_default_port: true, scheme };
+        let wanted = Wanted { port: target.default_port, scheme };
         // Hosts in the table have no port. So an authority that is in there to the letter has none
         // either, and is spelt canonically: there is nothing to take apart.
         let Some(paths) = self.exact.get(target.authority) else {
@@ -146,10 +146,7 @@ impl Table {
     /// For an authority that is not a mount's host to the letter.
     fn find_spelt(&self, target: &Target<'_>, mut wanted: Wanted) -> Result<Option<u32>, UriError> {
         let (host, port) = target.host_and_port()?;
-        if let Some(port) = port {
-            let is_default_port = Some(port) == target.default_port;
-            wanted = Wanted { port: Some(port), is_default_port, ..wanted };
-        }
+        wanted.port = port.or(wanted.port);
         let exact = if host == target.authority { None } else { self.exact.get(&*host) };
         let found = exact.and_then(|paths| paths.find(target, wanted));
         Ok(found.or_else(|| self.find_around(&host, target, wanted)))
@@ -180,8 +177,8 @@ impl Table {
 /// What a request asks of the rules of a host and path.
 #[derive(Clone, Copy)]
 struct Wanted {
+    /// Written, or implied by the scheme. `None` if the scheme implies none.
     port: Option<u16>,
-    is_default_port: bool,
     scheme: Scheme,
 }
 
@@ -269,7 +266,6 @@ impl Rules {
             Self::One((port, scheme), mount) => {
                 let port = match port {
                     Port::Any => true,
-                    Port::Default => wanted.is_default_port,
                     Port::Number(number) => wanted.port == Some(*number),
                 };
                 (port && (*scheme == wanted.scheme || *scheme == ANY)).then_some(*mount)
@@ -281,11 +277,7 @@ impl Rules {
 
 fn find_among(rules: &BTreeMap<Rule, u32>, wanted: Wanted) -> Option<u32> {
     // The most specific first: a port before no port, then a scheme before `any`.
-    let ports = [
-        wanted.port.map(Port::Number),
-        wanted.is_default_port.then_some(Port::Default),
-        Some(Port::Any),
-    ];
+    let ports = [wanted.port.map(Port::Number), Some(Port::Any)];
     let rule = |port| [(port, wanted.scheme), (port, ANY)];
     ports.into_iter().flatten().flat_map(rule).find_map(|rule| rules.get(&rule).copied())
 }

@@ -4,10 +4,7 @@ use std::{borrow::Cow, error, fmt, net::Ipv4Addr};
 
 use http::Uri;
 
-use super::{
-    path::{has_dot_segments, has_hidden_slashes},
-    prefix::default_port,
-};
+use super::path::{has_dot_segments, has_hidden_slashes};
 use crate::authority::{self, lower};
 
 /// The place that a request is for. Host, port and path are brought into the spelling of prefixes
@@ -15,7 +12,7 @@ use crate::authority::{self, lower};
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     pub(super) scheme: Scheme<'a>,
-    /// The scheme's own port, if it has one.
+    /// The scheme's own port, if it has one: that of a request that names no other.
     pub(super) default_port: Option<u16>,
     /// As the request has it: with userinfo and port.
     pub(super) authority: &'a str,
@@ -96,10 +93,10 @@ impl<'a> Target<'a> {
             _ => return Err(UriError::Relative),
         };
         let (scheme, default_port) = match scheme {
-            // `http::Uri` has these two in lower case, however they were written.
+            // RFC 9110 section 4.2. `http::Uri` has these two in lower case, however they were written.
             "http" => (Scheme::Http, Some(80)),
             "https" => (Scheme::Https, Some(443)),
-            other => (Scheme::Other(other), default_port(&lower(other))),
+            other => (Scheme::Other(other), default_port(other)),
         };
         Ok(Self { scheme, default_port, authority: authority.as_str(), uri })
     }
@@ -126,6 +123,15 @@ impl<'a> Target<'a> {
     pub(super) fn path(&self) -> &'a str {
         let path = self.uri.path();
         if path.starts_with('/') { path } else { "" }
+    }
+}
+
+/// Of the schemes beside http and https (RFC 6455 section 3).
+fn default_port(scheme: &str) -> Option<u16> {
+    match &*lower(scheme) {
+        "ws" => Some(80),
+        "wss" => Some(443),
+        _ => None,
     }
 }
 
