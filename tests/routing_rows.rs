@@ -81,9 +81,7 @@ async fn send(service: &Echoes, uri: &str) -> Result<Response<Uri>, BoxError> {
 async fn served_by(service: &Echoes, uri: &str) -> String {
     match send(service, uri).await {
         Ok(response) if *response.body() != uri => format!("sent as {}", response.body()),
-        Ok(response) => {
-            response.extensions().get().map_or("F".to_owned(), |Mount(prefix)| prefix.to_string())
-        }
+        Ok(response) => response.extensions().get().map_or("F".to_owned(), mount_name),
         Err(error) => error.to_string(),
     }
 }
@@ -160,6 +158,18 @@ async fn requests_go_where_the_rows_say() {
                 ("http://h:/", "http://h:80"),
                 ("http://h:80/", "http://h:80"),
                 ("http://h:8080/", "http://h"),
+            ],
+        ),
+        (
+            "6b",
+            &["http://[fe80::1%25eth0]"],
+            &[
+                ("http://[fe80::1%25eth0]/", "http://[fe80::1%25eth0]"),
+                ("http://[FE80:0::1%25eth0]:8080/", "http://[fe80::1%25eth0]"),
+                ("http://[fe80::1%eth0]/", "http://[fe80::1%25eth0]"),
+                ("http://[fe80::1%25eth1]/", "F"),
+                ("http://[fe80::1%25ETH0]/", "F"),
+                ("http://[fe80::1]/", "F"),
             ],
         ),
         (
@@ -341,6 +351,54 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
 }
 
 /// The module's table of equivalents, each with what httpx's pattern matches and does not.
+#[tokio::test]
+async fn connect_in_authority_form_is_served_by_mounts_for_any_scheme() {
+    let rows: [Row<'_>; 5] = [
+        ("6c", &["any://", "https://h"], &[("h:443", "any://"), ("[::1]:80", "any://")]),
+        ("6c", &["https://h"], &[("h:443", "F"), ("https://h:443", "https://h")]),
+        (
+            "by host and port",
+            &["any://", "any://h:443", "any://h", "any://*.h"],
+            &[
+                ("h:443", "any://h:443"),
+                ("u@H.:443", "any://h:443"),
+                ("h:80", "any://h"),
+                ("a.h:443", "any://*.h"),
+                // No scheme implies a port.
+                ("h", "any://h"),
+            ],
+        ),
+        ("no path", &["any://h/v1"], &[("h:443", "F")]),
+        (
+            "errors",
+            &["any://"],
+            &[
+                ("h:99999", &UriError::Port.to_string()),
+                ("127.1:443", &UriError::NumericHost.to_string()),
+            ],
+        ),
+    ];
+    let mut failures = Vec::new();
+    for (row, prefixes, requests) in rows {
+        let service = mounted(prefixes);
+        for (uri, want) in requests {
+            let request = Request::connect(*uri).body(()).unwrap();
+            let got = match service.clone().oneshot(request).await {
+                Ok(response) => response.extensions().get().map_or("F".to_owned(), mount_name),
+                Err(error) => error.to_string(),
+            };
+            if got != *want {
+                failures.push(format!("{row}: {uri} with {prefixes:?}: {got}, want {want}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+fn mount_name(Mount(prefix): &Mount) -> String {
+    prefix.to_string()
+}
+
 #[tokio::test]
 async fn httpx_patterns_have_equivalents() {
     check(&[
@@ -546,6 +604,7 @@ fn a_bad_prefix_is_named_with_its_fault_and_without_userinfo() {
         #[cfg(not(feature = "idna"))]
         ("https://\u{5d0}a.example", "https://\u{5d0}a.example", "feature `idna`"),
         ("all://example.com", "all://example.com", "any://"),
+        ("any://192.168.0.0/16", "any://192.168.0.0/16", "network"),
     ];
     let failures: Vec<_> = rows
         .into_iter()

@@ -61,6 +61,10 @@ pub enum PrefixFault {
     Port,
     /// A character in the path that has to be escaped, half an escape, or a `*` for a segment.
     Path,
+    /// A network, such as `10.0.0.0/8`: an address without a port, then one number up to 32 (IPv6:
+    /// 128), and no bit of the address behind so many. A prefix has one host, and `/8` would be
+    /// read as a path. If the path is meant, write a slash behind it.
+    Network,
     /// A user name or password.
     Userinfo,
     /// A query.
@@ -85,6 +89,9 @@ impl fmt::Display for PrefixFault {
             Self::Port => "its port is not a number up to 65535, nor `*`",
             Self::Path => {
                 "its path has a character that must be percent-encoded, or a `*`: a prefix covers all paths below it"
+            }
+            Self::Network => {
+                "it looks like a network, but a prefix has one host: mount each host or `any://`; for the path, write a slash behind it"
             }
             Self::Userinfo => "it cannot hold a user name or password",
             Self::Query => "it cannot hold a query",

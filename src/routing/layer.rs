@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use http::Uri;
+use http::{Method, Uri};
 use tower_layer::Layer;
 
 use super::{
@@ -176,7 +176,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         if let Some(origin) = &self.settings.default_origin {
             // A relative URI goes where the origin says, so it fails if the origin is wrong.
             let relative = Uri::from_static("/");
-            self.settings.find(&Table::default(), &relative).map_err(|error| {
+            self.settings.find(&Table::default(), &Method::GET, &relative).map_err(|error| {
                 let fault = match error {
                     UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
                     UriError::Relative => PrefixFault::EmptyHost,

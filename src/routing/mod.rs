@@ -33,7 +33,9 @@
 //! ```
 //!
 //! Scheme and host are compared without case. A trailing dot of a host, a trailing slash of a path
-//! and the userinfo of a request make no difference. IPv6 addresses are compared by their value.
+//! and the userinfo of a request make no difference. IPv6 addresses are compared by their value;
+//! one with a zone (`http://[fe80::1%25eth0]`) is a host of its own. A network such as
+//! `any://10.0.0.0/8` is a [fault](PrefixFault::Network), since `/8` would be read as a path.
 //! Hosts beyond ASCII are compared by their A-labels (`https://bücher.example` serves
 //! `xn--bcher-kva.example`) and need the feature `idna`; without it they are a
 //! [fault](PrefixFault::IdnaDisabled).
@@ -75,6 +77,9 @@
 //! see there.
 //!
 //! # Requests that are errors
+//!
+//! CONNECT in authority form (`h:443`) has no scheme: prefixes with `any` serve it. With any other
+//! method that form counts as relative.
 //!
 //! A relative URI without a [`default_origin`](RoutingLayerBuilder::default_origin), a port past
 //! 65535 and a numeric host such as `127.1` are errors ([`UriError`]): any guess would send the

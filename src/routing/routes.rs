@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::Uri;
+use http::{Method, Request, Uri};
 
 use super::{
     mount_service::Mounted,
@@ -54,8 +54,13 @@ impl Settings {
     ///
     /// Apart from [`Shared::find`], since nothing in it depends on the types of a service: it is
     /// compiled once, with this crate, and not again for every stack.
-    pub(super) fn find(&self, table: &Table, uri: &Uri) -> Result<Option<u32>, UriError> {
-        let target = Target::of(uri, self.default_origin.as_ref())?;
+    pub(super) fn find(
+        &self,
+        table: &Table,
+        method: &Method,
+        uri: &Uri,
+    ) -> Result<Option<u32>, UriError> {
+        let target = Target::of(method, uri, self.default_origin.as_ref())?;
         self.strictness.check(&target)?;
         table.find(&target)
     }
@@ -90,9 +95,9 @@ impl<B, RB> Shared<B, RB> {
     pub(super) fn find<'r>(
         &self,
         routes: &'r Routes<B, RB>,
-        uri: &Uri,
+        request: &Request<B>,
     ) -> Result<Option<&'r Route<B, RB>>, UriError> {
-        let mount = self.settings.find(&routes.table, uri)?;
+        let mount = self.settings.find(&routes.table, request.method(), request.uri())?;
         Ok(mount.and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
     }
 

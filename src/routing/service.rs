@@ -60,7 +60,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let routes = self.shared.routes();
-        match self.shared.find(&routes, request.uri()) {
+        match self.shared.find(&routes, &request) {
             Ok(Some(route)) => ResponseFuture::mounted(route.clone(), request),
             Ok(None) if self.shared.is_strict() => {
                 ResponseFuture::failed(NoMount::of(request.uri()).into())

@@ -130,6 +130,7 @@ impl Table {
             target::Scheme::Other(other) => {
                 self.schemes.get(&*lower(other)).copied().unwrap_or(ANY)
             }
+            target::Scheme::None => ANY,
         };
         let wanted = Wanted { port: target.default_port, scheme };
         // Hosts in the table have no port. So an authority that is in there to the letter has none
