@@ -45,7 +45,7 @@
 //! | `cookie_store` | | [`cookie`]: the `cookie_store` crate's store as the layer's storage, conversions, and its files; brings `json` |
 //! | `idna` | | [`routing`]: mounts whose host is beyond ASCII; without it such a mount is a build error |
 //! | `http2` | | [`retry`] reads h2's errors: a request that the server never processed is retried whatever its method |
-//! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |
+//! | `tracing` | | debug events: one per attempt, retry decision, rejected cookie, and request that no mount serves though its host has one; no secrets |
 //! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`] |
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(

@@ -137,6 +137,15 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         self
     }
 
+    /// An error of a mount is a [`MountError`](super::MountError), which names the mount. Default:
+    /// it passes as it is, so that `downcast_ref` finds the client's own type.
+    ///
+    /// Errors of the service below, for requests that no mount serves, pass as they are.
+    pub const fn mount_errors(mut self) -> Self {
+        self.settings.mount_errors = true;
+        self
+    }
+
     /// A request whose path has dot segments is a [`UriError::DotSegments`]. Default: it is routed
     /// by the path that they lead to, and sent as it is.
     ///

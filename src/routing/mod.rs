@@ -85,6 +85,16 @@
 //! 65535 and a numeric host such as `127.1` are errors ([`UriError`]): any guess would send the
 //! request to a place that nobody named.
 //!
+//! # Requests without a mount
+//!
+//! A request that no mount serves goes to the service below, or with
+//! [`strict`](RoutingLayerBuilder::strict) is a [`NoMount`] error. If a mount has its host, the error
+//! names the [nearest](NoMount::nearest) one, and with the feature `tracing` so does a debug event,
+//! strict or not: the request misses by scheme, port or path, most often by a slip.
+//!
+//! An error of a mount passes as it is; with [`mount_errors`](RoutingLayerBuilder::mount_errors) it is
+//! a [`MountError`], which names the mount.
+//!
 //! # Cost
 //!
 //! A look-up takes as long among 100,000 mounts as among ten. It allocates nothing, unless a path or
@@ -92,6 +102,7 @@
 //! its [`Mount`] extension up to three more allocations, depending on how `http` stores it. The
 //! fallback costs neither. `cargo bench --bench routing` prints figures.
 
+mod event;
 mod fault;
 mod future;
 mod handle;
@@ -112,7 +123,7 @@ pub use self::{
     future::ResponseFuture,
     handle::RoutingHandle,
     layer::{RoutingLayer, RoutingLayerBuilder},
-    mount::{Mount, NoMount},
+    mount::{Mount, MountError, NoMount},
     mount_prefix::MountPrefix,
     mount_service::MountService,
     mounts::MountChanges,

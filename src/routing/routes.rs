@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use http::{Method, Request, Uri};
 
 use super::{
+    event,
     mount_service::Mounted,
     prefix::Prefix,
     table::Table,
@@ -28,6 +29,8 @@ pub(super) struct Shared<B, RB> {
 pub(super) struct Settings {
     /// No fallback.
     pub(super) strict: bool,
+    /// Errors of mounts name the mount.
+    pub(super) mount_errors: bool,
     pub(super) strictness: Strictness,
     pub(super) default_origin: Option<Uri>,
 }
@@ -47,7 +50,7 @@ pub(super) struct Route<B, RB> {
 impl Settings {
     pub(super) const fn new() -> Self {
         let strictness = Strictness { dot_segments: false, encoded_slashes: false };
-        Self { strict: false, strictness, default_origin: None }
+        Self { strict: false, mount_errors: false, strictness, default_origin: None }
     }
 
     /// The whole look-up: the number of the mount for a request.
@@ -63,6 +66,12 @@ impl Settings {
         let target = Target::of(method, uri, self.default_origin.as_ref())?;
         self.strictness.check(&target)?;
         table.find(&target)
+    }
+
+    /// The nearest mount of the host of a request that none serves.
+    fn nearest(&self, table: &Table, method: &Method, uri: &Uri) -> Option<u32> {
+        let target = Target::of(method, uri, self.default_origin.as_ref()).ok()?;
+        table.nearest(&target)
     }
 }
 
@@ -86,6 +95,10 @@ impl<B, RB> Shared<B, RB> {
         self.settings.strict
     }
 
+    pub(super) const fn names_mounts_in_errors(&self) -> bool {
+        self.settings.mount_errors
+    }
+
     /// The table of this moment. No update waits for whoever holds it.
     pub(super) fn routes(&self) -> impl Deref<Target = Arc<Routes<B, RB>>> {
         self.routes.load()
@@ -99,6 +112,21 @@ impl<B, RB> Shared<B, RB> {
     ) -> Result<Option<&'r Route<B, RB>>, UriError> {
         let mount = self.settings.find(&routes.table, request.method(), request.uri())?;
         Ok(mount.and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
+    }
+
+    /// For a request that no mount serves: the nearest mount of its host, which is also told to who
+    /// listens to events. `None` without a look if no one asks.
+    pub(super) fn missed(&self, routes: &Routes<B, RB>, request: &Request<B>) -> Option<Arc<str>> {
+        let is_heard = event::is_heard();
+        if !is_heard && !self.settings.strict {
+            return None;
+        }
+        let mount = self.settings.nearest(&routes.table, request.method(), request.uri())?;
+        let nearest = Arc::clone(&routes.mounts.get(mount as usize)?.as_ref()?.prefix);
+        if is_heard {
+            event::no_mount(request.uri(), &nearest);
+        }
+        Some(nearest)
     }
 
     /// Puts `changes` into effect, all at once; `None` unmounts.

@@ -1,7 +1,11 @@
 //! The look-up: a hash on the host, then one on each leading part of the path where the host has
 //! mounts with paths.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound::{Excluded, Included, Unbounded},
+    sync::Arc,
+};
 
 use ahash::RandomState;
 
@@ -50,7 +54,9 @@ struct Paths {
 /// The mounts of one host that have a path.
 #[derive(Clone, Debug, Default)]
 struct Deeper {
-    mounts: HashMap<Box<str>, Rules, RandomState>,
+    mounts: HashMap<Arc<str>, Rules, RandomState>,
+    /// The paths in order, for [`Table::nearest`]: a stranger's miss must not cost a walk over all.
+    sorted: BTreeSet<Arc<str>>,
     /// The most segments that a path among them has. A longer path is not looked up.
     depth: usize,
 }
@@ -91,7 +97,7 @@ impl Table {
         } else {
             let deeper = paths.deeper.get_or_insert_default();
             deeper.depth = deeper.depth.max(prefix.path.matches('/').count());
-            deeper.mounts.entry(prefix.path.clone()).or_default()
+            deeper.rules_of(&prefix.path)
         };
         rules.insert((prefix.port, scheme), mount)
     }
@@ -144,6 +150,16 @@ impl Table {
         }
     }
 
+    /// For a request that no mount serves: the nearest mount of its host, or else of the longest
+    /// wildcard that covers the host.
+    pub(super) fn nearest(&self, target: &Target<'_>) -> Option<u32> {
+        let (host, port) = target.host_and_port().ok()?;
+        let mut domains = self.domains(&host);
+        let paths = self.exact.get(&*host);
+        let paths = paths.or_else(|| domains.find_map(|domain| self.under.get(domain)))?;
+        paths.nearest(target.path(), port.or(target.default_port))
+    }
+
     /// For an authority that is not a mount's host to the letter.
     fn find_spelt(&self, target: &Target<'_>, mut wanted: Wanted) -> Result<Option<u32>, UriError> {
         let (host, port) = target.host_and_port()?;
@@ -189,6 +205,16 @@ impl Paths {
         deeper.or_else(|| self.root.find(wanted))
     }
 
+    /// The mount whose path has the longest beginning in common with `path`.
+    fn nearest(&self, path: &str, port: Option<u16>) -> Option<u32> {
+        let path = normalised(path);
+        let path = format!("{}/", path.strip_suffix('/').unwrap_or(&path));
+        // All of them begin with a slash, which is all that the root has in common.
+        let deeper = self.deeper.as_ref().and_then(|deeper| deeper.nearest(&path));
+        let rules = deeper.filter(|(common, _)| *common > 1 || self.root.is_empty());
+        rules.map_or(&self.root, |(_, rules)| rules).nearest(port)
+    }
+
     fn remove(&mut self, path: &str, rule: Rule) -> Option<u32> {
         if path.is_empty() {
             return self.root.remove(rule);
@@ -198,6 +224,7 @@ impl Paths {
         let removed = rules.remove(rule);
         if rules.is_empty() {
             deeper.mounts.remove(path);
+            deeper.sorted.remove(path);
         }
         if deeper.mounts.is_empty() {
             self.deeper = None;
@@ -211,6 +238,12 @@ impl Paths {
 }
 
 impl Deeper {
+    fn rules_of(&mut self, path: &str) -> &mut Rules {
+        let path: Arc<str> = path.into();
+        self.sorted.insert(Arc::clone(&path));
+        self.mounts.entry(path).or_default()
+    }
+
     fn find(&self, path: &str, wanted: Wanted) -> Option<u32> {
         let path = normalised(path);
         let path = path.strip_suffix('/').unwrap_or(&path);
@@ -225,6 +258,28 @@ impl Deeper {
             path = &path[..path.rfind('/')?];
         }
         None
+    }
+}
+
+impl Deeper {
+    /// The mounts of the path that has the most in common with `path`, and how many bytes that is.
+    /// `path` ends in a slash.
+    fn nearest(&self, path: &str) -> Option<(usize, &Rules)> {
+        // In order the most in common is beside it; but for what is above it, as `/a` and `/a/b`
+        // have `/a-` between them.
+        let before = self.sorted.range::<str, _>((Unbounded, Excluded(path))).next_back();
+        let after = self.sorted.range::<str, _>((Included(path), Unbounded)).next();
+        let ends = path.match_indices('/').skip(1).take(self.depth);
+        let above = ends.filter_map(|(end, _)| self.sorted.get(&path[..end])).last();
+        // With a slash behind each, so that `/a` has more in common with `/a/b` than `/a-` has.
+        let common = |has: &str| {
+            let bytes = has.bytes().chain([b'/']).zip(path.bytes());
+            bytes.take_while(|(one, other)| one == other).count()
+        };
+        let near = [before, after, above].into_iter().flatten();
+        let (common, nearest) =
+            near.map(|has| (common(has), has)).max_by_key(|(common, _)| *common)?;
+        Some((common, self.mounts.get(nearest)?))
     }
 }
 
@@ -259,6 +314,19 @@ impl Rules {
 
     const fn is_empty(&self) -> bool {
         matches!(self, Self::None)
+    }
+
+    /// Any of them: rather of the same port under another scheme than of the next port.
+    fn nearest(&self, port: Option<u16>) -> Option<u32> {
+        match self {
+            Self::None => None,
+            Self::One(_, mount) => Some(*mount),
+            Self::Many(rules) => {
+                let port = port.map_or(Port::Any, Port::Number);
+                let next = rules.range((port, HTTP)..).next();
+                next.or_else(|| rules.first_key_value()).map(|(_, mount)| *mount)
+            }
+        }
     }
 
     fn find(&self, wanted: Wanted) -> Option<u32> {
