@@ -6,15 +6,12 @@ use tower_layer::Layer;
 use super::{
     fault::{PrefixError, PrefixFault},
     mount_service::MountService,
-    mounts::{Make, MountChanges},
-    routes::{Route, Settings, Shared},
+    mounts::{Entry, MountChanges},
+    routes::{Route, Settings, Shared, Slot},
     service::RoutingService,
     table::Table,
     target::UriError,
 };
-
-/// A prefix as it was written, and what is mounted there.
-type Entry<S, B, RB> = (Arc<str>, Make<S, B, RB>);
 
 /// Sends each request to the layer or service mounted for its URL, or straight on.
 ///
@@ -65,9 +62,9 @@ impl<S: Clone, B, RB> Layer<S> for RoutingLayer<S, B, RB> {
     type Service = RoutingService<S, B, RB>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let mounted = |(prefix, make): &Entry<S, B, RB>| Route {
-            prefix: Arc::clone(prefix),
-            service: make(inner.clone()),
+        let mounted = |Entry { text, new, .. }: &Entry<S, B, RB>| Slot {
+            route: Route { prefix: Arc::clone(text), service: new.service(inner.clone()) },
+            key: new.key.clone(),
         };
         let shared = Shared::new(
             Arc::clone(&self.table),
@@ -90,7 +87,7 @@ impl<S, B, RB> Clone for RoutingLayer<S, B, RB> {
 
 impl<S, B, RB> fmt::Debug for RoutingLayer<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefixes: Vec<_> = self.mounts.iter().map(|(prefix, _)| prefix).collect();
+        let prefixes: Vec<_> = self.mounts.iter().map(|entry| &entry.text).collect();
         f.debug_struct("RoutingLayer")
             .field("mounts", &prefixes)
             .field("strict", &self.settings.strict)
@@ -116,6 +113,25 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         RB: 'static,
     {
         self.mounts = self.mounts.mount(prefix, layer);
+        self
+    }
+
+    /// As [`mount`](Self::mount), with a key that says what is mounted: a later
+    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets, if
+    /// prefix and key are equal. Default: no key, and `replace` mounts the layer anew.
+    pub fn mount_keyed<L>(
+        mut self,
+        prefix: impl Into<Arc<str>>,
+        key: impl Into<Arc<str>>,
+        layer: L,
+    ) -> Self
+    where
+        L: Layer<S> + Send + Sync + 'static,
+        L::Service: MountService<B, RB>,
+        B: Send + 'static,
+        RB: 'static,
+    {
+        self.mounts = self.mounts.mount_keyed(prefix, key, layer);
         self
     }
 
@@ -196,20 +212,10 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
                 PrefixError::new(&origin.to_string(), fault)
             })?;
         }
-        let changes = self.mounts.parsed()?;
-        let mut table = Table::default();
-        let mut mounts: Vec<Entry<S, B, RB>> = Vec::with_capacity(changes.len());
-        // A builder only mounts.
-        let mounted =
-            changes.into_iter().filter_map(|(key, (prefix, make))| Some((key, (prefix, make?))));
-        for (key, entry) in mounted {
-            let number = table.insert(&key, mounts.len() as u32);
-            match mounts.get_mut(number as usize) {
-                Some(replaced) => *replaced = entry,
-                None => mounts.push(entry),
-            }
-        }
-        Ok(RoutingLayer { table: Arc::new(table), mounts: mounts.into(), settings: self.settings })
+        let (table, mounts) = self.mounts.table()?;
+        // A builder only mounts, so none is missing, and all keep their numbers.
+        let mounts = mounts.into_iter().flatten().collect();
+        Ok(RoutingLayer { table: Arc::new(table), mounts, settings: self.settings })
     }
 }
 

@@ -38,7 +38,14 @@ pub(super) struct Settings {
 pub(super) struct Routes<B, RB> {
     table: Arc<Table>,
     /// By their numbers in the table. `None` if one was unmounted; the next mount takes its number.
-    mounts: Vec<Option<Route<B, RB>>>,
+    mounts: Vec<Option<Slot<B, RB>>>,
+}
+
+/// A mount in the table.
+pub(super) struct Slot<B, RB> {
+    pub(super) route: Route<B, RB>,
+    /// Beside the route, which is cloned for each request.
+    pub(super) key: Option<Arc<str>>,
 }
 
 /// A prefix as it was written, and what serves it.
@@ -75,6 +82,12 @@ impl Settings {
     }
 }
 
+impl<B, RB> Clone for Slot<B, RB> {
+    fn clone(&self) -> Self {
+        Self { route: self.route.clone(), key: self.key.clone() }
+    }
+}
+
 impl<B, RB> Clone for Route<B, RB> {
     fn clone(&self) -> Self {
         Self { prefix: Arc::clone(&self.prefix), service: Arc::clone(&self.service) }
@@ -84,10 +97,10 @@ impl<B, RB> Clone for Route<B, RB> {
 impl<B, RB> Shared<B, RB> {
     pub(super) fn new(
         table: Arc<Table>,
-        mounts: impl Iterator<Item = Route<B, RB>>,
+        mounts: impl Iterator<Item = Slot<B, RB>>,
         settings: Settings,
     ) -> Self {
-        let routes = Routes { table, mounts: mounts.map(Some).collect() };
+        let routes = Routes::new(table, mounts.map(Some).collect());
         Self { settings, routes: ArcSwap::from_pointee(routes), updating: Mutex::new(()) }
     }
 
@@ -111,7 +124,7 @@ impl<B, RB> Shared<B, RB> {
         request: &Request<B>,
     ) -> Result<Option<&'r Route<B, RB>>, UriError> {
         let mount = self.settings.find(&routes.table, request.method(), request.uri())?;
-        Ok(mount.and_then(|mount| routes.mounts.get(mount as usize)?.as_ref()))
+        Ok(mount.and_then(|mount| routes.route(mount)))
     }
 
     /// For a request that no mount serves: the nearest mount of its host, which is also told to who
@@ -122,7 +135,7 @@ impl<B, RB> Shared<B, RB> {
             return None;
         }
         let mount = self.settings.nearest(&routes.table, request.method(), request.uri())?;
-        let nearest = Arc::clone(&routes.mounts.get(mount as usize)?.as_ref()?.prefix);
+        let nearest = Arc::clone(&routes.route(mount)?.prefix);
         if is_heard {
             event::no_mount(request.uri(), &nearest);
         }
@@ -130,14 +143,14 @@ impl<B, RB> Shared<B, RB> {
     }
 
     /// Puts `changes` into effect, all at once; `None` unmounts.
-    pub(super) fn update(&self, changes: Vec<(Prefix, Option<Route<B, RB>>)>) {
+    pub(super) fn update(&self, changes: Vec<(Prefix, Option<Slot<B, RB>>)>) {
         let lock = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let routes = self.routes.load_full();
         let (mut table, mut mounts) = (Table::clone(&routes.table), routes.mounts.clone());
         let mut free: Vec<_> =
             (0..mounts.len()).filter(|&number| mounts[number].is_none()).collect();
-        for (prefix, route) in changes {
-            let Some(route) = route else {
+        for (prefix, slot) in changes {
+            let Some(slot) = slot else {
                 if let Some(number) = table.remove(&prefix) {
                     mounts[number as usize] = None;
                     free.push(number as usize);
@@ -147,21 +160,55 @@ impl<B, RB> Shared<B, RB> {
             let next = free.last().copied().unwrap_or(mounts.len());
             let number = table.insert(&prefix, next as u32) as usize;
             match mounts.get_mut(number) {
-                Some(place) => *place = Some(route),
-                None => mounts.push(Some(route)),
+                Some(place) => *place = Some(slot),
+                None => mounts.push(Some(slot)),
             }
             if free.last() == Some(&number) {
                 free.pop();
             }
         }
-        let replaced = self.routes.swap(Arc::new(Routes { table: Arc::new(table), mounts }));
+        let replaced = self.routes.swap(Arc::new(Routes::new(Arc::new(table), mounts)));
         drop(lock);
         // Only now: mounted services are dropped with it, and their code is foreign.
         drop((routes, replaced));
     }
 
+    /// Puts the table that `make` makes of the present one in its place.
+    ///
+    /// `make` may run foreign code, so the table is not locked meanwhile. If the table is another
+    /// one by then, `make` is asked again.
+    pub(super) fn replace(&self, mut make: impl FnMut(&Routes<B, RB>) -> Routes<B, RB>) {
+        loop {
+            // Until the end of the turn: mounted services are dropped with it, outside the lock.
+            let present = self.routes.load_full();
+            let made = Arc::new(make(&present));
+            let _lock = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&self.routes.load(), &present) {
+                self.routes.store(made);
+                return;
+            }
+        }
+    }
+
     /// The prefixes as they were written.
     pub(super) fn prefixes(&self) -> Vec<Arc<str>> {
-        self.routes.load().mounts.iter().flatten().map(|route| Arc::clone(&route.prefix)).collect()
+        let routes = self.routes.load();
+        routes.mounts.iter().flatten().map(|slot| Arc::clone(&slot.route.prefix)).collect()
+    }
+}
+
+impl<B, RB> Routes<B, RB> {
+    pub(super) const fn new(table: Arc<Table>, mounts: Vec<Option<Slot<B, RB>>>) -> Self {
+        Self { table, mounts }
+    }
+
+    fn route(&self, mount: u32) -> Option<&Route<B, RB>> {
+        Some(&self.mounts.get(mount as usize)?.as_ref()?.route)
+    }
+
+    /// The service that is mounted for an equal prefix with an equal key.
+    pub(super) fn kept(&self, prefix: &Prefix, key: &str) -> Option<Mounted<B, RB>> {
+        let slot = self.mounts.get(self.table.number(prefix)? as usize)?.as_ref()?;
+        (slot.key.as_deref() == Some(key)).then(|| Arc::clone(&slot.route.service))
     }
 }

@@ -107,13 +107,7 @@ impl Table {
     /// `labels` and `depth` stay as they are: too high a bound costs look-ups, and the true one would
     /// cost a walk over all mounts.
     pub(super) fn remove(&mut self, prefix: &Prefix) -> Option<u32> {
-        let scheme = match prefix.scheme.as_deref() {
-            None => ANY,
-            Some("http") => HTTP,
-            Some("https") => HTTPS,
-            Some(other) => *self.schemes.get(other)?,
-        };
-        let rule = (prefix.port, scheme);
+        let rule = self.rule(prefix)?;
         let (hosts, host) = match &prefix.host {
             Host::Exact(host) => (&mut self.exact, host),
             Host::Under(domain) => (&mut self.under, domain),
@@ -125,6 +119,32 @@ impl Table {
             hosts.remove(host);
         }
         removed
+    }
+
+    /// The mount that has the same prefix.
+    pub(super) fn number(&self, prefix: &Prefix) -> Option<u32> {
+        let paths = match &prefix.host {
+            Host::Exact(host) => self.exact.get(host)?,
+            Host::Under(domain) => self.under.get(domain)?,
+            Host::Any => &self.any,
+        };
+        let rules = if prefix.path.is_empty() {
+            &paths.root
+        } else {
+            paths.deeper.as_ref()?.mounts.get(&*prefix.path)?
+        };
+        rules.number(self.rule(prefix)?)
+    }
+
+    /// `None` if no mount has the scheme.
+    fn rule(&self, prefix: &Prefix) -> Option<Rule> {
+        let scheme = match prefix.scheme.as_deref() {
+            None => ANY,
+            Some("http") => HTTP,
+            Some("https") => HTTPS,
+            Some(other) => *self.schemes.get(other)?,
+        };
+        Some((prefix.port, scheme))
     }
 
     /// The most specific mount for a request.
@@ -297,6 +317,14 @@ impl Rules {
                 mount
             }
             Self::Many(rules) => *rules.entry(rule).or_insert(mount),
+        }
+    }
+
+    fn number(&self, rule: Rule) -> Option<u32> {
+        match self {
+            Self::One(has, number) => (*has == rule).then_some(*number),
+            Self::Many(rules) => rules.get(&rule).copied(),
+            Self::None => None,
         }
     }
 
