@@ -294,7 +294,7 @@ async fn more_than_500_confusing_urls_go_where_the_oracle_says() {
     let corpus = include_str!("data/confusing_urls.txt");
     let urls: Vec<_> =
         corpus.lines().filter(|line| !line.starts_with("# ") && !line.is_empty()).collect();
-    let client = client(&MOUNTS);
+    let client = client(MOUNTS);
     let (mut wrong, mut by) = (Vec::new(), std::collections::BTreeMap::<_, usize>::new());
     let mut refused = Vec::new();
     for url in &urls {
@@ -302,7 +302,7 @@ async fn more_than_500_confusing_urls_go_where_the_oracle_says() {
             refused.push(*url);
             continue;
         }
-        let (ours, theirs) = both(&client, &MOUNTS, url).await;
+        let (ours, theirs) = both(&client, MOUNTS, url).await;
         if ours != theirs {
             wrong.push(format!("{url}: {ours}, by the oracle {theirs}"));
         }
