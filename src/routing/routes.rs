@@ -76,6 +76,7 @@ impl Settings {
     }
 
     /// The nearest mount of the host of a request that none serves.
+    #[cold]
     fn nearest(&self, table: &Table, method: &Method, uri: &Uri) -> Option<u32> {
         let target = Target::of(method, uri, self.default_origin.as_ref()).ok()?;
         table.nearest(&target)
