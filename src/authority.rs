@@ -57,8 +57,8 @@ pub(crate) fn canonical(host: &str) -> Option<Cow<'_, str>> {
 
 /// As [`canonical`], for an IPv6 address with a zone (RFC 6874). `None` for every other host.
 ///
-/// Apart from it, since only who connects to a host can do with a zone: it names an interface of
-/// this machine. Cookies have no such host.
+/// Not part of [`canonical`]: a zone names an interface of this machine, so it means something to
+/// a client that connects, and nothing to cookies.
 ///
 /// The zone keeps its case, since `eth0` and `ETH0` are two interfaces. A bare `%` is another
 /// spelling of `%25`: RFC 6874 section 3 asks readers to take both.
@@ -122,8 +122,8 @@ fn is_plain(host: &[u8]) -> bool {
     let (words, rest) = host.as_chunks();
     words.iter().fold(first_dot, |dot, word| look_at(u64::from_le_bytes(*word), dot));
     match host.last_chunk() {
-        // The rest as part of a whole word, which saves 30 instructions. Its first byte has been
-        // looked at beside the one before it.
+        // The rest as the end of a whole word, which saves 30 instructions over a loop. The word's
+        // first byte has been compared with the byte before it already.
         Some(last) => look_at(u64::from_le_bytes(*last), 0),
         None => {
             look_at(rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)), first_dot)

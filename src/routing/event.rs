@@ -14,7 +14,7 @@ mod with_tracing {
 
     const TARGET: &str = "tower_outbound::routing";
 
-    /// Whether [`no_mount`] says anything. What it needs to be told costs a second look-up.
+    /// Whether [`no_mount`] is heard by anyone. What it is told costs a second look-up.
     pub(in super::super) fn is_heard() -> bool {
         tracing::enabled!(target: TARGET, Level::DEBUG)
     }

@@ -62,8 +62,8 @@ pub enum PrefixFault {
     /// A character in the path that has to be escaped, half an escape, or a `*` for a segment.
     Path,
     /// A network, such as `10.0.0.0/8`: an address without a port, then one number up to 32 (IPv6:
-    /// 128), and no bit of the address behind so many. A prefix has one host, and `/8` would be
-    /// read as a path. If the path is meant, write a slash behind it.
+    /// 128), if no bit of the address is set after that many. A prefix has one host, and `/8` would
+    /// be read as a path. If you mean the path, write a slash after it.
     Network,
     /// A user name or password.
     Userinfo,
@@ -91,7 +91,7 @@ impl fmt::Display for PrefixFault {
                 "its path has a character that must be percent-encoded, or a `*`: a prefix covers all paths below it"
             }
             Self::Network => {
-                "it looks like a network, but a prefix has one host: mount each host or `any://`; for the path, write a slash behind it"
+                "it looks like a network, but a prefix has one host: mount each host or `any://`; if you mean a path, write a slash after it"
             }
             Self::Userinfo => "it cannot hold a user name or password",
             Self::Query => "it cannot hold a query",

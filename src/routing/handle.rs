@@ -73,10 +73,10 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
     /// Puts a whole new table in the place of the present one, at once, as when a configuration is
     /// read again. If a prefix is wrong, nothing changes.
     ///
-    /// `table` is lent no mounts, and adds all that are to be. What is mounted under an equal prefix
-    /// with an equal [key](MountChanges::mount_keyed) keeps its service, with its permits and
-    /// budgets; its layer is not applied. A mount without a key is mounted anew, and one that is
-    /// not named is taken out. Each other layer is applied once, to the service below.
+    /// `table` starts without mounts and adds all of the new ones. A mount with the prefix and the
+    /// [key](MountChanges::mount_keyed) of a present one keeps that one's service, with its permits
+    /// and budgets; the new layer is not applied. A mount without a key starts anew, and a mount
+    /// that is not named is taken out. Each other layer is applied once, to the service below.
     ///
     /// Requests in flight end on the service that they began with. If several threads replace and
     /// update, each works on the table that the one before it left.
@@ -113,7 +113,7 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
     {
         let (table, mounts) = table(MountChanges::new()).table()?;
         let table = Arc::new(table);
-        // If the table has to be made again, no layer is applied again.
+        // Kept from one turn to the next, so that no layer is applied twice.
         let mut made: Vec<_> = mounts.iter().map(|_| None).collect();
         self.shared.replace(|present| {
             let entries = mounts.iter().zip(&mut made);

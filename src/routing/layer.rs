@@ -117,8 +117,8 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     }
 
     /// As [`mount`](Self::mount), with a key that says what is mounted: a later
-    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets, if
-    /// prefix and key are equal. Default: no key, and `replace` mounts the layer anew.
+    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets,
+    /// if prefix and key are equal. Default: no key, and `replace` mounts the layer anew.
     pub fn mount_keyed<L>(
         mut self,
         prefix: impl Into<Arc<str>>,

@@ -88,12 +88,12 @@
 //! # Requests without a mount
 //!
 //! A request that no mount serves goes to the service below, or with
-//! [`strict`](RoutingLayerBuilder::strict) is a [`NoMount`] error. If a mount has its host, the error
-//! names the [nearest](NoMount::nearest) one, and with the feature `tracing` so does a debug event,
-//! strict or not: the request misses by scheme, port or path, most often by a slip.
+//! [`strict`](RoutingLayerBuilder::strict) is a [`NoMount`] error. If a mount has its host, the
+//! error names the [nearest](NoMount::nearest) one, and with the feature `tracing` so does a debug
+//! event, strict or not: the request misses by scheme, port or path, most often by a slip.
 //!
-//! An error of a mount passes as it is; with [`mount_errors`](RoutingLayerBuilder::mount_errors) it is
-//! a [`MountError`], which names the mount.
+//! An error of a mount passes as it is; with [`mount_errors`](RoutingLayerBuilder::mount_errors) it
+//! is a [`MountError`], which names the mount.
 //!
 //! # Cost
 //!

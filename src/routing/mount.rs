@@ -52,7 +52,7 @@ impl fmt::Display for NoMount {
 
 impl error::Error for NoMount {}
 
-/// What is mounted for a request failed, with
+/// A mounted service failed. Only with
 /// [`mount_errors`](super::RoutingLayerBuilder::mount_errors).
 ///
 /// ```
@@ -77,9 +77,9 @@ impl error::Error for NoMount {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct MountError {
-    /// The prefix that it is mounted for, as it was written.
+    /// The prefix of the mount, as it was written.
     pub mount: Arc<str>,
-    /// Its own error, which is also this error's source.
+    /// The service's own error, which is also this error's source.
     pub source: BoxError,
 }
 

@@ -12,8 +12,8 @@ use super::{fault::PrefixError, prefix::Prefix};
 /// [`mount`](super::RoutingLayerBuilder::mount) takes it as it takes text.
 ///
 /// Two are equal if they name the same mount (`https://h` and `HTTPS://H.:*/`);
-/// [`Display`](fmt::Display) gives each as it was written. With the feature `serde` it is a string, and one that is no prefix fails to be
-/// read with the message of [`PrefixError`].
+/// [`Display`](fmt::Display) gives each as it was written. With the feature `serde` it is a string,
+/// and one that is no prefix fails to be read with the message of [`PrefixError`].
 ///
 /// ```
 /// use tower_outbound::routing::MountPrefix;

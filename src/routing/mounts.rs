@@ -10,8 +10,8 @@ use super::{
 };
 
 /// Mounts to add to a table and to take out of it, as
-/// [`RoutingHandle::update`](super::RoutingHandle::update) lends them; or the mounts of a new table, as
-/// [`replace`](super::RoutingHandle::replace) does.
+/// [`RoutingHandle::update`](super::RoutingHandle::update) lends them; or the mounts of a new
+/// table, as [`replace`](super::RoutingHandle::replace) does.
 ///
 /// They take effect in the order of the calls.
 #[must_use]
@@ -22,7 +22,7 @@ pub struct MountChanges<S, B, RB> {
 /// A prefix as it was written, and what is to be mounted there; `None` unmounts.
 type Change<S, B, RB> = (Arc<str>, Option<New<S, B, RB>>);
 
-/// What is to be mounted in a whole table, and where.
+/// A mount of a whole table, before its service is made.
 pub(super) struct Entry<S, B, RB> {
     pub(super) prefix: Prefix,
     /// As it was written.
@@ -32,9 +32,9 @@ pub(super) struct Entry<S, B, RB> {
 
 /// What is to be mounted.
 pub(super) struct New<S, B, RB> {
-    /// By which [`replace`](super::RoutingHandle::replace) knows what is mounted already.
+    /// [`replace`](super::RoutingHandle::replace) compares it with that of the present mount.
     pub(super) key: Option<Arc<str>>,
-    /// Makes the service of the one below.
+    /// Makes the service from the one below.
     make: Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>,
 }
 
@@ -63,10 +63,10 @@ impl<S, B, RB> MountChanges<S, B, RB> {
     }
 
     /// As [`mount`](Self::mount), with a key that says what is mounted: a later
-    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets, if
-    /// prefix and key are equal.
+    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets,
+    /// if prefix and key are equal.
     ///
-    /// Take what the layer is made of for the key, such as the text of its configuration.
+    /// A good key is what the layer is made from, such as the text of its configuration.
     pub fn mount_keyed<L>(
         self,
         prefix: impl Into<Arc<str>>,
@@ -127,8 +127,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self.changes.into_iter().map(parse).collect()
     }
 
-    /// The table that comes of it, from none, and its mounts by their numbers. `None` if one was
-    /// unmounted again.
+    /// A whole table, and its mounts by their numbers. `None` if a mount was unmounted again.
     ///
     /// # Errors
     ///

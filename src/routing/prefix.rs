@@ -95,8 +95,9 @@ fn parse_path(path: &str) -> Result<Cow<'_, str>, PrefixFault> {
     Ok(normalised(path))
 }
 
-/// Whether it can only be meant as a network (RFC 4632 section 3.1), as proxy settings have them:
-/// the length fits the address, and no bit is set behind it. `http://10.0.0.1/8` is a path.
+/// Whether it is spelt like a network (RFC 4632 section 3.1), as lists of proxies have them: the
+/// length fits the address, and no bit is set after it. `http://10.0.0.1/8` is an address and a
+/// path.
 fn is_network(host: &str, path: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let address = host.split_once('%').map_or(host, |(address, _)| address).parse();
@@ -104,7 +105,7 @@ fn is_network(host: &str, path: &str) -> bool {
     let (Ok(address), Some(Ok(length))) = (address, length.map(str::parse::<u32>)) else {
         return false;
     };
-    // Shifts by all of the bits leave nothing.
+    // `checked_shl` is `None` for a shift by all bits, which leaves nothing.
     match address {
         IpAddr::V4(address) => {
             length <= 32 && address.to_bits().checked_shl(length).unwrap_or(0) == 0

@@ -44,7 +44,7 @@ pub(super) struct Routes<B, RB> {
 /// A mount in the table.
 pub(super) struct Slot<B, RB> {
     pub(super) route: Route<B, RB>,
-    /// Beside the route, which is cloned for each request.
+    /// Not in the route, which is cloned for each request.
     pub(super) key: Option<Arc<str>>,
 }
 
@@ -128,18 +128,19 @@ impl<B, RB> Shared<B, RB> {
         Ok(mount.and_then(|mount| routes.route(mount)))
     }
 
-    /// For a request that no mount serves: the nearest mount of its host, which is also told to who
-    /// listens to events. `None` without a look if no one asks.
+    /// The nearest mount of the host of a request that no mount serves, for the error and the
+    /// event. `None` without a look-up if the request goes to the fallback and no one listens to
+    /// events.
     pub(super) fn missed(&self, routes: &Routes<B, RB>, request: &Request<B>) -> Option<Arc<str>> {
-        let is_heard = event::is_heard();
-        if !is_heard && !self.settings.strict {
-            return None;
-        }
+        let is_asked = self.settings.strict || event::is_heard();
+        if is_asked { self.nearest(routes, request) } else { None }
+    }
+
+    #[cold]
+    fn nearest(&self, routes: &Routes<B, RB>, request: &Request<B>) -> Option<Arc<str>> {
         let mount = self.settings.nearest(&routes.table, request.method(), request.uri())?;
         let nearest = Arc::clone(&routes.route(mount)?.prefix);
-        if is_heard {
-            event::no_mount(request.uri(), &nearest);
-        }
+        event::no_mount(request.uri(), &nearest);
         Some(nearest)
     }
 
@@ -174,13 +175,13 @@ impl<B, RB> Shared<B, RB> {
         drop((routes, replaced));
     }
 
-    /// Puts the table that `make` makes of the present one in its place.
+    /// Replaces the table by what `make` makes of it.
     ///
-    /// `make` may run foreign code, so the table is not locked meanwhile. If the table is another
-    /// one by then, `make` is asked again.
+    /// `make` runs foreign code, so the table is not locked meanwhile. If another update was
+    /// faster, `make` is called again, with the table of that update.
     pub(super) fn replace(&self, mut make: impl FnMut(&Routes<B, RB>) -> Routes<B, RB>) {
         loop {
-            // Until the end of the turn: mounted services are dropped with it, outside the lock.
+            // Dropped after the lock is, and mounted services with it: their code is foreign.
             let present = self.routes.load_full();
             let made = Arc::new(make(&present));
             let _lock = self.updating.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,8 +24,8 @@ use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, route
 /// # Errors
 ///
 /// The selected service's own error, boxed; inside a [`MountError`](super::MountError) with
-/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors). [`UriError`](super::UriError) if the URI cannot be
-/// routed. [`NoMount`] if no mount serves the request, with
+/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors). [`UriError`](super::UriError) if the
+/// URI cannot be routed. [`NoMount`] if no mount serves the request, with
 /// [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
     shared: Arc<Shared<B, RB>>,

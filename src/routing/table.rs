@@ -56,7 +56,8 @@ struct Paths {
 #[derive(Clone, Debug, Default)]
 struct Deeper {
     mounts: HashMap<Arc<str>, Rules, RandomState>,
-    /// The paths in order, for [`Table::nearest`]: a stranger's miss must not cost a walk over all.
+    /// The paths in order, for [`Table::nearest`]: a request that misses must not cost a walk over
+    /// all mounts of its host.
     sorted: BTreeSet<Arc<str>>,
     /// The most segments that a path among them has. A longer path is not looked up.
     depth: usize,
@@ -185,7 +186,7 @@ impl Table {
     fn find_spelt(&self, target: &Target<'_>, mut wanted: Wanted) -> Result<Option<u32>, UriError> {
         let (host, port) = target.host_and_port()?;
         wanted.port = port.or(wanted.port);
-        // If all of the authority is the host, it has been looked up.
+        // If the host is the whole authority, `find` has looked it up.
         let is_all = matches!(host, Cow::Borrowed(host) if host.len() == target.authority.len());
         let exact = if is_all { None } else { self.exact.get(&*host) };
         let found = exact.and_then(|paths| paths.find(target, wanted));
@@ -237,7 +238,7 @@ impl Paths {
     fn nearest(&self, path: &str, port: Option<u16>) -> Option<u32> {
         let path = normalised(path);
         let path = format!("{}/", path.strip_suffix('/').unwrap_or(&path));
-        // All of them begin with a slash, which is all that the root has in common.
+        // Every path begins with a slash, and the root has nothing else in common.
         let deeper = self.deeper.as_ref().and_then(|deeper| deeper.nearest(&path));
         let rules = deeper.filter(|(common, _)| *common > 1 || self.root.is_empty());
         rules.map_or(&self.root, |(_, rules)| rules).nearest(port)
@@ -293,13 +294,13 @@ impl Deeper {
     /// The mounts of the path that has the most in common with `path`, and how many bytes that is.
     /// `path` ends in a slash.
     fn nearest(&self, path: &str) -> Option<(usize, &Rules)> {
-        // In order the most in common is beside it; but for what is above it, as `/a` and `/a/b`
-        // have `/a-` between them.
+        // In byte order the path with the most in common is a neighbour. A path above is not always
+        // one: `/a-` is between `/a` and `/a/b`.
         let before = self.sorted.range::<str, _>((Unbounded, Excluded(path))).next_back();
         let after = self.sorted.range::<str, _>((Included(path), Unbounded)).next();
         let ends = path.match_indices('/').skip(1).take(self.depth);
         let above = ends.filter_map(|(end, _)| self.sorted.get(&path[..end])).last();
-        // With a slash behind each, so that `/a` has more in common with `/a/b` than `/a-` has.
+        // With a slash after both, so that `/a` has more in common with `/a/b` than `/a-` has.
         let common = |has: &str| {
             let bytes = has.bytes().chain([b'/']).zip(path.bytes());
             bytes.take_while(|(one, other)| one == other).count()
@@ -352,7 +353,7 @@ impl Rules {
         matches!(self, Self::None)
     }
 
-    /// Any of them: rather of the same port under another scheme than of the next port.
+    /// One with the same port under another scheme if there is one, else one with another port.
     fn nearest(&self, port: Option<u16>) -> Option<u32> {
         match self {
             Self::None => None,
