@@ -55,8 +55,12 @@ type Session = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
 
 /// The stack: time, redirects, mounts (with their retries), cookies, client.
 fn session(client: HttpClient, jar: CookieJar, base: &str) -> Result<Session, BoxError> {
+    let policy = retries();
     let routes = RoutingLayer::builder()
-        .mount(base, RetryLayer::new(retries()))
+        // Every other host; requests mounts these in every session.
+        .mount("http://", RetryLayer::new(policy.clone()))
+        // session.mount("http://localhost", HTTPAdapter(max_retries=retries)): on every port.
+        .mount("http://localhost", RetryLayer::new(policy))
         .mount(format!("{base}/down"), RetryLayer::new(RetryPolicy::new().total(Limit::Disabled)))
         .build()?;
     let stack = ServiceBuilder::new()
@@ -230,7 +234,7 @@ async fn run(url: Option<String>) -> Result<(), BoxError> {
         }
         None => {
             let server = server::Server::start().await?;
-            let base = format!("http://{}", server.address());
+            let base = format!("http://localhost:{}", server.port());
             say!("against a server of its own, {base}");
             let requests = play(&base, client).await?;
             say!(
@@ -244,7 +248,7 @@ async fn run(url: Option<String>) -> Result<(), BoxError> {
 }
 
 fn base_of(url: &str) -> Result<String, BoxError> {
-    let usable = "give a base URL such as http://127.0.0.1:8000";
+    let usable = "give a base URL such as http://localhost:8000";
     let uri: Uri = url.parse().map_err(|error| format!("not a URL ({error}): {usable}"))?;
     match (uri.scheme_str(), uri.host(), uri.query()) {
         (Some("http"), Some(host), None) if !host.is_empty() => {

@@ -46,7 +46,7 @@
 //! | `idna` | | [`routing`]: mounts whose host is beyond ASCII; without it such a mount is a build error |
 //! | `http2` | | [`retry`] reads h2's errors: a request that the server never processed is retried whatever its method |
 //! | `reqwest` | | a [`cookie::CookieJar`] as the cookie store of a `reqwest::Client` |
-//! | `tracing` | | debug events: one per attempt, retry decision and rejected cookie; no secrets |
+//! | `tracing` | | debug events: one per attempt, retry decision, rejected cookie, and request that no mount serves though its host has one; no secrets |
 //! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(

@@ -226,7 +226,11 @@ fn failed(error: &BoxError, client: &Client) -> Response {
     } else {
         StatusCode::BAD_GATEWAY
     };
-    refuse(status, &error.to_string())
+    match error.downcast_ref::<NoMount>() {
+        // Not its `Display`, which names another mount: clients learn of none that they do not know.
+        Some(error) => refuse(status, &format!("no mount for {}", error.uri())),
+        None => refuse(status, &error.to_string()),
+    }
 }
 
 fn refuse(status: StatusCode, why: &str) -> Response {

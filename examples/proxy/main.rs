@@ -137,7 +137,7 @@ impl Proxy {
         let file = fs::read(path).map_err(|error| named(&error))?;
         let new = Table::parse(&file).map_err(|fault| named(&fault))?;
         let old = self.table();
-        upstream::change(&self.routes.handle(), &old, &new, &self.metrics)?;
+        upstream::replace(&self.routes.handle(), &new, &self.metrics)?;
         let new = Arc::new(new);
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         for tenant in old.tenants.difference(&new.tenants) {

@@ -39,14 +39,9 @@ pub(crate) struct Table {
 pub(crate) struct Mount {
     pub(crate) upstream: Upstream,
     pub(crate) retry: RetryPolicy,
-    /// As it stands in the file, to tell whether it has changed.
-    written: Option<toml::Value>,
-}
-
-impl Mount {
-    pub(crate) fn is_as(&self, other: &Self) -> bool {
-        self.written == other.written
-    }
+    /// What the file says of it, to tell whether it has changed: a policy alone does not show all
+    /// that it was made of.
+    pub(crate) written: String,
 }
 
 /// What is wrong with a file, and where.
@@ -85,10 +80,10 @@ impl Table {
             fault(error.span().unwrap_or_default(), error.message().to_owned())
         };
         let file: File = toml::from_str(text).map_err(|error| syntax(&error))?;
-        // Once more, without the types: a policy cannot be compared with another.
+        // Once more, without the types, for `Mount::written`.
         let written: toml::Table = toml::from_str(text).map_err(|error| syntax(&error))?;
         let mut written =
-            written.get("mount").and_then(toml::Value::as_array).into_iter().flatten().cloned();
+            written.get("mount").and_then(toml::Value::as_array).into_iter().flatten();
 
         let mut mounts = BTreeMap::new();
         for entry in file.mount {
@@ -105,7 +100,8 @@ impl Table {
             if retry.terms().deadline.is_none() {
                 retry = retry.deadline(DEADLINE);
             }
-            let mount = Mount { upstream: entry.upstream, retry, written: written.next() };
+            let written = format!("{:?}", written.next());
+            let mount = Mount { upstream: entry.upstream, retry, written };
             if mounts.insert(prefix.clone(), mount).is_some() {
                 return Err(fault(span, format!("{prefix}: it is mounted already; take one out")));
             }

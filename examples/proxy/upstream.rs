@@ -36,24 +36,17 @@ pub(crate) fn routes() -> Result<Routes, BoxError> {
     Ok(RoutingLayer::builder().strict().reject_dot_segments().build()?.layer(shared))
 }
 
-/// Goes from one table to the next in one step. Mounts that are written as before keep their
-/// budget.
-pub(crate) fn change(
+/// Puts the mounts of a table in the place of those that there are, in one step. Mounts that are
+/// written as before keep their budget.
+pub(crate) fn replace(
     handle: &RoutingHandle<Shared, Sent, Incoming>,
-    old: &Table,
-    new: &Table,
+    table: &Table,
     metrics: &Metrics,
 ) -> Result<(), BoxError> {
-    handle.update(|mut mounts| {
-        for prefix in old.mounts.keys().filter(|prefix| !new.mounts.contains_key(prefix)) {
-            mounts = mounts.unmount(prefix.clone());
-        }
-        for (prefix, mount) in &new.mounts {
-            if !old.mounts.get(prefix).is_some_and(|old| old.is_as(mount)) {
-                mounts = add(mounts, prefix, mount, metrics.of(prefix.as_str()));
-            }
-        }
-        mounts
+    handle.replace(|mounts| {
+        table.mounts.iter().fold(mounts, |mounts, (prefix, mount)| {
+            add(mounts, prefix, mount, metrics.of(prefix.as_str()))
+        })
     })?;
     Ok(())
 }
@@ -90,7 +83,7 @@ fn add(
             request
         })
         .into_inner();
-    mounts.mount(prefix.clone(), layer)
+    mounts.mount_keyed(prefix.clone(), mount.written.as_str(), layer)
 }
 
 fn refused_by_budget(result: &Result<Answer, BoxError>) -> bool {

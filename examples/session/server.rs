@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,11 +19,11 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-const COOKIE: &str = "user_id=1; Max-Age=3600; Path=/; Domain=127.0.0.1; Secure; HttpOnly";
+const COOKIE: &str = "user_id=1; Max-Age=3600; Path=/; Domain=localhost; Secure; HttpOnly";
 
 /// Serves until it is dropped.
 pub(crate) struct Server {
-    address: SocketAddr,
+    port: u16,
     counts: Arc<Counts>,
     accepting: JoinHandle<()>,
 }
@@ -38,13 +38,14 @@ struct Counts {
 impl Server {
     pub(crate) async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let (address, counts) = (listener.local_addr()?, Arc::new(Counts::default()));
+        let (port, counts) = (listener.local_addr()?.port(), Arc::new(Counts::default()));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&counts)));
-        Ok(Self { address, counts, accepting })
+        Ok(Self { port, counts, accepting })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    /// On `localhost`.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn connections(&self) -> usize {

@@ -39,7 +39,7 @@ impl error::Error for PrefixError {}
 pub enum PrefixFault {
     /// No `scheme://`.
     Scheme,
-    /// The scheme `all`: httpx's word for `any`, which means every port there.
+    /// The scheme `all`, which is httpx's word for `any`.
     All,
     /// A path or port without a host.
     EmptyHost,
@@ -61,6 +61,10 @@ pub enum PrefixFault {
     Port,
     /// A character in the path that has to be escaped, half an escape, or a `*` for a segment.
     Path,
+    /// A network, such as `10.0.0.0/8`: an address without a port, then one number up to 32 (IPv6:
+    /// 128), if no bit of the address is set after that many. A prefix has one host, and `/8` would
+    /// be read as a path. If you mean the path, write a slash after it.
+    Network,
     /// A user name or password.
     Userinfo,
     /// A query.
@@ -73,7 +77,7 @@ impl fmt::Display for PrefixFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Scheme => "it must begin with a scheme and `://`, such as `https://` or `any://`",
-            Self::All => "write `any://` for every scheme, and `:*` behind a host for every port",
+            Self::All => "write `any://` for every scheme",
             Self::EmptyHost => "it has a port or path, but no host",
             Self::Host => "its host is neither a name nor an address",
             Self::Idna => "its host is not an internationalised name (IDNA)",
@@ -85,6 +89,9 @@ impl fmt::Display for PrefixFault {
             Self::Port => "its port is not a number up to 65535, nor `*`",
             Self::Path => {
                 "its path has a character that must be percent-encoded, or a `*`: a prefix covers all paths below it"
+            }
+            Self::Network => {
+                "it looks like a network, but a prefix has one host: mount each host or `any://`; if you mean a path, write a slash after it"
             }
             Self::Userinfo => "it cannot hold a user name or password",
             Self::Query => "it cannot hold a query",

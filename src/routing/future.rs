@@ -11,7 +11,11 @@ use pin_project_lite::pin_project;
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-use super::{mount::Mount, mount_service::BoxedResponse, routes::Route};
+use super::{
+    mount::{Mount, MountError},
+    mount_service::BoxedResponse,
+    routes::Route,
+};
 
 pin_project! {
     /// The response of a [`RoutingService`](super::RoutingService).
@@ -33,9 +37,9 @@ pin_project! {
         // Polls a clone of the service below: its readiness, then the call.
         Fallback { #[pin] response: Oneshot<S, Request<B>> },
         // Polls nothing: what is mounted is cloned and called by whoever polls first.
-        Selected { route: Route<B, RB>, request: Option<Request<B>> },
+        Selected { route: Route<B, RB>, request: Option<Request<B>>, names_mount: bool },
         // Polls a clone of what is mounted in the same way.
-        Mounted { response: BoxedResponse<RB>, prefix: Option<Arc<str>> },
+        Mounted { response: BoxedResponse<RB>, prefix: Option<Arc<str>>, names_mount: bool },
         // Polls nothing: there was nowhere to go.
         Failed { error: Option<BoxError> },
     }
@@ -49,8 +53,13 @@ where
         Self { state: State::Fallback { response } }
     }
 
-    pub(super) const fn mounted(route: Route<B, RB>, request: Request<B>) -> Self {
-        Self { state: State::Selected { route, request: Some(request) } }
+    /// `names_mount`: an error of the mount is a [`MountError`].
+    pub(super) const fn mounted(
+        route: Route<B, RB>,
+        request: Request<B>,
+        names_mount: bool,
+    ) -> Self {
+        Self { state: State::Selected { route, request: Some(request), names_mount } }
     }
 
     pub(super) const fn failed(error: BoxError) -> Self {
@@ -70,19 +79,35 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Fallback { response } => return response.poll(cx).map_err(Into::into),
-                StateProj::Selected { route, request } => {
+                StateProj::Selected { route, request, names_mount } => {
                     // Polled after its end, as no future need be; it then waits for ever.
                     let Some(request) = request.take() else { return Poll::Pending };
-                    let response = route.service.oneshot(request, cx)?;
-                    let prefix = Some(Arc::clone(&route.prefix));
-                    state.set(State::Mounted { response, prefix });
-                }
-                StateProj::Mounted { response, prefix } => {
-                    let mut response = ready!(response.as_mut().poll(cx))?;
-                    if let Some(prefix) = prefix.take() {
-                        response.extensions_mut().insert(Mount(prefix));
+                    let (prefix, names_mount) = (Arc::clone(&route.prefix), *names_mount);
+                    match route.service.oneshot(request, cx) {
+                        Ok(response) => {
+                            let prefix = Some(prefix);
+                            state.set(State::Mounted { response, prefix, names_mount });
+                        }
+                        Err(error) => {
+                            return Poll::Ready(Err(of_mount(
+                                error,
+                                names_mount.then_some(prefix),
+                            )));
+                        }
                     }
-                    return Poll::Ready(Ok(response));
+                }
+                StateProj::Mounted { response, prefix, names_mount } => {
+                    let response = ready!(response.as_mut().poll(cx));
+                    let prefix = prefix.take();
+                    return Poll::Ready(match response {
+                        Ok(mut response) => {
+                            if let Some(prefix) = prefix {
+                                response.extensions_mut().insert(Mount(prefix));
+                            }
+                            Ok(response)
+                        }
+                        Err(error) => Err(of_mount(error, prefix.filter(|_| *names_mount))),
+                    });
                 }
                 StateProj::Failed { error } => {
                     // As above.
@@ -90,6 +115,14 @@ where
                 }
             }
         }
+    }
+}
+
+/// A mount's own error, or the same with the name of the mount.
+fn of_mount(error: BoxError, mount: Option<Arc<str>>) -> BoxError {
+    match mount {
+        Some(mount) => MountError::new(mount, error).into(),
+        None => error,
     }
 }
 

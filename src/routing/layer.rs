@@ -1,20 +1,17 @@
 use std::{fmt, sync::Arc};
 
-use http::Uri;
+use http::{Method, Uri};
 use tower_layer::Layer;
 
 use super::{
     fault::{PrefixError, PrefixFault},
     mount_service::MountService,
-    mounts::{Make, MountChanges},
-    routes::{Route, Settings, Shared},
+    mounts::{Entry, MountChanges},
+    routes::{Route, Settings, Shared, Slot},
     service::RoutingService,
     table::Table,
     target::UriError,
 };
-
-/// A prefix as it was written, and what is mounted there.
-type Entry<S, B, RB> = (Arc<str>, Make<S, B, RB>);
 
 /// Sends each request to the layer or service mounted for its URL, or straight on.
 ///
@@ -65,9 +62,9 @@ impl<S: Clone, B, RB> Layer<S> for RoutingLayer<S, B, RB> {
     type Service = RoutingService<S, B, RB>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let mounted = |(prefix, make): &Entry<S, B, RB>| Route {
-            prefix: Arc::clone(prefix),
-            service: make(inner.clone()),
+        let mounted = |Entry { text, new, .. }: &Entry<S, B, RB>| Slot {
+            route: Route { prefix: Arc::clone(text), service: new.service(inner.clone()) },
+            key: new.key.clone(),
         };
         let shared = Shared::new(
             Arc::clone(&self.table),
@@ -90,7 +87,7 @@ impl<S, B, RB> Clone for RoutingLayer<S, B, RB> {
 
 impl<S, B, RB> fmt::Debug for RoutingLayer<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefixes: Vec<_> = self.mounts.iter().map(|(prefix, _)| prefix).collect();
+        let prefixes: Vec<_> = self.mounts.iter().map(|entry| &entry.text).collect();
         f.debug_struct("RoutingLayer")
             .field("mounts", &prefixes)
             .field("strict", &self.settings.strict)
@@ -119,6 +116,25 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         self
     }
 
+    /// As [`mount`](Self::mount), with a key that says what is mounted: a later
+    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets,
+    /// if prefix and key are equal. Default: no key, and `replace` mounts the layer anew.
+    pub fn mount_keyed<L>(
+        mut self,
+        prefix: impl Into<Arc<str>>,
+        key: impl Into<Arc<str>>,
+        layer: L,
+    ) -> Self
+    where
+        L: Layer<S> + Send + Sync + 'static,
+        L::Service: MountService<B, RB>,
+        B: Send + 'static,
+        RB: 'static,
+    {
+        self.mounts = self.mounts.mount_keyed(prefix, key, layer);
+        self
+    }
+
     /// Mounts a complete service, which does not use the service below.
     pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
@@ -134,6 +150,15 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// the service below.
     pub const fn strict(mut self) -> Self {
         self.settings.strict = true;
+        self
+    }
+
+    /// An error of a mount is a [`MountError`](super::MountError), which names the mount. Default:
+    /// it passes as it is, so that `downcast_ref` finds the client's own type.
+    ///
+    /// Errors of the service below, for requests that no mount serves, pass as they are.
+    pub const fn mount_errors(mut self) -> Self {
+        self.settings.mount_errors = true;
         self
     }
 
@@ -176,7 +201,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         if let Some(origin) = &self.settings.default_origin {
             // A relative URI goes where the origin says, so it fails if the origin is wrong.
             let relative = Uri::from_static("/");
-            self.settings.find(&Table::default(), &relative).map_err(|error| {
+            self.settings.find(&Table::default(), &Method::GET, &relative).map_err(|error| {
                 let fault = match error {
                     UriError::Relative if origin.scheme().is_none() => PrefixFault::Scheme,
                     UriError::Relative => PrefixFault::EmptyHost,
@@ -187,20 +212,10 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
                 PrefixError::new(&origin.to_string(), fault)
             })?;
         }
-        let changes = self.mounts.parsed()?;
-        let mut table = Table::default();
-        let mut mounts: Vec<Entry<S, B, RB>> = Vec::with_capacity(changes.len());
-        // A builder only mounts.
-        let mounted =
-            changes.into_iter().filter_map(|(key, (prefix, make))| Some((key, (prefix, make?))));
-        for (key, entry) in mounted {
-            let number = table.insert(&key, mounts.len() as u32);
-            match mounts.get_mut(number as usize) {
-                Some(replaced) => *replaced = entry,
-                None => mounts.push(entry),
-            }
-        }
-        Ok(RoutingLayer { table: Arc::new(table), mounts: mounts.into(), settings: self.settings })
+        let (table, mounts) = self.mounts.table()?;
+        // A builder only mounts, so none is missing, and all keep their numbers.
+        let mounts = mounts.into_iter().flatten().collect();
+        Ok(RoutingLayer { table: Arc::new(table), mounts, settings: self.settings })
     }
 }
 

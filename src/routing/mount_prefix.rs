@@ -11,16 +11,16 @@ use super::{fault::PrefixError, prefix::Prefix};
 /// A mount prefix that has been checked, for configuration:
 /// [`mount`](super::RoutingLayerBuilder::mount) takes it as it takes text.
 ///
-/// Two are equal if they name the same mount (`https://h` and `HTTPS://H.:443/`); [`Display`](fmt::Display) gives each as
-/// it was written. With the feature `serde` it is a string, and one that is no prefix fails to be
-/// read with the message of [`PrefixError`].
+/// Two are equal if they name the same mount (`https://h` and `HTTPS://H.:*/`);
+/// [`Display`](fmt::Display) gives each as it was written. With the feature `serde` it is a string,
+/// and one that is no prefix fails to be read with the message of [`PrefixError`].
 ///
 /// ```
 /// use tower_outbound::routing::MountPrefix;
 ///
-/// let prefix: MountPrefix = "HTTPS://API.example.com:443/".parse()?;
+/// let prefix: MountPrefix = "HTTPS://API.example.com:*/".parse()?;
 /// assert_eq!(prefix, "https://api.example.com".parse()?);
-/// assert_eq!(prefix.as_str(), "HTTPS://API.example.com:443/");
+/// assert_eq!(prefix.as_str(), "HTTPS://API.example.com:*/");
 /// assert!("api.example.com".parse::<MountPrefix>().is_err());
 /// # Ok::<_, tower_outbound::routing::PrefixError>(())
 /// ```

@@ -6,10 +6,12 @@ use super::{
     fault::PrefixError,
     mount_service::{MountService, Mounted},
     prefix::Prefix,
+    table::Table,
 };
 
 /// Mounts to add to a table and to take out of it, as
-/// [`RoutingHandle::update`](super::RoutingHandle::update) lends them.
+/// [`RoutingHandle::update`](super::RoutingHandle::update) lends them; or the mounts of a new
+/// table, as [`replace`](super::RoutingHandle::replace) does.
 ///
 /// They take effect in the order of the calls.
 #[must_use]
@@ -18,8 +20,30 @@ pub struct MountChanges<S, B, RB> {
 }
 
 /// A prefix as it was written, and what is to be mounted there; `None` unmounts.
-type Change<S, B, RB> = (Arc<str>, Option<Make<S, B, RB>>);
-pub(super) type Make<S, B, RB> = Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>;
+type Change<S, B, RB> = (Arc<str>, Option<New<S, B, RB>>);
+
+/// A mount of a whole table, before its service is made.
+pub(super) struct Entry<S, B, RB> {
+    pub(super) prefix: Prefix,
+    /// As it was written.
+    pub(super) text: Arc<str>,
+    pub(super) new: New<S, B, RB>,
+}
+
+/// What is to be mounted.
+pub(super) struct New<S, B, RB> {
+    /// [`replace`](super::RoutingHandle::replace) compares it with that of the present mount.
+    pub(super) key: Option<Arc<str>>,
+    /// Makes the service from the one below.
+    make: Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>,
+}
+
+impl<S, B, RB> New<S, B, RB> {
+    /// Runs foreign code.
+    pub(super) fn service(&self, below: S) -> Mounted<B, RB> {
+        (self.make)(below)
+    }
+}
 
 impl<S, B, RB> MountChanges<S, B, RB> {
     pub(super) const fn new() -> Self {
@@ -28,15 +52,45 @@ impl<S, B, RB> MountChanges<S, B, RB> {
 
     /// Mounts a layer around the service below. The same prefix again replaces what was mounted
     /// there.
-    pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
+    pub fn mount<L>(self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
         L::Service: MountService<B, RB>,
         B: Send + 'static,
         RB: 'static,
     {
-        self.changes
-            .push((prefix.into(), Some(Arc::new(move |inner| Arc::new(layer.layer(inner))))));
+        self.add(prefix.into(), None, layer)
+    }
+
+    /// As [`mount`](Self::mount), with a key that says what is mounted: a later
+    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets,
+    /// if prefix and key are equal.
+    ///
+    /// A good key is what the layer is made from, such as the text of its configuration.
+    pub fn mount_keyed<L>(
+        self,
+        prefix: impl Into<Arc<str>>,
+        key: impl Into<Arc<str>>,
+        layer: L,
+    ) -> Self
+    where
+        L: Layer<S> + Send + Sync + 'static,
+        L::Service: MountService<B, RB>,
+        B: Send + 'static,
+        RB: 'static,
+    {
+        self.add(prefix.into(), Some(key.into()), layer)
+    }
+
+    fn add<L>(mut self, prefix: Arc<str>, key: Option<Arc<str>>, layer: L) -> Self
+    where
+        L: Layer<S> + Send + Sync + 'static,
+        L::Service: MountService<B, RB>,
+        B: Send + 'static,
+        RB: 'static,
+    {
+        let make = Arc::new(move |below| Arc::new(layer.layer(below)) as Mounted<B, RB>);
+        self.changes.push((prefix, Some(New { key, make })));
         self
     }
 
@@ -48,7 +102,8 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         RB: 'static,
     {
         let service: Mounted<B, RB> = Arc::new(service);
-        self.changes.push((prefix.into(), Some(Arc::new(move |_| Arc::clone(&service)))));
+        let make = Arc::new(move |_| Arc::clone(&service));
+        self.changes.push((prefix.into(), Some(New { key: None, make })));
         self
     }
 
@@ -70,6 +125,31 @@ impl<S, B, RB> MountChanges<S, B, RB> {
             Err(fault) => Err(PrefixError::new(&change.0, fault)),
         };
         self.changes.into_iter().map(parse).collect()
+    }
+
+    /// A whole table, and its mounts by their numbers. `None` if a mount was unmounted again.
+    ///
+    /// # Errors
+    ///
+    /// That of the first prefix that is wrong.
+    pub(super) fn table(self) -> Result<(Table, Vec<Option<Entry<S, B, RB>>>), PrefixError> {
+        let changes = self.parsed()?;
+        let (mut table, mut mounts) = (Table::default(), Vec::with_capacity(changes.len()));
+        for (prefix, (text, new)) in changes {
+            let number = match new {
+                Some(_) => table.insert(&prefix, mounts.len() as u32),
+                None => match table.remove(&prefix) {
+                    Some(number) => number,
+                    None => continue,
+                },
+            };
+            let entry = new.map(|new| Entry { prefix, text, new });
+            match mounts.get_mut(number as usize) {
+                Some(place) => *place = entry,
+                None => mounts.push(entry),
+            }
+        }
+        Ok((table, mounts))
     }
 }
 

@@ -1,7 +1,10 @@
 //! Mount prefixes, taken apart and brought into one spelling. Components are compared, never
 //! strings.
 
-use std::{borrow::Cow, net::Ipv4Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::{
     fault::PrefixFault,
@@ -29,11 +32,11 @@ pub(super) enum Host {
     Any,
 }
 
+/// The port of a mount prefix. In this order, since a port goes before no port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Port {
     Number(u16),
-    /// That of the request's scheme, where the prefix does not know it.
-    Default,
+    /// Every port: none is written, or `*`.
     Any,
 }
 
@@ -68,7 +71,10 @@ impl Prefix {
             (Host::Any, Port::Any)
         } else {
             let (host, port) = split_port(authority)?;
-            (Host::parse(host)?, Port::parse(port, scheme.as_deref())?)
+            if port.is_empty() && is_network(host, path) {
+                return Err(PrefixFault::Network);
+            }
+            (Host::parse(host)?, Port::parse(port)?)
         };
         let path = parse_path(path)?;
         Ok(Self { scheme, host, port, path: path.strip_suffix('/').unwrap_or(&path).into() })
@@ -87,6 +93,27 @@ fn parse_path(path: &str) -> Result<Cow<'_, str>, PrefixFault> {
         return Err(PrefixFault::Path);
     }
     Ok(normalised(path))
+}
+
+/// Whether it is spelt like a network (RFC 4632 section 3.1), as lists of proxies have them: the
+/// length fits the address, and no bit is set after it. `http://10.0.0.1/8` is an address and a
+/// path.
+fn is_network(host: &str, path: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = host.split_once('%').map_or(host, |(address, _)| address).parse();
+    let length = path.strip_prefix('/').filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let (Ok(address), Some(Ok(length))) = (address, length.map(str::parse::<u32>)) else {
+        return false;
+    };
+    // `checked_shl` is `None` for a shift by all bits, which leaves nothing.
+    match address {
+        IpAddr::V4(address) => {
+            length <= 32 && address.to_bits().checked_shl(length).unwrap_or(0) == 0
+        }
+        IpAddr::V6(address) => {
+            length <= 128 && address.to_bits().checked_shl(length).unwrap_or(0) == 0
+        }
+    }
 }
 
 fn split_port(authority: &str) -> Result<(&str, &str), PrefixFault> {
@@ -109,6 +136,9 @@ impl Host {
             Some(name) => (true, name),
             None => (false, text),
         };
+        if let Some(host) = authority::zoned(name).filter(|_| !under) {
+            return Ok(Self::Exact(host.into()));
+        }
         let name = to_ascii(name)?;
         // After the mapping, which turns full-width stars and digits into plain ones.
         if name.contains('*') {
@@ -173,25 +203,16 @@ fn mapped(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
 }
 
 impl Port {
-    fn parse(text: &str, scheme: Option<&str>) -> Result<Self, PrefixFault> {
+    fn parse(text: &str) -> Result<Self, PrefixFault> {
         match text {
-            // So that `https://h:443` and `https://h` are one prefix.
-            "" => Ok(scheme.and_then(default_port).map_or(Self::Default, Self::Number)),
-            "*" => Ok(Self::Any),
+            // As in requests and httpx, whose users write `http://localhost` for a server on any
+            // port.
+            "" | "*" => Ok(Self::Any),
             digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 digits.parse().map(Self::Number).map_err(|_| PrefixFault::Port)
             }
             _ => Err(PrefixFault::Port),
         }
-    }
-}
-
-/// RFC 9110 section 4.2 and RFC 6455 section 3.
-pub(super) fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" | "ws" => Some(80),
-        "https" | "wss" => Some(443),
-        _ => None,
     }
 }
 
@@ -238,6 +259,17 @@ mod tests {
             ("https://[::1]x", Host),
             ("https://h\\@evil.example", Userinfo),
             ("https://h%2f", Host),
+            ("https://[fe80::1%25]", Host),
+            ("https://[fe80::1%25a", Host),
+            ("https://*.[fe80::1%25a]", Host),
+            ("any://192.168.0.0/16", Network),
+            ("http://10.0.0.0/8", Network),
+            ("any://0.0.0.0/0", Network),
+            ("any://10.0.0.1/32", Network),
+            ("any://[2001:db8::]/32", Network),
+            ("any://[fe80::%25eth0]/10", Network),
+            ("any://[::1]/128", Network),
+            ("any://[::]/0", Network),
             ("https://h/a b", Path),
             ("https://h/{id}", Path),
             ("https://h/api/*", Path),
@@ -245,6 +277,28 @@ mod tests {
             ("https://h/a\\b", Path),
         ];
         all_are_faults(&rows);
+    }
+
+    #[test]
+    fn addresses_with_a_path_that_is_no_networks_are_prefixes() {
+        let rows = [
+            "any://192.168.0.1/16",
+            "any://192.168.0.0/15/x",
+            "any://192.168.0.0/16/",
+            "any://192.168.0.0:*/16",
+            "any://192.168.0.0:80/16",
+            "any://192.168.0.0/33",
+            "any://192.168.0.0/v16",
+            "any://192.168.0.0/4294967312",
+            "any://192.168.0.0",
+            "any://192.168.0.0/",
+            "any://[::1]/64",
+            "any://[2001:db8::]/129",
+            "any://h/16",
+        ];
+        let wrong: Vec<_> =
+            rows.iter().map(|text| Prefix::parse(text)).filter(Result::is_err).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     #[cfg(feature = "idna")]

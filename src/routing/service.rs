@@ -23,8 +23,9 @@ use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, route
 ///
 /// # Errors
 ///
-/// The selected service's own error, boxed. [`UriError`](super::UriError) if the URI cannot be
-/// routed. [`NoMount`] if no mount serves the request, with
+/// The selected service's own error, boxed; inside a [`MountError`](super::MountError) with
+/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors). [`UriError`](super::UriError) if the
+/// URI cannot be routed. [`NoMount`] if no mount serves the request, with
 /// [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
     shared: Arc<Shared<B, RB>>,
@@ -60,12 +61,19 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let routes = self.shared.routes();
-        match self.shared.find(&routes, request.uri()) {
-            Ok(Some(route)) => ResponseFuture::mounted(route.clone(), request),
-            Ok(None) if self.shared.is_strict() => {
-                ResponseFuture::failed(NoMount::of(request.uri()).into())
+        match self.shared.find(&routes, &request) {
+            Ok(Some(route)) => {
+                let names_mount = self.shared.names_mounts_in_errors();
+                ResponseFuture::mounted(route.clone(), request, names_mount)
             }
-            Ok(None) => ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request)),
+            Ok(None) => {
+                let nearest = self.shared.missed(&routes, &request);
+                if self.shared.is_strict() {
+                    ResponseFuture::failed(NoMount::of(request.uri(), nearest).into())
+                } else {
+                    ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request))
+                }
+            }
             Err(error) => ResponseFuture::failed(error.into()),
         }
     }

@@ -2,12 +2,9 @@
 
 use std::{borrow::Cow, error, fmt, net::Ipv4Addr};
 
-use http::Uri;
+use http::{Method, Uri};
 
-use super::{
-    path::{has_dot_segments, has_hidden_slashes},
-    prefix::default_port,
-};
+use super::path::{has_dot_segments, has_hidden_slashes};
 use crate::authority::{self, lower};
 
 /// The place that a request is for. Host, port and path are brought into the spelling of prefixes
@@ -15,7 +12,7 @@ use crate::authority::{self, lower};
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     pub(super) scheme: Scheme<'a>,
-    /// The scheme's own port, if it has one.
+    /// The scheme's own port, if it has one: that of a request that names no other.
     pub(super) default_port: Option<u16>,
     /// As the request has it: with userinfo and port.
     pub(super) authority: &'a str,
@@ -28,13 +25,16 @@ pub(super) enum Scheme<'a> {
     Https,
     /// As the request has it.
     Other(&'a str),
+    /// None, as in the authority form of CONNECT.
+    None,
 }
 
 /// A request URI that cannot be routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UriError {
-    /// It has no scheme or no host, and there is no default origin.
+    /// It has no scheme or no host, and there is no default origin. CONNECT alone may have an
+    /// authority without a scheme (RFC 9112 section 3.2.3).
     Relative,
     /// Its port is not a number up to 65535. `http::Uri` reads such a URI as one without a port.
     Port,
@@ -86,25 +86,39 @@ impl Strictness {
 
 impl<'a> Target<'a> {
     /// `origin` lends its scheme, host and port to a relative URI.
-    pub(super) fn of(uri: &'a Uri, origin: Option<&'a Uri>) -> Result<Self, UriError> {
+    // `always`, here and below: the search for the nearest mount is a second caller. Without it
+    // every look-up would call both functions, for 50 instructions.
+    #[inline(always)]
+    pub(super) fn of(
+        method: &Method,
+        uri: &'a Uri,
+        origin: Option<&'a Uri>,
+    ) -> Result<Self, UriError> {
         let (scheme, authority) = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme), Some(authority)) => (scheme, authority),
-            // An authority without a scheme, as CONNECT has it, names no origin either.
+            // The target of a tunnel has a host and a port, and no scheme. With another method the
+            // same text is a URL whose scheme was forgotten.
+            (None, Some(authority)) if method == Method::CONNECT => {
+                let authority = authority.as_str();
+                return Ok(Self { scheme: Scheme::None, default_port: None, authority, uri });
+            }
             (None, None) => origin
                 .and_then(|origin| origin.scheme_str().zip(origin.authority()))
                 .ok_or(UriError::Relative)?,
             _ => return Err(UriError::Relative),
         };
         let (scheme, default_port) = match scheme {
-            // `http::Uri` has these two in lower case, however they were written.
+            // RFC 9110 section 4.2. `http::Uri` has these two in lower case, however they were
+            // written.
             "http" => (Scheme::Http, Some(80)),
             "https" => (Scheme::Https, Some(443)),
-            other => (Scheme::Other(other), default_port(&lower(other))),
+            other => (Scheme::Other(other), default_port(other)),
         };
         Ok(Self { scheme, default_port, authority: authority.as_str(), uri })
     }
 
     /// The host in the spelling of prefixes, and the port if the request has one.
+    #[inline(always)]
     pub(super) fn host_and_port(&self) -> Result<(Cow<'a, str>, Option<u16>), UriError> {
         let (host, port) = match authority::plain(self.authority) {
             Some((host, port)) => (Cow::Borrowed(host), port),
@@ -129,6 +143,15 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Of the schemes beside http and https (RFC 6455 section 3).
+fn default_port(scheme: &str) -> Option<u16> {
+    match &*lower(scheme) {
+        "ws" => Some(80),
+        "wss" => Some(443),
+        _ => None,
+    }
+}
+
 /// Host and text of the port of an authority that is not plain.
 #[cold]
 fn spelt_as_prefixes(authority: &str) -> Result<(Cow<'_, str>, Option<&str>), UriError> {
@@ -140,9 +163,10 @@ fn spelt_as_prefixes(authority: &str) -> Result<(Cow<'_, str>, Option<&str>), Ur
     if host.starts_with('[') && !host.ends_with(']') {
         return Err(UriError::Port);
     }
-    // No mount has the name of what names no host (`a..b`, an address with a zone). It is served as
-    // every other host that has no mount.
+    // No mount has the name of what names no host (`a..b`). It is served as every other host that
+    // has no mount.
     let host = authority::canonical(host)
+        .or_else(|| authority::zoned(host).map(Cow::Owned))
         .unwrap_or_else(|| authority::lower(host.strip_suffix('.').unwrap_or(host)));
     Ok((host, port))
 }
@@ -158,9 +182,9 @@ mod tests {
 
     #[test]
     fn uris_that_cannot_be_routed_are_errors() {
-        let error = |uri: &str| {
+        let error = |method: &Method, uri: &str| {
             let uri = uri.parse().unwrap();
-            Target::of(&uri, None).and_then(|target| target.host_and_port().map(drop)).err()
+            Target::of(method, &uri, None).and_then(|target| target.host_and_port().map(drop)).err()
         };
         use UriError::*;
         let rows = [
@@ -184,7 +208,22 @@ mod tests {
             ("http://127.0.0.1/", None),
             ("http://[::1]:8080/", None),
         ];
-        let wrong: Vec<_> = rows.iter().filter(|(uri, want)| error(uri) != *want).collect();
+        let wrong: Vec<_> =
+            rows.iter().filter(|(uri, want)| error(&Method::GET, uri) != *want).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
+
+        let rows = [
+            ("h:443", None),
+            ("[::1]:443", None),
+            ("h", None),
+            ("http://h:443/", None),
+            ("h:99999", Some(Port)),
+            ("127.1:443", Some(NumericHost)),
+            (":443", Some(Relative)),
+            ("/rel", Some(Relative)),
+        ];
+        let wrong: Vec<_> =
+            rows.iter().filter(|(uri, want)| error(&Method::CONNECT, uri) != *want).collect();
+        assert!(wrong.is_empty(), "CONNECT {wrong:?}");
     }
 }

@@ -23,7 +23,7 @@ fn session(arguments: &[&str]) -> String {
 /// Without what differs from run to run: the port and the times that were measured.
 fn normal(text: &str) -> String {
     let mut normal = text.to_owned();
-    for before in ["127.0.0.1:", "elapsed_ms=", " Error after "] {
+    for before in ["localhost:", "elapsed_ms=", " Error after "] {
         let mut parts = normal.split(before);
         let mut line = parts.next().unwrap().to_owned();
         for part in parts {

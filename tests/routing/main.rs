@@ -5,12 +5,17 @@ mod advisories;
 #[cfg(feature = "serde")]
 mod configuration;
 mod corpus;
+mod errors;
 mod handle;
+#[cfg(feature = "tracing")]
+#[path = "../support/listen.rs"]
+mod listen;
 #[path = "../support/loopback.rs"]
 mod loopback;
 mod mounts;
 #[path = "../support/pairs.rs"]
 mod pairs;
+mod replace;
 #[path = "../support/rows.rs"]
 mod rows;
 #[path = "../support/rows_async.rs"]

@@ -64,9 +64,7 @@ async fn send(service: &Echoes, uri: &str) -> Result<Response<Uri>, BoxError> {
 async fn served_by(service: &Echoes, uri: &str) -> String {
     match send(service, uri).await {
         Ok(response) if *response.body() != uri => format!("sent as {}", response.body()),
-        Ok(response) => {
-            response.extensions().get().map_or("F".to_owned(), |Mount(prefix)| prefix.to_string())
-        }
+        Ok(response) => response.extensions().get().map_or("F".to_owned(), mount_name),
         Err(error) => error.to_string(),
     }
 }
@@ -109,14 +107,64 @@ async fn requests_go_where_the_rows_say() {
                 ("http://localhost.evil.com/", "F"),
                 ("http://localhost@evil.com/", "F"),
                 ("http://localhost:80@evil.com/", "F"),
-                ("http://localhost:8080/", "F"),
-                ("http://localhost/", "http://localhost"),
             ],
         ),
-        ("4", &["http://localhost:*"], &[("http://localhost:8080/", "http://localhost:*")]),
+        (
+            "4",
+            &["http://localhost"],
+            &[
+                ("http://localhost:8080/", "http://localhost"),
+                ("http://localhost/", "http://localhost"),
+                ("https://localhost/", "F"),
+            ],
+        ),
+        (
+            "4",
+            &["http://localhost:*"],
+            &[
+                ("http://localhost:8080/", "http://localhost:*"),
+                ("http://localhost/", "http://localhost:*"),
+            ],
+        ),
         ("5", &["http://h/"], &[("http://h:80/", "http://h/"), ("http://h:/", "http://h/")]),
-        ("5", &["https://h:443"], &[("https://h/", "https://h:443")]),
-        ("6", &["http://h:80"], &[("http://h:8080/", "F")]),
+        (
+            "5",
+            &["https://h:443"],
+            &[("https://h/", "https://h:443"), ("https://h:443/", "https://h:443")],
+        ),
+        ("6", &["http://h:80"], &[("http://h:8080/", "F"), ("http://h/", "http://h:80")]),
+        ("6", &["https://h:443"], &[("https://h:8443/", "F")]),
+        (
+            "6a",
+            &["http://h", "http://h:80"],
+            &[
+                ("http://h/", "http://h:80"),
+                ("http://h:/", "http://h:80"),
+                ("http://h:80/", "http://h:80"),
+                ("http://h:8080/", "http://h"),
+            ],
+        ),
+        (
+            "6b",
+            &["http://[fe80::1%25eth0]"],
+            &[
+                ("http://[fe80::1%25eth0]/", "http://[fe80::1%25eth0]"),
+                ("http://[FE80:0::1%25eth0]:8080/", "http://[fe80::1%25eth0]"),
+                ("http://[fe80::1%eth0]/", "http://[fe80::1%25eth0]"),
+                ("http://[fe80::1%25eth1]/", "F"),
+                ("http://[fe80::1%25ETH0]/", "F"),
+                ("http://[fe80::1]/", "F"),
+            ],
+        ),
+        (
+            "6d",
+            &["http://h/v1", "http://h:8080"],
+            &[
+                ("http://h:8080/v1/x", "http://h/v1"),
+                ("http://h:8080/v2", "http://h:8080"),
+                ("http://h/v2", "F"),
+            ],
+        ),
         (
             "7",
             &["https://h/v1"],
@@ -207,12 +255,12 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
                 "https://",
                 "https://*.com",
                 "https://*.ex.com",
-                "any://a.ex.com:*",
+                "any://a.ex.com",
                 "https://a.ex.com:8443",
             ],
             &[
                 ("https://a.ex.com:8443/", "https://a.ex.com:8443"),
-                ("https://a.ex.com/", "any://a.ex.com:*"),
+                ("https://a.ex.com/", "any://a.ex.com"),
                 ("https://b.ex.com/", "https://*.ex.com"),
                 ("https://c.com/", "https://*.com"),
                 ("https://d.net/", "https://"),
@@ -229,11 +277,12 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
         ),
         (
             "a path whose ports do not match is looked for further up",
-            &["https://h:8443/a/b", "https://h:*/a", "https://h"],
+            &["https://h:8443/a/b", "https://h/a", "https://h:443"],
             &[
-                ("https://h/a/b", "https://h:*/a"),
+                ("https://h/a/b", "https://h/a"),
                 ("https://h:8443/a/b", "https://h:8443/a/b"),
-                ("https://h:9/a/b", "https://h:*/a"),
+                ("https://h:9/a/b", "https://h/a"),
+                ("https://h/b", "https://h:443"),
                 ("https://h:9/b", "F"),
             ],
         ),
@@ -243,17 +292,29 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
             &[("https://h/", "any://h:443"), ("http://h/", "any://h")],
         ),
         (
-            "a scheme over any, on the default port",
+            "a port over a scheme",
             &["any://h:443", "https://h"],
-            &[("https://h/", "https://h"), ("wss://h/", "any://h:443")],
+            &[
+                ("https://h/", "any://h:443"),
+                ("wss://h/", "any://h:443"),
+                ("https://h:8443/", "https://h"),
+                ("http://h/", "F"),
+            ],
+        ),
+        (
+            "a scheme over any, on one port",
+            &["any://h:443", "https://h:443"],
+            &[("https://h/", "https://h:443"), ("wss://h/", "any://h:443")],
         ),
         (
             "schemes of one's own, which have no default port",
-            &["grpc://h", "grpc://h:50051", "Unix://h:*", "any://h"],
+            &["grpc://h", "grpc://h:50051", "Unix://h:*", "any://h", "tcp://h:1"],
             &[
                 ("grpc://h/", "grpc://h"),
                 ("GRPC://h:50051/", "grpc://h:50051"),
-                ("grpc://h:1/", "F"),
+                ("grpc://h:1/", "grpc://h"),
+                ("tcp://h:1/", "tcp://h:1"),
+                ("tcp://h/", "any://h"),
                 ("unix://h:1/", "Unix://h:*"),
                 ("gopher://h/", "any://h"),
             ],
@@ -281,19 +342,72 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
 
 /// The module's table of equivalents, each with what httpx's pattern matches and does not.
 #[tokio::test]
+async fn connect_in_authority_form_is_served_by_mounts_for_any_scheme() {
+    let rows: [Row<'_>; 5] = [
+        ("6c", &["any://", "https://h"], &[("h:443", "any://"), ("[::1]:80", "any://")]),
+        ("6c", &["https://h"], &[("h:443", "F"), ("https://h:443", "https://h")]),
+        (
+            "by host and port",
+            &["any://", "any://h:443", "any://h", "any://*.h"],
+            &[
+                ("h:443", "any://h:443"),
+                ("u@H.:443", "any://h:443"),
+                ("h:80", "any://h"),
+                ("a.h:443", "any://*.h"),
+                // No scheme implies a port.
+                ("h", "any://h"),
+            ],
+        ),
+        ("no path", &["any://h/v1"], &[("h:443", "F")]),
+        (
+            "errors",
+            &["any://"],
+            &[
+                ("h:99999", &UriError::Port.to_string()),
+                ("127.1:443", &UriError::NumericHost.to_string()),
+            ],
+        ),
+    ];
+    let mut failures = Vec::new();
+    for (row, prefixes, requests) in rows {
+        let service = mounted(prefixes);
+        for (uri, want) in requests {
+            let request = Request::connect(*uri).body(()).unwrap();
+            let got = match service.clone().oneshot(request).await {
+                Ok(response) => response.extensions().get().map_or("F".to_owned(), mount_name),
+                Err(error) => error.to_string(),
+            };
+            if got != *want {
+                failures.push(format!("{row}: {uri} with {prefixes:?}: {got}, want {want}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+fn mount_name(Mount(prefix): &Mount) -> String {
+    prefix.to_string()
+}
+
+#[tokio::test]
 async fn httpx_patterns_have_equivalents() {
     check(&[
         ("all://", &["any://"], &[("http://x:1/", "any://"), ("wss://x/", "any://")]),
         ("https://", &["https://"], &[("https://x:1/", "https://"), ("http://x/", "F")]),
         (
             "all://example.com",
-            &["any://example.com:*"],
+            &["any://example.com"],
             &[
-                ("http://example.com/", "any://example.com:*"),
-                ("https://example.com:8443/", "any://example.com:*"),
+                ("http://example.com/", "any://example.com"),
+                ("https://example.com:8443/", "any://example.com"),
                 ("https://www.example.com/", "F"),
                 ("https://example.com.evil.test/", "F"),
             ],
+        ),
+        (
+            "https://example.com",
+            &["https://example.com"],
+            &[("https://example.com:8443/", "https://example.com"), ("http://example.com/", "F")],
         ),
         (
             "all://localhost:8080",
@@ -302,19 +416,19 @@ async fn httpx_patterns_have_equivalents() {
         ),
         (
             "all://*.example.com",
-            &["any://*.example.com:*"],
+            &["any://*.example.com"],
             &[
-                ("http://a.b.example.com:8080/", "any://*.example.com:*"),
+                ("http://a.b.example.com:8080/", "any://*.example.com"),
                 ("http://example.com/", "F"),
                 ("http://notexample.com/", "F"),
             ],
         ),
         (
             "all://*example.com",
-            &["any://*.example.com:*", "any://example.com:*"],
+            &["any://*.example.com", "any://example.com"],
             &[
-                ("http://a.example.com:8080/", "any://*.example.com:*"),
-                ("http://example.com:8080/", "any://example.com:*"),
+                ("http://a.example.com:8080/", "any://*.example.com"),
+                ("http://example.com:8080/", "any://example.com"),
                 ("http://notexample.com/", "F"),
             ],
         ),
@@ -362,8 +476,8 @@ async fn userinfo_is_never_taken_for_the_host() {
 async fn the_same_prefix_again_replaces_the_mount() {
     check(&[(
         "replaced",
-        &["https://h", "https://other", "HTTPS://H.:443/"],
-        &[("https://h/", "HTTPS://H.:443/"), ("https://other/", "https://other")],
+        &["https://h", "https://other", "HTTPS://H.:*/"],
+        &[("https://h/", "HTTPS://H.:*/"), ("https://other/", "https://other")],
     )])
     .await;
 }
@@ -473,6 +587,7 @@ fn a_bad_prefix_is_named_with_its_fault_and_without_userinfo() {
         ("https://a b", "https://a b", "host"),
         ("https://xn--example-.org", "https://xn--example-.org", "IDNA"),
         ("all://example.com", "all://example.com", "any://"),
+        ("any://192.168.0.0/16", "any://192.168.0.0/16", "network"),
     ];
     faults(&rows);
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -25,7 +25,7 @@ use tower_outbound::{
         ReplayBody, ReplayBodyLayer, ReplayableBody, RetryError, RetryHistory, RetryPolicy,
         RetryService, StopReason,
     },
-    routing::{Mount, PrefixError, RoutingHandle, RoutingService},
+    routing::{Mount, MountError, NoMount, PrefixError, RoutingHandle, RoutingService},
 };
 
 type Body = Full<Bytes>;
@@ -225,15 +225,17 @@ async fn names_of_the_routing_wing() {
         service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) })
     };
     let layer: Result<RoutingLayer<_, Body, Body>, PrefixError> = RoutingLayer::builder()
-        .mount("http://localhost:*", RetryLayer::new(RetryPolicy::new()))
+        .mount("http://localhost", RetryLayer::new(RetryPolicy::new()))
         .mount_service("https://legacy.example", client())
+        .mount_keyed("https://keyed.example", "1", Identity::new())
         .strict()
+        .mount_errors()
         .default_origin("https://legacy.example".parse().unwrap())
         .build();
     let mut service: RoutingService<_, Body, Body> = layer.unwrap().layer(client());
     let handle: RoutingHandle<_, Body, Body> = service.handle();
     let changed: Result<(), PrefixError> = handle.update(|mounts| {
-        mounts.unmount("http://localhost:*").mount("https://new.example", Identity::new())
+        mounts.unmount("http://localhost").mount("https://new.example", Identity::new())
     });
     changed.unwrap();
     let response = service.call(Request::new(Body::default())).await;
@@ -247,4 +249,14 @@ async fn names_of_the_routing_wing() {
         .unwrap();
     let Mount(prefix) = response.extensions().get::<Mount>().unwrap();
     assert_eq!(&**prefix, "https://new.example");
+    let replaced: Result<(), PrefixError> = handle.replace(|mounts| {
+        mounts.mount_keyed("https://keyed.example", String::from("1"), Identity::new())
+    });
+    replaced.unwrap();
+    let request = Request::get("http://keyed.example/").body(Body::default()).unwrap();
+    let error = service.call(request).await.unwrap_err();
+    let nearest: Option<&str> = error.downcast_ref::<NoMount>().unwrap().nearest();
+    assert_eq!(nearest, Some("https://keyed.example"));
+    let parts = |error: MountError| -> (Arc<str>, BoxError) { (error.mount, error.source) };
+    let _ = parts;
 }
