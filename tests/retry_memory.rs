@@ -117,7 +117,7 @@ fn a_request_without_a_failure_allocates_one_list_of_headers_and_without_retries
     ];
     let mut wrong = Vec::new();
     for (what, policy) in rows {
-        for method in [Method::GET, Method::POST] {
+        for method in [Method::GET, Method::PUT] {
             let ours = allocated(RetryLayer::new(policy.clone()).layer(Server), &method);
             println!("{what}, {method}: {ours} allocations");
             if ours != u64::from(!["total 0", "none"].contains(&what)) {
@@ -131,6 +131,30 @@ fn a_request_without_a_failure_allocates_one_list_of_headers_and_without_retries
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(allocated(Server, &Method::GET), 0, "what is measured is the layer's");
     assert_eq!(towers, 2, "tower's copy of the headers");
+}
+
+/// The witness, its count, and the two that an empty map of extensions makes of its first value.
+#[test]
+fn a_post_that_may_be_sent_again_allocates_four_times_more_at_most() {
+    let policy = || RetryPolicy::new().no_budget().backoff(Backoff::none());
+    let rows = [
+        ("the default", RetryPolicy::new(), 4),
+        ("no budget", policy(), 4),
+        ("any method", policy().any_method(), 0),
+        ("total 0", policy().total(0), 0),
+        ("none", RetryPolicy::none(), 0),
+    ];
+    let mut wrong = Vec::new();
+    for (what, policy, wanted) in rows {
+        let layer = RetryLayer::new(policy);
+        let [post, get] =
+            [Method::POST, Method::GET].map(|method| allocated(layer.layer(Server), &method));
+        println!("{what}: GET {get} allocations, POST {post}");
+        if post != get + wanted {
+            wrong.push(format!("{what}: {post} allocations for POST, {get} for GET"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// A stream of fresh pieces, as it comes from a file.
