@@ -573,7 +573,7 @@ async fn the_error_of_a_later_hop_is_the_callers_as_it_is() {
     let (_, outcome) = see_other(Transport::Http1, Later::Refused, redirects).await;
     let error = outcome.unwrap_err();
     let client_error = error.downcast_ref::<hyper_util::client::legacy::Error>();
-    assert!(client_error.is_some_and(|error| error.is_connect()), "{error:?}");
+    assert!(client_error.is_some_and(hyper_util::client::legacy::Error::is_connect), "{error:?}");
 }
 
 /// What retries by itself below the layer: twice in all, whatever the method.
