@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use tower::{BoxError, Layer, Service, retry::budget::TpsBudget};
 use tower_outbound::retry::{Backoff, Limit, RetryLayer, RetryPolicy};
@@ -25,6 +25,9 @@ const CASES: &[(&str, &str)] = &[
     ("bare", "the service alone"),
     ("tower", "tower::retry, three retries, no failure"),
     ("ours", "ours, three retries, no failure"),
+    ("bare-post", "the service alone, a POST"),
+    ("ours-post", "ours, three retries, a POST, no failure"),
+    ("ours-post-any", "ours, any method, a POST, no failure"),
     ("ours-budget", "ours with the default budget, no failure"),
     ("tower-budget", "tower::retry with its own budget, no failure"),
     ("ours-none", "ours, retries disabled"),
@@ -120,8 +123,10 @@ impl<E, G: Draw> tower::retry::Policy<Request<Body>, Response<Body>, E> for Thre
 }
 
 #[inline(never)]
-fn request() -> Request<Body> {
-    Request::get("http://h.example/path")
+fn request(method: Method) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri("http://h.example/path")
         .header(header::ACCEPT, HeaderValue::from_static("application/json"))
         .header(header::USER_AGENT, HeaderValue::from_static("bench/1"))
         .header(header::AUTHORIZATION, HeaderValue::from_static("Bearer 0123456789abcdef"))
@@ -130,14 +135,14 @@ fn request() -> Request<Body> {
 }
 
 #[inline(never)]
-fn once<S>(service: &mut S)
+fn once<S>(service: &mut S, method: Method)
 where
     S: Service<Request<Body>, Response = Response<Body>>,
     S::Error: Into<BoxError>,
 {
     let mut cx = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut cx).is_ready());
-    let mut call = pin!(service.call(request()));
+    let mut call = pin!(service.call(request(method)));
     loop {
         if let Poll::Ready(response) = call.as_mut().poll(&mut cx) {
             assert_eq!(response.map_err(Into::into).expect("an answer").status(), StatusCode::OK);
@@ -146,8 +151,16 @@ where
     }
 }
 
-/// One request after another; the server is made anew where it counts.
-fn repeat<S>(requests: u32, mut service: impl FnMut() -> S, fresh: bool)
+/// One GET after another; the server is made anew where it counts.
+fn repeat<S>(requests: u32, service: impl FnMut() -> S, fresh: bool)
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Error: Into<BoxError>,
+{
+    repeat_method(&Method::GET, requests, service, fresh);
+}
+
+fn repeat_method<S>(method: &Method, requests: u32, mut service: impl FnMut() -> S, fresh: bool)
 where
     S: Service<Request<Body>, Response = Response<Body>>,
     S::Error: Into<BoxError>,
@@ -157,7 +170,7 @@ where
         if fresh {
             client = service();
         }
-        once(&mut client);
+        once(&mut client, method.clone());
     }
 }
 
@@ -170,6 +183,13 @@ pub(crate) fn run(case: &str, requests: u32) {
         "bare" => repeat(requests, || ok.clone(), false),
         "tower" => repeat(requests, || tower.layer(ok.clone()), false),
         "ours" => repeat(requests, || ours.layer(ok.clone()), false),
+        "bare-post" => repeat_method(&Method::POST, requests, || ok.clone(), false),
+        "ours-post" => repeat_method(&Method::POST, requests, || ours.layer(ok.clone()), false),
+        "ours-post-any" => {
+            let policy = RetryPolicy::new().no_budget().backoff(Backoff::none()).any_method();
+            let any = RetryLayer::new(policy);
+            repeat_method(&Method::POST, requests, || any.layer(ok.clone()), false);
+        }
         "ours-budget" => repeat(requests, || RetryLayer::default().layer(ok.clone()), false),
         "tower-budget" => {
             let budget = std::sync::Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2));

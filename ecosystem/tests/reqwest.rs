@@ -9,7 +9,7 @@ use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
-    retry::{Backoff, RetryHistory, RetryPolicy},
+    retry::{Backoff, OneExchangeLayer, RetryHistory, RetryPolicy},
     routing::Mount,
 };
 use tower_outbound_ecosystem::{Seen, Server, busy_at_first};
@@ -108,7 +108,10 @@ async fn each_mount_may_be_a_client_of_its_own() {
 /// `never` makes it one.
 #[tokio::test]
 async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
-    let default = || reqwest::Client::builder().http2_prior_knowledge();
+    let default = || {
+        let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        builder.http2_prior_knowledge()
+    };
     for (client, attempts) in
         [(default(), None), (default().retry(reqwest::retry::never()), Some(2))]
     {
@@ -120,7 +123,11 @@ async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
             response
         })
         .await;
-        let client = ServiceBuilder::new().layer(HttpClientLayer).service(client.build().unwrap());
+        let client = ServiceBuilder::new()
+            // What reqwest makes of a request cannot be seen.
+            .layer(OneExchangeLayer::new())
+            .layer(HttpClientLayer)
+            .service(client.build().unwrap());
         let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).replay_with(
             |body: &Body| body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into()),
         );

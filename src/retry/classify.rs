@@ -9,12 +9,19 @@ use http::StatusCode;
 #[non_exhaustive]
 pub enum Failure {
     /// No connection: refused, no such host, a failed TLS handshake. The request was not sent, so
-    /// any method may be retried.
+    /// any method may be retried. It must be true of the whole call, as for
+    /// [`Unsent`](Self::Unsent).
     Connect,
-    /// A connection, but the server surely did not process the request: it was never written, or
-    /// HTTP/2 said so. Any method may be retried.
+    /// A connection, but the server did not process the request: it was never written, or HTTP/2
+    /// said so. Any method may be retried.
+    ///
+    /// The service below may have made several exchanges: it followed a redirect, or retried. The
+    /// error of a later exchange says nothing of the first one. If the policy may not
+    /// [repeat](super::Policy::may_repeat) the request and an earlier exchange cannot be ruled out,
+    /// `Connect` and `Unsent` become [`Read`](Self::Read).
     Unsent,
-    /// The connection broke after the request was, or may have been, sent.
+    /// The connection broke after the request was, or may have been, sent. Or a later exchange of
+    /// the same call failed.
     Read,
     /// The attempt took too long.
     Timeout,
@@ -63,8 +70,24 @@ pub(super) fn is_elapsed(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(<dyn Error>::is::<tower::timeout::error::Elapsed>)
 }
 
+/// Whether the class of an error is HTTP/2's word, which refuses requests that were written.
+pub(super) fn is_http2(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "http2")]
+    return causes(error)
+        .find(|error| link(*error).is_some())
+        .is_some_and(<dyn Error>::is::<h2::Error>);
+    // Without the feature nothing of HTTP/2 is known to mean "not processed".
+    #[cfg(not(feature = "http2"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// An error, and what it was caused by.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(super) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     iter::successors(
         Some(error),
         |&error: &&'a (dyn Error + 'static)| -> Option<&'a (dyn Error + 'static)> {

@@ -26,6 +26,7 @@ use super::{
     policy::{Policy, Terms},
     replay::Replay,
     round::{self, Moment, Round, Sent},
+    witness,
 };
 
 pin_project! {
@@ -103,11 +104,13 @@ where
         log: Log,
     ) -> Self {
         let began = Instant::now();
-        let response = {
-            let span = log.span();
-            let _entered = span.as_ref().map(Span::enter);
-            service.call(request)
-        };
+        let span = log.span();
+        let entered = span.as_ref().map(Span::enter);
+        let response = service.call(request);
+        witness::leave(kept.watch());
+        // By hand: a response that is moved out of a block is copied, which is 36 instructions.
+        #[allow(dropping_copy_types)] // without `tracing` there is nothing to leave
+        drop(entered);
         Self {
             state: State::Attempt { response, timer: None, before: None },
             call: Call { service: service.clone(), policy, terms, replay, kept, began, log },
@@ -135,6 +138,7 @@ where
             let mut this = self.as_mut().project();
             let next = match this.state.as_mut().project() {
                 StateProj::Attempt { response, timer, before } => {
+                    witness::enter(this.call.kept.watch());
                     let outcome = match response.poll(cx) {
                         // Most requests end here.
                         Poll::Ready(Ok(response))
@@ -144,6 +148,9 @@ where
                         }
                         Poll::Ready(outcome) => outcome.map_err(Into::into),
                         Poll::Pending => {
+                            if let Some(watch) = this.call.kept.watch() {
+                                watch.waits();
+                            }
                             let before = before.as_mut().map(Pin::as_mut);
                             ready!(this.call.poll_limit(timer, before, cx));
                             Err(Elapsed::new().into())
@@ -216,7 +223,10 @@ where
             Ok((head, _)) => Ok(head),
             Err(error) => Err(&**error as _),
         };
-        let failure = self.policy.classify(seen);
+        let watch = self.kept.watch();
+        let failure = witness::settle(self.policy.classify(seen), seen, |error| {
+            watch.is_none_or(|watch| watch.believes(error))
+        });
         if failure.is_none() && before.is_none() && !self.log.listens() {
             return ControlFlow::Break(outcome.map(join));
         }
@@ -332,10 +342,11 @@ where
         copied: Copied<B>,
         mut before: Pin<Box<Before<RB>>>,
     ) -> State<S::Future, B, RB> {
-        let mut request = self.kept.request(copied);
+        let mut request = self.kept.request(copied, &self.policy);
         self.terms.number_attempt(request.headers_mut(), before.round.number());
         before.as_mut().project().round.begin(self.began.elapsed());
         let response = self.service.call(request);
+        witness::leave(self.kept.watch());
         State::Attempt { response, timer: None, before: Some(before) }
     }
 

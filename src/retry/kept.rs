@@ -6,6 +6,7 @@ use super::{
     decision::StopReason,
     policy::{IDEMPOTENCY_KEY, Policy},
     replay::Replay,
+    witness::Watch,
 };
 
 /// A request as the caller made it. What inner layers add to one attempt is not in the next.
@@ -22,6 +23,8 @@ pub(super) struct Kept<B> {
     extensions: Extensions,
     // The body to copy, or why there is no second attempt.
     body: Result<B, StopReason>,
+    // Of the attempt that was sent last; `None` if the request may be processed twice.
+    watch: Option<Watch>,
 }
 
 /// What the next attempt does not share with the others. Only [`Kept`] makes one, so there is a
@@ -32,8 +35,12 @@ pub(super) struct Copied<B> {
 }
 
 impl<B> Kept<B> {
-    /// Keeps what the policy may need of a request.
-    pub(super) fn of(request: &Request<B>, policy: &impl Policy, replay: &impl Replay<B>) -> Self {
+    /// Keeps what the policy may need of a request that is about to be sent, and watches it.
+    pub(super) fn of(
+        request: &mut Request<B>,
+        policy: &impl Policy,
+        replay: &impl Replay<B>,
+    ) -> Self {
         let body = if policy.may_retry(request.method(), request.headers()) {
             replay.replay(request.body()).ok_or(StopReason::Body)
         } else {
@@ -51,6 +58,8 @@ impl<B> Kept<B> {
                 headers,
                 extensions: Extensions::new(),
                 body,
+                // No error repeats it, so none needs a proof.
+                watch: None,
             };
         }
         Self {
@@ -58,8 +67,10 @@ impl<B> Kept<B> {
             uri: request.uri().clone(),
             version: request.version(),
             headers: list(request.headers()),
+            // Before the witness is put in: each attempt has its own.
             extensions: request.extensions().clone(),
             body,
+            watch: Watch::of(request, policy),
         }
     }
 
@@ -95,14 +106,20 @@ impl<B> Kept<B> {
         Ok(Copied { headers, body })
     }
 
-    /// The request again, with what was [copied](Self::copy) of it.
-    pub(super) fn request(&self, copied: Copied<B>) -> Request<B> {
+    /// The watch on the attempt that was sent last, if it has one.
+    pub(super) const fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
+    }
+
+    /// The request again, with what was [copied](Self::copy) of it, under a new watch.
+    pub(super) fn request(&mut self, copied: Copied<B>, policy: &impl Policy) -> Request<B> {
         let mut request = Request::new(copied.body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
         *request.headers_mut() = copied.headers;
         *request.extensions_mut() = self.extensions.clone();
+        self.watch = Watch::of(&mut request, policy);
         request
     }
 }
@@ -131,7 +148,7 @@ mod tests {
         let mut request = Request::new(Body::new());
         *request.headers_mut() = headers.clone();
         *request.uri_mut() = Uri::from_static("http://u:secret@h/p?q");
-        Kept::of(&request, policy, &ReplayByTrait)
+        Kept::of(&mut request, policy, &ReplayByTrait)
     }
 
     #[test]
@@ -160,9 +177,9 @@ mod tests {
         let wrong: Vec<_> = rows
             .iter()
             .filter(|(_, headers)| {
-                let kept = kept(headers, &RetryPolicy::new());
+                let mut kept = kept(headers, &RetryPolicy::new());
                 let copied = kept.copy(kept.headers(), &ReplayByTrait).ok().unwrap();
-                let request = kept.request(copied);
+                let request = kept.request(copied, &RetryPolicy::new());
                 !same(request.headers(), headers) || request.uri() != "http://u:secret@h/p?q"
             })
             .map(|(what, _)| what)

@@ -50,6 +50,33 @@
 //! A policy for every request, or for one origin, is better set inside the redirects: by a layer that
 //! sets the extension there (tower-http's `AddExtensionLayer`), or by the `RetryLayer` of a mount.
 //!
+//! # Never sent
+//!
+//! A POST is retried if the server cannot have processed it: the port was closed, or HTTP/2 refused
+//! the stream. That must be true of the whole call. If a service below follows redirects or retries,
+//! its error is that of the last exchange, and the server may have processed the POST in the first
+//! one. The layer can tell the two apart, by an extension that it puts into requests that must not
+//! be processed twice. If an earlier exchange cannot be ruled out, the request is not repeated, and
+//! the caller gets the client's own error.
+//!
+//! | below the retries | a POST that was never sent |
+//! |---|---|
+//! | hyper-util's client, tonic's `Channel`, with `Buffer`, time-outs, limits, cookies and mounts around them | is retried |
+//! | tower-http's `FollowRedirect` around them | is retried if the first hop failed |
+//! | another `RetryLayer` | is retried by that layer, and not once more by this one |
+//! | a client that drops the extensions of a request, as reqwest does | is retried with [`OneExchangeLayer`] directly above the client |
+//!
+//! Two cases still look like one exchange, and the POST is repeated:
+//!
+//! - A redirector drops the extensions of its hops, as tower-http's does with
+//!   `preserve_extensions(false)`, and HTTP/2 refuses a later hop. With another redirector that waits
+//!   for nothing between two hops, any later hop that fails at once.
+//! - A client drops extensions and follows redirects, a `Buffer` is above it, and HTTP/2 refuses a
+//!   later hop.
+//!
+//! Follow redirects outside the retries, or put [`OneExchangeLayer`] between the redirector and the
+//! client.
+//!
 //! # Request bodies
 //!
 //! | body | how it is sent again |
@@ -93,6 +120,7 @@ mod limit;
 mod log;
 #[cfg(feature = "serde")]
 pub mod mesh;
+mod one_exchange;
 mod pause;
 mod policy;
 pub mod replay;
@@ -100,6 +128,7 @@ mod retry_after;
 mod round;
 mod service;
 mod tower;
+mod witness;
 
 pub use self::{
     backoff::{Backoff, Jitter},
@@ -110,6 +139,7 @@ pub use self::{
     future::ResponseFuture,
     history::{AttemptRecord, RetryError, RetryHistory},
     layer::RetryLayer,
+    one_exchange::{OneExchangeFuture, OneExchangeLayer, OneExchangeService},
     policy::{Limit, OverMax, Policy, RetryPolicy, Terms},
     replay::{body::ReplayBody, layer::ReplayBodyLayer, replayable::ReplayableBody},
     service::RetryService,

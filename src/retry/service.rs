@@ -45,7 +45,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let policy = self.policy.for_request(request.extensions());
         let log = Log::of(&request);
-        let kept = Kept::of(&request, &policy, &self.replay);
+        let kept = Kept::of(&mut request, &policy, &self.replay);
         // After the copy is kept: each attempt has its own number.
         let terms = policy.terms();
         terms.number_attempt(request.headers_mut(), 1);

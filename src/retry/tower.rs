@@ -21,6 +21,7 @@ use super::{
     policy::{Policy, RetryPolicy},
     replay::{ReplayByTrait, replayable::ReplayableBody},
     round::{self, Moment, Sent},
+    witness,
 };
 
 /// A policy also runs on `tower::retry::RetryLayer`, with the same counters, classes, delays,
@@ -34,6 +35,12 @@ use super::{
 /// - a history of errors, and of a response whose request was not to be sent again from the start;
 /// - [`attempt_header`](RetryPolicy::attempt_header) on the first attempt; here it begins with the
 ///   second.
+///
+/// A POST whose error says that it was never sent is retried here too. But the runner sends the
+/// first attempt as it came: the policy cannot put the extension into it that tells one exchange
+/// from [several](super#never-sent). So the error is believed, unless a `RetryLayer` below reports an
+/// attempt that the server may have processed. If a service below follows redirects, use
+/// [`RetryLayer`](super::RetryLayer).
 ///
 /// For a service whose errors are boxed use [`boxed_errors`](RetryPolicy::boxed_errors).
 ///
@@ -163,7 +170,10 @@ impl RetryPolicy {
         request: &mut Request<B>,
         outcome: Outcome<'_>,
     ) -> Result<RetryDelay, Option<RetryHistory>> {
-        let failure = Policy::classify(self, outcome);
+        let failure = witness::settle(Policy::classify(self, outcome), outcome, |error| {
+            self.may_repeat(request.method(), request.headers())
+                || !witness::has_sent_attempt(error)
+        });
         if failure.is_none() && !self.has_failed() {
             return Err(None);
         }

@@ -119,7 +119,7 @@ fn a_request_without_a_failure_allocates_one_list_of_headers_and_without_retries
         ("none", RetryPolicy::none()),
         ("urllib3's defaults", RetryPolicy::urllib3()),
     ];
-    rows::hold(pairs(rows, [Method::GET, Method::POST]), |((what, policy), method)| {
+    rows::hold(pairs(rows, [Method::GET, Method::PUT]), |((what, policy), method)| {
         let ours = allocated(RetryLayer::new(policy).layer(Server), &method);
         println!("{what}, {method}: {ours} allocations");
         let want = u64::from(!["total 0", "none"].contains(&what));
@@ -130,6 +130,26 @@ fn a_request_without_a_failure_allocates_one_list_of_headers_and_without_retries
     println!("tower's own: {towers} allocations");
     assert_eq!(allocated(Server, &Method::GET), 0, "what is measured is the layer's");
     assert_eq!(towers, 2, "tower's copy of the headers");
+}
+
+/// The witness, its count, and the two that an empty map of extensions makes of its first value.
+#[test]
+fn a_post_that_may_be_sent_again_allocates_four_times_more_at_most() {
+    let policy = || RetryPolicy::new().no_budget().backoff(Backoff::none());
+    let rows = [
+        ("the default", RetryPolicy::new(), 4),
+        ("no budget", policy(), 4),
+        ("any method", policy().any_method(), 0),
+        ("total 0", policy().total(0), 0),
+        ("none", RetryPolicy::none(), 0),
+    ];
+    rows::hold(rows, |(what, policy, wanted)| {
+        let layer = RetryLayer::new(policy);
+        let [post, get] =
+            [Method::POST, Method::GET].map(|method| allocated(layer.layer(Server), &method));
+        println!("{what}: GET {get} allocations, POST {post}");
+        (format!("{what}: allocations of a POST"), post, get + wanted)
+    });
 }
 
 /// A stream of fresh pieces, as it comes from a file.

@@ -24,6 +24,8 @@ mod listen;
 mod loopback;
 #[cfg(feature = "serde")]
 mod mesh;
+#[cfg(all(feature = "http2", feature = "cookie", feature = "routing"))]
+mod never_sent;
 #[path = "../support/pairs.rs"]
 mod pairs;
 mod policy;

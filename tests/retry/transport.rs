@@ -75,6 +75,7 @@ impl Tls {
         Self { server: Arc::new(server), trusting }
     }
 
+    #[allow(dead_code)] // not every test file needs it
     pub(crate) fn client<B>(&self, transport: Transport) -> HttpClient<B>
     where
         B: http_body::Body + Send,

@@ -70,6 +70,18 @@ pub trait Policy: Clone {
         *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
     }
 
+    /// Whether a request may be sent again after the server may have processed it.
+    ///
+    /// If not, the layer believes that a request was never sent only if that is true of the whole
+    /// call; see [`Failure::Unsent`]. It asks before each attempt of a request that
+    /// [could be retried](Self::may_retry), unless its method is safe (GET, HEAD, OPTIONS, TRACE).
+    ///
+    /// Default: true for idempotent methods (RFC 9110 section 9.2.2) and for requests with an
+    /// `Idempotency-Key`.
+    fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
+        method.is_idempotent() || headers.contains_key(&IDEMPOTENCY_KEY)
+    }
+
     /// Whether a response of this status is a success for certain.
     ///
     /// A shortcut: after true the layer does not ask [`classify`](Self::classify) about the first

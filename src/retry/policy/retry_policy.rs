@@ -122,6 +122,10 @@ impl Policy for RetryPolicy {
         self.settings.may_retry(method, headers)
     }
 
+    fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.settings.may_repeat(method, headers)
+    }
+
     fn is_success(&self, status: StatusCode) -> bool {
         self.settings.is_success(status)
     }

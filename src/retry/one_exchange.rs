@@ -1,0 +1,146 @@
+//! `OneExchangeLayer`: what a service that cannot be seen through is known to do.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::Request;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::witness::Witness;
+
+/// Says that the service below makes one exchange per call: it follows no redirect and retries
+/// nothing.
+///
+/// A [`RetryLayer`](super::RetryLayer) repeats a POST only if the server cannot have processed it.
+/// It [can tell](super#never-sent) by the request's extensions whether a client made one exchange or
+/// several. It cannot tell with a client that makes a request of its own and drops the extensions,
+/// as reqwest does. Once such a client has waited for anything, its errors are not believed to mean
+/// "never sent", so a POST to a port where nothing listens is not retried. With this layer directly
+/// above the client it is.
+///
+/// Above a client that follows redirects or retries it would be a false claim, and a POST that was
+/// processed may be repeated. Turn both off first:
+///
+/// ```ignore
+/// let client = reqwest::Client::builder()
+///     .redirect(reqwest::redirect::Policy::none())
+///     .retry(reqwest::retry::never())
+///     .build()?;
+/// let client = ServiceBuilder::new()
+///     .layer(RetryLayer::default())
+///     .layer(OneExchangeLayer::new())
+///     .layer(tower_reqwest::HttpClientLayer)
+///     .service(client);
+/// ```
+///
+/// A layer that follows redirects or retries belongs above this one. Above hyper-util's client this
+/// layer is needed only below a redirector that drops the extensions of its hops.
+///
+/// ```
+/// use std::io;
+/// use http::{Request, Response};
+/// use http_body_util::{Empty, Full};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+/// use tower_outbound::retry::{Backoff, OneExchangeLayer, RetryError, RetryLayer, RetryPolicy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// // It drops the request before it waits, as a client does that converts it.
+/// let converts = service_fn(|request: Request<Empty<&'static [u8]>>| {
+///     drop(request);
+///     async {
+///         tokio::task::yield_now().await;
+///         Err::<Response<Full<&[u8]>>, _>(io::Error::from(io::ErrorKind::ConnectionRefused))
+///     }
+/// });
+/// let client = ServiceBuilder::new()
+///     .layer(RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())))
+///     .layer(OneExchangeLayer::new())
+///     .service(converts);
+///
+/// let error = client.oneshot(Request::post("http://h.example/").body(Empty::new())?).await.unwrap_err();
+/// let error = error.downcast::<RetryError>()?;
+/// assert_eq!(error.history().attempts().len(), 4);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneExchangeLayer;
+
+impl OneExchangeLayer {
+    /// One exchange per call, whatever the service below makes of the request.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+impl<S> Layer<S> for OneExchangeLayer {
+    type Service = OneExchangeService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        OneExchangeService { inner }
+    }
+}
+
+/// The service of [`OneExchangeLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct OneExchangeService<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for OneExchangeService<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = OneExchangeFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let witness = Witness::take(request.extensions_mut());
+        OneExchangeFuture { response: self.inner.call(request), witness }
+    }
+}
+
+pin_project! {
+    /// The response of a [`OneExchangeService`].
+    pub struct OneExchangeFuture<F> {
+        #[pin]
+        response: F,
+        // Held until this future is dropped, so that no head is gone when an error is judged.
+        witness: Option<Witness>,
+    }
+}
+
+impl<F, R, E> Future for OneExchangeFuture<F>
+where
+    F: Future<Output = Result<R, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let outcome = ready!(this.response.poll(cx));
+        if let (Ok(_), Some(witness)) = (&outcome, this.witness) {
+            witness.answered();
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl<F> fmt::Debug for OneExchangeFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OneExchangeFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,387 @@
+//! Whether "never sent" is true of the whole call, and not of its last exchange alone.
+//!
+//! A service below may make several exchanges in one call: it follows a redirect, or it retries.
+//! The error of a later exchange says nothing of the first one, which the server may have
+//! processed. So a request that must not be processed twice carries a [`Witness`] among its
+//! extensions. A client drops the head of a request once it has written it, and each further
+//! exchange needs a head of its own. The witness counts how many are gone, and when.
+
+use std::{
+    error::Error,
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use http::{Extensions, Request};
+
+use super::{
+    classify::{self, Failure},
+    decision::Outcome,
+    history::RetryError,
+    policy::Policy,
+};
+
+/// The request extension: one in each head of an attempt. A copy of the head is one more.
+#[derive(Clone)]
+pub(super) struct Witness(Option<Arc<Seen>>);
+
+/// What the heads of one attempt came to.
+///
+/// Relaxed is enough for all of it: an error reaches this layer by a channel or on the same thread,
+/// and what happened to a head before the error was made is visible with it.
+#[derive(Default)]
+struct Seen {
+    /// Heads that the call dropped itself, within its own `call` or `poll`.
+    gone_inside: AtomicU32,
+    /// Heads that another task dropped: that of the connection, once it has written the request.
+    gone_outside: AtomicU32,
+    answered: AtomicBool,
+    /// The thread that is inside the call at the moment.
+    thread: AtomicUsize,
+    has_waited: AtomicBool,
+    waited_without_inside: AtomicBool,
+    waited_without_outside: AtomicBool,
+    /// That of a retry layer outside: what happens to these heads happens to its own.
+    outer: Option<Arc<Seen>>,
+}
+
+/// The view that the retry layer has of the heads of one attempt.
+///
+/// It is a pointer and no more, since most futures carry none.
+pub(super) struct Watch(Arc<Seen>);
+
+/// What is known of one attempt at the time of its error.
+#[derive(Clone, Copy, Debug, Default)]
+struct Evidence {
+    /// Heads that the call dropped itself.
+    inside: u32,
+    /// Heads that another task dropped.
+    outside: u32,
+    /// Whether the call returned `Pending` after it had dropped a head itself.
+    waited_without_inside: bool,
+    /// Whether the call returned `Pending` after another task had dropped one, the first `Pending`
+    /// not counted.
+    waited_without_outside: bool,
+    /// Whether a [`OneExchangeLayer`](super::OneExchangeLayer) below has seen a response.
+    answered: bool,
+}
+
+impl Evidence {
+    /// Whether no exchange but the one that failed can have been sent.
+    fn allows(self, is_http2: bool) -> bool {
+        // A response is proof of an exchange before the one that failed. And if the call drops a
+        // head and waits on, it has made a request of its own from it, whose fate is unknown: so
+        // does a client that converts requests, a redirect to another origin, and a retry.
+        if self.answered || self.waited_without_inside {
+            return false;
+        }
+        if is_http2 {
+            // HTTP/2 refuses a request after it was written, so the head of the one that failed is
+            // gone. A second one was another exchange's.
+            return self.outside <= 1;
+        }
+        // Any other request that was never sent is dropped when it fails, and not before. What the
+        // call drops with it are copies that it no longer needs. If another task drops it, as that
+        // of tonic's channel does, the error comes right after; a second head was another
+        // exchange's then.
+        !self.waited_without_outside
+            && (self.outside == 0 || self.outside.saturating_add(self.inside) == 1)
+    }
+}
+
+impl Watch {
+    /// Watches a request that is about to be sent, if it must not be processed twice.
+    pub(super) fn of<B>(request: &mut Request<B>, policy: &impl Policy) -> Option<Self> {
+        // A safe method (RFC 9110 section 9.2.1) can do no harm twice. Most requests have one, so
+        // the rest is out of their way: they pay 20 instructions for all of this room.
+        if request.method().is_safe() { None } else { Self::of_unsafe(request, policy) }
+    }
+
+    #[cold]
+    fn of_unsafe<B>(request: &mut Request<B>, policy: &impl Policy) -> Option<Self> {
+        if policy.may_repeat(request.method(), request.headers()) {
+            return None;
+        }
+        Some(Self::put(request.extensions_mut()))
+    }
+
+    fn put(extensions: &mut Extensions) -> Self {
+        // The place of an outer layer's witness is taken, but that one loses no head by it.
+        let outer = extensions.remove::<Witness>().and_then(|mut outer| outer.0.take());
+        // The call comes next, so this thread is inside it.
+        let thread = AtomicUsize::new(this_thread());
+        let seen = Arc::new(Seen { thread, outer, ..Seen::default() });
+        extensions.insert(Witness(Some(Arc::clone(&seen))));
+        Self(seen)
+    }
+
+    /// The call has returned `Pending`, so this thread has left it.
+    pub(super) fn waits(&self) {
+        leave(Some(self));
+        let Seen { has_waited, waited_without_inside, waited_without_outside, .. } = &*self.0;
+        // Heads do not come back: what was true of one wait is true of those after it.
+        if self.0.gone_inside.load(Relaxed) > 0 {
+            waited_without_inside.store(true, Relaxed);
+        }
+        // A worker to which the call has handed the request can fail it before this layer has
+        // polled once. Then the error is here at the next poll.
+        if has_waited.swap(true, Relaxed) && self.0.gone_outside.load(Relaxed) > 0 {
+            waited_without_outside.store(true, Relaxed);
+        }
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence {
+            inside: self.0.gone_inside.load(Relaxed),
+            outside: self.0.gone_outside.load(Relaxed),
+            waited_without_inside: self.0.waited_without_inside.load(Relaxed),
+            waited_without_outside: self.0.waited_without_outside.load(Relaxed),
+            answered: self.0.answered.load(Relaxed),
+        }
+    }
+
+    /// Whether an error that says "never sent" is true of the whole call.
+    pub(super) fn believes(&self, error: &(dyn Error + 'static)) -> bool {
+        self.evidence().allows(classify::is_http2(error)) && !has_sent_attempt(error)
+    }
+}
+
+/// From here on this thread is inside the call, until it [leaves](leave) or the attempt has ended.
+pub(super) fn enter(watch: Option<&Watch>) {
+    if let Some(Watch(seen)) = watch {
+        seen.thread.store(this_thread(), Relaxed);
+    }
+}
+
+/// No thread is inside the call any more.
+pub(super) fn leave(watch: Option<&Watch>) {
+    if let Some(Watch(seen)) = watch {
+        seen.thread.store(NO_THREAD, Relaxed);
+    }
+}
+
+/// The class of an attempt: as it was told, unless it claims more of an error than is believed.
+///
+/// Then the request may have been processed, as after a broken connection, and its method decides.
+pub(super) fn settle(
+    told: Option<Failure>,
+    outcome: Outcome<'_>,
+    believes: impl Fn(&(dyn Error + 'static)) -> bool,
+) -> Option<Failure> {
+    match (told, outcome) {
+        (Some(Failure::Connect | Failure::Unsent), Err(error)) if !believes(error) => {
+            Some(Failure::Read)
+        }
+        _ => told,
+    }
+}
+
+/// Whether a retry layer below reports an attempt that the server may have processed.
+pub(super) fn has_sent_attempt(error: &(dyn Error + 'static)) -> bool {
+    classify::causes(error)
+        .filter_map(<dyn Error>::downcast_ref::<RetryError>)
+        .flat_map(|error| error.history().attempts())
+        .any(|attempt| !matches!(attempt.failure, Some(Failure::Connect | Failure::Unsent)))
+}
+
+impl Witness {
+    /// The witness of a request, and no longer its own.
+    pub(super) fn take(extensions: &mut Extensions) -> Option<Self> {
+        extensions.remove()
+    }
+
+    /// The request was answered: whatever fails from here on is another exchange.
+    pub(super) fn answered(&self) {
+        self.each(|seen| seen.answered.store(true, Relaxed));
+    }
+
+    fn each(&self, then: impl Fn(&Seen)) {
+        let mut next = self.0.as_deref();
+        while let Some(seen) = next {
+            then(seen);
+            next = seen.outer.as_deref();
+        }
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let here = this_thread();
+        self.each(|seen| {
+            let is_inside = seen.thread.load(Relaxed) == here;
+            let gone = if is_inside { &seen.gone_inside } else { &seen.gone_outside };
+            gone.fetch_add(1, Relaxed);
+        });
+    }
+}
+
+const NO_THREAD: usize = 0;
+
+/// What tells threads apart, by an address that no two of them share. `ThreadId` has no stable
+/// number to keep in an atomic.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| ptr::from_ref(here).addr())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, thread, time::Duration};
+
+    use http::Response;
+
+    use super::{
+        super::{
+            decision::StopReason,
+            history::{AttemptRecord, Attempts, RetryHistory},
+        },
+        *,
+    };
+
+    /// Heads that the call dropped, heads that another task dropped, and whether the call waited
+    /// after it; whether HTTP/2 refused; whether "never sent" is believed.
+    #[test]
+    fn never_sent_is_believed_of_one_exchange() {
+        let rows = [
+            ("connect, hyper-util", (0, false), (0, false), false, true),
+            ("connect, dropped with the future", (1, false), (0, false), false, true),
+            ("connect, a redirect's copy dropped as well", (2, false), (0, false), false, true),
+            ("connect, tonic's channel", (0, false), (1, false), false, true),
+            (
+                "connect, it was answered and the next hop failed at once",
+                (1, false),
+                (1, false),
+                false,
+                false,
+            ),
+            ("connect, it was written and the call waited", (0, false), (1, true), false, false),
+            ("connect, a redirect to another origin", (2, true), (1, true), false, false),
+            ("connect, a client that converts", (1, true), (0, false), false, false),
+            ("connect, two heads with other tasks", (0, false), (2, false), false, false),
+            ("refused by HTTP/2", (0, false), (1, true), true, true),
+            ("refused by HTTP/2, the future dropped as well", (3, false), (1, true), true, true),
+            ("refused by HTTP/2, a later hop", (0, false), (2, true), true, false),
+            ("refused by HTTP/2, a hop to another origin", (2, true), (1, true), true, false),
+            ("refused by HTTP/2, a client that converts", (1, true), (0, false), true, false),
+        ];
+        let mut wrong = Vec::new();
+        for (what, inside, outside, is_http2, wanted) in rows {
+            let evidence = Evidence {
+                inside: inside.0,
+                outside: outside.0,
+                waited_without_inside: inside.1,
+                waited_without_outside: outside.1,
+                answered: false,
+            };
+            if evidence.allows(is_http2) != wanted {
+                wrong.push(what);
+            }
+            if (Evidence { answered: true, ..evidence }).allows(is_http2) {
+                wrong.push("answered");
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn heads_are_counted_where_they_are_dropped_and_for_each_layer_outside() {
+        let mut extensions = Extensions::new();
+        let outer = Watch::put(&mut extensions);
+        let inner = Watch::put(&mut extensions);
+        let counts = |watch: &Watch| (watch.evidence().inside, watch.evidence().outside);
+        assert_eq!((counts(&outer), counts(&inner)), ((0, 0), (0, 0)));
+        let [first, second, third] = [(); 3].map(|()| extensions.clone());
+        leave(Some(&inner));
+        drop(first);
+        enter(Some(&inner));
+        drop(second);
+        thread::spawn(move || drop(third)).join().unwrap();
+        leave(Some(&inner));
+        leave(Some(&outer));
+        drop(extensions);
+        assert_eq!((counts(&outer), counts(&inner)), ((2, 2), (1, 3)));
+    }
+
+    #[test]
+    fn a_worker_may_drop_the_request_before_the_first_poll_has_waited() {
+        let mut extensions = Extensions::new();
+        let watch = Watch::put(&mut extensions);
+        thread::spawn(move || drop(extensions)).join().unwrap();
+        for believed in [true, false] {
+            watch.waits();
+            assert_eq!(watch.evidence().allows(false), believed);
+        }
+    }
+
+    #[test]
+    fn an_answer_below_refutes_for_each_layer_outside() {
+        let mut extensions = Extensions::new();
+        let watches = [Watch::put(&mut extensions), Watch::put(&mut extensions)];
+        let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert!(watches.iter().all(|watch| watch.believes(&error)));
+        Witness::take(&mut extensions).unwrap().answered();
+        assert!(!watches.iter().any(|watch| watch.believes(&error)));
+    }
+
+    #[test]
+    fn only_a_claim_of_an_error_that_it_was_never_sent_is_settled() {
+        let (head, ()) = Response::new(()).into_parts();
+        let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let failures = [
+            (Failure::Connect, Failure::Read),
+            (Failure::Unsent, Failure::Read),
+            (Failure::Read, Failure::Read),
+            (Failure::Timeout, Failure::Timeout),
+            (Failure::Other, Failure::Other),
+            (Failure::Never, Failure::Never),
+        ];
+        let mut wrong = Vec::new();
+        for (told, refuted) in failures {
+            for (outcome, believed, wanted) in [
+                (Err(&error as &(dyn Error + 'static)), true, told),
+                (Err(&error), false, refuted),
+                // A policy's own word on a response is its own affair.
+                (Ok(&head), false, told),
+            ] {
+                let got = settle(Some(told), outcome, |_| believed);
+                if got != Some(wanted) {
+                    wrong.push((told, outcome.is_ok(), believed, got));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+        assert_eq!(settle(None, Err(&error), |_| false), None);
+    }
+
+    #[test]
+    fn a_history_below_tells_of_attempts_that_may_have_been_processed() {
+        let rows = [
+            (&[Failure::Connect, Failure::Unsent][..], false),
+            (&[Failure::Read, Failure::Connect], true),
+            (&[Failure::Connect, Failure::Timeout], true),
+        ];
+        let mut wrong = Vec::new();
+        for (failures, wanted) in rows {
+            let mut attempts = Attempts::new();
+            for failure in failures {
+                attempts.push(AttemptRecord {
+                    number: 1,
+                    failure: Some(*failure),
+                    status: None,
+                    elapsed: Duration::ZERO,
+                    delay: None,
+                });
+            }
+            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+            let history = RetryHistory::new(attempts, StopReason::Total);
+            let error = io::Error::other(RetryError::new(history, Some(refused.into())));
+            if has_sent_attempt(&error) != wanted {
+                wrong.push(failures);
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
