@@ -21,7 +21,7 @@ use tower_outbound::retry::{
 use crate::rows;
 
 const ALMOST_ONE: f64 = 0.999_999_999;
-const METHODS: [Method; 9] = [
+const METHODS: [Method; 10] = [
     Method::GET,
     Method::HEAD,
     Method::OPTIONS,
@@ -31,6 +31,7 @@ const METHODS: [Method; 9] = [
     Method::POST,
     Method::PATCH,
     Method::CONNECT,
+    Method::QUERY,
 ];
 
 fn head(status: StatusCode, retry_after: Option<&str>) -> response::Parts {
@@ -124,20 +125,33 @@ async fn each_default_is_what_the_docs_say() {
         |status, retry_after| Policy::classify(&policy(), Ok(&head(status, retry_after))).is_some();
     let statuses = (100..1000).map(|code| StatusCode::from_u16(code).unwrap());
     let failures = statuses.clone().filter(|status| fails(*status, None));
-    row("status_forcelist", format!("{:?}", failures.collect::<Vec<_>>()), "[429, 502, 503, 504]");
+    row(
+        "status_forcelist",
+        format!("{:?}", failures.collect::<Vec<_>>()),
+        "[408, 429, 502, 503, 504]",
+    );
     let asking = statuses.filter(|status| fails(*status, Some("1")));
     row(
         "besides, with Retry-After",
         format!("{:?}", asking.collect::<Vec<_>>()),
-        "[413, 429, 502, 503, 504]",
+        "[408, 413, 429, 502, 503, 504]",
     );
     let may = |policy: &RetryPolicy| {
         let retried =
             |method: &&Method| decide(&mut begin(policy), method, Failure::Read, 0.0).is_ok();
         METHODS.iter().filter(retried).map(Method::as_str).collect::<Vec<_>>().join(" ")
     };
-    row("allowed_methods", may(&policy()), "GET HEAD OPTIONS TRACE PUT DELETE");
-    row("any_method", may(&policy().any_method()), "GET HEAD OPTIONS TRACE PUT DELETE POST PATCH");
+    row("allowed_methods", may(&policy()), "GET HEAD OPTIONS TRACE PUT DELETE QUERY");
+    row(
+        "urllib3: allowed_methods",
+        may(&RetryPolicy::urllib3()),
+        "GET HEAD OPTIONS TRACE PUT DELETE",
+    );
+    row(
+        "any_method",
+        may(&policy().any_method()),
+        "GET HEAD OPTIONS TRACE PUT DELETE POST PATCH QUERY",
+    );
 
     row(
         "total, backoff: the most",

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header::RETRY_AFTER, response,
+};
 use tower_outbound::retry::{
     Attempt, Backoff, Decision, Failure, Jitter, Limit, OverMax, Policy, RetryPolicy, StopReason,
 };
@@ -344,12 +346,60 @@ fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline()
 }
 
 #[test]
-fn an_idempotency_key_makes_any_method_one_to_repeat() {
-    let headers =
-        HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]);
-    let attempt = Attempt::new(&Method::POST, &headers, Err(&Broken), Failure::Read);
-    let decision = plain().for_request(&http::Extensions::new()).decide(&attempt);
-    assert_eq!(decision, Decision::Retry { after: Duration::ZERO });
+fn an_idempotency_key_makes_any_method_one_to_repeat_unless_it_is_blank() {
+    let rows = [
+        ("1", true),
+        ("\"8e03978e-40d5-43dd-bc93-6894a57f9324\"", true),
+        ("\t1 ", true),
+        ("", false),
+        (" ", false),
+        (" \t ", false),
+    ];
+    let name: HeaderName = "idempotency-key".parse().unwrap();
+    rows::hold(rows, |(key, repeats)| {
+        let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(key))]);
+        let attempt = Attempt::new(&Method::POST, &headers, Err(&Broken), Failure::Read);
+        let got = plain().for_request(&http::Extensions::new()).decide(&attempt);
+        let want = match repeats {
+            true => Decision::Retry { after: Duration::ZERO },
+            false => Decision::Return(StopReason::Method),
+        };
+        (format!("{key:?}"), got, want)
+    });
+}
+
+/// By these a server says that it did not process the request.
+#[test]
+fn a_421_or_425_that_is_listed_is_retried_whatever_the_method() {
+    let (get, post) = (Method::GET, Method::POST);
+    let listed = || {
+        let codes = [421, 425, 500].map(|code| StatusCode::from_u16(code).unwrap());
+        plain().status_forcelist(codes)
+    };
+    let by_class =
+        || plain().classify(|outcome| outcome.ok().map(|head| Failure::Status(head.status)));
+    let retry = Some(Decision::Retry { after: Duration::ZERO });
+    let stop = |reason| Some(Decision::Return(reason));
+    let rows = [
+        ("421, POST", listed(), &post, 421, retry),
+        ("425, POST", listed(), &post, 425, retry),
+        ("425, GET", listed(), &get, 425, retry),
+        ("500, POST", listed(), &post, 500, stop(StopReason::Method)),
+        ("421, POST, not listed", plain(), &post, 421, None),
+        ("425, GET, not listed", RetryPolicy::new(), &get, 425, None),
+        ("425, POST, only by a class", by_class(), &post, 425, stop(StopReason::Method)),
+        (
+            "425, POST, the limit of statuses",
+            listed().status(0),
+            &post,
+            425,
+            stop(StopReason::Status),
+        ),
+        ("425, CONNECT", listed(), &Method::CONNECT, 425, stop(StopReason::Disabled)),
+    ];
+    rows::hold(rows, |(row, policy, method, status, want)| {
+        (row, decided(&policy, method, &head(status, None)), want)
+    });
 }
 
 #[test]
@@ -494,7 +544,10 @@ fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
         HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]),
     );
     let (get, post, connect) = (Method::GET, Method::POST, Method::CONNECT);
+    let query = Method::QUERY;
+    let blank = HeaderMap::from_iter([("idempotency-key".parse().unwrap(), " ".parse().unwrap())]);
     let zero = || plain().read(0).status(0).other(0);
+    let listing = |code| plain().status_forcelist([StatusCode::from_u16(code).unwrap()]);
     let rows: &[(&str, RetryPolicy, &Method, &HeaderMap, bool)] = &[
         ("the default", RetryPolicy::new(), &get, &none, true),
         ("a POST, which may be refused", RetryPolicy::new(), &post, &none, true),
@@ -503,6 +556,20 @@ fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
         ("no total", plain().total(None), &get, &none, true),
         ("CONNECT", plain().any_method(), &connect, &none, false),
         ("a POST with nothing for its connections", plain().connect(0), &post, &none, false),
+        ("the same with 425 listed", listing(425).connect(0), &post, &none, true),
+        ("the same with 421 listed", listing(421).connect(0), &post, &none, true),
+        ("the same with 503 listed", listing(503).connect(0), &post, &none, false),
+        (
+            "425 listed, nothing for statuses",
+            listing(425).connect(0).status(0),
+            &post,
+            &none,
+            false,
+        ),
+        ("425 listed, total 0", listing(425).total(0), &post, &none, false),
+        ("a POST with a blank key", plain().connect(0), &post, &blank, false),
+        ("QUERY", plain().connect(0), &query, &none, true),
+        ("QUERY, urllib3", RetryPolicy::urllib3().connect(0), &query, &none, false),
         ("the same with a key", plain().connect(0), &post, &key, true),
         (
             "a GET with nothing for its connections",

@@ -27,7 +27,7 @@ impl RetryPolicy {
 
     /// urllib3's own defaults.
     ///
-    /// 10 retries of the idempotent methods, after errors and after 413, 429 and 503 with a
+    /// 10 retries of the idempotent methods except QUERY, after errors and after 413, 429 and 503 with a
     /// `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other delay. A response that
     /// used up the retries is an error. There is no budget, since urllib3 has none.
     ///
@@ -36,6 +36,14 @@ impl RetryPolicy {
     pub fn urllib3() -> Self {
         Self::new()
             .total(10)
+            .allowed_methods([
+                Method::GET,
+                Method::HEAD,
+                Method::OPTIONS,
+                Method::TRACE,
+                Method::PUT,
+                Method::DELETE,
+            ])
             .status_forcelist([])
             .backoff(Backoff::urllib3(Duration::ZERO))
             .retry_after_over_max(OverMax::Clamp)
@@ -110,9 +118,10 @@ impl RetryPolicy {
     }
 
     /// Methods that may be sent again although the server may have processed the request. A request
-    /// with an `Idempotency-Key` header may be sent again too.
+    /// with an `Idempotency-Key` header that is not blank may be sent again too.
     ///
-    /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2).
+    /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2) and QUERY
+    /// (RFC 10008).
     ///
     /// urllib3: `allowed_methods`.
     #[must_use]
@@ -135,7 +144,10 @@ impl RetryPolicy {
     /// Statuses that are failures. 413, 429 and 503 are failures too if they have a `Retry-After`
     /// and it is [respected](Self::respect_retry_after).
     ///
-    /// Default: 429, 502, 503, 504.
+    /// By 421 and 425 a server says that it did not process the request. If they are in the list, a
+    /// request is retried after them whatever its method.
+    ///
+    /// Default: 408, 429, 502, 503, 504.
     ///
     /// urllib3: `status_forcelist`.
     #[must_use]

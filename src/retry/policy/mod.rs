@@ -156,6 +156,6 @@ impl Terms {
     }
 }
 
-/// A request with this header may be repeated, whatever its method: the server makes sure that a
-/// repeat has no second effect (draft-ietf-httpapi-idempotency-key-header).
+/// A request with this header may be repeated, whatever its method, unless the value is blank: the
+/// server makes sure that a repeat has no second effect (draft-ietf-httpapi-idempotency-key-header).
 pub(in crate::retry) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

@@ -32,8 +32,8 @@ use crate::retry::{
 /// | `total` | [`total`](Self::total) | 3 (urllib3: 10) |
 /// | `connect`, `read`, `status`, `other` | [`connect`](Self::connect), [`read`](Self::read), [`status`](Self::status), [`other`](Self::other) | no limit of their own |
 /// | an integer, `None`, `False` for those | [`Limit::Times`], [`Limit::Unlimited`], [`Limit::Disabled`] | |
-/// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods); `None`: [`any_method`](Self::any_method) | the idempotent ones |
-/// | `status_forcelist` | [`status_forcelist`](Self::status_forcelist) | 429, 502, 503, 504 (urllib3: none) |
+/// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods); `None`: [`any_method`](Self::any_method) | the idempotent ones (urllib3: without QUERY) |
+/// | `status_forcelist` | [`status_forcelist`](Self::status_forcelist) | 408, 429, 502, 503, 504 (urllib3: none) |
 /// | `backoff_factor` | [`backoff`](Self::backoff) with [`Backoff::urllib3`](crate::retry::Backoff::urllib3) | 100 ms doubled (urllib3: 0) |
 /// | `backoff_max` | [`Backoff::max`](crate::retry::Backoff::max) | 20 s (urllib3: 120 s) |
 /// | `backoff_jitter` | [`Jitter::Added`](crate::retry::Jitter::Added) | [`Jitter::Full`](crate::retry::Jitter::Full) (urllib3: none) |

@@ -113,6 +113,10 @@ impl PartialEq for Classifier {
     }
 }
 
+/// Statuses of a request that the server did not process: 421 came to a server that does not answer
+/// for it (RFC 9110 section 15.5.20), 425 came too early in the handshake (RFC 8470 section 5.2).
+const UNPROCESSED: [StatusCode; 2] = [StatusCode::MISDIRECTED_REQUEST, StatusCode::TOO_EARLY];
+
 /// The values of a policy. Its clones share them.
 #[derive(Clone, PartialEq)]
 pub(super) struct Settings {
@@ -152,7 +156,16 @@ impl Settings {
     /// Whether a request may be sent again although the server may have processed it.
     pub(super) fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
         self.methods.as_ref().is_none_or(|methods| methods.contains(method))
-            || headers.contains_key(&IDEMPOTENCY_KEY)
+            // An empty key names no request: the server would treat the repeat as a new one.
+            || headers.get(&IDEMPOTENCY_KEY).is_some_and(|key| !key.as_bytes().trim_ascii().is_empty())
+    }
+
+    /// Whether a failure says that the server did not process the request.
+    fn is_unprocessed(&self, failure: Failure) -> bool {
+        match failure {
+            Failure::Status(status) => UNPROCESSED.contains(&status) && self.lists(status),
+            failure => failure.is_before_sending(),
+        }
     }
 
     /// Whether some retry is possible of a request, before anything was sent.
@@ -163,9 +176,10 @@ impl Settings {
         if self.total.forbids_all() || *method == Method::CONNECT {
             return false;
         }
-        // A failed connection may be retried for any method, the other classes only for some.
+        // What was not processed may be retried for any method, the other classes only for some.
         let after_sending = [self.read, self.status, self.other];
         !self.connect.forbids_all()
+            || (!self.status.forbids_all() && UNPROCESSED.iter().any(|status| self.lists(*status)))
             || (after_sending.into_iter().any(|limit| !limit.forbids_all())
                 && self.may_repeat(method, headers))
     }
@@ -179,7 +193,8 @@ impl Settings {
         if *attempt.method == Method::CONNECT || attempt.headers.contains_key(header::UPGRADE) {
             return Some(StopReason::Disabled);
         }
-        if !attempt.failure.is_before_sending() && !self.may_repeat(attempt.method, attempt.headers)
+        if !self.is_unprocessed(attempt.failure)
+            && !self.may_repeat(attempt.method, attempt.headers)
         {
             return Some(StopReason::Method);
         }
@@ -189,7 +204,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        // RFC 9110 section 9.2.2.
+        // RFC 9110 section 9.2.2, and RFC 10008.
         let idempotent = [
             Method::GET,
             Method::HEAD,
@@ -197,10 +212,12 @@ impl Default for Settings {
             Method::TRACE,
             Method::PUT,
             Method::DELETE,
+            Method::QUERY,
         ];
-        // Statuses that say "later": too many requests, and the three of a gateway. A 500 is not
-        // among them: it says nothing of a second attempt.
+        // Statuses that say "later": the request came too slowly, too many requests, and the three
+        // of a gateway. A 500 is not among them: it says nothing of a second attempt.
         let forcelist = [
+            StatusCode::REQUEST_TIMEOUT,
             StatusCode::TOO_MANY_REQUESTS,
             StatusCode::BAD_GATEWAY,
             StatusCode::SERVICE_UNAVAILABLE,
