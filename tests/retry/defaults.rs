@@ -185,10 +185,16 @@ async fn each_default_is_what_the_docs_say() {
     row("Backoff::urllib3: max, jitter", last(Backoff::urllib3(second), 0.0), "120s");
 
     row("respect_retry_after", format!("{:?}", asked(&policy(), "7")), "Ok(7000)");
-    row("retry_after_max", format!("{:?}", asked(&policy(), "21600")), "Ok(21600000)");
-    row("retry_after_over_max", format!("{:?}", asked(&policy(), "21601")), "Err(RetryAfter)");
+    row("retry_after_max", format!("{:?}", asked(&policy(), "60")), "Ok(60000)");
+    row("retry_after_over_max", format!("{:?}", asked(&policy(), "61")), "Err(RetryAfter)");
     let clamp = policy().retry_after_over_max(OverMax::Clamp);
-    row("retry_after_max, clamped", format!("{:?}", asked(&clamp, "21601")), "Ok(21600000)");
+    row("retry_after_max, clamped", format!("{:?}", asked(&clamp, "61")), "Ok(60000)");
+
+    row(
+        "urllib3: retry_after_max",
+        format!("{:?}", asked(&RetryPolicy::urllib3(), "21601")),
+        "Ok(21600000)",
+    );
 
     // 10 for one a second over 10 s, and a fifth of the requests.
     let spent = policy();

@@ -7,7 +7,9 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header::RETRY_AFTER, response,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{DATE, RETRY_AFTER},
+    response,
 };
 use tower_outbound::retry::{
     Attempt, Backoff, Decision, Failure, Jitter, Limit, OverMax, Policy, RetryPolicy, StopReason,
@@ -23,7 +25,12 @@ fn seconds(seconds: f64) -> Duration {
 
 /// urllib3's own defaults, but for the total: no budget, no forcelist, no delay.
 fn plain() -> RetryPolicy {
-    RetryPolicy::new().no_budget().status_forcelist([]).backoff(Backoff::none()).total(10)
+    RetryPolicy::new()
+        .no_budget()
+        .status_forcelist([])
+        .backoff(Backoff::none())
+        .retry_after_max(6 * 3600 * SECOND)
+        .total(10)
 }
 
 fn head(status: u16, retry_after: Option<&str>) -> response::Parts {
@@ -323,6 +330,89 @@ fn statuses_are_retried_by_list_or_by_retry_after() {
     });
 }
 
+/// Row 21a: the server's clock is not ours. Rows 21b: what a server may write for a date.
+#[test]
+fn a_date_counts_from_the_servers_own_and_is_read_as_a_cookies_is() {
+    // The attempt's own time is 1970-01-01 00:00:00.
+    let rows: &[(&str, Option<&str>, &str, u64)] = &[
+        (
+            "row 21a, an hour ahead of our clock",
+            Some("Thu, 01 Jan 1970 01:00:00 GMT"),
+            "Thu, 01 Jan 1970 01:00:30 GMT",
+            30,
+        ),
+        (
+            "row 21a, years behind our clock",
+            Some("Mon, 01 Jan 1900 00:00:00 GMT"),
+            "Mon, 01 Jan 1900 00:00:30 GMT",
+            5,
+        ),
+        (
+            "row 21a, its own Date is later",
+            Some("Thu, 01 Jan 1970 01:00:00 GMT"),
+            "Thu, 01 Jan 1970 00:59:00 GMT",
+            5,
+        ),
+        ("row 21a, no Date", None, "Thu, 01 Jan 1970 00:00:30 GMT", 30),
+        ("row 21a, an unreadable Date", Some("today"), "Thu, 01 Jan 1970 00:00:30 GMT", 30),
+        ("row 21a, seconds", Some("Thu, 01 Jan 1970 01:00:00 GMT"), "30", 30),
+        ("row 21b, PST", None, "Thu, 01 Jan 1970 00:00:30 PST", 5),
+        ("row 21b, +0100", None, "Thu, 01 Jan 1970 00:00:30 +0100", 5),
+        ("row 21b', one digit", None, "Thu, 1 Jan 1970 00:00:30 GMT", 30),
+        ("row 21b', UTC", None, "Thu, 01 Jan 1970 00:00:30 UTC", 30),
+        ("row 21b', +0000", None, "Thu, 01 Jan 1970 00:00:30 +0000", 30),
+        ("row 21b', no weekday", None, "01 Jan 1970 00:00:30 GMT", 30),
+        ("row 21b', dashes", None, "01-Jan-1970 00:00:30 GMT", 30),
+        ("row 21b', lower case", None, "thu, 01 jan 1970 00:00:30 gmt", 30),
+        ("row 21b', asctime, one space", None, "Thu Jan 1 00:00:30 1970", 30),
+    ];
+    // 5 s if what the server says is ignored.
+    let policy =
+        plain().status_forcelist([StatusCode::BAD_GATEWAY]).backoff(Backoff::constant(5 * SECOND));
+    rows::hold(rows, |(row, date, retry_after, want)| {
+        let mut head = head(502, Some(retry_after));
+        if let Some(date) = date {
+            head.headers.insert(DATE, HeaderValue::from_static(date));
+        }
+        let want = Some(Decision::Retry { after: *want as u32 * SECOND });
+        (row, decided(&policy, &Method::GET, &head), want)
+    });
+}
+
+/// Row 21c.
+#[test]
+fn decorrelated_jitter_goes_on_from_its_own_last_backoff() {
+    let decorrelated = Backoff::exponential(SECOND).max(1000 * SECOND).jitter(Jitter::Decorrelated);
+    // What each failure is answered with, at the largest random number: three times the last
+    // backoff, or what the server asks for, with a tenth but at most 10 s on top.
+    let rows: &[(&str, &[Option<&str>], &[f64])] = &[
+        ("no Retry-After", &[None, None, None], &[3.0, 9.0, 27.0]),
+        ("an hour first", &[Some("3600"), None, None], &[3610.0, 3.0, 9.0]),
+        ("an hour between", &[None, Some("3600"), None], &[3.0, 3610.0, 9.0]),
+        ("a short one between", &[None, None, Some("1"), None], &[3.0, 9.0, 1.1, 27.0]),
+        ("0 is a backoff", &[None, Some("0"), None], &[3.0, 9.0, 27.0]),
+    ];
+    rows::hold(rows, |(row, asked, want)| {
+        let policy = plain().backoff(decorrelated);
+        let mut policy = policy.for_request(&http::Extensions::new());
+        let headers = HeaderMap::new();
+        let delays: Vec<_> = asked
+            .iter()
+            .map(|asked| {
+                let head = head(503, *asked);
+                let failure = Failure::Status(head.status);
+                let mut attempt = Attempt::new(&Method::GET, &headers, Ok(&head), failure);
+                attempt.random = 0.999_999_999;
+                match policy.decide(&attempt) {
+                    Decision::Retry { after } => (after.as_secs_f64() * 10.0).round() / 10.0,
+                    Decision::Return(_) => -1.0,
+                }
+            })
+            .collect();
+        (row, delays, want.to_vec())
+    });
+}
+
 #[test]
 fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline() {
     let decide = |policy: RetryPolicy, asked: &str| {
@@ -332,13 +422,16 @@ fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline()
         attempt.random = 0.999_999_999;
         policy.for_request(&http::Extensions::new()).decide(&attempt)
     };
-    let jittery = || RetryPolicy::new().no_budget();
+    let usual = || RetryPolicy::new().no_budget();
+    let jittery = || usual().retry_after_max(6 * 3600 * SECOND);
     let after = |decision| match decision {
         Decision::Retry { after } => after.as_secs_f64().round(),
         Decision::Return(_) => -1.0,
     };
     assert_eq!(after(decide(jittery(), "60")), 66.0);
     assert_eq!(after(decide(jittery(), "1000")), 1010.0);
+    assert_eq!(after(decide(usual(), "50")), 55.0);
+    assert_eq!(after(decide(usual(), "60")), 60.0);
     assert_eq!(after(decide(jittery().retry_after_max(60 * SECOND), "60")), 60.0);
     assert_eq!(after(decide(jittery().deadline(63 * SECOND), "60")), 60.0);
     assert_eq!(after(decide(jittery().deadline(60 * SECOND), "60")), -1.0);

@@ -46,6 +46,8 @@ impl RetryPolicy {
             ])
             .status_forcelist([])
             .backoff(Backoff::urllib3(Duration::ZERO))
+            // Its `RETRY_AFTER_MAX`.
+            .retry_after_max(Duration::from_secs(6 * 60 * 60))
             .retry_after_over_max(OverMax::Clamp)
             .raise_on_status(true)
             .no_budget()
@@ -167,8 +169,10 @@ impl RetryPolicy {
 
     /// Whether a server's `Retry-After` replaces the backoff, whatever the status.
     ///
-    /// A `Retry-After` in no form of RFC 9110 is ignored. 0, or a date in the past, leaves the
-    /// backoff.
+    /// It is a number of seconds or a date. A date counts from the response's own `Date`, if there
+    /// is one: the server's clock may differ from ours. Dates are read as leniently as those of
+    /// cookies; a date in a zone other than GMT is ignored, as anything else that cannot be read.
+    /// 0, or a date in the past, leaves the backoff.
     ///
     /// Default: true.
     ///
@@ -180,7 +184,7 @@ impl RetryPolicy {
 
     /// Longest `Retry-After` that is waited for.
     ///
-    /// Default: 6 h.
+    /// Default: 60 s, so that no request sleeps for hours. urllib3: 6 h.
     ///
     /// urllib3: `retry_after_max`.
     #[must_use]

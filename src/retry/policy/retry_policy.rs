@@ -38,7 +38,7 @@ use crate::retry::{
 /// | `backoff_max` | [`Backoff::max`](crate::retry::Backoff::max) | 20 s (urllib3: 120 s) |
 /// | `backoff_jitter` | [`Jitter::Added`](crate::retry::Jitter::Added) | [`Jitter::Full`](crate::retry::Jitter::Full) (urllib3: none) |
 /// | `respect_retry_after_header` | [`respect_retry_after`](Self::respect_retry_after) | true |
-/// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 6 h |
+/// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 60 s (urllib3: 6 h) |
 /// | always clamps to it | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
 /// | `raise_on_status` | [`raise_on_status`](Self::raise_on_status) | false (urllib3: true) |
 /// | `history` | [`RetryHistory`](crate::retry::RetryHistory) | |
@@ -75,7 +75,7 @@ use crate::retry::{
 /// budget = { percent = 20, min_retries = { count = 1, per = "30s" }, window = "10s" } # or "none"
 /// attempt_timeout = "500ms"                   # no limit: without the key
 /// deadline = "1m 30s"
-/// retry_after_max = "1h"
+/// retry_after_max = "5m"
 /// retry_after_over_max = "clamp"              # or "give_up"
 /// drain = { bytes = 65536, time = "100ms" }
 /// attempt_header = "x-attempt"
@@ -101,7 +101,9 @@ struct Used {
     read: u32,
     status: u32,
     other: u32,
-    last_delay: Duration,
+    // A server's `Retry-After` is not among them: Decorrelated jitter goes on from it, and an hour
+    // that one server asked for once would be the scale of all that follow.
+    last_backoff: Duration,
     // Only tower's runner counts its attempts here.
     round: Round,
 }
@@ -191,7 +193,6 @@ impl Used {
         {
             return Err(StopReason::Budget);
         }
-        self.last_delay = delay;
         Ok(delay)
     }
 
@@ -217,7 +218,11 @@ impl Used {
     }
 
     /// The server's `Retry-After`, or else the backoff.
-    fn delay(&self, settings: &Settings, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
+    fn delay(
+        &mut self,
+        settings: &Settings,
+        attempt: &Attempt<'_>,
+    ) -> Result<Duration, StopReason> {
         let asked = match attempt.outcome {
             Ok(head) if settings.respect_retry_after => {
                 retry_after::asked(&head.headers, attempt.now)
@@ -226,7 +231,9 @@ impl Used {
         };
         let asked = match asked {
             None | Some(Duration::ZERO) => {
-                return Ok(settings.backoff.delay(self.total, self.last_delay, attempt.random));
+                self.last_backoff =
+                    settings.backoff.delay(self.total, self.last_backoff, attempt.random);
+                return Ok(self.last_backoff);
             }
             Some(asked) if asked <= settings.retry_after_max => asked,
             Some(_) if settings.over_max == OverMax::Clamp => settings.retry_after_max,

@@ -233,8 +233,8 @@ impl Default for Settings {
             status_forcelist: forcelist.into(),
             backoff: Backoff::exponential(Duration::from_millis(100)),
             respect_retry_after: true,
-            // urllib3's `RETRY_AFTER_MAX`.
-            retry_after_max: Duration::from_secs(6 * 60 * 60),
+            // What a caller may still be waiting for. Longer waits are the caller's to schedule.
+            retry_after_max: Duration::from_secs(60),
             over_max: OverMax::GiveUp,
             budget: Some(SharedBudget::default()),
             attempt_timeout: None,
