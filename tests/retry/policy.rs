@@ -513,11 +513,13 @@ fn a_delay_that_would_end_after_the_deadline_is_not_begun() {
 }
 
 #[test]
-fn connect_errors_cost_no_budget_and_a_refusal_for_another_reason_neither() {
+fn the_first_retry_of_what_was_not_sent_is_free_and_so_is_a_refusal_for_another_reason() {
     use std::sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     };
+
+    use Failure::{Connect, Never, Read, Unsent};
     #[derive(Clone, Default)]
     struct Counting(Arc<AtomicUsize>, Arc<AtomicUsize>);
     impl tower::retry::budget::Budget for Counting {
@@ -525,19 +527,29 @@ fn connect_errors_cost_no_budget_and_a_refusal_for_another_reason_neither() {
             self.0.fetch_add(1, Relaxed);
         }
         fn withdraw(&self) -> bool {
-            self.1.fetch_add(1, Relaxed) < 1
+            self.1.fetch_add(1, Relaxed) < 2
         }
     }
-    let budget = Counting::default();
-    let policy = plain().budget(budget.clone());
-    assert_eq!(
-        play(&policy, &Method::GET, &[Failure::Connect, Failure::Unsent, Failure::Never]).0,
-        2
-    );
-    assert_eq!(play(&policy.clone().total(0), &Method::GET, &[Failure::Read]).0, 0);
-    assert_eq!((budget.0.load(Relaxed), budget.1.load(Relaxed)), (2, 0));
-    let (retries, reason) = play(&policy, &Method::GET, &[Failure::Read, Failure::Read]);
-    assert_eq!((retries, reason), (1, Some(StopReason::Budget)));
+    let retries = |retries, reason: StopReason| (retries, Some(reason));
+    // The budget is for two. Retries and why they ended, and withdrawals asked for.
+    let rows: &[(&str, RetryPolicy, &[Failure], (usize, Option<StopReason>), usize)] = &[
+        ("one", plain(), &[Connect, Never], retries(1, StopReason::Never), 0),
+        ("one, unsent", plain(), &[Unsent, Never], retries(1, StopReason::Never), 0),
+        ("a second one", plain(), &[Connect, Connect, Never], retries(2, StopReason::Never), 1),
+        ("one of each", plain(), &[Connect, Unsent, Never], retries(2, StopReason::Never), 1),
+        ("up to the budget", plain(), &[Unsent; 9], retries(3, StopReason::Budget), 3),
+        ("after what was sent", plain(), &[Read, Connect, Never], retries(2, StopReason::Never), 1),
+        ("around it", plain(), &[Connect, Read, Unsent, Never], retries(3, StopReason::Never), 2),
+        ("what was sent", plain(), &[Read; 9], retries(2, StopReason::Budget), 3),
+        ("no retries", plain().total(0), &[Read], retries(0, StopReason::Total), 0),
+        ("no method", plain().allowed_methods([]), &[Read], retries(0, StopReason::Method), 0),
+    ];
+    rows::hold(rows, |(row, policy, failures, want, withdrawals)| {
+        let budget = Counting::default();
+        let got = play(&policy.clone().budget(budget.clone()), &Method::GET, failures);
+        let (deposits, asked) = (budget.0.load(Relaxed), budget.1.load(Relaxed));
+        (row, (got, deposits, asked), (*want, 1, *withdrawals))
+    });
 }
 
 /// A budget is one's own from the start, and its clones', whatever else they are told.

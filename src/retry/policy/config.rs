@@ -200,9 +200,14 @@ impl RetryPolicy {
         self.with(|settings| settings.over_max = over_max)
     }
 
-    /// The budget that each retry draws on, and that each request adds to. A retry after
-    /// [`Failure::Connect`] or [`Failure::Unsent`] draws nothing. A budget of tower, or of your
-    /// own, is accepted as well.
+    /// The budget that each retry draws on, and that each request adds to. A budget of tower, or of
+    /// your own, is accepted as well.
+    ///
+    /// A request's first retry after [`Failure::Connect`] or [`Failure::Unsent`] draws nothing, and
+    /// every further one does. So while every request fails, a budget of 10 percent without a floor
+    /// sends at most 1.10 attempts per request if the server receives them, and 2.10 if it refuses
+    /// them. A floor adds to that, in a fleet [once for each
+    /// process](crate::retry::Budget#a-fleet).
     ///
     /// Default: [`Budget::default`](crate::retry::Budget), 20 percent and one retry a second over
     /// 10 seconds. Each [`RetryPolicy::new`] makes one.

@@ -185,15 +185,23 @@ impl Used {
         if is_too_late(attempt.elapsed, delay, settings.deadline) {
             return Err(StopReason::Deadline);
         }
-        // The budget comes last, so that a refusal for another reason costs nothing. A request that
-        // was not sent adds no load to the server, so its retry is free.
+        // The budget comes last, so that a refusal for another reason costs nothing.
         if let Some(budget) = &settings.budget
-            && !attempt.failure.is_before_sending()
+            && !self.is_free(attempt.failure)
             && !budget.withdraw()
         {
             return Err(StopReason::Budget);
         }
         Ok(delay)
+    }
+
+    /// Whether the retry that was just counted draws nothing from the budget.
+    ///
+    /// A connection that was closed while it was idle fails its next request, and that says nothing
+    /// of the server. But an overloaded server says so by refusing, so only the first one is free
+    /// (gRPC A6: one transparent retry).
+    const fn is_free(&self, failure: Failure) -> bool {
+        failure.is_before_sending() && self.connect == 1
     }
 
     /// Takes one retry from the total and one from the class of the failure.
