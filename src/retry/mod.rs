@@ -50,6 +50,17 @@
 //! A policy for every request, or for one origin, is better set inside the redirects: by a layer that
 //! sets the extension there (tower-http's `AddExtensionLayer`), or by the `RetryLayer` of a mount.
 //!
+//! # What servers and callers know better
+//!
+//! | to | use |
+//! |---|---|
+//! | read a wait that is not in `Retry-After` | [`retry_after`](RetryPolicy::retry_after), with the readers of the module [`retry_after`] |
+//! | repeat a POST that has no second effect | an `Idempotency-Key` header, or [`idempotent`](RetryPolicy::idempotent) |
+//! | repeat a POST that the server says it did not process | [`classify`](RetryPolicy::classify) |
+//! | refresh a token after a 401, or count retries | [`before_retry`](RetryPolicy::before_retry) |
+//! | know the number of an attempt inside the retries | the request extension [`AttemptNumber`] |
+//! | know how long the server asked to wait | [`AttemptRecord::asked`] |
+//!
 //! # Request bodies
 //!
 //! | body | how it is sent again |
@@ -96,7 +107,7 @@ pub mod mesh;
 mod pause;
 mod policy;
 pub mod replay;
-mod retry_after;
+pub mod retry_after;
 mod round;
 mod service;
 mod tower;
@@ -105,7 +116,7 @@ pub use self::{
     backoff::{Backoff, Jitter},
     budget::Budget,
     classify::Failure,
-    decision::{Attempt, Decision, Outcome, StopReason},
+    decision::{Attempt, AttemptNumber, Decision, Outcome, ServerDelay, StopReason},
     drain::Drain,
     future::ResponseFuture,
     history::{AttemptRecord, RetryError, RetryHistory},

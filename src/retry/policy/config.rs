@@ -10,7 +10,7 @@ use tower::retry::budget::Budget;
 
 use super::{
     retry_policy::RetryPolicy,
-    settings::{Classifier, Limit, OverMax, Settings},
+    settings::{Hook, Limit, OverMax, Settings},
 };
 use crate::retry::{
     backoff::Backoff, budget::SharedBudget, classify::Failure, decision::Outcome, drain::Drain,
@@ -63,7 +63,7 @@ impl RetryPolicy {
         Self::new().total(Limit::Disabled).no_budget()
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self
     }
@@ -322,12 +322,38 @@ impl RetryPolicy {
     /// });
     /// # let _ = policy;
     /// ```
+    ///
+    /// [`Failure::Unsent`] for a response says that the server did not process the request. So a
+    /// POST is retried too, after the response's `Retry-After`, and counts against
+    /// [`connect`](Self::connect). For a server that documents its rate limit as such:
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER};
+    /// use tower_outbound::retry::{Attempt, Decision, Failure, Policy, RetryPolicy};
+    ///
+    /// let usual = RetryPolicy::new();
+    /// let mut policy = RetryPolicy::new().classify(move |outcome| match outcome {
+    ///     Ok(head)
+    ///         if matches!(head.status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS)
+    ///             && head.headers.contains_key(RETRY_AFTER) =>
+    ///     {
+    ///         Some(Failure::Unsent)
+    ///     }
+    ///     outcome => Policy::classify(&usual, outcome),
+    /// });
+    /// # let (head, ()) = Response::builder().status(403).header(RETRY_AFTER, "7").body(())?.into_parts();
+    /// # let failure = Policy::classify(&policy, Ok(&head)).expect("it is one");
+    /// # let headers = HeaderMap::new();
+    /// # let decision = policy.decide(&Attempt::new(&Method::POST, &headers, Ok(&head), failure));
+    /// # assert!(matches!(decision, Decision::Retry { after } if after.as_secs() == 7));
+    /// # Ok::<(), http::Error>(())
+    /// ```
     #[must_use]
     pub fn classify(
         self,
         classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.classify = Some(Classifier::new(classify)))
+        self.with(|settings| settings.classify = Some(Hook(Arc::new(classify))))
     }
 }
 

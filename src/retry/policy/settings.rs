@@ -1,16 +1,23 @@
 //! The values of a `RetryPolicy`, their defaults, and what follows from them alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request, response,
+};
 
 use super::IDEMPOTENCY_KEY;
 use crate::retry::{
     backoff::Backoff,
     budget::SharedBudget,
     classify::Failure,
-    decision::{Attempt, Outcome, StopReason},
+    decision::{Attempt, Outcome, ServerDelay, StopReason},
     drain::Drain,
+    history::AttemptRecord,
+    retry_after,
 };
 
 /// How many retries there may be.
@@ -91,27 +98,25 @@ pub enum OverMax {
     Clamp,
 }
 
-/// The caller's function that says what is a failure. Two are equal if they are the same closure.
-#[derive(Clone)]
-pub(super) struct Classifier(Arc<dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync>);
+/// A function of the caller's. Two are equal if they are the same closure.
+pub(super) struct Hook<F: ?Sized>(pub(super) Arc<F>);
 
-impl Classifier {
-    pub(super) fn new(
-        classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(classify))
-    }
-
-    pub(super) fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
-        (self.0)(outcome)
+impl<F: ?Sized> Clone for Hook<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
-impl PartialEq for Classifier {
+impl<F: ?Sized> PartialEq for Hook<F> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
+
+pub(super) type Classify = dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync;
+pub(super) type ReadDelay = dyn Fn(&response::Parts) -> Option<ServerDelay> + Send + Sync;
+pub(super) type IsIdempotent = dyn Fn(&Method, &Uri, &HeaderMap) -> bool + Send + Sync;
+pub(super) type BeforeRetry = dyn Fn(&mut request::Parts, &AttemptRecord) + Send + Sync;
 
 /// Statuses of a request that the server did not process: 421 came to a server that does not answer
 /// for it (RFC 9110 section 15.5.20), 425 came too early in the handshake (RFC 8470 section 5.2).
@@ -138,7 +143,10 @@ pub(super) struct Settings {
     pub(super) drain: Drain,
     pub(super) raise_on_status: bool,
     pub(super) attempt_header: Option<HeaderName>,
-    pub(super) classify: Option<Classifier>,
+    pub(super) classify: Option<Hook<Classify>>,
+    pub(super) retry_after: Option<Hook<ReadDelay>>,
+    pub(super) idempotent: Option<Hook<IsIdempotent>>,
+    pub(super) before_retry: Option<Hook<BeforeRetry>>,
 }
 
 impl Settings {
@@ -153,11 +161,31 @@ impl Settings {
         status.is_success() && self.classify.is_none() && !self.lists(status)
     }
 
-    /// Whether a request may be sent again although the server may have processed it.
-    pub(super) fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
+    /// How long a server asks to wait; `None` if it does not say, or is not to be asked.
+    pub(super) fn server_delay(
+        &self,
+        head: &response::Parts,
+        now: SystemTime,
+    ) -> Option<ServerDelay> {
+        if !self.respect_retry_after {
+            return None;
+        }
+        let told = self.retry_after.as_ref().and_then(|read| (read.0)(head));
+        told.or_else(|| retry_after::asked(&head.headers, now).map(ServerDelay::After))
+    }
+
+    /// Whether method or headers let a request be sent again although the server may have processed
+    /// it.
+    fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
+        let is_key = |key: &HeaderValue| !key.as_bytes().trim_ascii().is_empty();
         self.methods.as_ref().is_none_or(|methods| methods.contains(method))
-            // An empty key names no request: the server would treat the repeat as a new one.
-            || headers.get(&IDEMPOTENCY_KEY).is_some_and(|key| !key.as_bytes().trim_ascii().is_empty())
+            || headers.get(&IDEMPOTENCY_KEY).is_some_and(is_key)
+    }
+
+    /// Whether the caller says that a repeat of the request has no second effect.
+    fn is_idempotent(&self, attempt: &Attempt<'_>) -> bool {
+        let asked = self.idempotent.as_ref().zip(attempt.uri);
+        asked.is_some_and(|(hook, uri)| (hook.0)(attempt.method, uri, attempt.headers))
     }
 
     /// Whether a failure says that the server did not process the request.
@@ -181,7 +209,8 @@ impl Settings {
         !self.connect.forbids_all()
             || (!self.status.forbids_all() && UNPROCESSED.iter().any(|status| self.lists(*status)))
             || (after_sending.into_iter().any(|limit| !limit.forbids_all())
-                && self.may_repeat(method, headers))
+                // The caller's own function is asked after a failure, as for `Upgrade`.
+                && (self.idempotent.is_some() || self.may_repeat(method, headers)))
     }
 
     /// Why there is no retry, if the failure, the method or the headers rule it out by themselves.
@@ -195,6 +224,7 @@ impl Settings {
         }
         if !self.is_unprocessed(attempt.failure)
             && !self.may_repeat(attempt.method, attempt.headers)
+            && !self.is_idempotent(attempt)
         {
             return Some(StopReason::Method);
         }
@@ -243,6 +273,9 @@ impl Default for Settings {
             raise_on_status: false,
             attempt_header: None,
             classify: None,
+            retry_after: None,
+            idempotent: None,
+            before_retry: None,
         }
     }
 }
