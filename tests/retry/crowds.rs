@@ -133,21 +133,23 @@ async fn a_brown_out_is_not_made_worse_by_more_than_the_budget() {
 /// all of them. A request that was refused has one free retry, and no class has more.
 #[tokio::test(start_paused = true)]
 async fn a_brown_out_of_any_class_is_bounded_by_the_budget_and_one_free_retry() {
-    let mut faults = vec![
+    let faults = vec![
         ("503", Fault::Status(503), 1.10),
         ("reset after the request was read", Fault::Io(io::ErrorKind::ConnectionReset), 1.10),
         ("refused", Fault::Io(io::ErrorKind::ConnectionRefused), 2.10),
         ("closed before it was sent", Fault::Error(Arc::new(closed().await)), 2.10),
     ];
     #[cfg(feature = "http2")]
-    {
+    let faults = {
         use crate::classes::{goaway, http2, reset};
+        let mut faults = faults;
         for (what, said) in [("REFUSED_STREAM", reset(7)), ("GOAWAY", goaway(0, 0))] {
             faults.push((what, Fault::Error(Arc::new(http2(&said, false).await)), 2.10));
         }
         let said = Fault::Error(Arc::new(http2(&reset(2), false).await));
         faults.push(("INTERNAL_ERROR", said, 1.10));
-    }
+        faults
+    };
     let rows = pairs(&faults, &[Pace::PerSecond(100), Pace::AtOnce(1000)]);
     rows_async::hold(rows, async |((what, fault, most), pace)| {
         let budget = Budget::new(10).min_retries(0, SECOND);
