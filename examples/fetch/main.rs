@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -138,6 +138,8 @@ fn policy(args: &Args) -> RetryPolicy {
                 .into_iter()
                 .filter_map(|code| StatusCode::from_u16(code).ok()),
         )
+        // As long as curl waits at most.
+        .retry_after_max(Duration::from_secs(6 * 60 * 60))
         // One user's own requests: there is no fleet to hold back.
         .no_budget();
     if let Some(delay) = args.retry_delay.filter(|delay| !delay.is_zero()) {

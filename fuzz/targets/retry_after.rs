@@ -14,7 +14,7 @@ fuzz_target!(|value: &[u8]| {
     let response =
         Response::builder().status(503).header(RETRY_AFTER, header).body(()).expect("a response");
     let (head, ()) = response.into_parts();
-    let (headers, policy) = (HeaderMap::new(), RetryPolicy::new());
+    let (headers, policy) = (HeaderMap::new(), RetryPolicy::new().retry_after_max(MAX));
     assert_eq!(
         Policy::classify(&policy, Ok(&head)),
         Some(Failure::Status(StatusCode::SERVICE_UNAVAILABLE))

@@ -70,7 +70,8 @@ pub enum Jitter {
     ///
     /// urllib3: `backoff_jitter`.
     Added(#[cfg_attr(feature = "serde", serde(with = "super::duration"))] Duration),
-    /// Anything from the first delay to three times the last one.
+    /// Anything from the first delay to three times the last one. A server's `Retry-After` does not
+    /// count as the last one.
     Decorrelated,
 }
 
@@ -136,8 +137,8 @@ impl Backoff {
         self
     }
 
-    /// The delay before the `retry`-th retry (from 1), when the last delay was `last`. `random`
-    /// lies in [0, 1).
+    /// The delay before the `retry`-th retry (from 1), when the last delay of this backoff was
+    /// `last`. `random` lies in [0, 1).
     #[must_use]
     pub fn delay(&self, retry: u32, last: Duration, random: f64) -> Duration {
         let doubled = |times: u32| self.unit.saturating_mul(2_u32.saturating_pow(times.min(31)));

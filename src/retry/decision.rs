@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, Method, response};
+use http::{HeaderMap, Method, Uri, response};
 
 use super::classify::Failure;
 
@@ -24,6 +24,9 @@ pub struct Attempt<'a> {
     pub number: u32,
     /// The method of the request.
     pub method: &'a Method,
+    /// The URI of the request, as the caller set it. `None` if nothing was kept of the request for a
+    /// second attempt.
+    pub uri: Option<&'a Uri>,
     /// The headers of the request, as the caller set them. If nothing was kept of the request for a
     /// second attempt, only its `Idempotency-Key`.
     pub headers: &'a HeaderMap,
@@ -43,8 +46,8 @@ pub struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// The first attempt of a request that began just now and whose body is replayable. For tests of
-    /// a policy; set the other fields as the test needs them.
+    /// The first attempt of a request that began just now and whose body is replayable. It has no
+    /// URI. For tests of a policy; set the other fields as the test needs them.
     #[must_use]
     pub const fn new(
         method: &'a Method,
@@ -55,6 +58,7 @@ impl<'a> Attempt<'a> {
         Self {
             number: 1,
             method,
+            uri: None,
             headers,
             outcome,
             failure,
@@ -78,6 +82,25 @@ impl fmt::Debug for Attempt<'_> {
             .finish_non_exhaustive()
     }
 }
+
+/// How long a server asks to wait before the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerDelay {
+    /// This long. Zero leaves the backoff of the policy.
+    After(Duration),
+    /// The server asks for no further attempt.
+    Never,
+}
+
+/// The number of an attempt, counted from 1. A request extension of every attempt from the second
+/// on, for the layers and the client inside the retries.
+///
+/// If layers of retries are nested, an attempt has the number that the innermost of them gave. The
+/// first attempt of the inner layer keeps the number that the outer one gave.
+///
+/// To tell the server, use [`attempt_header`](super::RetryPolicy::attempt_header).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptNumber(pub u32);
 
 /// What to do after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +140,8 @@ pub enum StopReason {
     /// The body cannot be sent again, or the attempt timed out while it waited for the body's own
     /// stream.
     Body,
-    /// The server asks to wait longer than the policy accepts.
+    /// The server asks to wait longer than the policy accepts, or [not to come
+    /// back](ServerDelay::Never).
     RetryAfter,
     /// The next attempt would begin after the deadline, or the deadline ended the last one.
     Deadline,

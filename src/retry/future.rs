@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use super::{
     classify::Failure,
-    decision::{Decision, Outcome, StopReason},
+    decision::{AttemptNumber, Decision, Outcome, StopReason},
     drain::Draining,
     history::{RetryError, RetryHistory},
     kept::{Copied, Kept},
@@ -232,7 +232,11 @@ where
         }
         let mut before = before.unwrap_or_else(|| Box::pin(Before::default()));
         let elapsed = self.began.elapsed();
-        self.log.attempt(before.as_mut().project().round.record(seen, failure, elapsed));
+        let asked = match (failure, seen) {
+            (Some(_), Ok(head)) => self.policy.server_delay(head, SystemTime::now()),
+            _ => None,
+        };
+        self.log.attempt(before.as_mut().project().round.record(seen, failure, asked, elapsed));
         let settled = match failure {
             None => Err(StopReason::Success),
             Some(failure) => {
@@ -264,8 +268,8 @@ where
         let moment = Moment { elapsed, now: SystemTime::now(), random: fastrand::f64() };
         let headers = self.kept.headers();
         let body = self.kept.body();
-        let sent =
-            Sent { method: self.kept.method(), headers: &headers, body, replay: &self.replay };
+        let (method, uri) = (self.kept.method(), self.kept.uri());
+        let sent = Sent { method, uri, headers: &headers, body, replay: &self.replay };
         let word = self.policy.decide(&round.attempt(&sent, outcome, failure, moment));
         let after = round::settle(word, body.err(), elapsed, self.terms.deadline)?;
         // Now, and not after the delay: if the body has become too long to copy meanwhile, there is
@@ -342,8 +346,16 @@ where
         copied: Copied<B>,
         mut before: Pin<Box<Before<RB>>>,
     ) -> State<S::Future, B, RB> {
-        let mut request = self.kept.request(copied, &self.policy);
-        self.terms.number_attempt(request.headers_mut(), before.round.number());
+        let number = before.round.number();
+        let (mut head, body) = self.kept.request(copied, &self.policy).into_parts();
+        self.terms.number_attempt(&mut head.headers, number);
+        head.extensions.insert(AttemptNumber(number));
+        // Last, since it may change all of the head; and now, since what it asks for, such as a
+        // token, may have changed while the request waited.
+        if let Some(failed) = before.round.last() {
+            self.policy.prepare(&mut head, failed);
+        }
+        let request = Request::from_parts(head, body);
         before.as_mut().project().round.begin(self.began.elapsed());
         let response = self.service.call(request);
         witness::leave(self.kept.watch());

@@ -21,6 +21,17 @@ pub struct AttemptRecord {
     pub elapsed: Duration,
     /// The delay that the policy chose after it; `None` for the last attempt.
     pub delay: Option<Duration>,
+    pub(super) asked: Option<Duration>,
+}
+
+impl AttemptRecord {
+    /// How long the server asked to wait after this attempt, before any bound or jitter of the
+    /// policy. `None` if the attempt succeeded, if the server did not say, or if the policy does not
+    /// [ask](super::RetryPolicy::respect_retry_after).
+    #[must_use]
+    pub const fn asked(&self) -> Option<Duration> {
+        self.asked
+    }
 }
 
 /// A history has this many attempts at its beginning, and as many at its end. A policy without a
@@ -45,6 +56,11 @@ impl Attempts {
         let last = self.0.len();
         self.0.push(attempt);
         &self.0[last]
+    }
+
+    /// The last attempt, if there was one.
+    pub(super) fn last(&self) -> Option<&AttemptRecord> {
+        self.0.last()
     }
 
     /// How long the policy chose to wait after the last attempt.

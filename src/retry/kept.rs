@@ -78,6 +78,11 @@ impl<B> Kept<B> {
         &self.method
     }
 
+    /// The URI; `None` for a request that is sent once.
+    pub(super) fn uri(&self) -> Option<&Uri> {
+        self.body.is_ok().then_some(&self.uri)
+    }
+
     /// The headers; of a request that is sent once only the `Idempotency-Key`.
     pub(super) fn headers(&self) -> HeaderMap {
         // A capacity is counted in names, and past 32,768 it panics. Values of one name share a

@@ -77,6 +77,17 @@
 //! Follow redirects outside the retries, or put [`OneExchangeLayer`] between the redirector and the
 //! client.
 //!
+//! # What servers and callers know better
+//!
+//! | to | use |
+//! |---|---|
+//! | read a wait that is not in `Retry-After` | [`retry_after`](RetryPolicy::retry_after), with the readers of the module [`retry_after`] |
+//! | repeat a POST that has no second effect | an `Idempotency-Key` header, or [`idempotent`](RetryPolicy::idempotent) |
+//! | repeat a POST that the server says it did not process | [`classify`](RetryPolicy::classify) |
+//! | refresh a token after a 401, or count retries | [`before_retry`](RetryPolicy::before_retry) |
+//! | know the number of an attempt inside the retries | the request extension [`AttemptNumber`] |
+//! | know how long the server asked to wait | [`AttemptRecord::asked`] |
+//!
 //! # Request bodies
 //!
 //! | body | how it is sent again |
@@ -124,7 +135,7 @@ mod one_exchange;
 mod pause;
 mod policy;
 pub mod replay;
-mod retry_after;
+pub mod retry_after;
 mod round;
 mod service;
 mod tower;
@@ -134,7 +145,7 @@ pub use self::{
     backoff::{Backoff, Jitter},
     budget::Budget,
     classify::Failure,
-    decision::{Attempt, Decision, Outcome, StopReason},
+    decision::{Attempt, AttemptNumber, Decision, Outcome, ServerDelay, StopReason},
     drain::Drain,
     future::ResponseFuture,
     history::{AttemptRecord, RetryError, RetryHistory},

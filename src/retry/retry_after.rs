@@ -1,29 +1,125 @@
-//! The `Retry-After` header (RFC 9110 section 10.2.3).
+//! How long a server asks to wait: readers of other headers than `Retry-After`, for
+//! [`RetryPolicy::retry_after`](super::RetryPolicy::retry_after).
+//!
+//! ```
+//! use tower_outbound::retry::{RetryPolicy, retry_after::{retry_after_ms, x_ratelimit_reset}};
+//!
+//! // The first that is there, and else `Retry-After`.
+//! let policy = RetryPolicy::new()
+//!     .retry_after(|head| retry_after_ms(head).or_else(|| x_ratelimit_reset(head)));
+//! # let _ = policy;
+//! ```
 
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::{DATE, RETRY_AFTER},
+    response,
 };
 
-/// How long the server asks to wait. `None` if it does not ask, or in a form that cannot be read.
+use super::decision::ServerDelay;
+
+/// Reads `retry-after-ms`, or else `x-ms-retry-after-ms`: milliseconds, which may have a fraction.
+///
+/// `None` if there is none that can be read.
+///
+/// Source: the clients of Azure and OpenAI, whose servers send it beside a coarser `Retry-After`.
+#[must_use]
+pub fn retry_after_ms(head: &response::Parts) -> Option<ServerDelay> {
+    let millis = ["retry-after-ms", "x-ms-retry-after-ms"].into_iter().find_map(|name| {
+        let value = head.headers.get(name)?;
+        decimal(value)
+    })?;
+    Some(ServerDelay::After(seconds(millis / 1000.0)))
+}
+
+/// Reads `x-ratelimit-reset`: seconds, or the time at which the limit is lifted, in seconds or
+/// milliseconds since 1970. Each may have a fraction.
+///
+/// A time counts from the response's own `Date`; without one, from our clock. A time that has passed
+/// is zero.
+///
+/// `None` if there is none that can be read, or if `x-ratelimit-remaining` says that the limit is
+/// not reached: many servers send both with each response, failures for another reason among them.
+///
+/// Source: GitHub (a time), Reddit (seconds), OpenRouter (milliseconds). There is no standard.
+#[must_use]
+pub fn x_ratelimit_reset(head: &response::Parts) -> Option<ServerDelay> {
+    // 31 years in seconds is the year 2001 as a time; as milliseconds that is the number below.
+    const TIME: f64 = 1e9;
+    const TIME_IN_MILLIS: f64 = 1e12;
+    let number = |name| head.headers.get(name).and_then(decimal);
+    let reset = number("x-ratelimit-reset")?;
+    if number("x-ratelimit-remaining").is_some_and(|remaining| remaining >= 1.0) {
+        return None;
+    }
+    if reset < TIME {
+        return Some(ServerDelay::After(seconds(reset)));
+    }
+    let since_1970 = seconds(if reset < TIME_IN_MILLIS { reset } else { reset / 1000.0 });
+    let now = own_date(&head.headers).unwrap_or_else(SystemTime::now);
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Some(ServerDelay::After(since_1970.saturating_sub(now)))
+}
+
+/// Reads `grpc-retry-pushback-ms`: milliseconds, without a fraction.
+///
+/// [`ServerDelay::Never`] if the number is negative, or if it is anything else than one number.
+/// `None` if there is none.
+///
+/// It is read from the head of a response. That is where it is if the server answers with a failure
+/// alone (Trailers-Only).
+///
+/// Source: gRPC A6, pushback.
+#[must_use]
+pub fn grpc_retry_pushback_ms(head: &response::Parts) -> Option<ServerDelay> {
+    let mut values = head.headers.get_all("grpc-retry-pushback-ms").iter();
+    let millis = digits(values.next()?.as_bytes().trim_ascii());
+    Some(match (millis, values.next()) {
+        (Some(millis), None) => ServerDelay::After(Duration::from_millis(millis)),
+        _ => ServerDelay::Never,
+    })
+}
+
+/// A number as servers write it: digits, and perhaps a fraction. No sign and no exponent.
+fn decimal(value: &HeaderValue) -> Option<f64> {
+    let text = value.to_str().ok()?.trim_ascii();
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse().ok().filter(|_| is_plain)
+}
+
+/// A time that is longer than a `Duration` holds is the longest.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+/// Digits past what a `u64` holds saturate. `None` for anything else, and for no digit.
+fn digits(text: &[u8]) -> Option<u64> {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    is_number.then(|| {
+        text.iter().fold(0_u64, |sum, digit| {
+            sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+        })
+    })
+}
+
+/// The time at which the server made the response, by its own clock.
+fn own_date(headers: &HeaderMap) -> Option<SystemTime> {
+    headers.get(DATE).and_then(|of| date(of.as_bytes()))
+}
+
+/// How long the server asks to wait by `Retry-After` (RFC 9110 section 10.2.3). `None` if it does not ask, or in a form that cannot be read.
 ///
 /// Digits past what a `u64` holds saturate. A date that has passed is zero.
 pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.as_bytes().trim_ascii();
-    if text.is_empty() {
-        return None;
-    }
-    if text.iter().all(u8::is_ascii_digit) {
-        let seconds = text.iter().fold(0_u64, |sum, digit| {
-            sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
-        });
+    if let Some(seconds) = digits(text) {
         return Some(Duration::from_secs(seconds));
     }
     let until = date(text)?;
     // The server means its own clock (RFC 9110 section 6.6.1), which may differ from ours by hours.
-    let since = headers.get(DATE).and_then(|date_of| date(date_of.as_bytes())).unwrap_or(now);
+    let since = own_date(headers).unwrap_or(now);
     Some(until.duration_since(since).unwrap_or(Duration::ZERO))
 }
 

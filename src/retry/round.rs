@@ -11,11 +11,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 
 use super::{
     classify::{self, Failure},
-    decision::{Attempt, Decision, Outcome, StopReason},
+    decision::{Attempt, Decision, Outcome, ServerDelay, StopReason},
     history::{AttemptRecord, Attempts, RetryHistory},
     replay::Replay,
 };
@@ -34,6 +34,8 @@ pub(super) struct Round {
 /// What was sent, and what can be sent again.
 pub(super) struct Sent<'a, B, R> {
     pub(super) method: &'a Method,
+    /// `None` if nothing was kept of the request.
+    pub(super) uri: Option<&'a Uri>,
     pub(super) headers: &'a HeaderMap,
     /// The body to copy, or why there will be no copy.
     pub(super) body: Result<&'a B, StopReason>,
@@ -91,11 +93,12 @@ impl Round {
         total.map(|total| total.saturating_sub(chosen))
     }
 
-    /// The attempt that runs has ended.
+    /// The attempt that runs has ended. `asked` is what the policy heard from the server.
     pub(super) fn record(
         &mut self,
         outcome: Outcome<'_>,
         failure: Option<Failure>,
+        asked: Option<ServerDelay>,
         elapsed: Duration,
     ) -> &AttemptRecord {
         self.attempts.push(AttemptRecord {
@@ -104,6 +107,10 @@ impl Round {
             status: outcome.ok().map(|head| head.status),
             elapsed: elapsed.saturating_sub(self.began),
             delay: None,
+            asked: match asked {
+                Some(ServerDelay::After(asked)) => Some(asked),
+                Some(ServerDelay::Never) | None => None,
+            },
         })
     }
 
@@ -117,12 +124,18 @@ impl Round {
     ) -> Attempt<'a> {
         Attempt {
             number: self.number,
+            uri: sent.uri,
             replayable: sent.is_replayable(outcome),
             elapsed: moment.elapsed,
             now: moment.now,
             random: moment.random,
             ..Attempt::new(sent.method, sent.headers, outcome, failure)
         }
+    }
+
+    /// The last attempt that has ended.
+    pub(super) fn last(&self) -> Option<&AttemptRecord> {
+        self.attempts.last()
     }
 
     /// Another attempt follows after `delay`.
@@ -298,8 +311,13 @@ mod tests {
             rows.iter()
                 .map(|(what, body, is_late, want)| {
                     let body = body.as_ref().map_err(|reason| *reason);
-                    let sent =
-                        Sent { method: &Method::GET, headers: &headers, body, replay: &AsSaid };
+                    let sent = Sent {
+                        method: &Method::GET,
+                        uri: None,
+                        headers: &headers,
+                        body,
+                        replay: &AsSaid,
+                    };
                     let outcome: Outcome<'_> = if *is_late { Err(&elapsed) } else { Err(&other) };
                     (*what, sent.is_replayable(outcome), *want)
                 })
@@ -312,10 +330,10 @@ mod tests {
         let error = std::io::Error::other("reset");
         let mut round = Round::new();
         assert!(round.is_first());
-        round.record(Err(&error), Some(Failure::Read), 10 * MS);
+        round.record(Err(&error), Some(Failure::Read), None, 10 * MS);
         round.retry(5 * MS);
         round.begin(17 * MS);
-        round.record(Err(&error), Some(Failure::Other), 20 * MS);
+        round.record(Err(&error), Some(Failure::Other), None, 20 * MS);
         assert_eq!((round.number(), round.is_first()), (2, false));
         // Chosen, and given up while it was waited for.
         round.retry(Duration::ZERO);
@@ -354,7 +372,7 @@ mod tests {
         let error = std::io::Error::other("reset");
         let mut round = Round::new();
         for _ in 0..2_000 {
-            round.record(Err(&error), Some(Failure::Read), MS);
+            round.record(Err(&error), Some(Failure::Read), None, MS);
             round.retry(Duration::ZERO);
         }
         let history = round.end(StopReason::Total);

@@ -9,13 +9,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{Request, Response, response};
+use http::{Request, Response, request, response};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
 use super::{
-    decision::{Outcome, StopReason},
+    decision::{AttemptNumber, Outcome, StopReason},
     drain::again,
     history::RetryHistory,
     policy::{Policy, RetryPolicy},
@@ -34,7 +34,9 @@ use super::{
 /// - [`raise_on_status`](RetryPolicy::raise_on_status), [`drain`](RetryPolicy::drain) and events;
 /// - a history of errors, and of a response whose request was not to be sent again from the start;
 /// - [`attempt_header`](RetryPolicy::attempt_header) on the first attempt; here it begins with the
-///   second.
+///   second;
+/// - [`before_retry`](RetryPolicy::before_retry) after the delay; here it is called before the
+///   delay.
 ///
 /// A POST whose error says that it was never sent is retried here too. But the runner sends the
 /// first attempt as it came: the policy cannot put the extension into it that tells one exchange
@@ -126,13 +128,8 @@ impl RetryPolicy {
         if !self.may_retry(request.method(), request.headers()) {
             return None;
         }
-        let mut copy = Request::new(request.body().try_replay()?);
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.version_mut() = request.version();
-        *copy.headers_mut() = request.headers().clone();
-        *copy.extensions_mut() = request.extensions().clone();
-        Some(copy)
+        let body = request.body().try_replay()?;
+        Some(Request::from_parts(head_of(request), body))
     }
 
     fn after_response<B: ReplayableBody, RB>(
@@ -182,14 +179,26 @@ impl RetryPolicy {
             now: SystemTime::now(),
             random: fastrand::f64(),
         };
-        self.round().record(outcome, failure, moment.elapsed);
+        // The request is the copy that the runner keeps, and the hook may have changed it before the
+        // last attempt. Each attempt starts from the caller's own head.
+        match self.own_head() {
+            Some(Some(own)) => set_head(request, own),
+            Some(kept) => *kept = Some(head_of(request)),
+            None => {}
+        }
+        let asked = match (failure, outcome) {
+            (Some(_), Ok(head)) => self.server_delay(head, moment.now),
+            _ => None,
+        };
+        self.round().record(outcome, failure, asked, moment.elapsed);
         let settled = match failure {
             None => Err(StopReason::Success),
             Some(failure) => {
                 let (method, headers) = (request.method(), request.headers());
+                let uri = Some(request.uri());
                 // The runner sends the copy that it has, so there is one.
                 let body = Ok(request.body());
-                let sent = Sent { method, headers, body, replay: &ReplayByTrait };
+                let sent = Sent { method, uri, headers, body, replay: &ReplayByTrait };
                 let attempt = self.round().attempt(&sent, outcome, failure, moment);
                 let word = self.decide(&attempt);
                 round::settle(word, None, moment.elapsed, self.terms().deadline)
@@ -202,12 +211,38 @@ impl RetryPolicy {
                 // The runner does not say when the delay has ended.
                 round.begin(moment.elapsed.saturating_add(after));
                 let number = round.number();
+                let failed = round.last().cloned();
                 self.terms().number_attempt(request.headers_mut(), number);
+                request.extensions_mut().insert(AttemptNumber(number));
+                if let Some(failed) = failed.filter(|_| self.own_head().is_some()) {
+                    let mut head = head_of(request);
+                    self.prepare(&mut head, &failed);
+                    set_head(request, &head);
+                }
                 Ok(RetryDelay::new(after))
             }
             Err(reason) => Err(Some(self.round().end(reason))),
         }
     }
+}
+
+/// The head of a request that is only lent.
+fn head_of<B>(request: &Request<B>) -> request::Parts {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = request.method().clone();
+    head.uri = request.uri().clone();
+    head.version = request.version();
+    head.headers = request.headers().clone();
+    head.extensions = request.extensions().clone();
+    head
+}
+
+fn set_head<B>(request: &mut Request<B>, head: &request::Parts) {
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers.clone();
+    *request.extensions_mut() = head.extensions.clone();
 }
 
 pin_project! {

@@ -372,6 +372,7 @@ mod tests {
                     failure: Some(*failure),
                     status: None,
                     elapsed: Duration::ZERO,
+                    asked: None,
                     delay: None,
                 });
             }

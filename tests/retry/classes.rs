@@ -32,8 +32,8 @@ async fn a_request_that_the_client_cannot_send_is_not_tried_again() {
     .await;
 }
 
-#[tokio::test]
-async fn a_connection_found_closed_before_sending_has_sent_nothing() {
+/// The error of a request whose connection is closed before the request is sent.
+pub(crate) async fn closed() -> hyper::Error {
     let (near, far) = tokio::io::duplex(64);
     let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(
         hyper_util::rt::TokioIo::new(near),
@@ -41,15 +41,32 @@ async fn a_connection_found_closed_before_sending_has_sent_nothing() {
     .await
     .unwrap();
     drop((connection, far));
-    let error = sender.ready().await.unwrap_err();
+    sender.ready().await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_connection_found_closed_before_sending_has_sent_nothing() {
+    let error = closed().await;
     assert!(error.is_closed());
     assert_eq!(class(&error), Failure::Unsent);
 }
 
-/// HTTP/2 over a pipe, to a server that reads a request's head and then says what the test tells it
-/// to; it hangs up if told so, else once the client does.
+/// A RST_STREAM with a code; 7 is REFUSED_STREAM.
 #[cfg(feature = "http2")]
-async fn http2(server_says: &[u8], hangs_up: bool) -> Failure {
+pub(crate) fn reset(code: u8) -> Vec<u8> {
+    vec![0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code]
+}
+
+/// A GOAWAY with a code, and the last stream that the server may have processed.
+#[cfg(feature = "http2")]
+pub(crate) fn goaway(last: u8, code: u8) -> Vec<u8> {
+    vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, code]
+}
+
+/// The error of a request over HTTP/2 and a pipe, to a server that reads a request's head and then
+/// says what the test tells it to; it hangs up if told so, else once the client does.
+#[cfg(feature = "http2")]
+pub(crate) async fn http2(server_says: &[u8], hangs_up: bool) -> hyper::Error {
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (near, mut far) = tokio::io::duplex(64 * 1024);
@@ -78,16 +95,13 @@ async fn http2(server_says: &[u8], hangs_up: bool) -> Failure {
             .unwrap();
     tokio::spawn(connection);
     let request = Request::post("http://h.example/").body(Body::from("upload")).unwrap();
-    let error = sender.send_request(request).await.unwrap_err();
-    class(&error)
+    sender.send_request(request).await.unwrap_err()
 }
 
 #[cfg(feature = "http2")]
 #[tokio::test]
 async fn http2_tells_what_it_did_not_process_from_what_it_may_have() {
     // RFC 9113 section 6.8: streams past the last one named were not processed, whatever the code.
-    let goaway = |last: u8, code: u8| vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, code];
-    let reset = |code: u8| vec![0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code];
     let rows = [
         ("GOAWAY NO_ERROR, not us", goaway(0, 0), false, Failure::Unsent),
         ("GOAWAY ENHANCE_YOUR_CALM, not us", goaway(0, 11), false, Failure::Unsent),
@@ -100,7 +114,7 @@ async fn http2_tells_what_it_did_not_process_from_what_it_may_have() {
         ("the end", vec![], true, Failure::Read),
     ];
     rows_async::hold(rows, async |(what, said, hangs_up, want)| {
-        let got = http2(&said, hangs_up).await;
+        let got = class(&http2(&said, hangs_up).await);
         (what, got, want)
     })
     .await;

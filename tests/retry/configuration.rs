@@ -77,7 +77,7 @@ fn an_empty_table_is_the_default_policy() {
     assert_eq!(format!("{:?}", policy("")), format!("{:?}", RetryPolicy::new()));
     assert_eq!(policy("").terms().drain, Drain::default());
     let refused =
-        play(&policy(""), &Method::GET, Failure::Status(StatusCode::BAD_GATEWAY), Some("21601"));
+        play(&policy(""), &Method::GET, Failure::Status(StatusCode::BAD_GATEWAY), Some("61"));
     assert_eq!(refused, (vec![], StopReason::RetryAfter));
 }
 

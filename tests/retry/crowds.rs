@@ -4,7 +4,10 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    future::{Future, Ready, ready},
+    error::Error,
+    fmt,
+    future::{Future, Ready},
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -18,36 +21,90 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceExt, retry::budget::TpsBudget, service_fn};
 use tower_outbound::retry::{
-    Backoff, Drain, Jitter, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, RetryPolicy,
+    Backoff, Budget, Drain, Jitter, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer,
+    RetryPolicy,
 };
 
 use crate::{
     bodies::{FakeBody, data},
+    classes::closed,
     fakes::{Body, Live, SECOND, Token, answer, get},
     gated::Gated,
+    pairs::pairs,
     rows_async,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Sends per request over a minute in which all fail.
-async fn brown_out(policy: RetryPolicy, per_second: u32) -> f64 {
+/// How every attempt fails.
+#[derive(Clone)]
+enum Fault {
+    Status(u16),
+    Io(io::ErrorKind),
+    /// An error of a real exchange.
+    Error(Arc<dyn Error + Send + Sync>),
+}
+
+impl Fault {
+    fn outcome(&self) -> Result<Response<Body>, BoxError> {
+        match self {
+            Self::Status(status) => Ok(answer(*status)),
+            Self::Io(kind) => Err(io::Error::from(*kind).into()),
+            Self::Error(error) => Err(Again(Arc::clone(error)).into()),
+        }
+    }
+}
+
+/// An error that many requests come to.
+#[derive(Debug)]
+struct Again(Arc<dyn Error + Send + Sync>);
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Again {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pace {
+    /// For a minute.
+    PerSecond(u32),
+    /// This many, each sent before the first one fails.
+    AtOnce(u32),
+}
+
+/// Sends per request while all fail.
+async fn brown_out(policy: RetryPolicy, fault: Fault, pace: Pace) -> f64 {
     let sends = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&sends);
     let server = service_fn(move |_: Request<Body>| {
         counted.fetch_add(1, Relaxed);
-        ready(Ok::<_, BoxError>(answer(503)))
+        let outcome = fault.outcome();
+        async {
+            tokio::time::sleep(MILLISECOND).await;
+            outcome
+        }
     });
     let client = RetryLayer::new(policy).layer(server);
-    let requests = 60 * per_second;
-    let mut ticks = tokio::time::interval(SECOND / per_second);
+    let (requests, mut ticks) = match pace {
+        Pace::PerSecond(rate) => (60 * rate, Some(tokio::time::interval(SECOND / rate))),
+        Pace::AtOnce(requests) => (requests, None),
+    };
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..requests {
-        ticks.tick().await;
+        if let Some(ticks) = &mut ticks {
+            ticks.tick().await;
+        }
         calls.spawn(client.clone().oneshot(get()));
     }
     while let Some(call) = calls.join_next().await {
-        assert_eq!(call.unwrap().unwrap().status(), 503);
+        assert!(!call.unwrap().is_ok_and(|response| response.status() == 200));
     }
     sends.load(Relaxed) as f64 / f64::from(requests)
 }
@@ -55,20 +112,57 @@ async fn brown_out(policy: RetryPolicy, per_second: u32) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn a_brown_out_is_not_made_worse_by_more_than_the_budget() {
     let backoff = Backoff::exponential(10 * MILLISECOND);
-    rows_async::hold([10, 100, 1000], async |per_second| {
+    let paces = [10, 100, 1000].map(Pace::PerSecond).into_iter().chain([Pace::AtOnce(1000)]);
+    rows_async::hold(paces, async |pace| {
+        let usual = || RetryPolicy::new().backoff(backoff);
+        let fault = Fault::Status(503);
+        let ours = usual().budget(Budget::new(10).min_retries(0, SECOND));
+        let ours = brown_out(ours, fault.clone(), pace).await;
+        let towers = usual().budget(TpsBudget::new(10 * SECOND, 0, 0.1));
+        let towers = brown_out(towers, fault.clone(), pace).await;
+        let none = brown_out(usual().no_budget(), fault, pace).await;
+        let got = format!("{ours:.4} sends, {towers:.4} with tower's budget, {none:.4} with none");
+        println!("{pace:?}: {got}");
+        let holds = (1.09..=1.10).contains(&ours) && towers <= 1.10 && none == 4.0;
+        if holds { Ok(()) } else { Err(format!("{pace:?}: {got}")) }
+    })
+    .await;
+}
 
-        let budget = TpsBudget::new(10 * SECOND, 0, 0.1);
-        let with = brown_out(RetryPolicy::new().backoff(backoff).budget(budget), per_second).await;
-        let without = brown_out(RetryPolicy::new().backoff(backoff).no_budget(), per_second).await;
-        println!(
-            "{per_second}/s: {with:.4} sends per request with a budget of 10 %, {without:.4} without"
-        );
-
-            if with > 1.10 || without != 4.0 {
-                return Err(format!("{per_second}/s: {with:.4} sends per request, {without:.4} without a budget"));
-            }
+/// A server that is overloaded answers 503, loses connections, or refuses: streams, connections,
+/// all of them. A request that was refused has one free retry, and no class has more.
+#[tokio::test(start_paused = true)]
+async fn a_brown_out_of_any_class_is_bounded_by_the_budget_and_one_free_retry() {
+    let faults = vec![
+        ("503", Fault::Status(503), 1.10),
+        ("reset after the request was read", Fault::Io(io::ErrorKind::ConnectionReset), 1.10),
+        ("refused", Fault::Io(io::ErrorKind::ConnectionRefused), 2.10),
+        ("closed before it was sent", Fault::Error(Arc::new(closed().await)), 2.10),
+    ];
+    #[cfg(feature = "http2")]
+    let faults = {
+        use crate::classes::{goaway, http2, reset};
+        let mut faults = faults;
+        for (what, said) in [("REFUSED_STREAM", reset(7)), ("GOAWAY", goaway(0, 0))] {
+            faults.push((what, Fault::Error(Arc::new(http2(&said, false).await)), 2.10));
+        }
+        let said = Fault::Error(Arc::new(http2(&reset(2), false).await));
+        faults.push(("INTERNAL_ERROR", said, 1.10));
+        faults
+    };
+    let rows = pairs(&faults, &[Pace::PerSecond(100), Pace::AtOnce(1000)]);
+    rows_async::hold(rows, async |((what, fault, most), pace)| {
+        let budget = Budget::new(10).min_retries(0, SECOND);
+        let policy = RetryPolicy::new().backoff(Backoff::exponential(10 * MILLISECOND));
+        let got = brown_out(policy.budget(budget), fault.clone(), *pace).await;
+        println!("{what}, {pace:?}: {got:.4} sends per request");
+        if (most - 0.01..=*most).contains(&got) {
             Ok(())
-}).await;
+        } else {
+            Err(format!("{what}, {pace:?}: {got:.4} sends per request, expected {most:.2}"))
+        }
+    })
+    .await;
 }
 
 /// So many clients begin at once on a resource that serves one for 5 ms and refuses the others; the

@@ -21,7 +21,7 @@ use tower_outbound::retry::{
 use crate::rows;
 
 const ALMOST_ONE: f64 = 0.999_999_999;
-const METHODS: [Method; 9] = [
+const METHODS: [Method; 10] = [
     Method::GET,
     Method::HEAD,
     Method::OPTIONS,
@@ -31,6 +31,7 @@ const METHODS: [Method; 9] = [
     Method::POST,
     Method::PATCH,
     Method::CONNECT,
+    Method::QUERY,
 ];
 
 fn head(status: StatusCode, retry_after: Option<&str>) -> response::Parts {
@@ -124,20 +125,33 @@ async fn each_default_is_what_the_docs_say() {
         |status, retry_after| Policy::classify(&policy(), Ok(&head(status, retry_after))).is_some();
     let statuses = (100..1000).map(|code| StatusCode::from_u16(code).unwrap());
     let failures = statuses.clone().filter(|status| fails(*status, None));
-    row("status_forcelist", format!("{:?}", failures.collect::<Vec<_>>()), "[429, 502, 503, 504]");
+    row(
+        "status_forcelist",
+        format!("{:?}", failures.collect::<Vec<_>>()),
+        "[408, 429, 502, 503, 504]",
+    );
     let asking = statuses.filter(|status| fails(*status, Some("1")));
     row(
         "besides, with Retry-After",
         format!("{:?}", asking.collect::<Vec<_>>()),
-        "[413, 429, 502, 503, 504]",
+        "[408, 413, 429, 502, 503, 504]",
     );
     let may = |policy: &RetryPolicy| {
         let retried =
             |method: &&Method| decide(&mut begin(policy), method, Failure::Read, 0.0).is_ok();
         METHODS.iter().filter(retried).map(Method::as_str).collect::<Vec<_>>().join(" ")
     };
-    row("allowed_methods", may(&policy()), "GET HEAD OPTIONS TRACE PUT DELETE");
-    row("any_method", may(&policy().any_method()), "GET HEAD OPTIONS TRACE PUT DELETE POST PATCH");
+    row("allowed_methods", may(&policy()), "GET HEAD OPTIONS TRACE PUT DELETE QUERY");
+    row(
+        "urllib3: allowed_methods",
+        may(&RetryPolicy::urllib3()),
+        "GET HEAD OPTIONS TRACE PUT DELETE",
+    );
+    row(
+        "any_method",
+        may(&policy().any_method()),
+        "GET HEAD OPTIONS TRACE PUT DELETE POST PATCH QUERY",
+    );
 
     row(
         "total, backoff: the most",
@@ -171,10 +185,16 @@ async fn each_default_is_what_the_docs_say() {
     row("Backoff::urllib3: max, jitter", last(Backoff::urllib3(second), 0.0), "120s");
 
     row("respect_retry_after", format!("{:?}", asked(&policy(), "7")), "Ok(7000)");
-    row("retry_after_max", format!("{:?}", asked(&policy(), "21600")), "Ok(21600000)");
-    row("retry_after_over_max", format!("{:?}", asked(&policy(), "21601")), "Err(RetryAfter)");
+    row("retry_after_max", format!("{:?}", asked(&policy(), "60")), "Ok(60000)");
+    row("retry_after_over_max", format!("{:?}", asked(&policy(), "61")), "Err(RetryAfter)");
     let clamp = policy().retry_after_over_max(OverMax::Clamp);
-    row("retry_after_max, clamped", format!("{:?}", asked(&clamp, "21601")), "Ok(21600000)");
+    row("retry_after_max, clamped", format!("{:?}", asked(&clamp, "61")), "Ok(60000)");
+
+    row(
+        "urllib3: retry_after_max",
+        format!("{:?}", asked(&RetryPolicy::urllib3(), "21601")),
+        "Ok(21600000)",
+    );
 
     // 10 for one a second over 10 s, and a fifth of the requests.
     let spent = policy();

@@ -17,6 +17,7 @@ mod events;
 mod fakes;
 #[path = "../support/gated.rs"]
 mod gated;
+mod hooks;
 #[cfg(feature = "tracing")]
 #[path = "../support/listen.rs"]
 mod listen;

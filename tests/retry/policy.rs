@@ -6,7 +6,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{DATE, RETRY_AFTER},
+    response,
+};
 use tower_outbound::retry::{
     Attempt, Backoff, Decision, Failure, Jitter, Limit, OverMax, Policy, RetryPolicy, StopReason,
 };
@@ -21,7 +25,12 @@ fn seconds(seconds: f64) -> Duration {
 
 /// urllib3's own defaults, but for the total: no budget, no forcelist, no delay.
 fn plain() -> RetryPolicy {
-    RetryPolicy::new().no_budget().status_forcelist([]).backoff(Backoff::none()).total(10)
+    RetryPolicy::new()
+        .no_budget()
+        .status_forcelist([])
+        .backoff(Backoff::none())
+        .retry_after_max(6 * 3600 * SECOND)
+        .total(10)
 }
 
 fn head(status: u16, retry_after: Option<&str>) -> response::Parts {
@@ -321,6 +330,89 @@ fn statuses_are_retried_by_list_or_by_retry_after() {
     });
 }
 
+/// Row 21a: the server's clock is not ours. Rows 21b: what a server may write for a date.
+#[test]
+fn a_date_counts_from_the_servers_own_and_is_read_as_a_cookies_is() {
+    // The attempt's own time is 1970-01-01 00:00:00.
+    let rows: &[(&str, Option<&str>, &str, u64)] = &[
+        (
+            "row 21a, an hour ahead of our clock",
+            Some("Thu, 01 Jan 1970 01:00:00 GMT"),
+            "Thu, 01 Jan 1970 01:00:30 GMT",
+            30,
+        ),
+        (
+            "row 21a, years behind our clock",
+            Some("Mon, 01 Jan 1900 00:00:00 GMT"),
+            "Mon, 01 Jan 1900 00:00:30 GMT",
+            5,
+        ),
+        (
+            "row 21a, its own Date is later",
+            Some("Thu, 01 Jan 1970 01:00:00 GMT"),
+            "Thu, 01 Jan 1970 00:59:00 GMT",
+            5,
+        ),
+        ("row 21a, no Date", None, "Thu, 01 Jan 1970 00:00:30 GMT", 30),
+        ("row 21a, an unreadable Date", Some("today"), "Thu, 01 Jan 1970 00:00:30 GMT", 30),
+        ("row 21a, seconds", Some("Thu, 01 Jan 1970 01:00:00 GMT"), "30", 30),
+        ("row 21b, PST", None, "Thu, 01 Jan 1970 00:00:30 PST", 5),
+        ("row 21b, +0100", None, "Thu, 01 Jan 1970 00:00:30 +0100", 5),
+        ("row 21b', one digit", None, "Thu, 1 Jan 1970 00:00:30 GMT", 30),
+        ("row 21b', UTC", None, "Thu, 01 Jan 1970 00:00:30 UTC", 30),
+        ("row 21b', +0000", None, "Thu, 01 Jan 1970 00:00:30 +0000", 30),
+        ("row 21b', no weekday", None, "01 Jan 1970 00:00:30 GMT", 30),
+        ("row 21b', dashes", None, "01-Jan-1970 00:00:30 GMT", 30),
+        ("row 21b', lower case", None, "thu, 01 jan 1970 00:00:30 gmt", 30),
+        ("row 21b', asctime, one space", None, "Thu Jan 1 00:00:30 1970", 30),
+    ];
+    // 5 s if what the server says is ignored.
+    let policy =
+        plain().status_forcelist([StatusCode::BAD_GATEWAY]).backoff(Backoff::constant(5 * SECOND));
+    rows::hold(rows, |(row, date, retry_after, want)| {
+        let mut head = head(502, Some(retry_after));
+        if let Some(date) = date {
+            head.headers.insert(DATE, HeaderValue::from_static(date));
+        }
+        let want = Some(Decision::Retry { after: *want as u32 * SECOND });
+        (row, decided(&policy, &Method::GET, &head), want)
+    });
+}
+
+/// Row 21c.
+#[test]
+fn decorrelated_jitter_goes_on_from_its_own_last_backoff() {
+    let decorrelated = Backoff::exponential(SECOND).max(1000 * SECOND).jitter(Jitter::Decorrelated);
+    // What each failure is answered with, at the largest random number: three times the last
+    // backoff, or what the server asks for, with a tenth but at most 10 s on top.
+    let rows: &[(&str, &[Option<&str>], &[f64])] = &[
+        ("no Retry-After", &[None, None, None], &[3.0, 9.0, 27.0]),
+        ("an hour first", &[Some("3600"), None, None], &[3610.0, 3.0, 9.0]),
+        ("an hour between", &[None, Some("3600"), None], &[3.0, 3610.0, 9.0]),
+        ("a short one between", &[None, None, Some("1"), None], &[3.0, 9.0, 1.1, 27.0]),
+        ("0 is a backoff", &[None, Some("0"), None], &[3.0, 9.0, 27.0]),
+    ];
+    rows::hold(rows, |(row, asked, want)| {
+        let policy = plain().backoff(decorrelated);
+        let mut policy = policy.for_request(&http::Extensions::new());
+        let headers = HeaderMap::new();
+        let delays: Vec<_> = asked
+            .iter()
+            .map(|asked| {
+                let head = head(503, *asked);
+                let failure = Failure::Status(head.status);
+                let mut attempt = Attempt::new(&Method::GET, &headers, Ok(&head), failure);
+                attempt.random = 0.999_999_999;
+                match policy.decide(&attempt) {
+                    Decision::Retry { after } => (after.as_secs_f64() * 10.0).round() / 10.0,
+                    Decision::Return(_) => -1.0,
+                }
+            })
+            .collect();
+        (row, delays, want.to_vec())
+    });
+}
+
 #[test]
 fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline() {
     let decide = |policy: RetryPolicy, asked: &str| {
@@ -330,13 +422,16 @@ fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline()
         attempt.random = 0.999_999_999;
         policy.for_request(&http::Extensions::new()).decide(&attempt)
     };
-    let jittery = || RetryPolicy::new().no_budget();
+    let usual = || RetryPolicy::new().no_budget();
+    let jittery = || usual().retry_after_max(6 * 3600 * SECOND);
     let after = |decision| match decision {
         Decision::Retry { after } => after.as_secs_f64().round(),
         Decision::Return(_) => -1.0,
     };
     assert_eq!(after(decide(jittery(), "60")), 66.0);
     assert_eq!(after(decide(jittery(), "1000")), 1010.0);
+    assert_eq!(after(decide(usual(), "50")), 55.0);
+    assert_eq!(after(decide(usual(), "60")), 60.0);
     assert_eq!(after(decide(jittery().retry_after_max(60 * SECOND), "60")), 60.0);
     assert_eq!(after(decide(jittery().deadline(63 * SECOND), "60")), 60.0);
     assert_eq!(after(decide(jittery().deadline(60 * SECOND), "60")), -1.0);
@@ -344,12 +439,60 @@ fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline()
 }
 
 #[test]
-fn an_idempotency_key_makes_any_method_one_to_repeat() {
-    let headers =
-        HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]);
-    let attempt = Attempt::new(&Method::POST, &headers, Err(&Broken), Failure::Read);
-    let decision = plain().for_request(&http::Extensions::new()).decide(&attempt);
-    assert_eq!(decision, Decision::Retry { after: Duration::ZERO });
+fn an_idempotency_key_makes_any_method_one_to_repeat_unless_it_is_blank() {
+    let rows = [
+        ("1", true),
+        ("\"8e03978e-40d5-43dd-bc93-6894a57f9324\"", true),
+        ("\t1 ", true),
+        ("", false),
+        (" ", false),
+        (" \t ", false),
+    ];
+    let name: HeaderName = "idempotency-key".parse().unwrap();
+    rows::hold(rows, |(key, repeats)| {
+        let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(key))]);
+        let attempt = Attempt::new(&Method::POST, &headers, Err(&Broken), Failure::Read);
+        let got = plain().for_request(&http::Extensions::new()).decide(&attempt);
+        let want = match repeats {
+            true => Decision::Retry { after: Duration::ZERO },
+            false => Decision::Return(StopReason::Method),
+        };
+        (format!("{key:?}"), got, want)
+    });
+}
+
+/// By these a server says that it did not process the request.
+#[test]
+fn a_421_or_425_that_is_listed_is_retried_whatever_the_method() {
+    let (get, post) = (Method::GET, Method::POST);
+    let listed = || {
+        let codes = [421, 425, 500].map(|code| StatusCode::from_u16(code).unwrap());
+        plain().status_forcelist(codes)
+    };
+    let by_class =
+        || plain().classify(|outcome| outcome.ok().map(|head| Failure::Status(head.status)));
+    let retry = Some(Decision::Retry { after: Duration::ZERO });
+    let stop = |reason| Some(Decision::Return(reason));
+    let rows = [
+        ("421, POST", listed(), &post, 421, retry),
+        ("425, POST", listed(), &post, 425, retry),
+        ("425, GET", listed(), &get, 425, retry),
+        ("500, POST", listed(), &post, 500, stop(StopReason::Method)),
+        ("421, POST, not listed", plain(), &post, 421, None),
+        ("425, GET, not listed", RetryPolicy::new(), &get, 425, None),
+        ("425, POST, only by a class", by_class(), &post, 425, stop(StopReason::Method)),
+        (
+            "425, POST, the limit of statuses",
+            listed().status(0),
+            &post,
+            425,
+            stop(StopReason::Status),
+        ),
+        ("425, CONNECT", listed(), &Method::CONNECT, 425, stop(StopReason::Disabled)),
+    ];
+    rows::hold(rows, |(row, policy, method, status, want)| {
+        (row, decided(&policy, method, &head(status, None)), want)
+    });
 }
 
 #[test]
@@ -370,11 +513,13 @@ fn a_delay_that_would_end_after_the_deadline_is_not_begun() {
 }
 
 #[test]
-fn connect_errors_cost_no_budget_and_a_refusal_for_another_reason_neither() {
+fn the_first_retry_of_what_was_not_sent_is_free_and_so_is_a_refusal_for_another_reason() {
     use std::sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     };
+
+    use Failure::{Connect, Never, Read, Unsent};
     #[derive(Clone, Default)]
     struct Counting(Arc<AtomicUsize>, Arc<AtomicUsize>);
     impl tower::retry::budget::Budget for Counting {
@@ -382,19 +527,29 @@ fn connect_errors_cost_no_budget_and_a_refusal_for_another_reason_neither() {
             self.0.fetch_add(1, Relaxed);
         }
         fn withdraw(&self) -> bool {
-            self.1.fetch_add(1, Relaxed) < 1
+            self.1.fetch_add(1, Relaxed) < 2
         }
     }
-    let budget = Counting::default();
-    let policy = plain().budget(budget.clone());
-    assert_eq!(
-        play(&policy, &Method::GET, &[Failure::Connect, Failure::Unsent, Failure::Never]).0,
-        2
-    );
-    assert_eq!(play(&policy.clone().total(0), &Method::GET, &[Failure::Read]).0, 0);
-    assert_eq!((budget.0.load(Relaxed), budget.1.load(Relaxed)), (2, 0));
-    let (retries, reason) = play(&policy, &Method::GET, &[Failure::Read, Failure::Read]);
-    assert_eq!((retries, reason), (1, Some(StopReason::Budget)));
+    let retries = |retries, reason: StopReason| (retries, Some(reason));
+    // The budget is for two. Retries and why they ended, and withdrawals asked for.
+    let rows: &[(&str, RetryPolicy, &[Failure], (usize, Option<StopReason>), usize)] = &[
+        ("one", plain(), &[Connect, Never], retries(1, StopReason::Never), 0),
+        ("one, unsent", plain(), &[Unsent, Never], retries(1, StopReason::Never), 0),
+        ("a second one", plain(), &[Connect, Connect, Never], retries(2, StopReason::Never), 1),
+        ("one of each", plain(), &[Connect, Unsent, Never], retries(2, StopReason::Never), 1),
+        ("up to the budget", plain(), &[Unsent; 9], retries(3, StopReason::Budget), 3),
+        ("after what was sent", plain(), &[Read, Connect, Never], retries(2, StopReason::Never), 1),
+        ("around it", plain(), &[Connect, Read, Unsent, Never], retries(3, StopReason::Never), 2),
+        ("what was sent", plain(), &[Read; 9], retries(2, StopReason::Budget), 3),
+        ("no retries", plain().total(0), &[Read], retries(0, StopReason::Total), 0),
+        ("no method", plain().allowed_methods([]), &[Read], retries(0, StopReason::Method), 0),
+    ];
+    rows::hold(rows, |(row, policy, failures, want, withdrawals)| {
+        let budget = Counting::default();
+        let got = play(&policy.clone().budget(budget.clone()), &Method::GET, failures);
+        let (deposits, asked) = (budget.0.load(Relaxed), budget.1.load(Relaxed));
+        (row, (got, deposits, asked), (*want, 1, *withdrawals))
+    });
 }
 
 /// A budget is one's own from the start, and its clones', whatever else they are told.
@@ -494,7 +649,10 @@ fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
         HeaderMap::from_iter([("idempotency-key".parse().unwrap(), "1".parse().unwrap())]),
     );
     let (get, post, connect) = (Method::GET, Method::POST, Method::CONNECT);
+    let query = Method::QUERY;
+    let blank = HeaderMap::from_iter([("idempotency-key".parse().unwrap(), " ".parse().unwrap())]);
     let zero = || plain().read(0).status(0).other(0);
+    let listing = |code| plain().status_forcelist([StatusCode::from_u16(code).unwrap()]);
     let rows: &[(&str, RetryPolicy, &Method, &HeaderMap, bool)] = &[
         ("the default", RetryPolicy::new(), &get, &none, true),
         ("a POST, which may be refused", RetryPolicy::new(), &post, &none, true),
@@ -503,6 +661,20 @@ fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
         ("no total", plain().total(None), &get, &none, true),
         ("CONNECT", plain().any_method(), &connect, &none, false),
         ("a POST with nothing for its connections", plain().connect(0), &post, &none, false),
+        ("the same with 425 listed", listing(425).connect(0), &post, &none, true),
+        ("the same with 421 listed", listing(421).connect(0), &post, &none, true),
+        ("the same with 503 listed", listing(503).connect(0), &post, &none, false),
+        (
+            "425 listed, nothing for statuses",
+            listing(425).connect(0).status(0),
+            &post,
+            &none,
+            false,
+        ),
+        ("425 listed, total 0", listing(425).total(0), &post, &none, false),
+        ("a POST with a blank key", plain().connect(0), &post, &blank, false),
+        ("QUERY", plain().connect(0), &query, &none, true),
+        ("QUERY, urllib3", RetryPolicy::urllib3().connect(0), &query, &none, false),
         ("the same with a key", plain().connect(0), &post, &key, true),
         (
             "a GET with nothing for its connections",

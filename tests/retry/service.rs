@@ -89,6 +89,17 @@ async fn connect_and_upgrades_are_sent_once() {
     }
 }
 
+/// The body is kept for it although no connection that fails would be tried again.
+#[tokio::test]
+async fn a_post_that_came_too_early_is_sent_again_if_425_is_listed() {
+    for (codes, sends) in [(vec![StatusCode::TOO_EARLY], 2), (vec![], 1)] {
+        let server = Server::new([Ok(425)]);
+        let policy = policy().connect(0).status_forcelist(codes);
+        client(policy, &server).oneshot(request(Method::POST)).await.unwrap();
+        assert_eq!(server.sent(), sends);
+    }
+}
+
 #[tokio::test]
 async fn a_foreign_body_is_replayed_as_it_is_told() {
     type Foreign = StreamBody<

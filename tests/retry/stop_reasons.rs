@@ -87,7 +87,8 @@ async fn a_budget_that_refuses_returns_what_there_is() {
     let error: &RetryError = error.downcast_ref().unwrap();
     assert_eq!(
         (error.history().stop_reason(), error.history().attempts().len()),
-        (StopReason::Total, 3)
+        (StopReason::Budget, 2),
+        "the first retry is free"
     );
 }
 

@@ -21,9 +21,9 @@ use tower_outbound::{
         StoreAction,
     },
     retry::{
-        self, Attempt, Backoff, Decision, Drain, Failure, Jitter, Limit, OverMax, Policy,
-        ReplayBody, ReplayBodyLayer, ReplayableBody, RetryError, RetryHistory, RetryPolicy,
-        RetryService, StopReason,
+        self, Attempt, AttemptNumber, AttemptRecord, Backoff, Decision, Drain, Failure, Jitter,
+        Limit, OverMax, Policy, ReplayBody, ReplayBodyLayer, ReplayableBody, RetryError,
+        RetryHistory, RetryPolicy, RetryService, ServerDelay, StopReason, retry_after,
     },
     routing::{Mount, MountError, NoMount, PrefixError, RoutingHandle, RoutingService},
 };
@@ -173,7 +173,16 @@ fn names_of_the_retry_wing() {
         .deadline(Duration::from_secs(5))
         .drain(Drain { bytes: 64 * 1024, time: Duration::from_millis(100) })
         .raise_on_status(false)
-        .classify(|_: Result<&http::response::Parts, &(dyn std::error::Error + 'static)>| None);
+        .classify(|_: Result<&http::response::Parts, &(dyn std::error::Error + 'static)>| None)
+        .retry_after(|_: &http::response::Parts| None::<ServerDelay>)
+        .retry_after(retry_after::retry_after_ms)
+        .retry_after(retry_after::x_ratelimit_reset)
+        .retry_after(retry_after::grpc_retry_pushback_ms)
+        .idempotent(|_: &Method, _: &Uri, _: &HeaderMap| false)
+        .before_retry(|_: &mut http::request::Parts, _: &AttemptRecord| {});
+    let _ = [ServerDelay::After(Duration::ZERO), ServerDelay::Never];
+    let AttemptNumber(_number) = AttemptNumber(2);
+    let _: fn(&AttemptRecord) -> Option<Duration> = AttemptRecord::asked;
     for backoff in [
         Backoff::none(),
         Backoff::constant(Duration::ZERO),

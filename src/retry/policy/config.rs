@@ -10,7 +10,7 @@ use tower::retry::budget::Budget;
 
 use super::{
     retry_policy::RetryPolicy,
-    settings::{Classifier, Limit, OverMax, Settings},
+    settings::{Hook, Limit, OverMax, Settings},
 };
 use crate::retry::{
     backoff::Backoff, budget::SharedBudget, classify::Failure, decision::Outcome, drain::Drain,
@@ -27,7 +27,7 @@ impl RetryPolicy {
 
     /// urllib3's own defaults.
     ///
-    /// 10 retries of the idempotent methods, after errors and after 413, 429 and 503 with a
+    /// 10 retries of the idempotent methods except QUERY, after errors and after 413, 429 and 503 with a
     /// `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other delay. A response that
     /// used up the retries is an error. There is no budget, since urllib3 has none.
     ///
@@ -36,8 +36,18 @@ impl RetryPolicy {
     pub fn urllib3() -> Self {
         Self::new()
             .total(10)
+            .allowed_methods([
+                Method::GET,
+                Method::HEAD,
+                Method::OPTIONS,
+                Method::TRACE,
+                Method::PUT,
+                Method::DELETE,
+            ])
             .status_forcelist([])
             .backoff(Backoff::urllib3(Duration::ZERO))
+            // Its `RETRY_AFTER_MAX`.
+            .retry_after_max(Duration::from_secs(6 * 60 * 60))
             .retry_after_over_max(OverMax::Clamp)
             .raise_on_status(true)
             .no_budget()
@@ -53,7 +63,7 @@ impl RetryPolicy {
         Self::new().total(Limit::Disabled).no_budget()
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self
     }
@@ -110,9 +120,10 @@ impl RetryPolicy {
     }
 
     /// Methods that may be sent again although the server may have processed the request. A request
-    /// with an `Idempotency-Key` header may be sent again too.
+    /// with an `Idempotency-Key` header that is not blank may be sent again too.
     ///
-    /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2).
+    /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2) and QUERY
+    /// (RFC 10008).
     ///
     /// urllib3: `allowed_methods`.
     #[must_use]
@@ -135,7 +146,10 @@ impl RetryPolicy {
     /// Statuses that are failures. 413, 429 and 503 are failures too if they have a `Retry-After`
     /// and it is [respected](Self::respect_retry_after).
     ///
-    /// Default: 429, 502, 503, 504.
+    /// By 421 and 425 a server says that it did not process the request. If they are in the list, a
+    /// request is retried after them whatever its method.
+    ///
+    /// Default: 408, 429, 502, 503, 504.
     ///
     /// urllib3: `status_forcelist`.
     #[must_use]
@@ -155,8 +169,10 @@ impl RetryPolicy {
 
     /// Whether a server's `Retry-After` replaces the backoff, whatever the status.
     ///
-    /// A `Retry-After` in no form of RFC 9110 is ignored. 0, or a date in the past, leaves the
-    /// backoff.
+    /// It is a number of seconds or a date. A date counts from the response's own `Date`, if there
+    /// is one: the server's clock may differ from ours. Dates are read as leniently as those of
+    /// cookies; a date in a zone other than GMT is ignored, as anything else that cannot be read.
+    /// 0, or a date in the past, leaves the backoff.
     ///
     /// Default: true.
     ///
@@ -168,7 +184,7 @@ impl RetryPolicy {
 
     /// Longest `Retry-After` that is waited for.
     ///
-    /// Default: 6 h.
+    /// Default: 60 s, so that no request sleeps for hours. urllib3: 6 h.
     ///
     /// urllib3: `retry_after_max`.
     #[must_use]
@@ -184,9 +200,14 @@ impl RetryPolicy {
         self.with(|settings| settings.over_max = over_max)
     }
 
-    /// The budget that each retry draws on, and that each request adds to. A retry after
-    /// [`Failure::Connect`] or [`Failure::Unsent`] draws nothing. A budget of tower, or of your
-    /// own, is accepted as well.
+    /// The budget that each retry draws on, and that each request adds to. A budget of tower, or of
+    /// your own, is accepted as well.
+    ///
+    /// A request's first retry after [`Failure::Connect`] or [`Failure::Unsent`] draws nothing, and
+    /// every further one does. So while every request fails, a budget of 10 percent without a floor
+    /// sends at most 1.10 attempts per request if the server receives them, and 2.10 if it refuses
+    /// them. A floor adds to that, in a fleet [once for each
+    /// process](crate::retry::Budget#a-fleet).
     ///
     /// Default: [`Budget::default`](crate::retry::Budget), 20 percent and one retry a second over
     /// 10 seconds. Each [`RetryPolicy::new`] makes one.
@@ -301,12 +322,38 @@ impl RetryPolicy {
     /// });
     /// # let _ = policy;
     /// ```
+    ///
+    /// [`Failure::Unsent`] for a response says that the server did not process the request. So a
+    /// POST is retried too, after the response's `Retry-After`, and counts against
+    /// [`connect`](Self::connect). For a server that documents its rate limit as such:
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER};
+    /// use tower_outbound::retry::{Attempt, Decision, Failure, Policy, RetryPolicy};
+    ///
+    /// let usual = RetryPolicy::new();
+    /// let mut policy = RetryPolicy::new().classify(move |outcome| match outcome {
+    ///     Ok(head)
+    ///         if matches!(head.status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS)
+    ///             && head.headers.contains_key(RETRY_AFTER) =>
+    ///     {
+    ///         Some(Failure::Unsent)
+    ///     }
+    ///     outcome => Policy::classify(&usual, outcome),
+    /// });
+    /// # let (head, ()) = Response::builder().status(403).header(RETRY_AFTER, "7").body(())?.into_parts();
+    /// # let failure = Policy::classify(&policy, Ok(&head)).expect("it is one");
+    /// # let headers = HeaderMap::new();
+    /// # let decision = policy.decide(&Attempt::new(&Method::POST, &headers, Ok(&head), failure));
+    /// # assert!(matches!(decision, Decision::Retry { after } if after.as_secs() == 7));
+    /// # Ok::<(), http::Error>(())
+    /// ```
     #[must_use]
     pub fn classify(
         self,
         classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.classify = Some(Classifier::new(classify)))
+        self.with(|settings| settings.classify = Some(Hook(Arc::new(classify))))
     }
 }
 

@@ -1,14 +1,17 @@
 //! `Policy`: the questions that a retry layer asks. No clock, no socket, no future.
 
 mod config;
+mod hooks;
 mod retry_policy;
 #[cfg(feature = "serde")]
 mod serde;
 mod settings;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request, response,
+};
 
 pub use self::{
     retry_policy::RetryPolicy,
@@ -16,8 +19,10 @@ pub use self::{
 };
 use super::{
     classify::{self, Failure},
-    decision::{Attempt, Decision, Outcome},
+    decision::{Attempt, Decision, Outcome, ServerDelay},
     drain::Drain,
+    history::AttemptRecord,
+    retry_after,
 };
 
 /// Decides on retries.
@@ -25,7 +30,8 @@ use super::{
 /// One clone serves one request, so a policy may count. [`RetryLayer`](super::RetryLayer) asks it in
 /// this order: [`for_request`](Self::for_request), [`terms`](Self::terms) and
 /// [`may_retry`](Self::may_retry) before the first attempt; [`classify`](Self::classify) after each
-/// attempt; [`decide`](Self::decide) after each failed one.
+/// attempt; [`server_delay`](Self::server_delay) and [`decide`](Self::decide) after each failed one;
+/// [`prepare`](Self::prepare) before each further one is sent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -79,7 +85,7 @@ pub trait Policy: Clone {
     /// Default: true for idempotent methods (RFC 9110 section 9.2.2) and for requests with an
     /// `Idempotency-Key`.
     fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
-        method.is_idempotent() || headers.contains_key(&IDEMPOTENCY_KEY)
+        method.is_idempotent() || has_idempotency_key(headers)
     }
 
     /// Whether a response of this status is a success for certain.
@@ -101,6 +107,25 @@ pub trait Policy: Clone {
 
     /// What to do after a failed attempt.
     fn decide(&mut self, attempt: &Attempt<'_>) -> Decision;
+
+    /// How long the server of a failed response asks to wait, for
+    /// [`AttemptRecord::asked`](super::AttemptRecord::asked). `now` is the time of day.
+    ///
+    /// The layer only records it. [`decide`](Self::decide) sees the same response, and chooses the
+    /// delay.
+    ///
+    /// Default: the response's `Retry-After`.
+    fn server_delay(&self, head: &response::Parts, now: SystemTime) -> Option<ServerDelay> {
+        retry_after::asked(&head.headers, now).map(ServerDelay::After)
+    }
+
+    /// Changes the head of a further attempt, just before it is sent. `failed` is the attempt before
+    /// it.
+    ///
+    /// The head is the caller's own each time, with the number of the attempt.
+    ///
+    /// Default: changes nothing.
+    fn prepare(&self, _head: &mut request::Parts, _failed: &AttemptRecord) {}
 
     /// The terms of every attempt of a request.
     ///
@@ -168,6 +193,12 @@ impl Terms {
     }
 }
 
-/// A request with this header may be repeated, whatever its method: the server makes sure that a
-/// repeat has no second effect (draft-ietf-httpapi-idempotency-key-header).
+/// A request with this header may be repeated, whatever its method, unless the value is blank: the
+/// server makes sure that a repeat has no second effect (draft-ietf-httpapi-idempotency-key-header).
 pub(in crate::retry) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Whether the server sees to it that a repeat of the request does nothing twice. A blank key names
+/// nothing that it could compare.
+fn has_idempotency_key(headers: &HeaderMap) -> bool {
+    headers.get(&IDEMPOTENCY_KEY).is_some_and(|key| !key.as_bytes().trim_ascii().is_empty())
+}

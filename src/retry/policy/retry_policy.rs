@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{Extensions, HeaderMap, Method, StatusCode};
+use http::{Extensions, HeaderMap, Method, StatusCode, request, response};
 use tokio::time::Instant;
 
 use super::{
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::retry::{
     classify::{self, Failure},
-    decision::{Attempt, Decision, Outcome, StopReason},
-    retry_after,
+    decision::{Attempt, Decision, Outcome, ServerDelay, StopReason},
+    history::AttemptRecord,
     round::{Round, is_too_late},
 };
 
@@ -32,13 +32,13 @@ use crate::retry::{
 /// | `total` | [`total`](Self::total) | 3 (urllib3: 10) |
 /// | `connect`, `read`, `status`, `other` | [`connect`](Self::connect), [`read`](Self::read), [`status`](Self::status), [`other`](Self::other) | no limit of their own |
 /// | an integer, `None`, `False` for those | [`Limit::Times`], [`Limit::Unlimited`], [`Limit::Disabled`] | |
-/// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods); `None`: [`any_method`](Self::any_method) | the idempotent ones |
-/// | `status_forcelist` | [`status_forcelist`](Self::status_forcelist) | 429, 502, 503, 504 (urllib3: none) |
+/// | `allowed_methods` | [`allowed_methods`](Self::allowed_methods); `None`: [`any_method`](Self::any_method) | the idempotent ones (urllib3: without QUERY) |
+/// | `status_forcelist` | [`status_forcelist`](Self::status_forcelist) | 408, 429, 502, 503, 504 (urllib3: none) |
 /// | `backoff_factor` | [`backoff`](Self::backoff) with [`Backoff::urllib3`](crate::retry::Backoff::urllib3) | 100 ms doubled (urllib3: 0) |
 /// | `backoff_max` | [`Backoff::max`](crate::retry::Backoff::max) | 20 s (urllib3: 120 s) |
 /// | `backoff_jitter` | [`Jitter::Added`](crate::retry::Jitter::Added) | [`Jitter::Full`](crate::retry::Jitter::Full) (urllib3: none) |
 /// | `respect_retry_after_header` | [`respect_retry_after`](Self::respect_retry_after) | true |
-/// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 6 h |
+/// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 60 s (urllib3: 6 h) |
 /// | always clamps to it | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
 /// | `raise_on_status` | [`raise_on_status`](Self::raise_on_status) | false (urllib3: true) |
 /// | `history` | [`RetryHistory`](crate::retry::RetryHistory) | |
@@ -47,6 +47,7 @@ use crate::retry::{
 /// | `redirect`, `raise_on_redirect`, `remove_headers_on_redirect` | `tower_http::follow_redirect`, outside | |
 /// | none | [`budget`](Self::budget) | 20 % and 1/s over 10 s |
 /// | none | [`deadline`](Self::deadline), [`attempt_timeout`](Self::attempt_timeout) | none |
+/// | none | [`retry_after`](Self::retry_after), [`idempotent`](Self::idempotent), [`before_retry`](Self::before_retry) | none |
 /// | none | [`drain`](Self::drain), [`attempt_header`](Self::attempt_header), [`classify`](Self::classify) | 64 KiB in 100 ms; none; none |
 ///
 /// ```
@@ -63,8 +64,8 @@ use crate::retry::{
 /// # let _ = policy;
 /// ```
 ///
-/// With the feature `serde` a policy is read from a table. Its keys are the setters above, each with
-/// its default. A duration is text with its unit; a status is a number. An unknown key is an error
+/// With the feature `serde` a policy is read from a table. Its keys are the setters above that take
+/// a value and no function, each with its default. A duration is text with its unit; a status is a number. An unknown key is an error
 /// that names the key.
 ///
 /// ```toml
@@ -75,13 +76,13 @@ use crate::retry::{
 /// budget = { percent = 20, min_retries = { count = 1, per = "30s" }, window = "10s" } # or "none"
 /// attempt_timeout = "500ms"                   # no limit: without the key
 /// deadline = "1m 30s"
-/// retry_after_max = "1h"
+/// retry_after_max = "5m"
 /// retry_after_over_max = "clamp"              # or "give_up"
 /// drain = { bytes = 65536, time = "100ms" }
 /// attempt_header = "x-attempt"
 /// ```
 ///
-/// A policy is not written back: its budget and [`classify`](Self::classify) may be code.
+/// A policy is not written back: its budget may be code, and its functions are.
 #[derive(Clone, Default)]
 pub struct RetryPolicy {
     pub(super) settings: Arc<Settings>,
@@ -94,16 +95,19 @@ pub struct RetryPolicy {
 }
 
 /// What one request has used up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Used {
     total: u32,
     connect: u32,
     read: u32,
     status: u32,
     other: u32,
-    last_delay: Duration,
-    // Only tower's runner counts its attempts here.
+    // A server's `Retry-After` is not among them: Decorrelated jitter goes on from it, and an hour
+    // that one server asked for once would be the scale of all that follow.
+    last_backoff: Duration,
+    // Only tower's runner counts its attempts here, and keeps what `before_retry` may change.
     round: Round,
+    own_head: Option<request::Parts>,
 }
 
 impl Policy for RetryPolicy {
@@ -132,17 +136,19 @@ impl Policy for RetryPolicy {
 
     fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
         let settings = &*self.settings;
-        if let Some(classifier) = &settings.classify {
-            return classifier.classify(outcome);
+        if let Some(classify) = &settings.classify {
+            return (classify.0)(outcome);
         }
         match outcome {
             Err(error) => Some(classify::error(error)),
             Ok(head) => {
                 let fails = settings.lists(head.status)
                     // A server that says when to come back wants to be asked again.
-                    || (settings.respect_retry_after
-                        && is_status_with_retry_after(head.status)
-                        && retry_after::asked(&head.headers, SystemTime::UNIX_EPOCH).is_some());
+                    || (is_status_with_retry_after(head.status)
+                        && matches!(
+                            settings.server_delay(head, SystemTime::UNIX_EPOCH),
+                            Some(ServerDelay::After(_))
+                        ));
                 fails.then_some(Failure::Status(head.status))
             }
         }
@@ -156,6 +162,16 @@ impl Policy for RetryPolicy {
         match self.used.get_or_insert_default().retry(&self.settings, attempt) {
             Ok(after) => Decision::Retry { after },
             Err(reason) => Decision::Return(reason),
+        }
+    }
+
+    fn server_delay(&self, head: &response::Parts, now: SystemTime) -> Option<ServerDelay> {
+        self.settings.server_delay(head, now)
+    }
+
+    fn prepare(&self, head: &mut request::Parts, failed: &AttemptRecord) {
+        if let Some(hook) = &self.settings.before_retry {
+            (hook.0)(head, failed);
         }
     }
 
@@ -187,16 +203,23 @@ impl Used {
         if is_too_late(attempt.elapsed, delay, settings.deadline) {
             return Err(StopReason::Deadline);
         }
-        // The budget comes last, so that a refusal for another reason costs nothing. A request that
-        // was not sent adds no load to the server, so its retry is free.
+        // The budget comes last, so that a refusal for another reason costs nothing.
         if let Some(budget) = &settings.budget
-            && !attempt.failure.is_before_sending()
+            && !self.is_free(attempt.failure)
             && !budget.withdraw()
         {
             return Err(StopReason::Budget);
         }
-        self.last_delay = delay;
         Ok(delay)
+    }
+
+    /// Whether the retry that was just counted draws nothing from the budget.
+    ///
+    /// A connection that was closed while it was idle fails its next request, and that says nothing
+    /// of the server. But an overloaded server says so by refusing, so only the first one is free
+    /// (gRPC A6: one transparent retry).
+    const fn is_free(&self, failure: Failure) -> bool {
+        failure.is_before_sending() && self.connect == 1
     }
 
     /// Takes one retry from the total and one from the class of the failure.
@@ -220,19 +243,21 @@ impl Used {
         if limit.take(used) { Ok(()) } else { Err(reason) }
     }
 
-    /// The server's `Retry-After`, or else the backoff.
-    fn delay(&self, settings: &Settings, attempt: &Attempt<'_>) -> Result<Duration, StopReason> {
-        let asked = match attempt.outcome {
-            Ok(head) if settings.respect_retry_after => {
-                retry_after::asked(&head.headers, attempt.now)
+    /// What the server asks for, or else the backoff.
+    fn delay(
+        &mut self,
+        settings: &Settings,
+        attempt: &Attempt<'_>,
+    ) -> Result<Duration, StopReason> {
+        let head = attempt.outcome.ok();
+        let asked = match head.and_then(|head| settings.server_delay(head, attempt.now)) {
+            None | Some(ServerDelay::After(Duration::ZERO)) => {
+                self.last_backoff =
+                    settings.backoff.delay(self.total, self.last_backoff, attempt.random);
+                return Ok(self.last_backoff);
             }
-            _ => None,
-        };
-        let asked = match asked {
-            None | Some(Duration::ZERO) => {
-                return Ok(settings.backoff.delay(self.total, self.last_delay, attempt.random));
-            }
-            Some(asked) if asked <= settings.retry_after_max => asked,
+            Some(ServerDelay::Never) => return Err(StopReason::RetryAfter),
+            Some(ServerDelay::After(asked)) if asked <= settings.retry_after_max => asked,
             Some(_) if settings.over_max == OverMax::Clamp => settings.retry_after_max,
             Some(_) => return Err(StopReason::RetryAfter),
         };
@@ -280,6 +305,13 @@ impl RetryPolicy {
         self.began
     }
 
+    /// Where the caller's own head is kept while attempts have another. `None` if no
+    /// [`before_retry`](Self::before_retry) could change it.
+    pub(in crate::retry) fn own_head(&mut self) -> Option<&mut Option<request::Parts>> {
+        self.settings.before_retry.as_ref()?;
+        Some(&mut self.used.get_or_insert_default().own_head)
+    }
+
     /// The attempts so far.
     pub(in crate::retry) fn round(&mut self) -> &mut Round {
         &mut self.used.get_or_insert_default().round
@@ -320,13 +352,21 @@ impl fmt::Debug for RetryPolicy {
 
 #[cfg(test)]
 mod tests {
+    use http::Uri;
+
     use super::*;
+    use crate::retry::retry_after::retry_after_ms;
 
     #[test]
     fn policies_are_equal_if_their_values_are_and_what_they_share_is_the_same() {
         let (none, shared) = (RetryPolicy::none, RetryPolicy::new());
         let never = |_: Outcome<'_>| None;
+        let always = |_: &Method, _: &Uri, _: &HeaderMap| true;
+        let nothing = |_: &mut request::Parts, _: &AttemptRecord| {};
         let classified = none().classify(never);
+        let delayed = none().retry_after(retry_after_ms);
+        let safe = none().idempotent(always);
+        let hooked = none().before_retry(nothing);
         let rows = [
             ("no budgets", none(), none(), true),
             ("a value", none().total(1), none(), false),
@@ -335,6 +375,12 @@ mod tests {
             ("two budgets", RetryPolicy::new(), RetryPolicy::new(), false),
             ("one function", classified.clone().total(1), classified.clone().total(1), true),
             ("the same function twice", classified, none().classify(never), false),
+            ("one reader", delayed.clone().total(1), delayed.clone().total(1), true),
+            ("the same reader twice", delayed, none().retry_after(retry_after_ms), false),
+            ("one predicate", safe.clone().total(1), safe.clone().total(1), true),
+            ("the same predicate twice", safe, none().idempotent(always), false),
+            ("one hook", hooked.clone().total(1), hooked.clone().total(1), true),
+            ("the same hook twice", hooked, none().before_retry(nothing), false),
         ];
         let wrong: Vec<_> =
             rows.iter().filter(|(_, a, b, want)| (a == b) != *want).map(|row| row.0).collect();

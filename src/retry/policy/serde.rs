@@ -231,7 +231,7 @@ impl TryFrom<String> for Name {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        const COMMON: [Method; 9] = [
+        const COMMON: [Method; 10] = [
             Method::GET,
             Method::HEAD,
             Method::POST,
@@ -241,6 +241,7 @@ impl TryFrom<String> for Name {
             Method::OPTIONS,
             Method::TRACE,
             Method::CONNECT,
+            Method::QUERY,
         ];
         // Methods are compared with case: `get` would never be one that is sent.
         if let Some(meant) = COMMON

@@ -1,16 +1,21 @@
 //! The values of a `RetryPolicy`, their defaults, and what follows from them alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header, request, response};
 
-use super::IDEMPOTENCY_KEY;
+use super::has_idempotency_key;
 use crate::retry::{
     backoff::Backoff,
     budget::SharedBudget,
     classify::Failure,
-    decision::{Attempt, Outcome, StopReason},
+    decision::{Attempt, Outcome, ServerDelay, StopReason},
     drain::Drain,
+    history::AttemptRecord,
+    retry_after,
 };
 
 /// How many retries there may be.
@@ -91,27 +96,29 @@ pub enum OverMax {
     Clamp,
 }
 
-/// The caller's function that says what is a failure. Two are equal if they are the same closure.
-#[derive(Clone)]
-pub(super) struct Classifier(Arc<dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync>);
+/// A function of the caller's. Two are equal if they are the same closure.
+pub(super) struct Hook<F: ?Sized>(pub(super) Arc<F>);
 
-impl Classifier {
-    pub(super) fn new(
-        classify: impl Fn(Outcome<'_>) -> Option<Failure> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(classify))
-    }
-
-    pub(super) fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
-        (self.0)(outcome)
+impl<F: ?Sized> Clone for Hook<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
-impl PartialEq for Classifier {
+impl<F: ?Sized> PartialEq for Hook<F> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
+
+pub(super) type Classify = dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync;
+pub(super) type ReadDelay = dyn Fn(&response::Parts) -> Option<ServerDelay> + Send + Sync;
+pub(super) type IsIdempotent = dyn Fn(&Method, &Uri, &HeaderMap) -> bool + Send + Sync;
+pub(super) type BeforeRetry = dyn Fn(&mut request::Parts, &AttemptRecord) + Send + Sync;
+
+/// Statuses of a request that the server did not process: 421 came to a server that does not answer
+/// for it (RFC 9110 section 15.5.20), 425 came too early in the handshake (RFC 8470 section 5.2).
+const UNPROCESSED: [StatusCode; 2] = [StatusCode::MISDIRECTED_REQUEST, StatusCode::TOO_EARLY];
 
 /// The values of a policy. Its clones share them.
 #[derive(Clone, PartialEq)]
@@ -134,7 +141,10 @@ pub(super) struct Settings {
     pub(super) drain: Drain,
     pub(super) raise_on_status: bool,
     pub(super) attempt_header: Option<HeaderName>,
-    pub(super) classify: Option<Classifier>,
+    pub(super) classify: Option<Hook<Classify>>,
+    pub(super) retry_after: Option<Hook<ReadDelay>>,
+    pub(super) idempotent: Option<Hook<IsIdempotent>>,
+    pub(super) before_retry: Option<Hook<BeforeRetry>>,
 }
 
 impl Settings {
@@ -149,10 +159,38 @@ impl Settings {
         status.is_success() && self.classify.is_none() && !self.lists(status)
     }
 
-    /// Whether a request may be sent again although the server may have processed it.
+    /// How long a server asks to wait; `None` if it does not say, or is not to be asked.
+    pub(super) fn server_delay(
+        &self,
+        head: &response::Parts,
+        now: SystemTime,
+    ) -> Option<ServerDelay> {
+        if !self.respect_retry_after {
+            return None;
+        }
+        let told = self.retry_after.as_ref().and_then(|read| (read.0)(head));
+        told.or_else(|| retry_after::asked(&head.headers, now).map(ServerDelay::After))
+    }
+
+    /// Whether method or headers let a request be sent again although the server may have processed
+    /// it.
     pub(super) fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
         self.methods.as_ref().is_none_or(|methods| methods.contains(method))
-            || headers.contains_key(&IDEMPOTENCY_KEY)
+            || has_idempotency_key(headers)
+    }
+
+    /// Whether the caller says that a repeat of the request has no second effect.
+    fn is_idempotent(&self, attempt: &Attempt<'_>) -> bool {
+        let asked = self.idempotent.as_ref().zip(attempt.uri);
+        asked.is_some_and(|(hook, uri)| (hook.0)(attempt.method, uri, attempt.headers))
+    }
+
+    /// Whether a failure says that the server did not process the request.
+    fn is_unprocessed(&self, failure: Failure) -> bool {
+        match failure {
+            Failure::Status(status) => UNPROCESSED.contains(&status) && self.lists(status),
+            failure => failure.is_before_sending(),
+        }
     }
 
     /// Whether some retry is possible of a request, before anything was sent.
@@ -163,11 +201,13 @@ impl Settings {
         if self.total.forbids_all() || *method == Method::CONNECT {
             return false;
         }
-        // A failed connection may be retried for any method, the other classes only for some.
+        // What was not processed may be retried for any method, the other classes only for some.
         let after_sending = [self.read, self.status, self.other];
         !self.connect.forbids_all()
+            || (!self.status.forbids_all() && UNPROCESSED.iter().any(|status| self.lists(*status)))
             || (after_sending.into_iter().any(|limit| !limit.forbids_all())
-                && self.may_repeat(method, headers))
+                // The caller's own function is asked after a failure, as for `Upgrade`.
+                && (self.idempotent.is_some() || self.may_repeat(method, headers)))
     }
 
     /// Why there is no retry, if the failure, the method or the headers rule it out by themselves.
@@ -179,7 +219,9 @@ impl Settings {
         if *attempt.method == Method::CONNECT || attempt.headers.contains_key(header::UPGRADE) {
             return Some(StopReason::Disabled);
         }
-        if !attempt.failure.is_before_sending() && !self.may_repeat(attempt.method, attempt.headers)
+        if !self.is_unprocessed(attempt.failure)
+            && !self.may_repeat(attempt.method, attempt.headers)
+            && !self.is_idempotent(attempt)
         {
             return Some(StopReason::Method);
         }
@@ -189,7 +231,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        // RFC 9110 section 9.2.2.
+        // RFC 9110 section 9.2.2, and RFC 10008.
         let idempotent = [
             Method::GET,
             Method::HEAD,
@@ -197,10 +239,12 @@ impl Default for Settings {
             Method::TRACE,
             Method::PUT,
             Method::DELETE,
+            Method::QUERY,
         ];
-        // Statuses that say "later": too many requests, and the three of a gateway. A 500 is not
-        // among them: it says nothing of a second attempt.
+        // Statuses that say "later": the request came too slowly, too many requests, and the three
+        // of a gateway. A 500 is not among them: it says nothing of a second attempt.
         let forcelist = [
+            StatusCode::REQUEST_TIMEOUT,
             StatusCode::TOO_MANY_REQUESTS,
             StatusCode::BAD_GATEWAY,
             StatusCode::SERVICE_UNAVAILABLE,
@@ -216,8 +260,8 @@ impl Default for Settings {
             status_forcelist: forcelist.into(),
             backoff: Backoff::exponential(Duration::from_millis(100)),
             respect_retry_after: true,
-            // urllib3's `RETRY_AFTER_MAX`.
-            retry_after_max: Duration::from_secs(6 * 60 * 60),
+            // What a caller may still be waiting for. Longer waits are the caller's to schedule.
+            retry_after_max: Duration::from_secs(60),
             over_max: OverMax::GiveUp,
             budget: Some(SharedBudget::default()),
             attempt_timeout: None,
@@ -226,6 +270,9 @@ impl Default for Settings {
             raise_on_status: false,
             attempt_header: None,
             classify: None,
+            retry_after: None,
+            idempotent: None,
+            before_retry: None,
         }
     }
 }
