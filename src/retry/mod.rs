@@ -95,6 +95,7 @@ mod log;
 pub mod mesh;
 mod pause;
 mod policy;
+mod readiness;
 pub mod replay;
 mod retry_after;
 mod round;

@@ -44,3 +44,5 @@ mod transport;
 mod transports;
 #[cfg(feature = "http2")]
 mod uploads;
+#[cfg(feature = "routing")]
+mod waits;

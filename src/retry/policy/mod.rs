@@ -117,7 +117,8 @@ pub struct Terms {
     ///
     /// Default: `None`, no limit.
     pub attempt_timeout: Option<Duration>,
-    /// Longest time of the request, with all its attempts and delays.
+    /// Longest time of the request, with all its attempts and delays, and with the wait for the inner
+    /// service before the first attempt.
     ///
     /// Default: `None`, no limit.
     pub deadline: Option<Duration>,
