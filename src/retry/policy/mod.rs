@@ -65,7 +65,7 @@ pub trait Policy: Clone {
     /// [`decide`](Self::decide) for a reason only, and shows it no header but an `Idempotency-Key`.
     ///
     /// Default: true, except for CONNECT and for requests with `Upgrade`, which hand the connection
-    /// over.
+    /// over. [`RetryPolicy`] repeats a request with `Upgrade` that was not sent.
     fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
         *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
     }

@@ -176,14 +176,17 @@ impl Settings {
             return Some(StopReason::Never);
         }
         // Both hand the connection over. What comes after that is not a request to repeat.
-        if *attempt.method == Method::CONNECT || attempt.headers.contains_key(header::UPGRADE) {
+        if *attempt.method == Method::CONNECT {
             return Some(StopReason::Disabled);
         }
-        if !attempt.failure.is_before_sending() && !self.may_repeat(attempt.method, attempt.headers)
-        {
-            return Some(StopReason::Method);
+        if attempt.failure.is_before_sending() {
+            return None;
         }
-        None
+        if attempt.headers.contains_key(header::UPGRADE) {
+            return Some(StopReason::Disabled);
+        }
+        let may_repeat = self.may_repeat(attempt.method, attempt.headers);
+        (!may_repeat).then_some(StopReason::Method)
     }
 }
 
