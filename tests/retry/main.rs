@@ -44,5 +44,4 @@ mod transport;
 mod transports;
 #[cfg(feature = "http2")]
 mod uploads;
-#[cfg(feature = "routing")]
 mod waits;
