@@ -9,7 +9,7 @@ use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
-    retry::{Backoff, OneExchangeLayer, RetryHistory, RetryPolicy},
+    retry::{Backoff, Failure, OneExchangeLayer, RetryError, RetryHistory, RetryPolicy},
     routing::Mount,
 };
 use tower_outbound_ecosystem::{Seen, Server, busy_at_first};
@@ -140,6 +140,28 @@ async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
             (response.status(), history, server.lines()),
             (200.try_into().unwrap(), attempts, vec!["POST /".to_owned(); 2])
         );
+    }
+}
+
+/// The kernel accepts, and nobody answers.
+#[tokio::test]
+async fn a_time_out_of_reqwests_own_is_a_time_out() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}/", silent.local_addr().unwrap());
+    let time = std::time::Duration::from_millis(50);
+    let limits = [
+        ("timeout", reqwest::Client::builder().timeout(time)),
+        ("read_timeout", reqwest::Client::builder().read_timeout(time)),
+    ];
+    for (what, client) in limits {
+        let client = HttpClientLayer.layer(client.build().unwrap());
+        let policy = RetryPolicy::new().total(1).backoff(Backoff::none());
+        let retries = RetryLayer::new(policy).replay_with(|_: &Body| Some(Body::default()));
+        let get = Request::get(&uri).body(Body::default()).unwrap();
+        let error = retries.layer(client).oneshot(get).await.unwrap_err();
+        let history = error.downcast_ref::<RetryError>().expect(what).history();
+        let failures: Vec<_> = history.attempts().iter().map(|attempt| attempt.failure).collect();
+        assert_eq!(failures, [Some(Failure::Timeout); 2], "{what}");
     }
 }
 

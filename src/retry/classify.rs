@@ -10,7 +10,7 @@ use http::StatusCode;
 pub enum Failure {
     /// No connection: refused, no such host, a failed TLS handshake. The request was not sent, so
     /// any method may be retried. It must be true of the whole call, as for
-    /// [`Unsent`](Self::Unsent).
+    /// [`Unsent`](Self::Unsent). A certificate that is not trusted is [`Never`](Self::Never).
     Connect,
     /// A connection, but the server did not process the request: it was never written, or HTTP/2
     /// said so. Any method may be retried.
@@ -23,14 +23,16 @@ pub enum Failure {
     /// The connection broke after the request was, or may have been, sent. Or a later exchange of
     /// the same call failed.
     Read,
-    /// The attempt took too long.
+    /// The attempt took too long: by the policy's own limit, or by one of tower, tokio, reqwest or
+    /// the system below.
     Timeout,
     /// A response whose status says to try again.
     Status(StatusCode),
     /// Any other error.
     Other,
     /// An error that a second attempt would meet again: a garbled response, a bad request, a
-    /// failing body.
+    /// failing body, HTTP/2 on a resource that asks for HTTP/1.1, or a server's certificate that
+    /// rustls or OpenSSL does not trust.
     Never,
 }
 
@@ -61,13 +63,47 @@ const MOST: usize = 32;
 /// The class of an error, from the outermost cause that says anything: inner ones know less of what
 /// was sent.
 pub(super) fn error(error: &(dyn Error + 'static)) -> Failure {
-    causes(error).find_map(link).unwrap_or(Failure::Other)
+    match causes(error).find_map(link).unwrap_or(Failure::Other) {
+        // Below a client it is a failed connection, and by itself no class at all.
+        Failure::Connect | Failure::Other if causes(error).any(is_distrust) => Failure::Never,
+        class => class,
+    }
 }
 
 /// Whether it is a clock on this side that ended an attempt, ours or one below, and not the
 /// network.
-pub(super) fn is_elapsed(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(<dyn Error>::is::<tower::timeout::error::Elapsed>)
+pub(super) fn is_elapsed(failed: &(dyn Error + 'static)) -> bool {
+    error(failed) == Failure::Timeout && causes(failed).any(is_clock)
+}
+
+/// Whether one error is that of a clock: tower's, tokio's or reqwest's.
+fn is_clock(error: &(dyn Error + 'static)) -> bool {
+    error.is::<tower::timeout::error::Elapsed>()
+        || error.is::<tokio::time::error::Elapsed>()
+        // The type is reqwest's own secret, so only its words tell. Without them it is `Other`,
+        // which may be retried for the same methods.
+        || (error.source().is_none() && error.to_string() == "operation timed out")
+}
+
+/// Whether one error is that of a TLS library that does not trust the server's certificate: unknown,
+/// expired, of another name.
+///
+/// Only the words tell, since no TLS library is a dependency: those of rustls and of OpenSSL. They
+/// may rule a retry out, never allow one.
+fn is_distrust(error: &(dyn Error + 'static)) -> bool {
+    let words = error.to_string();
+    words.starts_with("invalid peer certificate") || words.contains("certificate verify failed")
+}
+
+/// Whether hyper's connection was dropped with its runtime, while another one used the client.
+///
+/// It counts as the user's own fault, as a panic of the user's code does, which a retry would meet
+/// again. Only the words tell them apart.
+fn is_runtime_gone(error: &hyper::Error) -> bool {
+    error.is_user()
+        && error
+            .source()
+            .is_some_and(|cause| cause.to_string() == "runtime dropped the dispatch task")
 }
 
 /// Whether the class of an error is HTTP/2's word, which refuses requests that were written.
@@ -126,7 +162,7 @@ fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
         // Closed: the connection was gone when the request asked for it.
         return if error.is_canceled() || error.is_closed() {
             Some(Failure::Unsent)
-        } else if error.is_incomplete_message() {
+        } else if error.is_incomplete_message() || is_runtime_gone(error) {
             Some(Failure::Read)
         } else if error.is_timeout() {
             Some(Failure::Timeout)
@@ -140,6 +176,8 @@ fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) => Some(Failure::Unsent),
+            // A client that has HTTP/1.1 too would have to be told to use it.
+            Some(h2::Reason::HTTP_1_1_REQUIRED) => Some(Failure::Never),
             // A stream that ends with the peer's GOAWAY lies past the last one it processed,
             // whatever the code (RFC 9113 section 6.8); those before it end with their
             // connection.
@@ -152,7 +190,7 @@ fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
             None => error.get_io().and_then(|io| link(io)),
         };
     }
-    if error.is::<tower::timeout::error::Elapsed>() {
+    if is_clock(error) {
         return Some(Failure::Timeout);
     }
     // Only an error of the system's own is told by its kind; a wrapped one is told by what it
@@ -211,6 +249,10 @@ mod tests {
         let of =
             |kind: io::ErrorKind| -> Box<dyn Error + Send + Sync> { io::Error::from(kind).into() };
         let elapsed = tower::timeout::error::Elapsed::new;
+        // As hyper-rustls and hyper-tls wrap it.
+        let distrust = |words: &'static str| -> Box<dyn Error + Send + Sync> {
+            io::Error::other(io::Error::new(io::ErrorKind::InvalidData, words)).into()
+        };
         let rows: Vec<(&str, Box<dyn Error + Send + Sync>, Failure)> = vec![
             ("refused", of(io::ErrorKind::ConnectionRefused), Failure::Connect),
             ("reset", of(io::ErrorKind::ConnectionReset), Failure::Read),
@@ -218,6 +260,29 @@ mod tests {
             ("end of file", of(io::ErrorKind::UnexpectedEof), Failure::Read),
             ("timed out", of(io::ErrorKind::TimedOut), Failure::Timeout),
             ("elapsed", Box::new(elapsed()), Failure::Timeout),
+            (
+                "reqwest's time-out",
+                Box::new(Wrapper("operation timed out".into())),
+                Failure::Timeout,
+            ),
+            ("rustls", distrust("invalid peer certificate: UnknownIssuer"), Failure::Never),
+            (
+                "OpenSSL",
+                distrust(
+                    "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:ssl/statem/statem_clnt.c:1889: (self-signed certificate)",
+                ),
+                Failure::Never,
+            ),
+            (
+                "another failed handshake",
+                distrust("received fatal alert: HandshakeFailure"),
+                Failure::Other,
+            ),
+            (
+                "a reset, whatever it wraps",
+                io::Error::new(io::ErrorKind::ConnectionReset, "invalid peer certificate").into(),
+                Failure::Read,
+            ),
             ("wrapped elapsed", Box::new(Wrapper(Box::new(elapsed()))), Failure::Timeout),
             ("elapsed in io", io::Error::other(elapsed()).into(), Failure::Timeout),
             (
@@ -249,6 +314,7 @@ mod tests {
             (h2::Reason::REFUSED_STREAM, Failure::Unsent),
             (h2::Reason::CANCEL, Failure::Read),
             (h2::Reason::INTERNAL_ERROR, Failure::Read),
+            (h2::Reason::HTTP_1_1_REQUIRED, Failure::Never),
         ];
         let wrong: Vec<_> = rows
             .iter()

@@ -143,7 +143,8 @@ pub enum StopReason {
     /// The server asks to wait longer than the policy accepts, or [not to come
     /// back](ServerDelay::Never).
     RetryAfter,
-    /// The next attempt would begin after the deadline, or the deadline ended the last one.
+    /// The next attempt would begin after the deadline, or the deadline ended the last one, or the
+    /// wait for the first one.
     Deadline,
     /// The budget has no retry left.
     Budget,

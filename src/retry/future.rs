@@ -70,6 +70,8 @@ pin_project! {
             timer: Option<Sleep>,
             history: RetryHistory,
         },
+        // Polls nothing: the time was up before the first attempt, and the request ends with that.
+        Late,
         // Polls nothing: the request has ended.
         Done,
     }
@@ -84,7 +86,9 @@ struct Call<S, P, R, B> {
     terms: Terms,
     replay: R,
     kept: Kept<B>,
+    // When the wait for the first attempt began, and how long it was.
     began: Instant,
+    waited: Duration,
     log: Log,
 }
 
@@ -113,8 +117,39 @@ where
         drop(entered);
         Self {
             state: State::Attempt { response, timer: None, before: None },
-            call: Call { service: service.clone(), policy, terms, replay, kept, began, log },
+            call: Call {
+                service: service.clone(),
+                policy,
+                terms,
+                replay,
+                kept,
+                began,
+                waited: Duration::ZERO,
+                log,
+            },
         }
+    }
+
+    /// Sends nothing: the time was up before the service was ready.
+    pub(super) fn late(service: S, policy: P, replay: R, kept: Kept<B>, log: Log) -> Self
+    where
+        P: Policy,
+    {
+        let (began, waited) = (Instant::now(), Duration::ZERO);
+        let terms = policy.terms();
+        Self {
+            state: State::Late,
+            call: Call { service, policy, terms, replay, kept, began, waited, log },
+        }
+    }
+
+    /// The caller has waited for so long already: it counts towards the deadline.
+    #[inline]
+    pub(super) fn after(mut self, waited: Duration) -> Self {
+        if let Some(began) = self.call.began.checked_sub(waited) {
+            (self.call.began, self.call.waited) = (began, waited);
+        }
+        self
     }
 }
 
@@ -185,6 +220,7 @@ where
                     let error = RetryError::new(history.clone(), None);
                     ControlFlow::Break(Err(error.into()))
                 }
+                StateProj::Late => ControlFlow::Break(Err(this.call.late())),
                 StateProj::Done => panic!("`ResponseFuture` polled after it was ready"),
             };
             match next {
@@ -230,7 +266,11 @@ where
         if failure.is_none() && before.is_none() && !self.log.listens() {
             return ControlFlow::Break(outcome.map(join));
         }
-        let mut before = before.unwrap_or_else(|| Box::pin(Before::default()));
+        let mut before = before.unwrap_or_else(|| {
+            let mut before = Box::pin(Before::default());
+            before.as_mut().project().round.begin(self.waited);
+            before
+        });
         let elapsed = self.began.elapsed();
         let asked = match (failure, seen) {
             (Some(_), Ok(head)) => self.policy.server_delay(head, SystemTime::now()),
@@ -373,7 +413,7 @@ where
         match before {
             None => {
                 let draining = None::<Pin<&mut Draining<RB>>>;
-                limits.poll(timer, Some(Duration::ZERO), draining, false, cx)
+                limits.poll(timer, Some(self.waited), draining, false, cx)
             }
             Some(before) => {
                 let before = before.project();
@@ -404,6 +444,13 @@ where
             // The service's own words, as if it had failed before the first attempt.
             Missed::NotReady(error) => error.into(),
         }
+    }
+
+    /// The error of a request that had no first attempt.
+    fn late(&self) -> BoxError {
+        let mut round = Round::new();
+        self.tell(Decision::Return(StopReason::Deadline), &round);
+        RetryError::new(round.end(StopReason::Deadline), None).into()
     }
 
     fn tell(&self, decision: Decision, round: &Round) {
@@ -440,7 +487,7 @@ where
             State::Attempt { before: Some(before), .. } | State::Pause { before, .. } => {
                 debug.field("attempt", &before.round.number())
             }
-            State::Raise { .. } | State::Done => &mut debug,
+            State::Raise { .. } | State::Late | State::Done => &mut debug,
         };
         debug.finish_non_exhaustive()
     }

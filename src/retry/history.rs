@@ -89,7 +89,7 @@ impl RetryHistory {
     }
 
     /// Every attempt in order, the last one included. If there were more than 1,024: the first 512
-    /// and the last 512.
+    /// and the last 512. None if the deadline was over before the first one.
     #[must_use]
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.attempts

@@ -2,6 +2,7 @@ use tower_layer::Layer;
 
 use super::{
     policy::RetryPolicy,
+    readiness::Readiness,
     replay::{ReplayByTrait, ReplayWith},
     service::RetryService,
 };
@@ -81,6 +82,11 @@ impl<S, P: Clone, R: Clone> Layer<S> for RetryLayer<P, R> {
     type Service = RetryService<S, P, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RetryService { inner, policy: self.policy.clone(), replay: self.replay.clone() }
+        RetryService {
+            inner,
+            policy: self.policy.clone(),
+            replay: self.replay.clone(),
+            readiness: Readiness::default(),
+        }
     }
 }

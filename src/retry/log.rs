@@ -8,6 +8,8 @@ pub(super) use without::{Log, Span};
 
 #[cfg(feature = "tracing")]
 mod with_tracing {
+    use std::time::Duration;
+
     use http::{Method, Request, Uri};
     pub(in super::super) use tracing::Span;
     use tracing::{Level, field::Empty};
@@ -25,6 +27,23 @@ mod with_tracing {
         method: Method,
         uri: Uri,
         span: Span,
+        // The attempts that have ended.
+        attempts: u32,
+    }
+
+    /// Once for a request, since a subscriber appends what is recorded again. Here, so that it is
+    /// recorded for a request that was cancelled too.
+    impl Drop for Listened {
+        fn drop(&mut self) {
+            if self.attempts > 0 {
+                self.span.record("attempts", self.attempts);
+            }
+        }
+    }
+
+    /// To a tenth: no more of it is meaningful.
+    fn millis(time: Duration) -> f64 {
+        (time.as_secs_f64() * 10_000.0).round() / 10.0
     }
 
     impl Log {
@@ -34,7 +53,7 @@ mod with_tracing {
             }
             let (method, uri) = (request.method().clone(), request.uri().clone());
             let span = tracing::debug_span!(target: TARGET, "request", %method, uri = %Redacted(&uri), attempts = Empty);
-            Self(Some(Box::new(Listened { method, uri, span })))
+            Self(Some(Box::new(Listened { method, uri, span, attempts: 0 })))
         }
 
         pub(in super::super) const fn listens(&self) -> bool {
@@ -47,12 +66,12 @@ mod with_tracing {
             self.0.as_ref().map(|listened| listened.span.clone())
         }
 
-        pub(in super::super) fn attempt(&self, attempt: &AttemptRecord) {
-            let Some(listened) = &self.0 else { return };
-            let Listened { method, uri, span } = &**listened;
-            span.record("attempts", attempt.number);
+        pub(in super::super) fn attempt(&mut self, attempt: &AttemptRecord) {
+            let Some(listened) = &mut self.0 else { return };
+            listened.attempts = attempt.number;
+            let Listened { method, uri, .. } = &**listened;
             let (number, uri, elapsed_ms) =
-                (attempt.number, Redacted(uri), attempt.elapsed.as_secs_f64() * 1000.0);
+                (attempt.number, Redacted(uri), millis(attempt.elapsed));
             match (attempt.status, attempt.failure) {
                 (Some(status), _) => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, status = status.as_u16(), elapsed_ms, "attempt"
@@ -78,7 +97,7 @@ mod with_tracing {
             match decision {
                 Decision::Retry { after } => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, decision = "retry",
-                    delay_ms = after.as_secs_f64() * 1000.0, retries_left, "retry"
+                    delay_ms = millis(after), retries_left, "retry"
                 ),
                 Decision::Return(reason) => tracing::debug!(
                     target: TARGET, attempt = number, %method, %uri, decision = "return", %reason, retries_left,
@@ -119,7 +138,7 @@ mod without {
             None
         }
 
-        pub(in super::super) const fn attempt(&self, _: &AttemptRecord) {}
+        pub(in super::super) const fn attempt(&mut self, _: &AttemptRecord) {}
 
         pub(in super::super) const fn decision(&self, _: u32, _: Decision, _: Option<u32>) {}
     }

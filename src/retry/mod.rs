@@ -134,6 +134,7 @@ pub mod mesh;
 mod one_exchange;
 mod pause;
 mod policy;
+mod readiness;
 pub mod replay;
 pub mod retry_after;
 mod round;

@@ -1,4 +1,7 @@
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -10,10 +13,55 @@ use super::{
     kept::Kept,
     log::Log,
     policy::{Policy, RetryPolicy},
+    readiness::{Readiness, Turn},
     replay::{Replay, ReplayByTrait},
 };
 
 /// The service of [`RetryLayer`](super::RetryLayer).
+///
+/// It is ready if the inner service is. If the layer's policy has a deadline, it waits for that no
+/// longer than the deadline. Then it reports that it is ready, and the call answers at once with a
+/// [`RetryError`](super::RetryError) without an attempt. The time waited counts towards the deadline
+/// of the call. A deadline of the request's own is not known before the call, so it does not bound
+/// the wait.
+///
+/// A wait belongs to the task that polls. Another task begins a new wait, and so does a clone, or a
+/// poll long after the wait was given up. So `LoadShed` outside sheds requests at once.
+///
+/// # Buffers and load shedding
+///
+/// Put this layer outside `Buffer` and `LoadShed`: `RetryLayer > Buffer > LoadShed >
+/// ConcurrencyLimit`. In the other order, `Buffer > LoadShed > RetryLayer > ConcurrencyLimit`, a
+/// request that is shed leaves its place in the queue to the idle service of the buffer. The next
+/// permit goes there, and the second attempt of another request may wait for that permit until its
+/// deadline. If the order cannot change, put a service that asks for readiness inside its call
+/// between the two:
+///
+/// ```
+/// use http::{Request, Response};
+/// use http_body_util::{Empty, Full};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit, service_fn};
+/// use tower_outbound::retry::{RetryLayer, RetryPolicy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # type Body = Empty<&'static [u8]>;
+/// let server = service_fn(|_request: Request<Body>| async {
+///     Ok::<_, BoxError>(Response::new(Full::new(&b""[..])))
+/// });
+/// let limited = ConcurrencyLimit::new(server, 1);
+/// let client = ServiceBuilder::new()
+///     .buffer(8)
+///     .load_shed()
+///     .layer(RetryLayer::new(RetryPolicy::new()))
+///     // Each attempt has a clone of its own: an idle one holds no permit.
+///     .service(service_fn(move |request: Request<Body>| limited.clone().oneshot(request)));
+/// client.oneshot(Request::get("http://h.example/").body(Empty::new())?).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Such a service is always ready, so nothing is shed outside it. The routing layer is one too.
 ///
 /// # Errors
 ///
@@ -24,6 +72,7 @@ pub struct RetryService<S, P = RetryPolicy, R = ReplayByTrait> {
     pub(super) inner: S,
     pub(super) policy: P,
     pub(super) replay: R,
+    pub(super) readiness: Readiness,
 }
 
 impl<S, P, R, B, RB> Service<Request<B>> for RetryService<S, P, R>
@@ -39,16 +88,55 @@ where
     type Future = ResponseFuture<S, P, R, B, RB>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+        let Self { inner, policy, readiness, .. } = self;
+        let ready = readiness.poll(|cx| inner.poll_ready(cx), || policy.terms().deadline, cx);
+        if readiness.is_late() {
+            // The place in a queue for permits goes to others.
+            *inner = inner.clone();
+        }
+        ready.map_err(Into::into)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let waited = match self.readiness.take() {
+            Turn::Ready { waited } => waited,
+            Turn::Late { waited } => {
+                // Not `for_request`: nothing is sent, so nothing is deposited into a budget.
+                return self.late(&mut request, self.policy.clone(), waited);
+            }
+        };
         let policy = self.policy.for_request(request.extensions());
+        let terms = policy.terms();
+        // The request's own deadline may be shorter than the layer's.
+        if !waited.is_zero() && terms.deadline.is_some_and(|deadline| waited >= deadline) {
+            // The permit of the service that is ready goes back.
+            self.inner = self.inner.clone();
+            return self.late(&mut request, policy, waited);
+        }
         let log = Log::of(&request);
         let kept = Kept::of(&mut request, &policy, &self.replay);
         // After the copy is kept: each attempt has its own number.
-        let terms = policy.terms();
         terms.number_attempt(request.headers_mut(), 1);
         ResponseFuture::new(&mut self.inner, request, policy, terms, self.replay.clone(), kept, log)
+            .after(waited)
+    }
+}
+
+impl<S, P, R> RetryService<S, P, R> {
+    /// The response to a request whose time was up before it could be sent.
+    fn late<B, RB>(
+        &self,
+        request: &mut Request<B>,
+        policy: P,
+        waited: Duration,
+    ) -> ResponseFuture<S, P, R, B, RB>
+    where
+        S: Service<Request<B>> + Clone,
+        P: Policy,
+        R: Replay<B>,
+    {
+        let kept = Kept::of(request, &policy, &self.replay);
+        let (service, replay) = (self.inner.clone(), self.replay.clone());
+        ResponseFuture::late(service, policy, replay, kept, Log::of(request)).after(waited)
     }
 }

@@ -111,6 +111,8 @@ async fn http2_tells_what_it_did_not_process_from_what_it_may_have() {
         ("RST_STREAM REFUSED_STREAM", reset(7), false, Failure::Unsent),
         ("RST_STREAM CANCEL", reset(8), false, Failure::Read),
         ("RST_STREAM INTERNAL_ERROR", reset(2), false, Failure::Read),
+        ("RST_STREAM HTTP_1_1_REQUIRED", reset(13), false, Failure::Never),
+        ("GOAWAY HTTP_1_1_REQUIRED, not us", goaway(0, 13), false, Failure::Never),
         ("the end", vec![], true, Failure::Read),
     ];
     rows_async::hold(rows, async |(what, said, hangs_up, want)| {

@@ -8,15 +8,17 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use http::Request;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
-use tower_outbound::retry::RetryLayer;
+use tower_outbound::retry::{Backoff, RetryLayer};
 
 use crate::{
     fakes::{Body, answer, get, policy},
     listen::{Written, listen},
+    rows,
 };
 
 #[test]
@@ -51,7 +53,7 @@ fn an_event_an_attempt_and_one_a_decision_and_no_secret() {
 
 /// One span a request, with what the layers below say inside it.
 #[test]
-fn a_request_has_a_span_with_its_attempts_and_all_that_happens_in_it() {
+fn a_request_has_a_span_with_its_attempts_once_and_all_that_happens_in_it() {
     use std::{collections::BTreeMap, sync::Mutex};
 
     use tracing_subscriber::{layer::SubscriberExt as _, registry::LookupSpan};
@@ -102,26 +104,56 @@ fn a_request_has_a_span_with_its_attempts_and_all_that_happens_in_it() {
         }
     }
 
-    let spans = Spans::default();
-    let calls = AtomicUsize::new(0);
-    let server = service_fn(|_: Request<Body>| {
-        tracing::info!("called");
-        let status = if calls.fetch_add(1, Relaxed) < 2 { 503 } else { 200 };
-        async move {
-            tokio::task::yield_now().await;
-            tracing::info!("answered");
-            Ok::<_, BoxError>(answer(status))
-        }
+    // How many attempts end, whether the request is dropped during the next one, and the field.
+    let rows = [(3, false, "attempts=3 "), (2, true, "attempts=2 "), (0, true, "")];
+    rows::hold(rows, |(ended, is_dropped, want)| {
+        let spans = Spans::default();
+        let calls = AtomicUsize::new(0);
+        let server = service_fn(|_: Request<Body>| {
+            tracing::info!("called");
+            let call = calls.fetch_add(1, Relaxed);
+            async move {
+                if call == ended {
+                    std::future::pending::<()>().await;
+                }
+                tokio::task::yield_now().await;
+                tracing::info!("answered");
+                Ok::<_, BoxError>(answer(if call < 2 { 503 } else { 200 }))
+            }
+        });
+        listen(tracing_subscriber::registry().with(spans.clone()), || {
+            let mut call =
+                tokio_test::task::spawn(RetryLayer::new(policy()).layer(server).oneshot(get()));
+            let polls = (0..100).take_while(|_| call.poll().is_pending()).count();
+            assert_eq!(polls == 100, is_dropped);
+        });
+        let spans = spans.0.lock().unwrap();
+        let got: Vec<_> = spans.values().cloned().collect();
+        let want = format!("method=GET uri=http://h.example/p {want}");
+        // Of each attempt one of its own and two of the server's, and two decisions.
+        let events = if is_dropped { ended * 4 + 1 } else { 3 * 3 + 2 };
+        (format!("{ended} ended, dropped {is_dropped}"), got, vec![(want, events)])
     });
-    listen(tracing_subscriber::registry().with(spans.clone()), || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(RetryLayer::new(policy()).layer(server).oneshot(get())).unwrap();
+}
+
+/// A tenth of a millisecond, whatever the clock says.
+#[tokio::test(start_paused = true)]
+async fn times_are_milliseconds_with_one_decimal() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let times = [(0, "0.0"), (40, "0.0"), (60, "0.1"), (1_234, "1.2"), (1_250_060, "1250.1")];
+    rows::hold(times, |(micros, want)| {
+        let seen = Written::default();
+        let policy = policy().total(1).backoff(Backoff::constant(Duration::from_micros(micros)));
+        let server = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(503))));
+        listen(tracing_subscriber::registry().with(seen.clone()), || {
+            let call = RetryLayer::new(policy).layer(server).oneshot(get());
+            let _ = tokio_test::task::spawn(call).poll();
+        });
+        let events = seen.events.lock().unwrap();
+        let field = |event: &String, name: &str| {
+            event.split(' ').find_map(|field| field.strip_prefix(name).map(str::to_owned))
+        };
+        let got = (field(&events[0], "elapsed_ms="), field(&events[1], "delay_ms="));
+        (format!("{micros} us"), got, (Some("0.0".to_owned()), Some(want.to_owned())))
     });
-    let spans = spans.0.lock().unwrap();
-    let [(fields, events)] = &spans.values().collect::<Vec<_>>()[..] else {
-        panic!("not one span: {spans:?}")
-    };
-    assert_eq!(fields, "method=GET uri=http://h.example/p attempts=1 attempts=2 attempts=3 ");
-    // Of each attempt one of its own and two of the server's, and two decisions.
-    assert_eq!(*events, 3 * 3 + 2);
 }

@@ -47,3 +47,4 @@ mod transport;
 mod transports;
 #[cfg(feature = "http2")]
 mod uploads;
+mod waits;

@@ -503,8 +503,8 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
         ("a connection that the system gives up", stalled(), vec![(3, TimedOut)], 4),
     ];
     rows_async::hold(
-        pairs(rows, [false, true]),
-        async |((name, steps, script, expected), towers_runner)| {
+        pairs(rows, ["ours", "tower's, on its own runner", "tokio's"]),
+        async |((name, steps, script, expected), clock)| {
             let calls = AtomicUsize::new(0);
             let server = service_fn(|request: Request<ReplayBody<Source>>| {
                 let call = calls.fetch_add(1, Relaxed);
@@ -540,22 +540,30 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
                 .body(source(steps.clone(), SizeHint::new()))
                 .unwrap();
             let replayed = ServiceBuilder::new().layer(ReplayBodyLayer::new());
-            let result = if towers_runner {
-                let retry = tower::retry::RetryLayer::new(policy.boxed_errors());
-                replayed.layer(retry).timeout(time).service(server).oneshot(request).await
-            } else {
-                replayed
-                    .layer(RetryLayer::new(policy.attempt_timeout(time)))
-                    .service(server)
-                    .oneshot(request)
-                    .await
+            let result = match clock {
+                "ours" => {
+                    let retry = RetryLayer::new(policy.attempt_timeout(time));
+                    replayed.layer(retry).service(server).oneshot(request).await
+                }
+                "tokio's" => {
+                    let retry = RetryLayer::new(policy);
+                    let limited = ServiceBuilder::new()
+                        .map_future(|call| async { tokio::time::timeout(time, call).await? })
+                        .service(server);
+                    replayed.layer(retry).service(limited).oneshot(request).await
+                }
+                _ => {
+                    let retry = tower::retry::RetryLayer::new(policy.boxed_errors());
+                    replayed.layer(retry).timeout(time).service(server).oneshot(request).await
+                }
             };
             let (calls, withdrawn) = (calls.load(Relaxed), budget.0.load(Relaxed));
             let error = result.unwrap_err();
-            let is_its_own = error.is::<tower::timeout::error::Elapsed>();
+            let is_its_own = error.is::<tower::timeout::error::Elapsed>()
+                || error.is::<tokio::time::error::Elapsed>();
             let got = (calls, withdrawn, expected == 4 || is_its_own);
             (
-                format!("{name}, tower's runner {towers_runner}: {error:?}"),
+                format!("{name}, the time-out is {clock}: {error:?}"),
                 got,
                 (expected, expected - 1, true),
             )

@@ -18,13 +18,15 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_outbound::retry::{
-    Backoff, Drain, Failure, RetryLayer, RetryPolicy, RetryService, StopReason, replay::Replay,
+    Backoff, Drain, Failure, RetryError, RetryLayer, RetryPolicy, RetryService, StopReason,
+    replay::Replay,
 };
 
 use crate::{
     bodies::FakeBody,
     fakes::{Body, Live, SECOND, Server, answer, client, get, history, policy, request},
     gated::Gated,
+    rows_async,
 };
 
 #[tokio::test]
@@ -78,15 +80,44 @@ async fn an_override_serves_one_request_and_is_gone_at_the_next() {
     assert_eq!(server.sent(), 7);
 }
 
+/// CONNECT and `Upgrade` hand the connection over. An upgrade that was not sent has not.
 #[tokio::test]
-async fn connect_and_upgrades_are_sent_once() {
-    let mut upgrade = get();
-    upgrade.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
-    for call in [request(Method::CONNECT), upgrade] {
-        let server = Server::new([Err(std::io::ErrorKind::ConnectionRefused); 9]);
-        client(policy().any_method(), &server).oneshot(call).await.unwrap_err();
-        assert_eq!(server.sent(), 1);
-    }
+async fn connect_is_sent_once_and_an_upgrade_is_repeated_only_if_it_was_not_sent() {
+    use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
+    let upgrade = || {
+        let mut call = get();
+        call.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
+        call
+    };
+    let unsent = policy().any_method().classify(|_| Some(Failure::Unsent));
+    // The request, the policy, what the server does each time, and how often it is asked.
+    let rows = [
+        ("an upgrade, refused", upgrade(), policy(), Err(ConnectionRefused), 4),
+        ("an upgrade, not sent", upgrade(), unsent, Err(ConnectionReset), 4),
+        ("an upgrade, reset", upgrade(), policy().any_method(), Err(ConnectionReset), 1),
+        ("an upgrade, too late", upgrade(), policy().any_method(), Err(TimedOut), 1),
+        ("an upgrade, 503", upgrade(), policy().any_method(), Ok(503), 1),
+        (
+            "CONNECT, refused",
+            request(Method::CONNECT),
+            policy().any_method(),
+            Err(ConnectionRefused),
+            1,
+        ),
+        ("CONNECT, 503", request(Method::CONNECT), policy().any_method(), Ok(503), 1),
+    ];
+    rows_async::hold(rows, async |(what, call, policy, answer, sends)| {
+        let server = Server::new([answer; 9]);
+        let outcome = client(policy, &server).oneshot(call).await;
+        let want = match answer {
+            Ok(_) => None,
+            // What was not to be repeated comes through as it was.
+            Err(_) => Some(sends > 1),
+        };
+        let got = outcome.err().map(|error| error.is::<RetryError>());
+        (what, (server.sent(), got), (sends, want))
+    })
+    .await;
 }
 
 /// The body is kept for it although no connection that fails would be tried again.

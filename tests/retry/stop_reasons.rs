@@ -141,7 +141,20 @@ async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
         ),
         ("connect 0, POST, read", policy().connect(0), to(Method::POST), ConnectionReset, None),
         ("CONNECT", policy().any_method(), to(Method::CONNECT), ConnectionRefused, None),
-        ("an upgrade", policy().any_method(), upgrade(to(Method::GET)), ConnectionRefused, None),
+        (
+            "an upgrade, reset",
+            policy().any_method(),
+            upgrade(to(Method::GET)),
+            ConnectionReset,
+            None,
+        ),
+        (
+            "an upgrade, refused",
+            policy().any_method(),
+            upgrade(to(Method::GET)),
+            ConnectionRefused,
+            Some(StopReason::Total),
+        ),
     ];
     rows_async::hold(rows, async |(what, policy, request, kind, want)| {
         let server =

@@ -78,6 +78,7 @@ use Event::*;
 const REFUSED_STREAM: u8 = 7;
 const CANCEL: u8 = 8;
 const INTERNAL: u8 = 2;
+const HTTP_1_1_REQUIRED: u8 = 13;
 
 /// Plays its events, one a request, then answers. Counts the requests that it has read to their
 /// end.
@@ -328,6 +329,8 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
         (StreamReset(REFUSED_STREAM), &HTTP2, Some(Unsent), 2, 2),
         (StreamReset(CANCEL), &HTTP2, Some(Read), 2, 1),
         (StreamReset(INTERNAL), &HTTP2, Some(Read), 2, 1),
+        (StreamReset(HTTP_1_1_REQUIRED), &HTTP2, Some(Never), 1, 1),
+        (GoAway { code: HTTP_1_1_REQUIRED, ours: false }, &HTTP2, Some(Never), 1, 1),
         (GoAway { code: 0, ours: false }, &HTTP2, Some(Unsent), 2, 2),
         (GoAway { code: INTERNAL, ours: false }, &HTTP2, Some(Unsent), 2, 2),
         (GoAway { code: 0, ours: true }, &HTTP2, Some(Read), 2, 1),
@@ -541,8 +544,7 @@ async fn a_refused_connection_is_tried_again_for_any_method() {
     .await;
 }
 
-/// The first handshake ends in an alert, an end or noise, the second well; and one that never will,
-/// as often as allowed.
+/// The first handshake ends in an end or noise, the second well.
 #[tokio::test]
 async fn a_failed_handshake_is_tried_again_for_any_method() {
     let said = [("an end", &b""[..]), ("noise", b"HTTP/1.1 400 Bad Request\r\n\r\n")];
@@ -571,14 +573,76 @@ async fn a_failed_handshake_is_tried_again_for_any_method() {
         (name, (told(&outcome), received), ((Some(Failure::Connect), true, 2), 1))
     })
     .await;
-    rows_async::hold(tls, async |transport| {
-        let (server, address) = Server::start(transport, &[]).await;
-        let client = RetryLayer::new(policy()).layer(server.tls.wary_client(transport));
-        let outcome = client.oneshot(request(&Method::POST, transport, address)).await;
-        let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
-        let name = format!("distrust, {transport:?}: {outcome:?}");
-        (name, (told(&outcome), counts), ((Some(Failure::Connect), false, 3), (0, 3)))
-    })
+}
+
+/// A second handshake would end in the same way.
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_met_once() {
+    let tls = [Transport::Http1Tls, Transport::Http2Tls];
+    let distrusts = ["an unknown authority", "another name"];
+    rows_async::hold(
+        pairs(pairs(tls, distrusts), [Method::GET, Method::POST]),
+        async |((transport, what), method)| {
+            let (server, address) = Server::start(transport, &[]).await;
+            let mut request = request(&method, transport, address);
+            let client = if what == "another name" {
+                *request.uri_mut() = format!("https://{address}/").parse().unwrap();
+                server.tls.client(transport)
+            } else {
+                server.tls.wary_client(transport)
+            };
+            let outcome = RetryLayer::new(policy()).layer(client).oneshot(request).await;
+            let counts = (server.received.load(Relaxed), server.connections.load(Relaxed));
+            let name = format!("{what}, {transport:?}, {method}: {outcome:?}");
+            (name, (told(&outcome), counts), ((Some(Failure::Never), false, 1), (0, 1)))
+        },
+    )
+    .await;
+}
+
+/// The connection's task lives on the runtime that made it, and ends with that in the middle of a
+/// request of another.
+#[tokio::test]
+async fn a_connection_whose_runtime_has_ended_may_have_sent_the_request() {
+    rows_async::hold(
+        pairs([HTTP1, HTTP2].concat(), [(Method::PUT, 3), (Method::POST, 2)]),
+        async |(transport, (method, receives))| {
+            let (server, address) = Server::start(transport, &[Answer, Silence]).await;
+            let client = RetryLayer::new(policy()).layer(server.tls.client(transport));
+            let (ready, is_ready) = tokio::sync::oneshot::channel();
+            let (end, is_over) = tokio::sync::oneshot::channel::<()>();
+            let (first, request_of) = (client.clone(), method.clone());
+            let other = std::thread::spawn(move || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let request = request(&request_of, transport, address);
+                    let response = first.oneshot(request).await.unwrap();
+                    response.into_body().collect().await.unwrap();
+                    // The connection's task hands it back to the pool.
+                    for _ in 0..100 {
+                        tokio::task::yield_now().await;
+                    }
+                    ready.send(()).unwrap();
+                    let _ = is_over.await;
+                });
+            });
+            is_ready.await.unwrap();
+            let (outcome, ()) =
+                tokio::join!(client.oneshot(request(&method, transport, address)), async {
+                    while server.received.load(Relaxed) < 2 {
+                        tokio::task::yield_now().await;
+                    }
+                    end.send(()).unwrap();
+                });
+            other.join().unwrap();
+            let (failure, well, _) = told(&outcome);
+            let received = server.received.load(Relaxed);
+            let name = format!("{transport:?}, {method}: {outcome:?}");
+            let wanted = (Some(Failure::Read), method == Method::PUT, receives);
+            (name, (failure, well, received), wanted)
+        },
+    )
     .await;
 }
 

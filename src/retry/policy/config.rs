@@ -249,6 +249,12 @@ impl RetryPolicy {
     /// Longest time of the request with all its attempts and delays, until the head of the last
     /// response. Exact to the two milliseconds of tokio's timer.
     ///
+    /// The time begins when the caller first asks whether the service is ready. If the service gets
+    /// ready too late, the request ends with a [`RetryError`](crate::retry::RetryError) without an
+    /// attempt; see [`RetryService`](crate::retry::RetryService) for what one wait is. As a request
+    /// extension the policy is not known before the call, so then the time begins with the call, or
+    /// with a wait that the layer's own deadline has measured.
+    ///
     /// A delay that would end after the deadline is not begun: the caller gets the last response or
     /// error at once. An attempt in flight ends at the deadline, and so does a wait for readiness
     /// before an attempt. No attempt begins after it. The request then ends with a

@@ -71,7 +71,7 @@ pub trait Policy: Clone {
     /// [`decide`](Self::decide) for a reason only, and shows it no header but an `Idempotency-Key`.
     ///
     /// Default: true, except for CONNECT and for requests with `Upgrade`, which hand the connection
-    /// over.
+    /// over. [`RetryPolicy`] repeats a request with `Upgrade` that was not sent.
     fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
         *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
     }
@@ -154,7 +154,8 @@ pub struct Terms {
     ///
     /// Default: `None`, no limit.
     pub attempt_timeout: Option<Duration>,
-    /// Longest time of the request, with all its attempts and delays.
+    /// Longest time of the request, with all its attempts and delays, and with the wait for the inner
+    /// service before the first attempt.
     ///
     /// Default: `None`, no limit.
     pub deadline: Option<Duration>,

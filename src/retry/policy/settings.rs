@@ -216,16 +216,19 @@ impl Settings {
             return Some(StopReason::Never);
         }
         // Both hand the connection over. What comes after that is not a request to repeat.
-        if *attempt.method == Method::CONNECT || attempt.headers.contains_key(header::UPGRADE) {
+        if *attempt.method == Method::CONNECT {
             return Some(StopReason::Disabled);
         }
-        if !self.is_unprocessed(attempt.failure)
-            && !self.may_repeat(attempt.method, attempt.headers)
-            && !self.is_idempotent(attempt)
-        {
-            return Some(StopReason::Method);
+        if attempt.failure.is_before_sending() {
+            return None;
         }
-        None
+        if attempt.headers.contains_key(header::UPGRADE) {
+            return Some(StopReason::Disabled);
+        }
+        let may_repeat = self.is_unprocessed(attempt.failure)
+            || self.may_repeat(attempt.method, attempt.headers)
+            || self.is_idempotent(attempt);
+        (!may_repeat).then_some(StopReason::Method)
     }
 }
 

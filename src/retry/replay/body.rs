@@ -7,10 +7,12 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 use tower::BoxError;
 
 use super::{capture::Capture, replayable::ReplayableBody};
@@ -54,6 +56,10 @@ enum Progress {
     Done,
 }
 
+/// Some time-outs drop an attempt, and its body, before they return their error: tokio's in an async
+/// block, reqwest's. A body that is gone for longer was given up for another reason.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
 /// What the copies share.
 struct Shared<B> {
     source: Source<B>,
@@ -61,8 +67,10 @@ struct Shared<B> {
     // What the whole body was said to hold, before any of it was sent.
     hint: SizeHint,
     yielded: u64,
-    // Whether the source had nothing when it was last asked.
+    // Whether the source had nothing when it was last asked, and since when the copy that asked is
+    // gone.
     starved: bool,
+    gone: Option<Instant>,
     // The copy that may stream, and the task that waits for it.
     streaming: Option<usize>,
     waker: Option<Waker>,
@@ -89,6 +97,7 @@ impl<B: Body> ReplayBody<B> {
             hint,
             yielded: 0,
             starved: false,
+            gone: None,
             streaming: None,
             waker: None,
             newest_streamed: None,
@@ -111,13 +120,13 @@ impl<B> ReplayBody<B> {
 }
 
 impl<B> Drop for ReplayBody<B> {
-    /// A copy that is gone waits for nothing.
+    /// A copy that is gone waits for nothing, unless the time-out of its attempt drops it.
     fn drop(&mut self) {
         if let Some(shared) = self.shared.as_ref().filter(|_| self.progress == Progress::Streaming)
         {
             let mut locked = lock(shared);
             if locked.streaming == Some(*self.number.get_mut()) {
-                locked.starved = false;
+                locked.gone = locked.starved.then(Instant::now);
             }
         }
     }
@@ -140,8 +149,9 @@ impl<B> Shared<B> {
     }
 
     /// Not where the one that streams has not asked for more yet, or where no one streams.
-    const fn is_starved(&self) -> bool {
-        self.starved && self.streaming.is_some()
+    fn is_starved(&self) -> bool {
+        let is_live = self.gone.is_none_or(|gone| gone.elapsed() <= AT_ONCE);
+        self.starved && self.streaming.is_some() && is_live
     }
 
     const fn next_number(&mut self) -> usize {
@@ -162,6 +172,7 @@ impl<B> Shared<B> {
         self.newest_streamed = Some(number);
         self.streaming = Some(number);
         self.starved = false;
+        self.gone = None;
 
         Ok(self.waker.take())
     }

@@ -1,0 +1,220 @@
+//! The wait for the inner service before the first attempt, bounded by the deadline.
+//!
+//! `poll_ready` does not say for which request it asks. `LoadShed` outside, for one, asks once for
+//! each request and drops the request if the answer is not "ready". A wait that it leaves behind must
+//! not end the next request. So a wait belongs to the task that began it, and only a task that
+//! answers the wakes of a wait is still in it.
+//!
+//! One case cannot be told apart: a service that one task uses for request after request, dropped by
+//! the same `LoadShed`, so fast that each wake has its poll.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep};
+
+/// The timer wakes a task twice, the second time this long after the first wake was answered, and the
+/// wait ends with the second answer. One answer could be the poll of another request, which nobody
+/// woke: a request that was shed has left the wait behind.
+///
+/// Tokio's timer is a millisecond coarse and rounds up, so that a shorter step may be none.
+const STEP: Duration = Duration::from_millis(2);
+
+/// A poll that comes later than this after the wake is not an answer to it. A busy machine runs a
+/// task late, but rarely that late.
+const PROMPT: Duration = Duration::from_millis(50);
+
+/// What `poll_ready` came to since the last call.
+#[derive(Default)]
+pub(super) enum Readiness {
+    /// There was no wait. Also after each call.
+    #[default]
+    New,
+    /// Boxed, since most requests wait for nothing.
+    Waiting(Box<Wait>),
+    /// The inner service is ready after a wait.
+    Ready { waited: Duration },
+    /// The inner service is not ready, and the time is up.
+    Late { waited: Duration },
+}
+
+/// What the next call finds.
+pub(super) enum Turn {
+    /// The inner service is ready.
+    Ready { waited: Duration },
+    /// The time was up before it was.
+    Late { waited: Duration },
+}
+
+/// A wait, and the task that waits.
+pub(super) struct Wait {
+    deadline: Duration,
+    began: Instant,
+    timer: Pin<Box<Sleep>>,
+    // The first of the timer's two wakes was answered.
+    is_told: bool,
+    bell: Arc<Bell>,
+    // The bell's own waker: the timer and the inner service ring it.
+    waker: Waker,
+}
+
+/// Wakes a task, and remembers since when the task has been woken.
+struct Bell {
+    task: Waker,
+    rang: Mutex<Option<Instant>>,
+}
+
+impl Readiness {
+    /// Ready if a call may follow. `poll_ready` is the inner service's; `deadline` is asked once for
+    /// each wait, and without one there is no timer.
+    pub(super) fn poll<E>(
+        &mut self,
+        mut poll_ready: impl FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
+        deadline: impl FnOnce() -> Option<Duration>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), E>> {
+        if !matches!(self, Self::Waiting(_)) {
+            let Poll::Ready(ready) = poll_ready(cx) else {
+                // Ready once is ready until the call.
+                if matches!(self, Self::Late { .. }) {
+                    return Poll::Ready(Ok(()));
+                }
+                let Some(deadline) = deadline() else { return Poll::Pending };
+                *self = Self::Waiting(Box::new(Wait::new(deadline, Instant::now(), cx.waker())));
+                return self.wait(poll_ready, cx);
+            };
+            if matches!(self, Self::Late { .. }) {
+                *self = Self::New;
+            }
+            return Poll::Ready(ready);
+        }
+        self.wait(poll_ready, cx)
+    }
+
+    fn wait<E>(
+        &mut self,
+        mut poll_ready: impl FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), E>> {
+        let Self::Waiting(wait) = self else { return Poll::Pending };
+        let now = Instant::now();
+        let woken = wait.bell.take();
+        if !wait.bell.task.will_wake(cx.waker()) {
+            **wait = Wait::new(wait.deadline, now, cx.waker());
+        }
+        let (ready, over) = match poll_ready(&mut Context::from_waker(&wait.waker)) {
+            // A service that was ready without a wake may have been so for long.
+            Poll::Ready(Ok(())) => {
+                let answers = woken.is_some_and(|woken| is_prompt(woken, now)) && wait.goes_on(now);
+                let waited = if answers {
+                    now.saturating_duration_since(wait.began)
+                } else {
+                    Duration::ZERO
+                };
+                (Ok(()), Self::Ready { waited })
+            }
+            Poll::Ready(Err(error)) => (Err(error), Self::New),
+            Poll::Pending if wait.is_over(now) => {
+                (Ok(()), Self::Late { waited: now.saturating_duration_since(wait.began) })
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        *self = over;
+        Poll::Ready(ready)
+    }
+
+    /// Whether the time is up and the inner service is not ready.
+    pub(super) const fn is_late(&self) -> bool {
+        matches!(self, Self::Late { .. })
+    }
+
+    /// The call takes it: the next one begins anew.
+    pub(super) fn take(&mut self) -> Turn {
+        match mem::take(self) {
+            Self::New | Self::Waiting(_) => Turn::Ready { waited: Duration::ZERO },
+            Self::Ready { waited } => Turn::Ready { waited },
+            Self::Late { waited } => Turn::Late { waited },
+        }
+    }
+}
+
+/// A clone of a service waits for itself.
+impl Clone for Readiness {
+    fn clone(&self) -> Self {
+        Self::New
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "New",
+            Self::Waiting(_) => "Waiting",
+            Self::Ready { .. } => "Ready",
+            Self::Late { .. } => "Late",
+        })
+    }
+}
+
+impl Wait {
+    fn new(deadline: Duration, now: Instant, task: &Waker) -> Self {
+        let bell = Arc::new(Bell { task: task.clone(), rang: Mutex::new(None) });
+        let waker = Waker::from(Arc::clone(&bell));
+        let timer = Box::pin(sleep(deadline.saturating_sub(STEP)));
+        Self { deadline, began: now, timer, is_told: false, bell, waker }
+    }
+
+    /// Whether the task has answered all of the timer's wakes so far.
+    fn goes_on(&self, now: Instant) -> bool {
+        match self.is_told {
+            true => is_prompt(self.timer.deadline(), now),
+            false => now.saturating_duration_since(self.began) < self.deadline,
+        }
+    }
+
+    /// Whether the time is up, and the task that began to wait still does.
+    fn is_over(&mut self, now: Instant) -> bool {
+        while self.timer.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
+            if !mem::replace(&mut self.is_told, true) {
+                self.timer.as_mut().reset(now + STEP);
+            } else if is_prompt(self.timer.deadline(), now) {
+                return true;
+            } else {
+                // The wait was given up, and this is another request's.
+                *self = Self::new(self.deadline, now, &self.bell.task);
+            }
+        }
+        false
+    }
+}
+
+/// Whether a poll at this time answers a wake of that time.
+fn is_prompt(woken: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(woken) <= PROMPT
+}
+
+impl Bell {
+    /// When it first rang since it was last asked.
+    fn take(&self) -> Option<Instant> {
+        self.rang.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let now = Instant::now();
+        self.rang.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
+        self.task.wake_by_ref();
+    }
+}
