@@ -216,10 +216,13 @@ impl Session<'_> {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| value.clone());
         }
         let response = client.oneshot(request).await.map_err(|error| explain(&*error))?;
-        // A redirect that was to be followed and is here all the same led nowhere.
+        // A redirect that was to be followed and is here all the same led nowhere. An empty Location
+        // is no redirect, as in curl.
         let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-        if self.args.location && redirects && response.headers().contains_key(LOCATION) {
-            return Err(Failed::new(1, "cannot follow: its Location is no URL"));
+        let location = response.headers().get(LOCATION);
+        let leads = location.is_some_and(|location| !location.as_bytes().trim_ascii().is_empty());
+        if self.args.location && redirects && leads {
+            return Err(Failed::new(1, "cannot follow: its Location leads nowhere"));
         }
         output::write(response, output, self.args.include).await
     }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Method, Response, Uri, header::SET_COOKIE};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
 use super::{
@@ -33,6 +33,12 @@ pub(super) struct Exchange<J> {
     /// The request's own jar, for a layer that has none.
     pub(super) jar: Option<CookieJar>,
     pub(super) store: bool,
+    /// Where a redirect policy wants to know whether a `Location` is empty.
+    #[cfg(feature = "follow-redirect")]
+    pub(super) location: Option<super::hop::LocationNote>,
+    /// Whether the request's extensions forbid some cookies.
+    #[cfg(feature = "tracing")]
+    pub(super) is_restricted: bool,
 }
 
 impl<J> Exchange<J> {
@@ -44,6 +50,24 @@ impl<J> Exchange<J> {
         CookieContext::new(uri, &self.method)
             .on_behalf_of(self.site.as_ref())
             .with_jar(self.jar.as_ref().map(|jar| jar as _))
+    }
+
+    /// Tells the redirect policy and the log what they cannot see, or not in time.
+    #[cfg_attr(
+        not(any(feature = "follow-redirect", feature = "tracing")),
+        allow(unused_variables, clippy::unused_self, reason = "there is no one to tell")
+    )]
+    fn tell_redirect(&self, status: StatusCode, headers: &HeaderMap) {
+        #[cfg(feature = "follow-redirect")]
+        if let Some(location) = &self.location {
+            location.set(status, headers);
+        }
+        #[cfg(feature = "tracing")]
+        if self.is_restricted
+            && let Some(to) = super::hop::leads_away(&self.uri, status, headers)
+        {
+            super::event::restricted_redirect(&self.uri, &to);
+        }
     }
 }
 
@@ -64,9 +88,9 @@ where
         let this = self.project();
         // An error passes through untouched: it sets no cookie.
         let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(exchange) = this.exchange
-            && response.headers().contains_key(SET_COOKIE)
-        {
+        let Some(exchange) = this.exchange else { return Poll::Ready(Ok(response)) };
+        exchange.tell_redirect(response.status(), response.headers());
+        if response.headers().contains_key(SET_COOKIE) {
             // A 302's cookies belong to the host that answered, not to the one it points to, nor to
             // the one that was asked first.
             let uri = answered_by(response.extensions()).unwrap_or(&exchange.uri);

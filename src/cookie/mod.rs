@@ -105,22 +105,25 @@
 //!
 //! # For its redirects too
 //!
-//! Redirect layers remove a request's extensions when a redirect leaves the origin. The next hop is
-//! then a request like any other: it uses the layer's jar, or none if [each request brings its
-//! jar](CookieLayer::per_request). tower-http's layer keeps the extensions that it is told to keep.
-//! None of them can leak a cookie: a jar knows which host each belongs to.
+//! Redirect layers remove a request's extensions when a hop leaves the origin. The hop then arrives
+//! here as a request without restrictions, and the first host decides where it leads to. With
+//! `SiteForCookies` of evil.example, a redirect from a.example to b.example would send b.example its
+//! `SameSite=Strict` cookies. [`RedirectPolicy`](crate::RedirectPolicy) keeps the extensions of this
+//! crate:
 //!
 //! ```
-//! use tower_http::follow_redirect::{FollowRedirectLayer, policy::{FilterCredentials, Limited, PolicyExt}};
-//! use tower_outbound::cookie::{CookieControl, CookieJar, SiteForCookies};
+//! use tower_http::follow_redirect::FollowRedirectLayer;
+//! use tower_outbound::RedirectPolicy;
 //!
-//! let kept = FilterCredentials::new()
-//!     .allow_extension::<CookieControl>()
-//!     .allow_extension::<SiteForCookies>()
-//!     .allow_extension::<CookieJar>();
-//! let redirects = FollowRedirectLayer::with_policy(PolicyExt::and::<_, (), ()>(Limited::default(), kept));
+//! let redirects = FollowRedirectLayer::with_policy(RedirectPolicy::new());
 //! # let _ = redirects;
 //! ```
+//!
+//! For any other redirect layer use [`CookieLayer::expect_restrictions`]: what a request does not
+//! say is then forbidden. A request that [brings its jar](CookieLayer::per_request) has no cookies
+//! once the jar is dropped. No redirect sends a cookie to a host that it does not belong to: a jar
+//! knows the host of each. With the feature `tracing`, a restricted request that is redirected to
+//! another origin is an event.
 //!
 //! # What may be stored and sent
 //!
@@ -153,6 +156,8 @@ mod file;
 mod format;
 mod future;
 mod header;
+#[cfg(any(feature = "follow-redirect", feature = "tracing"))]
+pub(crate) mod hop;
 #[cfg(feature = "cookie_store")]
 mod interop;
 mod jar;

@@ -33,6 +33,8 @@ mod pairs;
 mod panics;
 mod policies;
 mod pool;
+#[cfg(feature = "follow-redirect")]
+mod restrictions;
 #[path = "../support/rows.rs"]
 mod rows;
 #[path = "../support/rows_async.rs"]
