@@ -128,8 +128,9 @@
 //! # What may be stored and sent
 //!
 //! An origin is secure if its scheme is `https` or `wss`, or if it is this machine, whatever the
-//! scheme: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule.
-//! [`CookiePolicy`] adds rules of the caller's own, and [`DomainPolicy`] lists of domains.
+//! scheme: `localhost`, `127.0.0.0/8`, `[::1]`. `*.localhost` and `localhost.` are not, since
+//! resolvers may ask the DNS for them: see [`CookieJarBuilder::localhost_names`]. For hosts of your
+//! own see [`CookieJarBuilder::secure_hosts`]. [`Rejection`] names every rule. [`CookiePolicy`] adds rules of the caller's own, and [`DomainPolicy`] lists of domains.
 //! [`CookieLimits`] bounds what a jar holds and sends.
 //!
 //! # What is not kept apart
@@ -175,7 +176,8 @@ pub use self::{
     future::ResponseFuture,
     header::header_value,
     jar::{
-        CookieConflict, CookieJar, CookieJarBuilder,
+        CookieConflict, CookieJar,
+        builder::CookieJarBuilder,
         limits::CookieLimits,
         policy::{CookiePolicy, DomainPolicy, InvalidDomain},
         response::{RejectedCookie, ResponseCookies},

@@ -536,3 +536,33 @@ async fn a_redirect_to_another_origin_does_not_lift_what_restricts_the_request()
     })
     .await;
 }
+
+/// Found here: glibc asks the DNS for these names.
+#[test]
+fn names_of_localhost_get_no_secure_cookie_of_localhost() {
+    let strict = CookieJar::new;
+    let names = || CookieJar::builder().localhost_names(true).build();
+    let listed = || CookieJar::builder().secure_hosts(["a.localhost"]).build();
+    // Who has set a Secure cookie, who asks for it, what it gets, and whether it is secure, so that
+    // it may set and replace such a cookie.
+    let rows = [
+        (strict(), "https://localhost/", "http://localhost/", "s=1", true),
+        (strict(), "https://localhost/", "http://localhost:3000/", "s=1", true),
+        (strict(), "https://localhost/", "http://localhost./", "", false),
+        (strict(), "https://localhost/", "http://LOCALHOST/", "", false),
+        (strict(), "https://localhost/", "https://localhost./", "s=1", true),
+        (strict(), "https://localhost/", "http://a.localhost/", "", false),
+        (strict(), "https://a.localhost/", "http://a.localhost/", "", false),
+        (names(), "https://localhost/", "http://localhost./", "s=1", true),
+        (names(), "https://localhost/", "http://a.localhost/", "", true),
+        (names(), "https://a.localhost/", "http://a.localhost/", "s=1", true),
+        (listed(), "https://a.localhost/", "http://a.localhost/", "s=1", true),
+        (listed(), "https://b.localhost/", "http://b.localhost/", "", false),
+        (listed(), "https://localhost/", "http://localhost./", "", false),
+    ];
+    rows::hold(rows, |(jar, from, to, gets, is_secure)| {
+        set(&jar, from, "s=1; Secure; Path=/").unwrap();
+        let got = (sent(&jar, to), set(&jar, to, "s=2; Secure; Path=/").is_ok());
+        (format!("{from} to {to}"), got, (gets.to_owned(), is_secure))
+    });
+}
