@@ -100,8 +100,8 @@
 //! - [`SiteForCookies`] as a request extension: the site on whose behalf the request is made, so
 //!   that `SameSite` has an effect.
 //! - A `Cookie` header of the caller's own, from [`header_value`]: see [`CallerCookies`].
-//! - [`ResponseCookies`] as a response extension: which cookies this response set, which were
-//!   refused, and why.
+//! - [`ResponseCookies`] as a response extension: which cookies this response set or deleted, which
+//!   were refused, and why.
 //!
 //! # For its redirects too
 //!
@@ -180,7 +180,7 @@ pub use self::{
         builder::CookieJarBuilder,
         limits::CookieLimits,
         policy::{CookiePolicy, DomainPolicy, InvalidDomain},
-        response::{RejectedCookie, ResponseCookies},
+        response::{DeletedCookie, RejectedCookie, ResponseCookies},
         slot::StoreAction,
         storage::{CookieContext, CookieStorage, PerRequest},
     },

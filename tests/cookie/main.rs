@@ -7,6 +7,7 @@ mod browser;
 #[cfg(feature = "serde")]
 mod configuration;
 mod cookies_txt;
+mod dates;
 #[cfg(feature = "tracing")]
 mod events;
 mod file;

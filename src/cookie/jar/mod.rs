@@ -82,7 +82,8 @@ impl CookieJar {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it.
+    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it. Its
+    /// `Expires` counts by this machine's clock, since there is no `Date`.
     ///
     /// # Errors
     ///
@@ -95,7 +96,8 @@ impl CookieJar {
     }
 
     /// Stores every `Set-Cookie` of a response from `uri` to a GET request, and says what became of
-    /// each.
+    /// each. An `Expires` counts from the response's own `Date` if there is one, as in Chrome and
+    /// Firefox: a clock that is off, here or there, changes no lifetime.
     pub fn store_response(&self, uri: &Uri, headers: &HeaderMap) -> ResponseCookies {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
