@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use http::{Request, Uri};
+use http::{Request, Uri, header::HOST};
 use tower_http::follow_redirect::policy::{Action, Attempt, FilterCredentials, Policy};
 
 #[cfg(feature = "retry")]
@@ -14,7 +14,7 @@ use crate::retry::{
 use crate::{
     authority,
     cookie::{
-        CookieControl, CookieJar, SiteForCookies,
+        CookieControl, CookieJar, HostDecides, SiteForCookies,
         hop::{LocationNote, Noted},
     },
 };
@@ -34,7 +34,7 @@ type DefaultReplay = ();
 ///
 /// - When a hop leaves the origin, these request extensions stay: [`CookieControl`],
 ///   [`SiteForCookies`], the [`CookieJar`] of one request, and a `RetryPolicy` that overrides the
-///   layer's. All others are removed.
+///   layer's. All others are removed. If [`HostDecides`] is among those, so is the `Host` header.
 /// - A 307 or 308 sends the body again, if the body is a
 ///   [`ReplayableBody`](crate::retry::ReplayableBody). See [`replay_with`](Self::replay_with) for
 ///   other bodies. Without the feature `retry` any body type is accepted, and a response that asks
@@ -181,7 +181,12 @@ impl<R> RedirectPolicy<R> {
             // one that another layer has.
             None => self.location = LocationNote::default(),
             Some(mut filter) => {
+                let by_host = request.extensions().get::<HostDecides>().is_some();
                 Policy::<B, E>::on_request(&mut filter, request);
+                // The header named a host at the address that was left.
+                if by_host && request.extensions().get::<HostDecides>().is_none() {
+                    request.headers_mut().remove(HOST);
+                }
                 self.location.clear();
             }
         }

@@ -25,13 +25,13 @@ use bytes::Bytes;
 use clap::Parser;
 use http::{
     HeaderMap, Method, Request, StatusCode,
-    header::{AUTHORIZATION, LOCATION},
+    header::{AUTHORIZATION, HOST, LOCATION},
 };
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
     CookieLayer, RetryLayer,
-    cookie::{CookieFile, CookieJar, Format},
+    cookie::{CookieFile, CookieJar, Format, HostDecides},
     retry::{self, Backoff, Failure, Jitter, Limit, RetryPolicy},
 };
 use tracing::{Instrument, debug_span};
@@ -214,6 +214,10 @@ impl Session<'_> {
         *request.headers_mut() = self.headers.clone();
         if let Some(value) = &target.authorization {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| value.clone());
+        }
+        // A Host of the user's own names whose cookies they are, as in curl.
+        if self.headers.contains_key(HOST) {
+            request.extensions_mut().insert(HostDecides);
         }
         let response = client.oneshot(request).await.map_err(|error| explain(&*error))?;
         // A redirect that was to be followed and is here all the same led nowhere. An empty Location

@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     fmt,
     future::Future,
     pin::Pin,
@@ -28,6 +29,9 @@ pin_project! {
 pub(super) struct Exchange<J> {
     pub(super) storage: Arc<J>,
     pub(super) uri: Uri,
+    /// The request's own URI, if its `Host` header gave the other one its host.
+    #[cfg(feature = "follow-redirect")]
+    pub(super) reached: Option<Uri>,
     pub(super) method: Method,
     pub(super) site: Option<SiteForCookies>,
     /// The request's own jar, for a layer that has none.
@@ -50,6 +54,32 @@ impl<J> Exchange<J> {
         CookieContext::new(uri, &self.method)
             .on_behalf_of(self.site.as_ref())
             .with_jar(self.jar.as_ref().map(|jar| jar as _))
+    }
+
+    /// The URI that answered: another one if redirects inside this layer were followed and say so.
+    #[cfg(feature = "follow-redirect")]
+    fn answered_by<'a>(&'a self, extensions: &'a http::Extensions) -> Cow<'a, Uri> {
+        let Some(tower_http::follow_redirect::RequestUri(uri)) = extensions.get() else {
+            return Cow::Borrowed(&self.uri);
+        };
+        let is_same =
+            |other: &Uri| (uri.scheme(), uri.authority()) == (other.scheme(), other.authority());
+        match &self.reached {
+            // If no redirect was followed, it is the request's own URI, which may be relative.
+            _ if uri.authority().is_none() => Cow::Borrowed(&self.uri),
+            // The `Host` header still decides, since no hop has left the origin.
+            Some(reached) if is_same(reached) => {
+                let mut parts = uri.clone().into_parts();
+                parts.authority = self.uri.authority().cloned();
+                Uri::from_parts(parts).map_or(Cow::Borrowed(&self.uri), Cow::Owned)
+            }
+            _ => Cow::Borrowed(uri),
+        }
+    }
+
+    #[cfg(not(feature = "follow-redirect"))]
+    const fn answered_by<'a>(&'a self, _extensions: &'a http::Extensions) -> Cow<'a, Uri> {
+        Cow::Borrowed(&self.uri)
     }
 
     /// Tells the redirect policy and the log what they cannot see, or not in time.
@@ -93,8 +123,8 @@ where
         if response.headers().contains_key(SET_COOKIE) {
             // A 302's cookies belong to the host that answered, not to the one it points to, nor to
             // the one that was asked first.
-            let uri = answered_by(response.extensions()).unwrap_or(&exchange.uri);
-            let (context, headers) = (exchange.context_of(uri), response.headers());
+            let uri = exchange.answered_by(response.extensions());
+            let (context, headers) = (exchange.context_of(&uri), response.headers());
             let cookies = if exchange.store {
                 exchange.storage.store_response(&context, headers)
             } else {
@@ -105,19 +135,6 @@ where
         }
         Poll::Ready(Ok(response))
     }
-}
-
-/// The URI that answered, if redirects inside this layer were followed and say so.
-#[cfg(feature = "follow-redirect")]
-fn answered_by(extensions: &http::Extensions) -> Option<&Uri> {
-    let tower_http::follow_redirect::RequestUri(uri) = extensions.get()?;
-    // If no redirect was followed, it is the request's own URI, which may be relative.
-    uri.authority().is_some().then_some(uri)
-}
-
-#[cfg(not(feature = "follow-redirect"))]
-const fn answered_by(_extensions: &http::Extensions) -> Option<&Uri> {
-    None
 }
 
 impl<F, J> fmt::Debug for ResponseFuture<F, J> {

@@ -12,7 +12,8 @@ use super::{
 
 /// Sends a jar's cookies with each request, and stores the cookies of each response.
 ///
-/// The URI decides whose cookies they are, never a `Host` header. A request without an absolute URI
+/// The URI decides whose cookies they are, not a `Host` header, unless the request says
+/// [`HostDecides`](super::HostDecides). A request without an absolute URI
 /// has no cookies, unless [`default_origin`](Self::default_origin) names its origin.
 ///
 /// Place it inside the layers that send a request again: redirects and retries. Each attempt and

@@ -99,6 +99,8 @@
 //! - [`CookieControl`] as a request extension: send nothing, or store nothing.
 //! - [`SiteForCookies`] as a request extension: the site on whose behalf the request is made, so
 //!   that `SameSite` has an effect.
+//! - [`HostDecides`] as a request extension: the `Host` header that the caller set names the host,
+//!   for virtual hosts at one address.
 //! - A `Cookie` header of the caller's own, from [`header_value`]: see [`CallerCookies`].
 //! - [`ResponseCookies`] as a response extension: which cookies this response set or deleted, which
 //!   were refused, and why.
@@ -170,7 +172,7 @@ mod reqwest;
 mod service;
 
 pub use self::{
-    control::{CallerCookies, CookieControl},
+    control::{CallerCookies, CookieControl, HostDecides},
     file::{CookieFile, CookieFileBuilder, FileError},
     format::{Format, ReadError, ReadSummary, SkippedLine},
     future::ResponseFuture,

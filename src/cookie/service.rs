@@ -8,7 +8,7 @@ use http::{Request, Response, Uri, header::COOKIE};
 use tower_service::Service;
 
 use super::{
-    control::{CallerCookies, restrictions},
+    control::{CallerCookies, HostDecides, named_by_host, restrictions},
     future::{Exchange, ResponseFuture},
     header,
     jar::CookieJar,
@@ -80,9 +80,18 @@ where
         let extensions = request.extensions();
         let (control, site) = restrictions(extensions, self.expect_restrictions);
         // Kept for the response, since the request and its extensions go to the inner service.
-        let exchange = self.absolute(request.uri()).map(|uri| Exchange {
+        let uri = self.absolute(request.uri());
+        // What the caller connects to, if that is not whose cookies they are.
+        let reached = uri.clone().filter(|_| extensions.get::<HostDecides>().is_some());
+        let uri = match reached {
+            Some(_) => uri.and_then(|uri| named_by_host(uri, request.headers())),
+            None => uri,
+        };
+        let exchange = uri.map(|uri| Exchange {
             storage: Arc::clone(&self.storage),
             uri,
+            #[cfg(feature = "follow-redirect")]
+            reached,
             method: request.method().clone(),
             #[cfg(feature = "tracing")]
             is_restricted: !(control.send && control.store) || site.is_some(),

@@ -16,8 +16,11 @@ use tower_http::follow_redirect::{
     policy::{FilterCredentials, Policy, Standard},
 };
 use tower_outbound::cookie::{
-    CallerCookies, CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies, header_value,
+    CallerCookies, CookieControl, CookieJar, CookieLayer, HostDecides, Rejection, ResponseCookies,
+    header_value,
 };
+
+use crate::rows_async;
 
 type Body = Full<Bytes>;
 type Client = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
@@ -290,4 +293,40 @@ async fn no_debug_shows_a_value() {
         CookieLayer::new(jar.clone())
     );
     assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_host_header_decides_only_if_the_request_says_so_and_names_one_host() {
+    const URI: &str = "http://127.0.0.1:8080/p";
+    // The `Host` headers, whether they decide, what is sent, and whose the response's cookie is.
+    let rows: [(&[&str], bool, &str, &str); 9] = [
+        (&["example.com"], true, "name=1", "example.com"),
+        (&["EXAMPLE.com:99"], true, "name=1", "example.com"),
+        (&["other.example"], true, "", "other.example"),
+        (&["example.com"], false, "address=1", "127.0.0.1"),
+        (&[], true, "address=1", "127.0.0.1"),
+        (&["example.com", "example.com"], true, "", ""),
+        (&["u@example.com"], true, "", ""),
+        (&[""], true, "", ""),
+        (&["exa mple.com"], true, "", ""),
+    ];
+    rows_async::hold(rows, async |(hosts, decides, sent, owner)| {
+        let jar = CookieJar::new();
+        jar.set(&"http://example.com/".parse().unwrap(), "name=1").unwrap();
+        jar.set(&URI.parse().unwrap(), "address=1; Path=/").unwrap();
+        let server = Server::new([answer(200, &[("set-cookie", "new=1")])]);
+        let client = CookieLayer::new(jar.clone()).layer(server.service());
+        let mut request = get(URI);
+        for host in hosts {
+            request.headers_mut().append(header::HOST, HeaderValue::from_static(host));
+        }
+        if decides {
+            request.extensions_mut().insert(HostDecides);
+        }
+        client.oneshot(request).await.unwrap();
+        let owned = jar.get("new").unwrap().map(|cookie| cookie.domain().to_owned());
+        let got = (server.cookie(), owned.unwrap_or_default());
+        (format!("{hosts:?}, {decides}"), got, (sent.to_owned(), owner.to_owned()))
+    })
+    .await;
 }

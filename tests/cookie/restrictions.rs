@@ -15,7 +15,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService
 use tower_http::follow_redirect::{FollowRedirectLayer, policy::Standard};
 use tower_outbound::{
     RedirectPolicy,
-    cookie::{CookieControl, CookieJar, CookieLayer, ResponseCookies, SiteForCookies},
+    cookie::{CookieControl, CookieJar, CookieLayer, HostDecides, ResponseCookies, SiteForCookies},
 };
 
 use crate::rows_async;
@@ -296,4 +296,41 @@ async fn what_was_noted_of_one_request_is_not_true_of_another() {
     let paths: Vec<_> =
         server.got.lock().unwrap().iter().map(|head| head.uri.path().to_owned()).collect();
     assert_eq!(paths, ["/", "/", "/", "/two", "/"]);
+}
+
+/// The same two hosts behind one address: a hop within the origin, then to another, and back.
+#[tokio::test]
+async fn a_host_that_decides_ends_where_a_hop_leaves_the_origin() {
+    let hops = || {
+        [
+            answer(302, &[("location", "/next"), ("set-cookie", "one=1; Path=/")]),
+            answer(302, &[("location", "http://b.example/"), ("set-cookie", "two=1; Path=/")]),
+            answer(302, &[("location", "http://127.0.0.1:8080/back"), ("set-cookie", "b=1")]),
+        ]
+    };
+    let request = || {
+        let request = Request::get("http://127.0.0.1:8080/").header(header::HOST, "a.example");
+        request.extension(HostDecides).body(Body::default()).unwrap()
+    };
+    let owners = |jar: &CookieJar| -> Vec<_> {
+        jar.iter().map(|cookie| format!("{} of {}", cookie.name(), cookie.domain())).collect()
+    };
+    let (server, jar) = (Server::new(hops()), CookieJar::new());
+    let client = CookieLayer::new(jar.clone()).layer(server.service());
+    let redirects = FollowRedirectLayer::with_policy(RedirectPolicy::new());
+    redirects.layer(client).oneshot(request()).await.unwrap();
+    assert_eq!(server.header(header::HOST), ["a.example", "a.example", "", ""]);
+    assert_eq!(server.header(header::COOKIE), ["", "one=1", "", ""]);
+    assert_eq!(owners(&jar), ["one of a.example", "two of a.example", "b of b.example"]);
+
+    // Redirects inside the cookies: the last response's cookies belong to who answered.
+    let rows = [(0, "one of a.example"), (1, "two of a.example"), (2, "b of b.example")];
+    rows_async::hold(rows, async |(max, owner)| {
+        let (server, jar) = (Server::new(hops()), CookieJar::new());
+        let redirects = FollowRedirectLayer::with_policy(RedirectPolicy::new().max(max));
+        let client = CookieLayer::new(jar.clone()).layer(redirects.layer(server.service()));
+        client.oneshot(request()).await.unwrap();
+        (format!("{max} hops"), owners(&jar), vec![owner.to_owned()])
+    })
+    .await;
 }
