@@ -135,6 +135,9 @@
 //! own see [`CookieJarBuilder::secure_hosts`]. [`Rejection`] names every rule. [`CookiePolicy`] adds rules of the caller's own, and [`DomainPolicy`] lists of domains.
 //! [`CookieLimits`] bounds what a jar holds and sends.
 //!
+//! [`CookieJar::explain`] says why a request does not carry a cookie. With the feature `tracing`, a
+//! header that leaves cookies out over a limit is an event.
+//!
 //! # What is not kept apart
 //!
 //! Ports are not kept apart (RFC 6265 section 8.5). Nor are partitions: a program has no top-level
@@ -180,6 +183,7 @@ pub use self::{
     jar::{
         CookieConflict, CookieJar,
         builder::CookieJarBuilder,
+        explain::Withheld,
         limits::CookieLimits,
         policy::{CookiePolicy, DomainPolicy, InvalidDomain},
         response::{DeletedCookie, RejectedCookie, ResponseCookies},

@@ -5,7 +5,7 @@ use std::fs;
 use http::{Request, Response, header::LOCATION};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_outbound::cookie::{
-    CookieControl, CookieFile, CookieJar, CookieLayer, Format, SiteForCookies,
+    CookieControl, CookieFile, CookieJar, CookieLayer, CookieLimits, Format, SiteForCookies,
 };
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -63,4 +63,25 @@ fn a_restricted_request_that_is_redirected_to_another_origin_is_an_event_without
     let event = " message=a restricted request is redirected to another origin \
                  from=\"a.example\" to=\"https://b.example:443\"";
     assert_eq!(*written.events.lock().unwrap(), [event; 2]);
+}
+
+#[test]
+fn a_header_that_leaves_cookies_out_over_a_limit_is_an_event_with_their_count() {
+    let limits = CookieLimits { header_cookies: 2, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(limits).build();
+    let uri = "https://example.com/".parse().unwrap();
+    let written = Written::default();
+    listen(tracing_subscriber::registry().with(written.clone()), || {
+        for line in ["a=SECRET", "b=SECRET", "c=SECRET", "d=SECRET"] {
+            jar.set(&uri, line).unwrap();
+            jar.header(&uri).unwrap();
+        }
+    });
+    let event = |count| {
+        format!(
+            " message=cookies left out of a header over its limit host=\"example.com\" \
+             left_out={count}"
+        )
+    };
+    assert_eq!(*written.events.lock().unwrap(), [event(1), event(2)]);
 }

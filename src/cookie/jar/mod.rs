@@ -3,6 +3,7 @@
 mod bucket;
 pub(in crate::cookie) mod builder;
 mod eviction;
+pub(in crate::cookie) mod explain;
 mod inspect;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod line;
