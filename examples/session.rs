@@ -43,7 +43,7 @@ use tower::{
 };
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
-    CookieLayer, RetryLayer, RoutingLayer,
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     cookie::{self, CookieControl, CookieFile, CookieJar, Format, ResponseCookies},
     retry::{Backoff, Jitter, Limit, RetryError, RetryHistory, RetryPolicy},
     routing::Mount,
@@ -65,7 +65,7 @@ fn session(client: HttpClient, jar: CookieJar, base: &str) -> Result<Session, Bo
         .build()?;
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(30)))
-        .layer(FollowRedirectLayer::new())
+        .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
         .layer(routes)
         .layer(CookieLayer::new(jar))
         .service(client);

@@ -8,7 +8,7 @@
 //!     your code
 //!         |   Request<B>
 //!   TimeoutLayer            total time            tower, tower-http
-//!   FollowRedirectLayer     hops                  tower-http
+//!   FollowRedirectLayer     hops                  tower-http, with our RedirectPolicy
 //!   RoutingLayer            which adapter         tower-outbound
 //!     |-- "https://api.example.com"  RetryLayer   tower-outbound, one policy per mount
 //!     |-- "https://legacy.example"   a complete client (other TLS settings, a proxy, a mock)
@@ -40,7 +40,7 @@
 //! | `cookie` | yes | [`cookie`]: a browser's jar, its layer, its file |
 //! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
 //! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
-//! | `follow-redirect` | yes | [`cookie`]: if `FollowRedirect` is inside `CookieLayer`, cookies are filed under the host that answered |
+//! | `follow-redirect` | yes | [`RedirectPolicy`]; and, in [`cookie`]: if `FollowRedirect` is inside `CookieLayer`, cookies are filed under the host that answered |
 //! | `json` | | [`cookie`]: a jar's own file format, which keeps everything |
 //! | `cookie_store` | | [`cookie`]: the `cookie_store` crate's store as the layer's storage, conversions, and its files; brings `json` |
 //! | `idna` | | [`routing`]: mounts whose host is beyond ASCII; without it such a mount is a build error |
@@ -50,7 +50,7 @@
 //! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(
-    not(all(feature = "cookie", feature = "retry", feature = "routing")),
+    not(all(feature = "follow-redirect", feature = "retry", feature = "routing")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -62,6 +62,8 @@
 mod authority;
 #[cfg(feature = "cookie")]
 pub mod cookie;
+#[cfg(feature = "follow-redirect")]
+mod redirect;
 #[cfg(feature = "retry")]
 pub mod retry;
 #[cfg(feature = "routing")]
@@ -70,6 +72,8 @@ pub mod routing;
 #[cfg(feature = "cookie")]
 #[doc(inline)]
 pub use cookie::CookieLayer;
+#[cfg(feature = "follow-redirect")]
+pub use redirect::RedirectPolicy;
 #[cfg(feature = "retry")]
 #[doc(inline)]
 pub use retry::RetryLayer;
@@ -78,6 +82,6 @@ pub use retry::RetryLayer;
 pub use routing::RoutingLayer;
 
 /// The README's snippets, as doctests.
-#[cfg(all(doctest, feature = "cookie", feature = "retry", feature = "routing"))]
+#[cfg(all(doctest, feature = "follow-redirect", feature = "retry", feature = "routing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -14,7 +14,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::{follow_redirect::FollowRedirectLayer, map_response_body::MapResponseBodyLayer};
 use tower_outbound::{
-    CookieLayer, RetryLayer, RoutingLayer,
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     retry::{Backoff, RetryPolicy},
     routing::Mount,
 };
@@ -54,7 +54,7 @@ async fn text<B: http_body::Body<Error: std::fmt::Debug>>(response: Response<B>)
 async fn a_router_serves_the_whole_stack() {
     let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none()));
     let client = ServiceBuilder::new()
-        .layer(FollowRedirectLayer::new())
+        .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
         .layer(RoutingLayer::builder().mount("https://api.example", retries).build().unwrap())
         .layer(CookieLayer::default())
         .service(router());

@@ -29,7 +29,7 @@ use tokio::{
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
-    CookieLayer, RetryLayer, RoutingLayer,
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     cookie::CookieJar,
     retry::{Backoff, RetryHistory, RetryPolicy},
     routing::Mount,
@@ -46,7 +46,7 @@ where
 {
     let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none()));
     ServiceBuilder::new()
-        .layer(FollowRedirectLayer::new())
+        .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
         .layer(RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap())
         .layer(CookieLayer::new(jar.clone()))
         .service(client)

@@ -7,7 +7,7 @@ use reqwest::Body;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
-    CookieLayer, RetryLayer, RoutingLayer,
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     cookie::CookieJar,
     retry::{Backoff, Failure, OneExchangeLayer, RetryError, RetryHistory, RetryPolicy},
     routing::Mount,
@@ -29,11 +29,10 @@ fn reqwest() -> reqwest::Client {
 
 fn session(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Session {
     // A body in memory can be sent again; a stream cannot.
-    let retries = RetryLayer::new(policy.backoff(Backoff::none())).replay_with(|body: &Body| {
-        body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into())
-    });
+    let copy = |body: &Body| body.as_bytes().map(|bytes| Body::from(Bytes::copy_from_slice(bytes)));
+    let retries = RetryLayer::new(policy.backoff(Backoff::none())).replay_with(copy);
     let stack = ServiceBuilder::new()
-        .layer(FollowRedirectLayer::new())
+        .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new().replay_with(copy)))
         .layer(RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap())
         .layer(CookieLayer::new(jar.clone()))
         .layer(HttpClientLayer)

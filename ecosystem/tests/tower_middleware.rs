@@ -29,7 +29,7 @@ use tower_http::{
     timeout::TimeoutLayer, trace::TraceLayer,
 };
 use tower_outbound::{
-    CookieLayer, RetryLayer, RoutingLayer,
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     retry::{Backoff, RetryHistory, RetryPolicy},
     routing::Mount,
 };
@@ -88,7 +88,7 @@ fn stack(
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TOTAL))
         .layer(MapResponseBodyLayer::new(BodyExt::boxed_unsync))
         .layer(TraceLayer::new_for_http().make_span_with(span))
-        .layer(FollowRedirectLayer::new())
+        .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
         .layer(SetRequestHeaderLayer::overriding(
             header::USER_AGENT,
             HeaderValue::from_static("ecosystem"),

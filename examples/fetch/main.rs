@@ -25,13 +25,13 @@ use bytes::Bytes;
 use clap::Parser;
 use http::{
     HeaderMap, Method, Request, StatusCode,
-    header::{AUTHORIZATION, LOCATION},
+    header::{AUTHORIZATION, HOST, LOCATION},
 };
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
     CookieLayer, RetryLayer,
-    cookie::{CookieFile, CookieJar, Format},
+    cookie::{CookieFile, CookieJar, Format, HostDecides},
     retry::{self, Backoff, Failure, Jitter, Limit, RetryPolicy},
 };
 use tracing::{Instrument, debug_span};
@@ -217,11 +217,18 @@ impl Session<'_> {
         if let Some(value) = &target.authorization {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| value.clone());
         }
+        // A Host of the user's own names whose cookies they are, as in curl.
+        if self.headers.contains_key(HOST) {
+            request.extensions_mut().insert(HostDecides);
+        }
         let response = client.oneshot(request).await.map_err(|error| explain(&*error))?;
-        // A redirect that was to be followed and is here all the same led nowhere.
+        // A redirect that was to be followed and is here all the same led nowhere. An empty Location
+        // is no redirect, as in curl.
         let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-        if self.args.location && redirects && response.headers().contains_key(LOCATION) {
-            return Err(Failed::new(1, "cannot follow: its Location is no URL"));
+        let location = response.headers().get(LOCATION);
+        let leads = location.is_some_and(|location| !location.as_bytes().trim_ascii().is_empty());
+        if self.args.location && redirects && leads {
+            return Err(Failed::new(1, "cannot follow: its Location leads nowhere"));
         }
         output::write(response, output, self.args.include).await
     }

@@ -6,6 +6,7 @@ use http::{
 };
 use tower::BoxError;
 use tower_http::follow_redirect::policy::{Action, Attempt, Policy};
+use tower_outbound::RedirectPolicy;
 
 use crate::{
     args::{Args, Target, target},
@@ -20,17 +21,25 @@ pub(crate) struct Redirects {
     left: i64,
     /// Whether the last one led to another origin.
     crossed: bool,
+    /// Keeps what holds for a request, and knows an empty Location. It counts nothing here.
+    inner: RedirectPolicy,
 }
 
 impl Redirects {
-    pub(crate) const fn new(args: &Args) -> Self {
-        Self { follow: args.location, left: args.max_redirs, crossed: false }
+    pub(crate) fn new(args: &Args) -> Self {
+        let inner = RedirectPolicy::new().max(usize::MAX);
+        Self { follow: args.location, left: args.max_redirs, crossed: false, inner }
     }
 }
 
 impl Policy<Body, BoxError> for Redirects {
     fn redirect(&mut self, attempt: &Attempt<'_>) -> Result<Action, BoxError> {
         if !self.follow {
+            return Ok(Action::Stop);
+        }
+        let action: Result<Action, BoxError> =
+            Policy::<Body, _>::redirect(&mut self.inner, attempt);
+        if action?.is_stop() {
             return Ok(Action::Stop);
         }
         if self.left == 0 {
@@ -44,6 +53,7 @@ impl Policy<Body, BoxError> for Redirects {
     }
 
     fn on_request(&mut self, request: &mut Request<Body>) {
+        Policy::<Body, BoxError>::on_request(&mut self.inner, request);
         if self.crossed {
             // Gone for good: the hop after this one starts from the headers of this one.
             for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST] {
@@ -58,6 +68,6 @@ impl Policy<Body, BoxError> for Redirects {
     }
 
     fn clone_body(&self, body: &Body) -> Option<Body> {
-        Some(body.clone())
+        Policy::<Body, BoxError>::clone_body(&self.inner, body)
     }
 }

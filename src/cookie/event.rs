@@ -12,6 +12,36 @@ pub(super) fn rejected(name: &str, reason: Rejection) {
 #[cfg(not(feature = "tracing"))]
 pub(super) const fn rejected(_name: &str, _reason: Rejection) {}
 
+/// One debug event per redirect that leads a restricted request to another origin. A redirect layer
+/// without our policy drops the restrictions there.
+#[cfg(feature = "tracing")]
+pub(super) fn restricted_redirect(from: &http::Uri, to: &str) {
+    // The host alone: a URI may hold a password or a token.
+    let from = from.host().unwrap_or_default();
+    tracing::debug!(
+        target: "tower_outbound::cookie",
+        from,
+        to,
+        "a restricted request is redirected to another origin"
+    );
+}
+
+/// One debug event per header that leaves cookies out over a limit: the host and how many.
+#[cfg(feature = "tracing")]
+pub(super) fn over_limit(host: &str, left_out: usize) {
+    if left_out > 0 {
+        tracing::debug!(
+            target: "tower_outbound::cookie",
+            host,
+            left_out,
+            "cookies left out of a header over its limit"
+        );
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(super) const fn over_limit(_host: &str, _left_out: usize) {}
+
 /// One debug event per line of a file that could not be read: its number and the reason, nothing of
 /// the line.
 #[cfg(feature = "tracing")]

@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     fmt,
     future::Future,
     pin::Pin,
@@ -6,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Method, Response, Uri, header::SET_COOKIE};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
 use super::{
@@ -28,11 +29,20 @@ pin_project! {
 pub(super) struct Exchange<J> {
     pub(super) storage: Arc<J>,
     pub(super) uri: Uri,
+    /// The request's own URI, if its `Host` header gave the other one its host.
+    #[cfg(feature = "follow-redirect")]
+    pub(super) reached: Option<Uri>,
     pub(super) method: Method,
     pub(super) site: Option<SiteForCookies>,
     /// The request's own jar, for a layer that has none.
     pub(super) jar: Option<CookieJar>,
     pub(super) store: bool,
+    /// Where a redirect policy wants to know whether a `Location` is empty.
+    #[cfg(feature = "follow-redirect")]
+    pub(super) location: Option<super::hop::LocationNote>,
+    /// Whether the request's extensions forbid some cookies.
+    #[cfg(feature = "tracing")]
+    pub(super) is_restricted: bool,
 }
 
 impl<J> Exchange<J> {
@@ -44,6 +54,50 @@ impl<J> Exchange<J> {
         CookieContext::new(uri, &self.method)
             .on_behalf_of(self.site.as_ref())
             .with_jar(self.jar.as_ref().map(|jar| jar as _))
+    }
+
+    /// The URI that answered: another one if redirects inside this layer were followed and say so.
+    #[cfg(feature = "follow-redirect")]
+    fn answered_by<'a>(&'a self, extensions: &'a http::Extensions) -> Cow<'a, Uri> {
+        let Some(tower_http::follow_redirect::RequestUri(uri)) = extensions.get() else {
+            return Cow::Borrowed(&self.uri);
+        };
+        let is_same =
+            |other: &Uri| (uri.scheme(), uri.authority()) == (other.scheme(), other.authority());
+        match &self.reached {
+            // If no redirect was followed, it is the request's own URI, which may be relative.
+            _ if uri.authority().is_none() => Cow::Borrowed(&self.uri),
+            // The `Host` header still decides, since no hop has left the origin.
+            Some(reached) if is_same(reached) => {
+                let mut parts = uri.clone().into_parts();
+                parts.authority = self.uri.authority().cloned();
+                Uri::from_parts(parts).map_or(Cow::Borrowed(&self.uri), Cow::Owned)
+            }
+            _ => Cow::Borrowed(uri),
+        }
+    }
+
+    #[cfg(not(feature = "follow-redirect"))]
+    const fn answered_by<'a>(&'a self, _extensions: &'a http::Extensions) -> Cow<'a, Uri> {
+        Cow::Borrowed(&self.uri)
+    }
+
+    /// Tells the redirect policy and the log what they cannot see, or not in time.
+    #[cfg_attr(
+        not(any(feature = "follow-redirect", feature = "tracing")),
+        allow(unused_variables, clippy::unused_self, reason = "there is no one to tell")
+    )]
+    fn tell_redirect(&self, status: StatusCode, headers: &HeaderMap) {
+        #[cfg(feature = "follow-redirect")]
+        if let Some(location) = &self.location {
+            location.set(status, headers);
+        }
+        #[cfg(feature = "tracing")]
+        if self.is_restricted
+            && let Some(to) = super::hop::leads_away(&self.uri, status, headers)
+        {
+            super::event::restricted_redirect(&self.uri, &to);
+        }
     }
 }
 
@@ -64,13 +118,13 @@ where
         let this = self.project();
         // An error passes through untouched: it sets no cookie.
         let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(exchange) = this.exchange
-            && response.headers().contains_key(SET_COOKIE)
-        {
+        let Some(exchange) = this.exchange else { return Poll::Ready(Ok(response)) };
+        exchange.tell_redirect(response.status(), response.headers());
+        if response.headers().contains_key(SET_COOKIE) {
             // A 302's cookies belong to the host that answered, not to the one it points to, nor to
             // the one that was asked first.
-            let uri = answered_by(response.extensions()).unwrap_or(&exchange.uri);
-            let (context, headers) = (exchange.context_of(uri), response.headers());
+            let uri = exchange.answered_by(response.extensions());
+            let (context, headers) = (exchange.context_of(&uri), response.headers());
             let cookies = if exchange.store {
                 exchange.storage.store_response(&context, headers)
             } else {
@@ -81,19 +135,6 @@ where
         }
         Poll::Ready(Ok(response))
     }
-}
-
-/// The URI that answered, if redirects inside this layer were followed and say so.
-#[cfg(feature = "follow-redirect")]
-fn answered_by(extensions: &http::Extensions) -> Option<&Uri> {
-    let tower_http::follow_redirect::RequestUri(uri) = extensions.get()?;
-    // If no redirect was followed, it is the request's own URI, which may be relative.
-    uri.authority().is_some().then_some(uri)
-}
-
-#[cfg(not(feature = "follow-redirect"))]
-const fn answered_by(_extensions: &http::Extensions) -> Option<&Uri> {
-    None
 }
 
 impl<F, J> fmt::Debug for ResponseFuture<F, J> {

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use url::Url;
 
 use super::{
+    event,
     format::cookie_store::{domain_of, from_theirs, to_theirs},
     jar::CookieJar,
     jar::limits::CookieLimits,
@@ -89,11 +90,11 @@ fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValu
     for (order, cookie) in (0..).zip(&mut cookies) {
         (cookie.order, cookie.data.created, cookie.times.updated) = (order, 0, 0);
     }
-    choose(
-        &mut cookies,
-        limits.header_cookies,
-        limits.header_bytes.saturating_sub(context.reserved()),
-    )
+    let match_all = cookies.len();
+    let room = limits.header_bytes.saturating_sub(context.reserved());
+    let header = choose(&mut cookies, limits.header_cookies, room);
+    event::over_limit(&origin.host, match_all - cookies.len());
+    header
 }
 
 fn store_response<G>(

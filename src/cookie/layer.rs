@@ -12,7 +12,8 @@ use super::{
 
 /// Sends a jar's cookies with each request, and stores the cookies of each response.
 ///
-/// The URI decides whose cookies they are, never a `Host` header. A request without an absolute URI
+/// The URI decides whose cookies they are, not a `Host` header, unless the request says
+/// [`HostDecides`](super::HostDecides). A request without an absolute URI
 /// has no cookies, unless [`default_origin`](Self::default_origin) names its origin.
 ///
 /// Place it inside the layers that send a request again: redirects and retries. Each attempt and
@@ -42,6 +43,7 @@ pub struct CookieLayer<J = CookieJar> {
     storage: Arc<J>,
     default_origin: Option<Uri>,
     caller_cookies: CallerCookies,
+    expect_restrictions: bool,
 }
 
 impl CookieLayer<CookieJar> {
@@ -58,8 +60,8 @@ impl CookieLayer<PerRequest> {
     ///
     /// For one client that serves many tenants: give each request the jar of its tenant, for
     /// example from a [`JarPool`](super::JarPool). Layers that drop extensions drop the jar too:
-    /// redirects to another origin do, unless [told to keep it](super#for-its-redirects-too). Such
-    /// a request has no cookies; it never gets another tenant's.
+    /// redirect layers without our [policy](super#for-its-redirects-too) do, when a hop leaves the
+    /// origin. Such a request has no cookies; it never gets another tenant's.
     ///
     /// ```
     /// use http::{Request, Response};
@@ -110,6 +112,7 @@ impl<J: CookieStorage> CookieLayer<J> {
             storage: Arc::new(storage),
             default_origin: None,
             caller_cookies: CallerCookies::default(),
+            expect_restrictions: false,
         }
     }
 }
@@ -131,6 +134,48 @@ impl<J> CookieLayer<J> {
         self.caller_cookies = caller_cookies;
         self
     }
+
+    /// Every request is expected to say what it may do, and what it does not say is forbidden.
+    ///
+    /// - A request with neither [`CookieControl`](super::CookieControl) nor
+    ///   [`SiteForCookies`](super::SiteForCookies) sends and stores nothing of the jar.
+    /// - A request without `SiteForCookies` is made on behalf of an
+    ///   [opaque](super::SiteForCookies::opaque) site: it sends and stores only `SameSite=None`
+    ///   cookies, and only if its `CookieControl` says so.
+    ///
+    /// For stacks in which something outside this layer may drop extensions, as redirect layers
+    /// without our [policy](super#for-its-redirects-too) do. A dropped restriction is then no
+    /// permission. A program's own requests say so with their own site:
+    ///
+    /// ```
+    /// use http::{Request, Response, header::COOKIE};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_outbound::cookie::{CookieJar, CookieLayer, SiteForCookies};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (jar, uri) = (CookieJar::new(), "https://example.com/".parse()?);
+    /// jar.set(&uri, "id=42")?;
+    /// let client = CookieLayer::new(jar).expect_restrictions().layer(service_fn(
+    ///     |request: Request<()>| async move {
+    ///         Ok::<_, std::convert::Infallible>(Response::new(request.headers().contains_key(COOKIE)))
+    ///     },
+    /// ));
+    /// let request = Request::get(&uri).body(())?;
+    /// assert!(!client.clone().oneshot(request).await?.body(), "it does not say what it may do");
+    ///
+    /// let request = Request::get(&uri).extension(SiteForCookies::new(&uri)).body(())?;
+    /// assert!(client.oneshot(request).await?.body());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Default: a request without these extensions may do everything.
+    #[must_use]
+    pub fn expect_restrictions(mut self) -> Self {
+        self.expect_restrictions = true;
+        self
+    }
 }
 
 // Of this layer alone: another storage has no default that could be meant.
@@ -147,6 +192,7 @@ impl<J: fmt::Debug> fmt::Debug for CookieLayer<J> {
         f.debug_struct("CookieLayer")
             .field("storage", &self.storage)
             .field("caller_cookies", &self.caller_cookies)
+            .field("expect_restrictions", &self.expect_restrictions)
             .finish_non_exhaustive()
     }
 }
@@ -158,6 +204,7 @@ impl<J> Clone for CookieLayer<J> {
             storage: Arc::clone(&self.storage),
             default_origin: self.default_origin.clone(),
             caller_cookies: self.caller_cookies,
+            expect_restrictions: self.expect_restrictions,
         }
     }
 }
@@ -171,6 +218,7 @@ impl<S, J> Layer<S> for CookieLayer<J> {
             Arc::clone(&self.storage),
             self.default_origin.clone(),
             self.caller_cookies,
+            self.expect_restrictions,
         )
     }
 }

@@ -99,35 +99,44 @@
 //! - [`CookieControl`] as a request extension: send nothing, or store nothing.
 //! - [`SiteForCookies`] as a request extension: the site on whose behalf the request is made, so
 //!   that `SameSite` has an effect.
+//! - [`HostDecides`] as a request extension: the `Host` header that the caller set names the host,
+//!   for virtual hosts at one address.
 //! - A `Cookie` header of the caller's own, from [`header_value`]: see [`CallerCookies`].
-//! - [`ResponseCookies`] as a response extension: which cookies this response set, which were
-//!   refused, and why.
+//! - [`ResponseCookies`] as a response extension: which cookies this response set or deleted, which
+//!   were refused, and why.
 //!
 //! # For its redirects too
 //!
-//! Redirect layers remove a request's extensions when a redirect leaves the origin. The next hop is
-//! then a request like any other: it uses the layer's jar, or none if [each request brings its
-//! jar](CookieLayer::per_request). tower-http's layer keeps the extensions that it is told to keep.
-//! None of them can leak a cookie: a jar knows which host each belongs to.
+//! Redirect layers remove a request's extensions when a hop leaves the origin. The hop then arrives
+//! here as a request without restrictions, and the first host decides where it leads to. With
+//! `SiteForCookies` of evil.example, a redirect from a.example to b.example would send b.example its
+//! `SameSite=Strict` cookies. [`RedirectPolicy`](crate::RedirectPolicy) keeps the extensions of this
+//! crate:
 //!
 //! ```
-//! use tower_http::follow_redirect::{FollowRedirectLayer, policy::{FilterCredentials, Limited, PolicyExt}};
-//! use tower_outbound::cookie::{CookieControl, CookieJar, SiteForCookies};
+//! use tower_http::follow_redirect::FollowRedirectLayer;
+//! use tower_outbound::RedirectPolicy;
 //!
-//! let kept = FilterCredentials::new()
-//!     .allow_extension::<CookieControl>()
-//!     .allow_extension::<SiteForCookies>()
-//!     .allow_extension::<CookieJar>();
-//! let redirects = FollowRedirectLayer::with_policy(PolicyExt::and::<_, (), ()>(Limited::default(), kept));
+//! let redirects = FollowRedirectLayer::with_policy(RedirectPolicy::new());
 //! # let _ = redirects;
 //! ```
+//!
+//! For any other redirect layer use [`CookieLayer::expect_restrictions`]: what a request does not
+//! say is then forbidden. A request that [brings its jar](CookieLayer::per_request) has no cookies
+//! once the jar is dropped. No redirect sends a cookie to a host that it does not belong to: a jar
+//! knows the host of each. With the feature `tracing`, a restricted request that is redirected to
+//! another origin is an event.
 //!
 //! # What may be stored and sent
 //!
 //! An origin is secure if its scheme is `https` or `wss`, or if it is this machine, whatever the
-//! scheme: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`. [`Rejection`] names every rule.
-//! [`CookiePolicy`] adds rules of the caller's own, and [`DomainPolicy`] lists of domains.
+//! scheme: `localhost`, `127.0.0.0/8`, `[::1]`. `*.localhost` and `localhost.` are not, since
+//! resolvers may ask the DNS for them: see [`CookieJarBuilder::localhost_names`]. For hosts of your
+//! own see [`CookieJarBuilder::secure_hosts`]. [`Rejection`] names every rule. [`CookiePolicy`] adds rules of the caller's own, and [`DomainPolicy`] lists of domains.
 //! [`CookieLimits`] bounds what a jar holds and sends.
+//!
+//! [`CookieJar::explain`] says why a request does not carry a cookie. With the feature `tracing`, a
+//! header that leaves cookies out over a limit is an event.
 //!
 //! # What is not kept apart
 //!
@@ -153,6 +162,8 @@ mod file;
 mod format;
 mod future;
 mod header;
+#[cfg(any(feature = "follow-redirect", feature = "tracing"))]
+pub(crate) mod hop;
 #[cfg(feature = "cookie_store")]
 mod interop;
 mod jar;
@@ -164,16 +175,18 @@ mod reqwest;
 mod service;
 
 pub use self::{
-    control::{CallerCookies, CookieControl},
+    control::{CallerCookies, CookieControl, HostDecides},
     file::{CookieFile, CookieFileBuilder, FileError},
     format::{Format, ReadError, ReadSummary, SkippedLine},
     future::ResponseFuture,
     header::header_value,
     jar::{
-        CookieConflict, CookieJar, CookieJarBuilder,
+        CookieConflict, CookieJar,
+        builder::CookieJarBuilder,
+        explain::Withheld,
         limits::CookieLimits,
         policy::{CookiePolicy, DomainPolicy, InvalidDomain},
-        response::{RejectedCookie, ResponseCookies},
+        response::{DeletedCookie, RejectedCookie, ResponseCookies},
         slot::StoreAction,
         storage::{CookieContext, CookieStorage, PerRequest},
     },

@@ -8,7 +8,7 @@ use http::{Request, Response, Uri, header::COOKIE};
 use tower_service::Service;
 
 use super::{
-    control::{CallerCookies, CookieControl},
+    control::{CallerCookies, HostDecides, named_by_host, restrictions},
     future::{Exchange, ResponseFuture},
     header,
     jar::CookieJar,
@@ -24,6 +24,7 @@ pub struct CookieService<S, J = CookieJar> {
     storage: Arc<J>,
     default_origin: Option<Uri>,
     caller_cookies: CallerCookies,
+    expect_restrictions: bool,
 }
 
 impl<S, J> CookieService<S, J> {
@@ -32,8 +33,9 @@ impl<S, J> CookieService<S, J> {
         storage: Arc<J>,
         default_origin: Option<Uri>,
         caller_cookies: CallerCookies,
+        expect_restrictions: bool,
     ) -> Self {
-        Self { inner, storage, default_origin, caller_cookies }
+        Self { inner, storage, default_origin, caller_cookies, expect_restrictions }
     }
 }
 
@@ -43,6 +45,7 @@ impl<S: fmt::Debug, J: fmt::Debug> fmt::Debug for CookieService<S, J> {
             .field("inner", &self.inner)
             .field("storage", &self.storage)
             .field("caller_cookies", &self.caller_cookies)
+            .field("expect_restrictions", &self.expect_restrictions)
             .finish_non_exhaustive()
     }
 }
@@ -55,6 +58,7 @@ impl<S: Clone, J> Clone for CookieService<S, J> {
             storage: Arc::clone(&self.storage),
             default_origin: self.default_origin.clone(),
             caller_cookies: self.caller_cookies,
+            expect_restrictions: self.expect_restrictions,
         }
     }
 }
@@ -74,14 +78,27 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let extensions = request.extensions();
-        let control = extensions.get::<CookieControl>().copied().unwrap_or_default();
+        let (control, site) = restrictions(extensions, self.expect_restrictions);
         // Kept for the response, since the request and its extensions go to the inner service.
-        let exchange = self.absolute(request.uri()).map(|uri| Exchange {
+        let uri = self.absolute(request.uri());
+        // What the caller connects to, if that is not whose cookies they are.
+        let reached = uri.clone().filter(|_| extensions.get::<HostDecides>().is_some());
+        let uri = match reached {
+            Some(_) => uri.and_then(|uri| named_by_host(uri, request.headers())),
+            None => uri,
+        };
+        let exchange = uri.map(|uri| Exchange {
             storage: Arc::clone(&self.storage),
             uri,
+            #[cfg(feature = "follow-redirect")]
+            reached,
             method: request.method().clone(),
-            site: extensions.get().cloned(),
+            #[cfg(feature = "tracing")]
+            is_restricted: !(control.send && control.store) || site.is_some(),
+            site,
             jar: extensions.get().cloned(),
+            #[cfg(feature = "follow-redirect")]
+            location: extensions.get().cloned(),
             store: control.store,
         });
         if let Some(exchange) = &exchange

@@ -34,18 +34,19 @@
 //! layers are nested, each of them takes it.
 //!
 //! If tower-http's `FollowRedirect` is outside the retries, a hop to another origin loses the
-//! extensions of the request, and so uses the layer's own policy. To keep the override, tell the
-//! redirects to keep it:
+//! extensions of the request, and so uses the layer's own policy. [`RedirectPolicy`] keeps the
+//! override:
 //!
-//! ```
-//! use tower_http::follow_redirect::{FollowRedirectLayer, policy::{FilterCredentials, Limited, PolicyExt}};
-//! use tower_outbound::retry::RetryPolicy;
-//! # use {http_body_util::Empty, tower::BoxError};
+#![cfg_attr(feature = "follow-redirect", doc = "```")]
+#![cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
+//! use tower_http::follow_redirect::FollowRedirectLayer;
+//! use tower_outbound::RedirectPolicy;
 //!
-//! let filter = FilterCredentials::new().allow_extension::<RetryPolicy>();
-//! let redirects = FollowRedirectLayer::with_policy(Limited::default().and::<_, Empty<&[u8]>, BoxError>(filter));
+//! let redirects = FollowRedirectLayer::with_policy(RedirectPolicy::new());
 //! # let _ = redirects;
 //! ```
+//!
+//! [`RedirectPolicy`]: crate::RedirectPolicy
 //!
 //! A policy for every request, or for one origin, is better set inside the redirects: by a layer that
 //! sets the extension there (tower-http's `AddExtensionLayer`), or by the `RetryLayer` of a mount.

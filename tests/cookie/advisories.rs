@@ -495,3 +495,74 @@ fn debug_shows_no_value_and_no_userinfo() {
     );
     assert!(!shown.contains("s3cret"), "{shown}");
 }
+
+/// Found here.
+#[cfg(feature = "follow-redirect")]
+#[tokio::test]
+async fn a_redirect_to_another_origin_does_not_lift_what_restricts_the_request() {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tower_outbound::{RedirectPolicy, cookie::SiteForCookies};
+
+    let evil = SiteForCookies::new(&uri("https://evil.test/"));
+    let opt_out = CookieControl { send: false, store: false };
+    // What is sent to b.test, and how many cookies the jar has then.
+    let rows = [
+        ("a site, our policy", Some(evil.clone()), None, false, "none=1", 2),
+        ("a site, expected", Some(evil), None, true, "", 2),
+        ("no cookies, our policy", None, Some(opt_out), false, "", 2),
+        ("no cookies, expected", None, Some(opt_out), true, "", 2),
+    ];
+    crate::rows_async::hold(rows, async |(row, site, control, expects, sent, len)| {
+        let (server, log) = server(&[("https://a.test/", "https://b.test/")]);
+        let server =
+            server.map_request(|request: Request<Full<Bytes>>| request.map(|_| String::new()));
+        let jar = CookieJar::new();
+        set(&jar, "https://b.test/", "strict=1; SameSite=Strict").unwrap();
+        set(&jar, "https://b.test/", "none=1; SameSite=None; Secure").unwrap();
+        let layer = CookieLayer::new(jar.clone());
+        let mut request = Request::get("https://a.test/").body(Full::default()).unwrap();
+        site.map(|site| request.extensions_mut().insert(site));
+        control.map(|control| request.extensions_mut().insert(control));
+        if expects {
+            let client = layer.expect_restrictions().layer(server);
+            FollowRedirectLayer::new().layer(client).oneshot(request).await.unwrap();
+        } else {
+            let redirects = FollowRedirectLayer::with_policy(RedirectPolicy::new());
+            redirects.layer(layer.layer(server)).oneshot(request).await.unwrap();
+        }
+        let got = log.lock().unwrap().pop().unwrap();
+        (row, (got.0, got.1, jar.len()), ("https://b.test/".to_owned(), sent.to_owned(), len))
+    })
+    .await;
+}
+
+/// Found here: glibc asks the DNS for these names.
+#[test]
+fn names_of_localhost_get_no_secure_cookie_of_localhost() {
+    let strict = CookieJar::new;
+    let names = || CookieJar::builder().localhost_names(true).build();
+    let listed = || CookieJar::builder().secure_hosts(["a.localhost"]).build();
+    // Who has set a Secure cookie, who asks for it, what it gets, and whether it is secure, so that
+    // it may set and replace such a cookie.
+    let rows = [
+        (strict(), "https://localhost/", "http://localhost/", "s=1", true),
+        (strict(), "https://localhost/", "http://localhost:3000/", "s=1", true),
+        (strict(), "https://localhost/", "http://localhost./", "", false),
+        (strict(), "https://localhost/", "http://LOCALHOST/", "", false),
+        (strict(), "https://localhost/", "https://localhost./", "s=1", true),
+        (strict(), "https://localhost/", "http://a.localhost/", "", false),
+        (strict(), "https://a.localhost/", "http://a.localhost/", "", false),
+        (names(), "https://localhost/", "http://localhost./", "s=1", true),
+        (names(), "https://localhost/", "http://a.localhost/", "", true),
+        (names(), "https://a.localhost/", "http://a.localhost/", "s=1", true),
+        (listed(), "https://a.localhost/", "http://a.localhost/", "s=1", true),
+        (listed(), "https://b.localhost/", "http://b.localhost/", "", false),
+        (listed(), "https://localhost/", "http://localhost./", "", false),
+    ];
+    rows::hold(rows, |(jar, from, to, gets, is_secure)| {
+        set(&jar, from, "s=1; Secure; Path=/").unwrap();
+        let got = (sent(&jar, to), set(&jar, to, "s=2; Secure; Path=/").is_ok());
+        (format!("{from} to {to}"), got, (gets.to_owned(), is_secure))
+    });
+}

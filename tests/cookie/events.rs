@@ -2,7 +2,11 @@
 
 use std::fs;
 
-use tower_outbound::cookie::{CookieFile, CookieJar, Format};
+use http::{Request, Response, header::LOCATION};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_outbound::cookie::{
+    CookieControl, CookieFile, CookieJar, CookieLayer, CookieLimits, Format, SiteForCookies,
+};
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::listen::{Written, listen};
@@ -28,4 +32,56 @@ fn each_line_that_is_skipped_is_an_event_when_a_file_is_opened_or_read() {
         event(3, "the expiry in the fifth field is no number of seconds"),
     ];
     assert_eq!(*written.events.lock().unwrap(), [&once[..], &once[..]].concat());
+}
+
+#[test]
+fn a_restricted_request_that_is_redirected_to_another_origin_is_an_event_without_secrets() {
+    let page = "https://page.example/".parse().unwrap();
+    let restrict = [
+        |_: &mut http::Extensions, _| (),
+        |extensions: &mut http::Extensions, _| {
+            extensions.insert(CookieControl { send: false, store: true });
+        },
+        |extensions: &mut http::Extensions, page: &http::Uri| {
+            extensions.insert(SiteForCookies::new(page));
+        },
+    ];
+    let locations = ["https://b.example/?code=SECRET", "/SECRET", "https://a.example/SECRET"];
+    let written = Written::default();
+    listen(tracing_subscriber::registry().with(written.clone()), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (restrict, location) in crate::pairs::pairs(restrict, locations) {
+            let client =
+                CookieLayer::default().layer(service_fn(move |_: Request<()>| async move {
+                    Response::builder().status(302).header(LOCATION, location).body(())
+                }));
+            let mut request = Request::get("https://u:SECRET@a.example/SECRET").body(()).unwrap();
+            restrict(request.extensions_mut(), &page);
+            runtime.block_on(client.oneshot(request)).unwrap();
+        }
+    });
+    let event = " message=a restricted request is redirected to another origin \
+                 from=\"a.example\" to=\"https://b.example:443\"";
+    assert_eq!(*written.events.lock().unwrap(), [event; 2]);
+}
+
+#[test]
+fn a_header_that_leaves_cookies_out_over_a_limit_is_an_event_with_their_count() {
+    let limits = CookieLimits { header_cookies: 2, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(limits).build();
+    let uri = "https://example.com/".parse().unwrap();
+    let written = Written::default();
+    listen(tracing_subscriber::registry().with(written.clone()), || {
+        for line in ["a=SECRET", "b=SECRET", "c=SECRET", "d=SECRET"] {
+            jar.set(&uri, line).unwrap();
+            jar.header(&uri).unwrap();
+        }
+    });
+    let event = |count| {
+        format!(
+            " message=cookies left out of a header over its limit host=\"example.com\" \
+             left_out={count}"
+        )
+    };
+    assert_eq!(*written.events.lock().unwrap(), [event(1), event(2)]);
 }

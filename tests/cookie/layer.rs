@@ -13,11 +13,11 @@ use http_body_util::Full;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 use tower_http::follow_redirect::{
     FollowRedirectLayer,
-    policy::{FilterCredentials, Limited, Policy, PolicyExt, Standard},
+    policy::{FilterCredentials, Policy, Standard},
 };
 use tower_outbound::cookie::{
-    CallerCookies, CookieControl, CookieJar, CookieLayer, Rejection, ResponseCookies,
-    SiteForCookies, header_value,
+    CallerCookies, CookieControl, CookieJar, CookieLayer, HostDecides, Rejection, ResponseCookies,
+    header_value,
 };
 
 use crate::rows_async;
@@ -160,10 +160,14 @@ async fn a_jar_of_one_request_goes_to_other_origins_only_where_the_policy_of_red
     assert_eq!(kept, of_a);
     assert_eq!(said, [true; 5], "each response says what it set, stored or not");
 
-    let (sent, kept, _) = hops(FilterCredentials::new().allow_extension::<CookieJar>()).await;
-    assert_eq!(sent, ["own=1", "own=1; first=1", "", "from-b=1", "own=1; first=1; second=1"]);
     let of_b = ["from-b of b.example", "from-b2 of b.example", "last of example.com"];
-    assert_eq!(kept, [&of_a[..], &of_b].concat());
+    let keeps = |(sent, kept, _): (Vec<String>, Vec<String>, Vec<bool>)| {
+        assert_eq!(sent, ["own=1", "own=1; first=1", "", "from-b=1", "own=1; first=1; second=1"]);
+        assert_eq!(kept, [&of_a[..], &of_b].concat());
+    };
+    keeps(hops(FilterCredentials::new().allow_extension::<CookieJar>()).await);
+    #[cfg(feature = "follow-redirect")]
+    keeps(hops(tower_outbound::RedirectPolicy::new()).await);
 }
 
 #[tokio::test]
@@ -212,46 +216,6 @@ async fn one_request_may_send_or_store_nothing_and_the_next_does_again() {
         client.ready().await.unwrap().call(get("https://example.com/")).await.unwrap();
         assert_eq!(server.cookie(), if store { "old=1; new=1" } else { "old=1" });
     }
-}
-
-#[tokio::test]
-async fn what_a_request_says_of_itself_holds_for_its_redirects_where_they_keep_it() {
-    let opted_out = CookieControl { send: false, store: false };
-    let page = SiteForCookies::new(&"https://example.com/".parse().unwrap());
-    let redirects = |keep: bool| {
-        let kept = FilterCredentials::new()
-            .allow_extension::<CookieControl>()
-            .allow_extension::<SiteForCookies>();
-        let policy = if keep { kept } else { FilterCredentials::new() };
-        FollowRedirectLayer::with_policy(PolicyExt::and::<_, Body, Infallible>(
-            Limited::default(),
-            policy,
-        ))
-    };
-    // What the other origin gets of its two cookies, and whether its third is stored.
-    let rows = [
-        ("nothing is said", None, None, false, "lax=1; none=1", true),
-        ("no cookies, and redirects drop it", Some(opted_out), None, false, "lax=1; none=1", true),
-        ("no cookies, and redirects keep it", Some(opted_out), None, true, "", false),
-        ("a site, and redirects drop it", None, Some(page.clone()), false, "lax=1; none=1", true),
-        ("a site, and redirects keep it", None, Some(page), true, "none=1", false),
-    ];
-    rows_async::hold(rows, async |(fact, control, site, keep, want, stores)| {
-        let jar = CookieJar::new();
-        for line in ["lax=1", "none=1; SameSite=None; Secure"] {
-            jar.set(&"https://b.example/".parse().unwrap(), line).unwrap();
-        }
-        let there = answer(302, &[("location", "https://b.example/")]);
-        let server = Server::new([there, answer(200, &[("set-cookie", "new=1")])]);
-        let client = CookieLayer::new(jar.clone()).layer(server.service());
-        let mut request = get("https://example.com/");
-        control.map(|control| request.extensions_mut().insert(control));
-        site.map(|site| request.extensions_mut().insert(site));
-        redirects(keep).layer(client).oneshot(request).await.unwrap();
-        let stored = jar.get("new").unwrap().is_some();
-        (fact, (server.cookie(), stored), (want.to_owned(), stores))
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -329,4 +293,40 @@ async fn no_debug_shows_a_value() {
         CookieLayer::new(jar.clone())
     );
     assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_host_header_decides_only_if_the_request_says_so_and_names_one_host() {
+    const URI: &str = "http://127.0.0.1:8080/p";
+    // The `Host` headers, whether they decide, what is sent, and whose the response's cookie is.
+    let rows: [(&[&str], bool, &str, &str); 9] = [
+        (&["example.com"], true, "name=1", "example.com"),
+        (&["EXAMPLE.com:99"], true, "name=1", "example.com"),
+        (&["other.example"], true, "", "other.example"),
+        (&["example.com"], false, "address=1", "127.0.0.1"),
+        (&[], true, "address=1", "127.0.0.1"),
+        (&["example.com", "example.com"], true, "", ""),
+        (&["u@example.com"], true, "", ""),
+        (&[""], true, "", ""),
+        (&["exa mple.com"], true, "", ""),
+    ];
+    rows_async::hold(rows, async |(hosts, decides, sent, owner)| {
+        let jar = CookieJar::new();
+        jar.set(&"http://example.com/".parse().unwrap(), "name=1").unwrap();
+        jar.set(&URI.parse().unwrap(), "address=1; Path=/").unwrap();
+        let server = Server::new([answer(200, &[("set-cookie", "new=1")])]);
+        let client = CookieLayer::new(jar.clone()).layer(server.service());
+        let mut request = get(URI);
+        for host in hosts {
+            request.headers_mut().append(header::HOST, HeaderValue::from_static(host));
+        }
+        if decides {
+            request.extensions_mut().insert(HostDecides);
+        }
+        client.oneshot(request).await.unwrap();
+        let owned = jar.get("new").unwrap().map(|cookie| cookie.domain().to_owned());
+        let got = (server.cookie(), owned.unwrap_or_default());
+        (format!("{hosts:?}, {decides}"), got, (sent.to_owned(), owner.to_owned()))
+    })
+    .await;
 }

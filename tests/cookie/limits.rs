@@ -5,10 +5,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tower_outbound::cookie::{Cookie, CookieJar, CookieLimits, Rejection};
+use http::Method;
+use tower_outbound::cookie::{
+    Cookie, CookieContext, CookieJar, CookieLimits, CookiePolicy, CookieStorage, Rejection,
+    SiteForCookies, Withheld,
+};
 
 use crate::{
-    jars::{header, set},
+    jars::{header, set, uri},
     rows,
 };
 
@@ -329,4 +333,90 @@ fn cookies_that_come_and_go_under_threads_are_counted() {
         }
     });
     assert_eq!(jar.len(), jar.iter().count());
+}
+
+/// ASP.NET Core signs in with as many cookies of 3,980 bytes as it takes.
+#[test]
+fn a_login_in_chunks_goes_out_whole_if_its_server_takes_it_and_is_explained_if_not() {
+    let rows = [(CookieLimits::default().header_bytes, 1), (16 * 1024, 0)];
+    rows::hold(rows, |(header_bytes, left_out)| {
+        let limits = CookieLimits { header_bytes, ..CookieLimits::default() };
+        let jar = CookieJar::builder().limits(limits).build();
+        let to = uri("https://app.example/");
+        jar.set(&to, ".AspNetCore.Cookies=chunks-3; Path=/; Secure").unwrap();
+        for chunk in 1..=3 {
+            let head = format!(".AspNetCore.CookiesC{chunk}=");
+            let value = "x".repeat(3980 - head.len());
+            jar.set(&to, format!("{head}{value}; Path=/; Secure")).unwrap();
+        }
+        let explained = jar.explain(&CookieContext::new(&to, &Method::GET));
+        let over = explained.iter().filter(|(_, why)| *why == Some(Withheld::Limit)).count();
+        assert_eq!(explained.len(), 4);
+        let sent = jar.header(&to).unwrap();
+        let sent = sent.to_str().unwrap().split("; ").count();
+        (header_bytes, (over, sent), (left_out, 4 - left_out))
+    });
+}
+
+#[test]
+fn each_cookie_of_the_site_is_explained_by_its_first_reason_and_nothing_changes() {
+    use Ordering::Relaxed;
+    use Withheld::*;
+
+    static NOW: AtomicU64 = AtomicU64::new(1_000_000);
+    fn clock() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW.load(Relaxed))
+    }
+    struct NotBanned;
+    impl CookiePolicy for NotBanned {
+        fn send(&self, _: &CookieContext<'_>, cookie: &Cookie) -> bool {
+            cookie.name() != "banned"
+        }
+    }
+    let limits = CookieLimits { header_cookies: 3, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(limits).policy(NotBanned).clock(clock).build();
+    let lines = [
+        ("https://other.example.com/", "host=1"),
+        ("https://www.example.com/", "host-only=1; SameSite=None; Secure"),
+        ("https://example.com/", "path=1; Path=/deep; Secure; SameSite=Strict"),
+        ("https://example.com/", "secure=1; Secure; SameSite=Strict"),
+        ("https://example.com/", "site=1; SameSite=Strict; Max-Age=10"),
+        ("https://example.com/", "expired=1; Max-Age=10"),
+        ("https://example.com/", "banned=1"),
+        ("https://example.com/", "oldest=1"),
+        ("https://example.com/", "a=1"),
+        ("https://example.com/", "b=1"),
+        ("https://example.com/", "c=1; Domain=example.com"),
+        ("https://elsewhere.example/", "elsewhere=1"),
+    ];
+    for (from, line) in lines {
+        NOW.fetch_add(1, Relaxed);
+        set(&jar, from, line).unwrap();
+    }
+    NOW.fetch_add(60, Relaxed);
+    // A navigation from another site, by a safe method: `Strict` stays behind.
+    let page = SiteForCookies::new(&uri("http://page.example/")).top_level_navigation(true);
+    let to = uri("http://example.com/");
+    let context = CookieContext::new(&to, &Method::GET).on_behalf_of(Some(&page));
+    let (len, changes) = (jar.len(), jar.changes());
+    let explained = jar.explain(&context);
+    let got: Vec<_> = explained.iter().map(|(cookie, why)| (cookie.name(), *why)).collect();
+    let want = [
+        ("path", Some(Path)),
+        ("host", Some(Host)),
+        ("host-only", Some(Host)),
+        ("secure", Some(Secure)),
+        ("site", Some(SameSite)),
+        ("expired", Some(Expired)),
+        ("banned", Some(Policy)),
+        ("oldest", Some(Limit)),
+        ("a", None),
+        ("b", None),
+        ("c", None),
+    ];
+    assert_eq!(got, want.map(|(name, why)| (name.into(), why)));
+    assert_eq!((jar.len(), jar.changes()), (len, changes));
+    let sent = CookieStorage::header(&jar, &context).unwrap();
+    assert_eq!(sent, "a=1; b=1; c=1", "as it was explained");
+    assert!(jar.explain(&CookieContext::new(&uri("/relative"), &Method::GET)).is_empty());
 }

@@ -7,6 +7,7 @@ mod browser;
 #[cfg(feature = "serde")]
 mod configuration;
 mod cookies_txt;
+mod dates;
 #[cfg(feature = "tracing")]
 mod events;
 mod file;
@@ -33,6 +34,8 @@ mod pairs;
 mod panics;
 mod policies;
 mod pool;
+#[cfg(feature = "follow-redirect")]
+mod restrictions;
 #[path = "../support/rows.rs"]
 mod rows;
 #[path = "../support/rows_async.rs"]

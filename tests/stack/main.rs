@@ -1,12 +1,19 @@
 //! The wings together.
 
-#[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
+#[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 #[path = "../support/listen.rs"]
 mod listen;
 #[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 mod orders;
-#[cfg(all(feature = "cookie_store", feature = "json", feature = "retry", feature = "routing"))]
+#[cfg(all(
+    feature = "cookie_store",
+    feature = "follow-redirect",
+    feature = "retry",
+    feature = "routing"
+))]
 mod public_names;
+#[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
+mod redirects;
 #[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 #[path = "../support/rows.rs"]
 mod rows;
@@ -15,5 +22,5 @@ mod rows;
 mod rows_async;
 #[cfg(all(feature = "cookie", feature = "retry", feature = "routing", feature = "http2"))]
 mod simulation;
-#[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
+#[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 mod whole;

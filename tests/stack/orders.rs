@@ -13,12 +13,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceExt, layer::layer_fn, service_fn, util::BoxCloneSyncService};
-use tower_http::follow_redirect::{
-    FollowRedirectLayer,
-    policy::{FilterCredentials, Limited, PolicyExt},
-};
+use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
-    CookieLayer, RetryLayer, RoutingLayer,
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     cookie::{CookieJar, ResponseCookies},
     retry::{Backoff, RetryHistory, RetryPolicy},
     routing::Mount,
@@ -97,7 +94,7 @@ fn routing() -> RoutingLayer<Client, Body, Body> {
 /// Cookies.
 fn stack(order: &str, jar: &CookieJar, server: Client) -> Client {
     order.chars().rev().fold(server, |inner, layer| match layer {
-        'F' => Client::new(FollowRedirectLayer::new().layer(inner)),
+        'F' => Client::new(FollowRedirectLayer::with_policy(RedirectPolicy::new()).layer(inner)),
         'R' => Client::new(
             RetryLayer::new(RetryPolicy::new().total(3).backoff(Backoff::none())).layer(inner),
         ),
@@ -242,9 +239,7 @@ async fn every_order_keeps_and_loses_what_the_table_says_and_sends_nothing_of_on
 async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_is_inside_them_let_it()
  {
     let policy = |total: u32| RetryPolicy::new().no_budget().total(total).backoff(Backoff::none());
-    let allowed = FilterCredentials::new().allow_extension::<RetryPolicy>();
-    let allowed =
-        FollowRedirectLayer::with_policy(Limited::default().and::<_, Body, BoxError>(allowed));
+    let allowed = FollowRedirectLayer::with_policy(RedirectPolicy::new());
     let set = move |mut request: Request<Body>| {
         request.extensions_mut().insert(policy(3));
         request

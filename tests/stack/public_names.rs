@@ -13,7 +13,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Status
 use http_body_util::{Either, Empty, Full};
 use tower::{BoxError, Layer, Service, layer::util::Identity, service_fn};
 use tower_outbound::{
-    CookieLayer, RetryLayer, RoutingLayer,
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     cookie::{
         self, CallerCookies, Cookie, CookieConflict, CookieControl, CookieFile, CookieJar,
         CookieJarBuilder, CookieLimits, CookiePolicy, CookieService, CookieStorage, FileError,
@@ -40,6 +40,8 @@ impl CookiePolicy for Everything {}
 #[test]
 fn names_of_the_cookie_wing() {
     clone_send_sync::<CookieJar>();
+    clone_send_sync::<RedirectPolicy>();
+    let _: RedirectPolicy = RedirectPolicy::new().max(20);
     let jar = CookieJar::new();
     let _ = CookieJar::default();
     let uri: Uri = "https://example.com/".parse().unwrap();

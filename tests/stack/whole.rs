@@ -11,7 +11,7 @@ use http_body_util::Full;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
-    CookieLayer, RetryLayer, RoutingLayer,
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     cookie::CookieJar,
     retry::{Backoff, RetryHistory, RetryPolicy},
     routing::Mount,
@@ -52,7 +52,7 @@ async fn row_21_an_attempt_sends_what_the_one_before_it_received_and_a_hop_too()
     let jar = CookieJar::new();
     let retry = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none()));
     let client = ServiceBuilder::new()
-        .layer(FollowRedirectLayer::new())
+        .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
         .layer(RoutingLayer::builder().mount("https://h.example", retry).build().unwrap())
         .layer(CookieLayer::new(jar.clone()))
         .service(server);

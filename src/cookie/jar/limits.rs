@@ -43,6 +43,12 @@ pub struct CookieLimits {
     /// Longest `Cookie` header, in bytes. Default: 8,190. Above the limit cookies are left out:
     /// non-`Secure` first, then `Secure`; least recently used first within each group. No cookie is
     /// cut.
+    ///
+    /// The default is Apache's limit of a header line, and nginx's is 8 KiB: past it they refuse the
+    /// whole request, and every later one. Some servers set more. ASP.NET Core signs in with chunks,
+    /// such as three cookies of 3,980 bytes, and its Kestrel takes 32 KiB. By default one of these
+    /// chunks is left out, which is an event, and [`CookieJar::explain`](crate::cookie::CookieJar::explain)
+    /// names it. For such a server set 16 KiB.
     pub header_bytes: usize,
     /// Most cookies in one header. Default: 150. Leaves out as
     /// [`header_bytes`](Self::header_bytes) does.

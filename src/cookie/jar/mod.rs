@@ -1,7 +1,9 @@
 //! The jar: what is stored, behind its locks.
 
 mod bucket;
+pub(in crate::cookie) mod builder;
 mod eviction;
+pub(in crate::cookie) mod explain;
 mod inspect;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod line;
@@ -17,14 +19,11 @@ use std::{
     error, fmt,
     io::{self, Read, Write},
     sync::Arc,
-    time::SystemTime,
 };
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 
 use self::{
-    limits::CookieLimits,
-    policy::CookiePolicy,
     response::ResponseCookies,
     settings::Settings,
     slot::{Incoming, Keep, Slot, StoreAction, Stored},
@@ -39,7 +38,6 @@ use crate::cookie::{
     model::origin::{Origin, spelt_domain},
     model::rules::{self, Rejection},
     model::same_site::Reach,
-    model::suffix::PublicSuffixes,
     model::visit::Visit,
 };
 
@@ -80,30 +78,27 @@ impl CookieJar {
         Self::default()
     }
 
-    /// Starts a jar with another suffix list, other limits, a policy or another clock.
-    pub fn builder() -> CookieJarBuilder {
-        CookieJarBuilder::default()
-    }
-
     /// Whether someone besides the one who asks has this jar. Only a hint: it may change at once.
     pub(in crate::cookie) fn is_held(&self) -> bool {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it.
+    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it. Its
+    /// `Expires` counts by this machine's clock, since there is no `Date`.
     ///
     /// # Errors
     ///
     /// [`Rejection`] says which rule the cookie breaks. The jar is then as it was.
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
         let context = CookieContext::new(uri, &Method::GET);
-        let origin = Origin::of(uri).ok_or(Rejection::NoHost)?;
+        let origin = self.origin(uri).ok_or(Rejection::NoHost)?;
         let visit = self.visit(&context, &origin);
         self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
     }
 
     /// Stores every `Set-Cookie` of a response from `uri` to a GET request, and says what became of
-    /// each.
+    /// each. An `Expires` counts from the response's own `Date` if there is one, as in Chrome and
+    /// Firefox: a clock that is off, here or there, changes no lifetime.
     pub fn store_response(&self, uri: &Uri, headers: &HeaderMap) -> ResponseCookies {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
@@ -113,7 +108,7 @@ impl CookieJar {
         if !headers.contains_key(SET_COOKIE) {
             return ResponseCookies::default();
         }
-        let origin = Origin::of(context.uri());
+        let origin = self.origin(context.uri());
         let visit = origin.as_ref().map(|origin| self.visit(context, origin));
         let per_response = self.shared.settings.limits.per_response;
         ResponseCookies::of(visit.as_ref(), headers, per_response, |visit, line| {
@@ -151,6 +146,10 @@ impl CookieJar {
         store.store(&Incoming::from_response(visit, &new, fingerprint), limits, tell)
     }
 
+    fn origin<'a>(&self, uri: &'a Uri) -> Option<Origin<'a>> {
+        Origin::trusting(uri, &self.shared.settings.secure_hosts)
+    }
+
     /// What a request asks of this jar's rules, at this moment.
     fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
         context.visit(origin, &self.shared.settings.suffixes, self.now())
@@ -165,7 +164,7 @@ impl CookieJar {
     }
 
     fn header_for(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
-        let origin = Origin::of(context.uri())?;
+        let origin = self.origin(context.uri())?;
         let visit = self.visit(context, &origin);
         let Settings { limits, policy, .. } = &self.shared.settings;
         // Boxing the question would cost each request an allocation, so it lives on this frame.
@@ -184,7 +183,7 @@ impl CookieJar {
     /// header and the jar's policy are not applied.
     #[must_use]
     pub fn matching(&self, uri: &Uri) -> Vec<Cookie> {
-        let Some(origin) = Origin::of(uri) else {
+        let Some(origin) = self.origin(uri) else {
             return Vec::new();
         };
         let context = CookieContext::new(uri, &Method::GET);
@@ -420,7 +419,7 @@ impl CookieStorage for CookieJar {
         headers: &HeaderMap,
     ) -> ResponseCookies {
         let Settings { limits, policy, .. } = &self.shared.settings;
-        let origin = Origin::of(context.uri());
+        let origin = self.origin(context.uri());
         let visit = origin.as_ref().map(|origin| self.visit(context, origin));
         inspect::judge(visit.as_ref(), headers, limits, |cookie| {
             policy.as_ref().is_none_or(|policy| policy.accept(context, cookie))
@@ -436,55 +435,6 @@ impl std::panic::RefUnwindSafe for CookieJar {}
 impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieJar").field("len", &self.len()).finish_non_exhaustive()
-    }
-}
-
-/// Builds a [`CookieJar`].
-#[derive(Clone, Default)]
-#[must_use]
-pub struct CookieJarBuilder {
-    settings: Settings,
-}
-
-impl CookieJarBuilder {
-    /// The public suffix list. Default: [`PublicSuffixes::Embedded`].
-    pub fn public_suffixes(mut self, suffixes: PublicSuffixes) -> Self {
-        self.settings.suffixes = Arc::new(suffixes);
-        self
-    }
-
-    /// How much the jar holds and sends. Default: [`CookieLimits::default`].
-    pub const fn limits(mut self, limits: CookieLimits) -> Self {
-        self.settings.limits = limits;
-        self
-    }
-
-    /// Decides which of the cookies that the rules allow are stored and sent. Default: all.
-    pub fn policy(mut self, policy: impl CookiePolicy + 'static) -> Self {
-        self.settings.policy = Some(Arc::new(policy));
-        self
-    }
-
-    /// The clock, for tests. Default: [`SystemTime::now`].
-    pub const fn clock(mut self, clock: fn() -> SystemTime) -> Self {
-        self.settings.clock = clock;
-        self
-    }
-
-    /// Makes the empty jar. Jars from clones of one builder share no cookies.
-    #[must_use]
-    pub fn build(self) -> CookieJar {
-        CookieJar { shared: Arc::new(Shared { store: Store::default(), settings: self.settings }) }
-    }
-}
-
-impl fmt::Debug for CookieJarBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CookieJarBuilder")
-            .field("public_suffixes", &self.settings.suffixes)
-            .field("limits", &self.settings.limits)
-            .field("policy", &self.settings.policy.is_some())
-            .finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 use http::{HeaderMap, header::SET_COOKIE};
 
 use crate::cookie::{
-    event, model::cookie::Cookie, model::rules::Rejection, model::set_cookie, model::visit::Visit,
+    event,
+    model::cookie::Cookie,
+    model::rules::{self, Admitted, Rejection},
+    model::set_cookie,
+    model::visit::Visit,
 };
 
 /// Response extension: the cookies of this one response. Present if it has a `Set-Cookie` header and
@@ -16,6 +20,7 @@ use crate::cookie::{
 pub struct ResponseCookies {
     accepted: Vec<Cookie>,
     rejected: Vec<RejectedCookie>,
+    deleted: Vec<DeletedCookie>,
 }
 
 impl ResponseCookies {
@@ -27,23 +32,30 @@ impl ResponseCookies {
         mut store: impl FnMut(&Visit<'_>, &[u8]) -> Result<Option<Cookie>, Rejection>,
     ) -> Self {
         let mut cookies = Self::default();
+        let visit = visit.map(|visit| visit.answered(headers));
         for line in headers.get_all(SET_COOKIE) {
             let line = line.as_bytes();
-            let outcome = match visit {
+            let outcome = match &visit {
                 None => Err(Rejection::NoHost),
                 // What is refused or only deletes takes no room, so it is not counted.
                 Some(_) if cookies.accepted.len() >= per_response => Err(Rejection::TooMany),
                 Some(visit) => store(visit, line),
             };
             match outcome {
-                Ok(stored) => cookies.accept(stored),
+                Ok(Some(stored)) => cookies.accept(stored),
+                // Read once more, since responses that delete are few.
+                Ok(None) => {
+                    let read = visit.as_ref().and_then(|visit| rules::admit(visit, line).ok());
+                    cookies.delete(read.as_ref());
+                }
                 Err(reason) => cookies.reject(line, reason),
             }
         }
         cookies
     }
 
-    /// The cookies that the rules accept, in the order they came. A deletion is not among them.
+    /// The cookies that the rules accept, in the order they came. A deletion is not among them, but
+    /// among the [deleted](Self::deleted).
     #[must_use]
     pub fn accepted(&self) -> &[Cookie] {
         &self.accepted
@@ -53,6 +65,26 @@ impl ResponseCookies {
     #[must_use]
     pub fn rejected(&self) -> &[RejectedCookie] {
         &self.rejected
+    }
+
+    /// The cookies that the response deleted, in the order they came, whether or not the jar had
+    /// them; one that the response deletes twice is listed twice. A server deletes a cookie by an
+    /// expiry that is past, as a logout does.
+    ///
+    /// ```
+    /// use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
+    /// use tower_outbound::cookie::CookieJar;
+    ///
+    /// let logout = HeaderValue::from_static("sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+    /// let headers = HeaderMap::from_iter([(SET_COOKIE, logout)]);
+    /// let cookies = CookieJar::new().store_response(&"https://example.com/logout".parse()?, &headers);
+    /// let sid = &cookies.deleted()[0];
+    /// assert_eq!((sid.name(), sid.domain(), sid.path()), ("sid", "example.com", "/"));
+    /// # Ok::<(), http::uri::InvalidUri>(())
+    /// ```
+    #[must_use]
+    pub fn deleted(&self) -> &[DeletedCookie] {
+        &self.deleted
     }
 
     /// The accepted cookie of that name. If there are several, the last one.
@@ -72,13 +104,20 @@ impl ResponseCookies {
         pairs.collect()
     }
 
-    /// Adds a cookie; `None` for a deletion, which does not take back what was set before it.
-    fn accept(&mut self, cookie: Option<Cookie>) {
-        if let Some(cookie) = cookie {
-            // If a response sets a cookie twice, the last one is kept, as in the jar.
-            self.accepted.retain(|other| !other.data.same_identity(&cookie.data));
-            self.accepted.push(cookie);
-        }
+    fn accept(&mut self, cookie: Cookie) {
+        // If a response sets a cookie twice, the last one is kept, as in the jar.
+        self.accepted.retain(|other| !other.data.same_identity(&cookie.data));
+        self.accepted.push(cookie);
+    }
+
+    /// Notes a deletion. It does not take back what was set before it.
+    fn delete(&mut self, cookie: Option<&Admitted<'_>>) {
+        let deleted = cookie.map(|cookie| DeletedCookie {
+            name: String::from_utf8_lossy(cookie.name).into(),
+            domain: cookie.domain.as_ref().into(),
+            path: cookie.path.as_ref().into(),
+        });
+        self.deleted.extend(deleted);
     }
 
     fn reject(&mut self, line: &[u8], reason: Rejection) {
@@ -86,6 +125,34 @@ impl ResponseCookies {
         // Here, so that each way in has the event, and once.
         event::rejected(&cookie.name, reason);
         self.rejected.push(cookie);
+    }
+}
+
+/// A cookie that a response deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedCookie {
+    name: Box<str>,
+    domain: Box<str>,
+    path: Box<str>,
+}
+
+impl DeletedCookie {
+    /// Its name. Bytes that are not UTF-8 are replaced.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its domain: the `Domain` attribute, or else the host that answered.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
     }
 }
 

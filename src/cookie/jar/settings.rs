@@ -1,9 +1,9 @@
-//! The settings of a jar: its suffix list, limits, policy and clock.
+//! The settings of a jar: its suffix list, limits, policy, secure hosts and clock.
 
 use std::{sync::Arc, time::SystemTime};
 
 use super::{limits::CookieLimits, policy::CookiePolicy};
-use crate::cookie::model::suffix::PublicSuffixes;
+use crate::cookie::model::{origin::SecureHosts, suffix::PublicSuffixes};
 
 /// Fixed once the jar is built, so that reading them takes no lock.
 #[derive(Clone)]
@@ -12,6 +12,7 @@ pub(super) struct Settings {
     pub(super) suffixes: Arc<PublicSuffixes>,
     pub(super) limits: CookieLimits,
     pub(super) policy: Option<Arc<dyn CookiePolicy>>,
+    pub(super) secure_hosts: SecureHosts,
     // A function, not a closure: a test's clock is a static, and a jar stays as small as without.
     pub(super) clock: fn() -> SystemTime,
 }
@@ -22,6 +23,7 @@ impl Default for Settings {
             suffixes: Arc::default(),
             limits: CookieLimits::default(),
             policy: None,
+            secure_hosts: SecureHosts::default(),
             clock: SystemTime::now,
         }
     }

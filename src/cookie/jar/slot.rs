@@ -171,7 +171,7 @@ impl Slot {
     /// Whether a line with its fingerprint means this cookie again.
     ///
     /// What the line says was judged when it came first. What the request says has to be looked at:
-    /// its host and its path.
+    /// its host and its path. So has the response's `Date`.
     pub(super) fn is_meant_by(&self, line: &[u8], visit: &Visit<'_>) -> bool {
         let Self { data, source, .. } = self;
         // Two lines may have the same hash. The pair tells them apart as far as a server can see.
@@ -180,7 +180,9 @@ impl Slot {
             .is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b';'));
         let same_path =
             !source.has_default_path || visit.origin.default_path().as_bytes() == data.path_bytes();
-        same_text && same_path && self.covers(visit.origin.host.as_bytes())
+        // An `Expires` means another moment with each `Date`.
+        let same_expiry = visit.date.is_none() || source.max_age != 0 || self.is_session();
+        same_text && same_path && same_expiry && self.covers(visit.origin.host.as_bytes())
     }
 
     /// When it expires if the line that it came by comes again.

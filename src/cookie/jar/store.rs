@@ -17,6 +17,7 @@ use super::{
     slot::{Incoming, Numbers, Slot, StoreAction, Stored},
 };
 use crate::cookie::{
+    event,
     model::cookie::Cookie,
     model::data::{Identity, Millis},
     model::rules::Rejection,
@@ -162,7 +163,9 @@ impl Store {
         if let Some(may_send) = may_send {
             cookies.retain(may_send);
         }
+        let match_all = cookies.len();
         let header = choose(&mut cookies, most, room);
+        event::over_limit(&visit.origin.host, match_all - cookies.len());
         let mut sent: Vec<_> = cookies.iter().map(|cookie| cookie.order).collect();
         sent.sort_unstable();
         // By their numbers: the lock was open meanwhile, so that places may have moved.
@@ -184,6 +187,12 @@ impl Store {
             self.remove_expired_of(visit.site, visit.now);
         }
         cookies
+    }
+
+    /// Every cookie of a site, in the order of a header, whether it would be sent or not.
+    pub(super) fn of_site(&self, site: Site<'_>) -> Vec<Cookie> {
+        self.look(site, |bucket| bucket.slots().iter().map(Slot::cookie).collect())
+            .unwrap_or_default()
     }
 
     /// Every live cookie as of one moment, oldest first.

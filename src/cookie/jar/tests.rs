@@ -1,4 +1,7 @@
+use std::time::SystemTime;
+
 use super::*;
+use crate::cookie::CookieLimits;
 
 /// Every line of a small alphabet in some order, from a fixed seed, against small limits.
 #[test]

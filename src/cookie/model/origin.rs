@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use http::Uri;
@@ -32,18 +33,27 @@ impl<'a> Origin<'a> {
     pub(in crate::cookie) fn of(uri: &'a Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?;
         let authority = uri.authority()?.as_str();
-        let (host, rooted) = match authority::plain(authority) {
-            Some((host, _)) => (Cow::Borrowed(host), false),
+        let (spelt, host) = match authority::plain(authority) {
+            Some((host, _)) => (host, Cow::Borrowed(host)),
             // A capital, userinfo, an address in brackets, or a host that is none.
             None => {
                 let (spelt, _) = authority::split(authority);
-                (authority::canonical(spelt)?, spelt.ends_with('.'))
+                (spelt, authority::canonical(spelt)?)
             }
         };
+        let rooted = spelt.ends_with('.');
         // `http` parses the scheme of https in any case, but not those that it does not know.
         let is_tls = scheme == "https" || scheme.eq_ignore_ascii_case("wss");
-        let secure = is_tls || is_loopback(&host);
+        let secure = is_tls || is_loopback(spelt, &host);
         Some(Self { host, path: uri.path(), is_tls, secure, rooted })
+    }
+
+    /// As [`of`](Self::of), for a caller who trusts more hosts.
+    pub(in crate::cookie) fn trusting(uri: &'a Uri, hosts: &SecureHosts) -> Option<Self> {
+        let mut origin = Self::of(uri)?;
+        // Nearly every request is secure without it.
+        origin.secure = origin.secure || hosts.has(&origin.host);
+        Some(origin)
     }
 
     pub(in crate::cookie) fn default_path(&self) -> &'a str {
@@ -92,13 +102,42 @@ fn ipv6(host: &str) -> Option<Ipv6Addr> {
 }
 
 /// Whether a host is this very machine, which no one on the way can listen to or pose as.
-fn is_loopback(host: &str) -> bool {
+fn is_loopback(spelt: &str, host: &str) -> bool {
     if let Some(address) = ipv6(host) {
         return IpAddr::from(address).is_loopback();
     }
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || (host.starts_with("127.") && host.parse::<Ipv4Addr>().is_ok())
+    // As it is spelt here: resolvers find this name in the file of hosts. glibc asks the DNS for
+    // `localhost.` and `a.localhost`, and musl for `LOCALHOST` too, so a stranger may answer.
+    spelt == "localhost" || (host.starts_with("127.") && host.parse::<Ipv4Addr>().is_ok())
+}
+
+/// Hosts that are secure over http too, because the caller says so.
+#[derive(Clone, Debug, Default)]
+pub(in crate::cookie) struct SecureHosts {
+    pub(in crate::cookie) localhost_names: bool,
+    /// Canonical. `None` for no list, which takes no memory of its own.
+    pub(in crate::cookie) hosts: Option<Arc<[Box<str>]>>,
+}
+
+impl SecureHosts {
+    /// The hosts among what a person wrote. Anything else names no host, and is trusted nowhere.
+    pub(in crate::cookie) fn list<H: AsRef<str>>(
+        written: impl IntoIterator<Item = H>,
+    ) -> Option<Arc<[Box<str>]>> {
+        let host = |host: H| {
+            // With a dot before it a person means subdomains, which are not exact hosts.
+            let host = Some(host.as_ref()).filter(|host| !host.starts_with('.'))?;
+            Some(Box::from(&*written_domain(host)?))
+        };
+        let hosts: Arc<[_]> = written.into_iter().filter_map(host).collect();
+        (!hosts.is_empty()).then_some(hosts)
+    }
+
+    fn has(&self, host: &str) -> bool {
+        let is_localhost = || host == "localhost" || host.ends_with(".localhost");
+        let mut listed = self.hosts.iter().flat_map(|hosts| hosts.iter());
+        self.localhost_names && is_localhost() || listed.any(|listed| **listed == *host)
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +172,12 @@ mod tests {
             ("http://example.com/", false),
             ("ws://example.com/", false),
             ("http://localhost:3000/", true),
-            ("http://app.LOCALHOST/", true),
+            ("http://u:p@localhost/", true),
+            ("https://localhost./", true),
+            ("http://localhost./", false),
+            ("http://LOCALHOST/", false),
+            ("http://app.localhost/", false),
+            ("http://app.localhost:3000/", false),
             ("http://127.0.0.1/", true),
             ("http://127.255.0.9:8080/", true),
             ("http://[::1]/", true),
@@ -145,6 +189,42 @@ mod tests {
         let wrong: Vec<_> = rows
             .iter()
             .filter(|(uri, want)| Origin::of(&uri.parse().unwrap()).unwrap().secure != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_caller_trusts_names_of_localhost_and_exact_hosts() {
+        let names = SecureHosts { localhost_names: true, hosts: None };
+        let written = ["db.Internal.", "::1", "fd00::1", ".sub.example", "*.example", "h:80", ""];
+        let listed = SecureHosts { localhost_names: false, hosts: SecureHosts::list(written) };
+        let none = SecureHosts { localhost_names: false, hosts: SecureHosts::list(["*", "a b"]) };
+        let rows = [
+            (&names, "http://localhost./", true),
+            (&names, "http://LOCALHOST/", true),
+            (&names, "http://app.localhost/", true),
+            (&names, "http://a.app.localhost.:3000/", true),
+            (&names, "http://notlocalhost/", false),
+            (&names, "http://localhost.example/", false),
+            (&names, "http://db.internal/", false),
+            (&listed, "http://db.internal/", true),
+            (&listed, "http://DB.internal.:8080/", true),
+            (&listed, "http://[fd00:0::1]/", true),
+            (&listed, "http://a.db.internal/", false),
+            (&listed, "http://internal/", false),
+            (&listed, "http://sub.example/", false),
+            (&listed, "http://x.example/", false),
+            (&listed, "http://h/", false),
+            (&listed, "http://app.localhost/", false),
+            (&none, "http://a/", false),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(hosts, uri, want)| {
+                let uri = uri.parse().unwrap();
+                (Origin::trusting(&uri, hosts).unwrap().secure, uri, want)
+            })
+            .filter(|(got, _, want)| got != *want)
             .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }

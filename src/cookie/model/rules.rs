@@ -4,6 +4,7 @@ use std::{borrow::Cow, error, fmt};
 
 use super::{
     data::{Data, Flags, Identity, Millis, NEVER, SameSite},
+    date::date,
     origin::{domain_match, stands_alone},
     set_cookie::{self, SetCookie, Unparsable},
     visit::Visit,
@@ -188,7 +189,7 @@ pub(in crate::cookie) fn admit<'a>(
     }
     let for_root = flags.host_only && no_domain && cookie.path == Some(b"/");
     prefixes(cookie.name, cookie.value, flags, for_root)?;
-    let (expires, max_age, lasts) = expiry(&cookie, visit.now);
+    let (expires, max_age, lasts) = expiry(&cookie, visit.now, visit.date.and_then(date));
     Ok(Admitted {
         name: cookie.name,
         value: cookie.value,
@@ -287,22 +288,32 @@ pub(in crate::cookie) fn prefixes(
 }
 
 /// When a cookie expires, or 0 for one that has expired; the seconds of a positive `Max-Age`; and
-/// whether the same line means the same later on.
-fn expiry(cookie: &SetCookie<'_>, now: Millis) -> (Millis, u32, bool) {
+/// whether the same line means the same later on. `date` is the server's own time.
+fn expiry(cookie: &SetCookie<'_>, now: Millis, date: Option<i64>) -> (Millis, u32, bool) {
     // `Max-Age` beats `Expires`: it does not depend on two clocks (section 5.7).
-    match (cookie.max_age, cookie.expires) {
-        (Some(..=0), _) => (0, 0, true),
-        (Some(age), _) => {
+    match (cookie.max_age, cookie.expires, date) {
+        (Some(..=0), ..) => (0, 0, true),
+        (Some(age), ..) => {
             let age = u32::try_from(age).unwrap_or(u32::MAX).min(MAX_LIFETIME_SECONDS);
             (now.saturating_add(u64::from(age) * 1000).min(NEVER - 1), age, true)
         }
-        (None, Some(at)) => {
+        // By the clock that wrote it, as in Chrome and Firefox: this machine's may be off. What was
+        // past for the server deletes.
+        (None, Some(at), Some(date)) => {
+            let lifetime = u64::try_from(at.saturating_sub(date)).unwrap_or(0);
+            let at = match lifetime.saturating_mul(1000) {
+                0 => 0,
+                lifetime => now.saturating_add(lifetime).min(NEVER - 1),
+            };
+            (capped(at, now), 0, false)
+        }
+        (None, Some(at), None) => {
             let at = u64::try_from(at).unwrap_or(0).saturating_mul(1000).min(NEVER - 1);
             // The date is fixed and the cap moves on, so that later the same line lives longer.
             let capped = capped(at, now);
             (capped, 0, capped == at)
         }
-        (None, None) => (NEVER, 0, true),
+        (None, None, _) => (NEVER, 0, true),
     }
 }
 

@@ -9,7 +9,8 @@ use super::{
     suffix::{PublicSuffixes, Site},
 };
 
-/// Request extension: the site on whose behalf a request is made, so that `SameSite` counts.
+/// Request extension that needs a [`RedirectPolicy`](crate::cookie#for-its-redirects-too): the site
+/// on whose behalf a request is made, so that `SameSite` counts.
 ///
 /// Without this extension every request is same-site, since a program has no address bar: all
 /// cookies are sent. With it, a request to another site carries
@@ -22,8 +23,9 @@ use super::{
 /// The response of such a request stores only `SameSite=None` cookies, unless the request is a
 /// top-level navigation, by any method. Two sites are the same if their schemes are too.
 ///
-/// Redirect layers drop the extension when a hop leaves the origin, unless they are [told to keep
-/// it](crate::cookie#for-its-redirects-too).
+/// Redirect layers with another policy drop the extension when a hop leaves the origin. That hop
+/// then carries all cookies, unless the layer [expects
+/// restrictions](crate::cookie::CookieLayer::expect_restrictions).
 ///
 /// Source: RFC 6265bis sections 5.2, 5.7 and 5.8.3; its "site for cookies".
 ///

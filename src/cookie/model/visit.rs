@@ -1,6 +1,6 @@
 //! What a request asks of the rules: where it goes, on whose behalf, and when.
 
-use http::Method;
+use http::{HeaderMap, Method, header::DATE};
 
 use super::{
     data::Millis,
@@ -10,6 +10,7 @@ use super::{
 };
 
 /// A request or its response, as far as the rules look at it.
+#[derive(Clone, Copy)]
 pub(in crate::cookie) struct Visit<'a> {
     pub(in crate::cookie) origin: &'a Origin<'a>,
     pub(in crate::cookie) suffixes: &'a PublicSuffixes,
@@ -17,6 +18,8 @@ pub(in crate::cookie) struct Visit<'a> {
     pub(in crate::cookie) site: Site<'a>,
     pub(in crate::cookie) reach: Reach,
     pub(in crate::cookie) now: Millis,
+    /// The `Date` of the response, as it came. An `Expires` counts from it.
+    pub(in crate::cookie) date: Option<&'a [u8]>,
 }
 
 impl<'a> Visit<'a> {
@@ -36,6 +39,14 @@ impl<'a> Visit<'a> {
         // Few requests name a page, so that only those look up a second site.
         let reach =
             page.map_or(Reach::SameSite, |page| page.reach(site, origin.is_tls, method, suffixes));
-        Self { origin, suffixes, site, reach, now }
+        Self { origin, suffixes, site, reach, now, date: None }
+    }
+
+    /// The response that answers it.
+    pub(in crate::cookie) fn answered<'b>(self, headers: &'b HeaderMap) -> Visit<'b>
+    where
+        'a: 'b,
+    {
+        Visit { date: headers.get(DATE).map(http::HeaderValue::as_bytes), ..self }
     }
 }

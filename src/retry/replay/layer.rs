@@ -32,27 +32,26 @@ use super::service::ReplayBodyService;
 ///
 /// # Redirects
 ///
-/// A 307 or 308 sends the body on to another URI. tower-http's `FollowRedirect` hands such a
-/// response to the caller unless its policy says how to copy a body;
-/// [`try_replay`](crate::retry::ReplayableBody::try_replay) is how. The redirects stand between this layer
-/// and the retries, and each hop has all of the retries. Where more than
-/// [`max_bytes`](Self::max_bytes) were sent before the 307 came, the next hop ends with the error
-/// of its body.
+/// A 307 or 308 sends the body on to another URI. tower-http's `FollowRedirect` returns such a
+/// response unless its policy copies bodies, as [`RedirectPolicy`](crate::RedirectPolicy) does. Put
+/// the redirects between this layer and the retries; each hop then has all of the retries. If more
+/// than [`max_bytes`](Self::max_bytes) were sent before the 307 came, the next hop ends with the
+/// error of its body.
 ///
-/// ```
+#[cfg_attr(feature = "follow-redirect", doc = "```")]
+#[cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 /// # use {bytes::Bytes, http_body_util::{BodyExt, Empty, Full}, std::sync::atomic::{AtomicUsize, Ordering}};
 /// use http::{Request, Response};
 /// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-/// use tower_http::follow_redirect::{FollowRedirectLayer, policy::{PolicyExt, Standard, clone_body_fn}};
-/// use tower_outbound::retry::{Backoff, ReplayBody, ReplayBodyLayer, ReplayableBody, RetryLayer, RetryPolicy};
+/// use tower_http::follow_redirect::FollowRedirectLayer;
+/// use tower_outbound::{RedirectPolicy, retry::{Backoff, ReplayBody, ReplayBodyLayer, RetryLayer, RetryPolicy}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// static SENT: AtomicUsize = AtomicUsize::new(0);
-/// let copies = clone_body_fn(|body: &ReplayBody<Full<Bytes>>| body.try_replay());
 /// let client = ServiceBuilder::new()
 ///     .layer(ReplayBodyLayer::new())
-///     .layer(FollowRedirectLayer::with_policy(Standard::default().and::<_, _, BoxError>(copies)))
+///     .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
 ///     .layer(RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())))
 ///     .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
 ///         assert_eq!(request.into_body().collect().await?.to_bytes(), "upload", "each time all of it");

@@ -90,7 +90,7 @@ impl<B: ReplayableBody> Replay<B> for ReplayByTrait {
 pub struct ReplayWith<F>(F);
 
 impl<F> ReplayWith<F> {
-    pub(super) const fn new(replay: F) -> Self {
+    pub(crate) const fn new(replay: F) -> Self {
         Self(replay)
     }
 }

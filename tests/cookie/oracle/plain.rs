@@ -120,8 +120,7 @@ impl Place {
         let host = canonical(spelt);
         let secure = matches!(scheme, "https" | "wss")
             || host.as_deref().is_some_and(|host| {
-                host == "localhost"
-                    || host.ends_with(".localhost")
+                spelt == "localhost"
                     || host == "[::1]"
                     || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
             });

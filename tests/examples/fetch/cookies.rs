@@ -1,8 +1,13 @@
 //! Cookies in files, inline and from url to url.
 
-use std::{fs, sync::Barrier};
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    sync::Barrier,
+};
 
 use super::*;
+use crate::rows;
 
 /// As written by curl 7.88.1.
 const CURL_FILE: &str = "# Netscape HTTP Cookie File
@@ -222,4 +227,103 @@ fn own_cookies_come_first_and_win_in_one_line() {
     });
     fetch(&["-H", "Cookie: z=own; a=own", "-b", "i=inline", &server.url("/set"), &server.url("/")]);
     assert_eq!(server.seen()[1].all("cookie"), ["z=own; a=own; i=inline; b=jar"]);
+}
+
+/// curl's cases 61, 62, 73 and 1258: with `-H 'Host: ..'` the cookies are that host's.
+#[test]
+fn a_host_of_the_users_own_decides_whose_cookies_they_are() {
+    const MANY: &str = "Set-Cookie: test=yes; httponly; domain=foo.com; expires=Fri Feb 13 11:56:27 GMT 2037\r\n\
+        SET-COOKIE: test2=yes; domain=host.foo.com; expires=Fri Feb 13 11:56:27 GMT 2037\r\n\
+        Set-Cookie: test3=maybe; domain=foo.com; path=/moo; secure\r\n\
+        Set-Cookie: test4=no; domain=nope.foo.com; path=/moo; secure\r\n\
+        Set-Cookie: test5=name; domain=anything.com; path=/ ; secure\r\n\
+        Set-Cookie: fake=fooledyou; domain=..com; path=/;\r\n\
+        Set-Cookie: supercookie=fooledyou; domain=.com; path=/;\r\n";
+    const FILE: &str = "#HttpOnly_.foo.com\tTRUE\t/we/want/\tFALSE\t2147483647\ttest\tyes\n\
+        .host.foo.com\tTRUE\t/we/want/\tFALSE\t2147483647\ttest2\tyes\n\
+        .fake.host.foo.com\tTRUE\t/we/want/\tFALSE\t2147483647\ttest4\tyes\n\
+        .foo.com\tTRUE\t/moo\tTRUE\t0\ttest3\tmaybe\n";
+    const ONE: &str = "Set-Cookie: IPCZ=0001; path=/; domain=.NOT_DISCLOSED.se\r\n";
+    const LOCAL: &str = "Set-Cookie: I-am=here; domain=localhost;\r\n";
+    let kept = ["#HttpOnly_.foo.com /we/want test", ".host.foo.com /we/want test2"];
+    // The Host, what the file holds before, what each response sets; what the second request sends,
+    // and what the file holds after.
+    let rows: [(&str, &str, &str, &str, &str, &[&str]); 5] = [
+        ("61", "www.host.foo.com", "", MANY, "test2=yes; test=yes", &kept),
+        ("62", "www.host.foo.com", FILE, "", "test2=yes; test=yes", &[]),
+        ("73", "host.NOT_DISCLOSED.se", "", ONE, "IPCZ=0001", &[".not_disclosed.se / IPCZ"]),
+        ("1258", "localhost", "", LOCAL, "I-am=here", &["localhost /we/want I-am"]),
+        ("no Host", "", FILE, MANY, "", &[]),
+    ];
+    rows::hold(rows, |(row, host, before, sets, sends, after)| {
+        let server = Server::new(move |_, _| {
+            reply(200, &format!("Date: Tue, 09 Nov 2010 14:49:00 GMT\r\n{sets}"), "")
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cookies.txt");
+        fs::write(&path, before).unwrap();
+        let file = path.to_str().unwrap();
+        let host_header = format!("Host: {host}");
+        let header: &[&str] = if host.is_empty() { &[] } else { &["-H", &host_header] };
+        let urls = [&*server.url("/we/want/1"), &server.url("/we/want/2?hoge=fuga")];
+        assert_outcome(&fetch(&[header, &["-b", file, "-c", file], &urls].concat()), 0, "");
+        let saved = fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = saved
+            .lines()
+            .map(|line| line.split('\t').collect::<Vec<_>>())
+            .filter(|fields| fields.len() == 7)
+            .map(|fields| format!("{} {} {}", fields[0], fields[2], fields[5]))
+            .collect();
+        let missing: Vec<_> =
+            after.iter().filter(|line| !lines.contains(&(**line).to_owned())).collect();
+        let got = (sorted(server.seen()[1].header("cookie")), missing.len());
+        (format!("{row}: {saved}"), got, (sorted(sends), 0))
+    });
+}
+
+/// curl's case 1561.
+#[test]
+fn over_http_a_host_of_the_users_own_overrides_no_secure_cookie() {
+    const TLS: &str = "Set-Cookie: super=secret; domain=example.com; path=/1561; secure;\r\n\
+        Set-Cookie: supersuper=secret; domain=example.com; path=/1561/login/; secure;\r\n\
+        Set-Cookie: __Secure-SID=12345; Domain=example.com\r\n\
+        Set-Cookie: __SecURE-SID=12346; Secure; Domain=example.com\r\n\
+        Set-Cookie: supersupersuper=secret; __Secure-SID=12346; Secure; Domain=example.com\r\n\
+        Set-Cookie: __Host-SID=22345\r\n\
+        Set-Cookie: __Host-SID=22349; Secure; Domain=example.com; Path=/\r\n\
+        Set-Cookie: __Host-SID=12346; Secure; Path=/\r\n";
+    const CLEAR: &str = "Set-Cookie: super=plain; domain=example.com; path=/1561; httponly;\r\n\
+        Set-Cookie: super=plain; domain=example.com; path=/1561/; httponly;\r\n\
+        Set-Cookie: super=plain; domain=example.com; path=/15; httponly;\r\n\
+        Set-Cookie: public=yes; domain=example.com; path=/foo;\r\n\
+        Set-Cookie: supersuper=plain; domain=example.com; path=/1561/login/en;\r\n\
+        Set-Cookie: secureoverhttp=yes; domain=example.com; path=/1561; secure;\r\n\
+        Set-Cookie: __SecuRE-SID=22346; Secure; Domain=example.com\r\n\
+        Set-Cookie: __Host-SID=32350; Secure; Path=/\r\n";
+    let certificate = super::tls::certificate("127.0.0.1");
+    let directory = tempfile::tempdir().unwrap();
+    let [pem, file] = ["ca.pem", "jar.txt"].map(|name| directory.path().join(name));
+    fs::write(&pem, &certificate.pem).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let tls = Server::on(listener, Some(certificate.config), |_, _| reply(200, TLS, ""));
+    let clear = Server::new(|_, _| reply(200, CLEAR, ""));
+    let urls = [format!("https://{}/1561/1", tls.address), clear.url("/1561/2")];
+    let [pem, jar] = [&pem, &file].map(|path| path.to_str().unwrap());
+    let arguments = ["-L", "--cacert", pem, "-c", jar, "-H", "Host: www.example.com"];
+    let outcome = fetch(&[&arguments[..], &[&urls[0], &urls[1]]].concat());
+    assert_outcome(&outcome, 0, "");
+    let saved = fs::read_to_string(&file).unwrap();
+    let mut lines: Vec<_> = saved.lines().filter(|line| line.contains('\t')).collect();
+    lines.sort_unstable();
+    let mut want = [
+        ".example.com\tTRUE\t/foo\tFALSE\t0\tpublic\tyes",
+        "#HttpOnly_.example.com\tTRUE\t/15\tFALSE\t0\tsuper\tplain",
+        "www.example.com\tFALSE\t/\tTRUE\t0\t__Host-SID\t12346",
+        ".example.com\tTRUE\t/1561\tTRUE\t0\tsupersupersuper\tsecret",
+        ".example.com\tTRUE\t/1561\tTRUE\t0\t__SecURE-SID\t12346",
+        ".example.com\tTRUE\t/1561/login/\tTRUE\t0\tsupersuper\tsecret",
+        ".example.com\tTRUE\t/1561\tTRUE\t0\tsuper\tsecret",
+    ];
+    want.sort_unstable();
+    assert_eq!(lines, want);
 }

@@ -23,6 +23,26 @@ fn a_redirect_sends_the_body_again_or_turns_post_into_get() {
 }
 
 #[test]
+fn an_empty_location_is_no_redirect_and_a_post_is_not_repeated_at_its_own_url() {
+    // Status, Location; the exit status, what is printed, how often the server was asked.
+    let rows: [(u16, &str, &[&str], i32, &str, usize); 4] = [
+        (302, "", &[], 0, "first", 1),
+        (307, "", &["-d", "a=1"], 0, "first", 1),
+        (302, "/", &[], 0, "second", 2),
+        (307, "/", &["-d", "a=1"], 1, "", 1),
+    ];
+    rows::hold(rows, |(status, location, arguments, exit, printed, requests)| {
+        let server = Server::new(move |_, number| match number {
+            0 => reply(status, &format!("Location: {location}\r\n"), "first"),
+            _ => ok("second"),
+        });
+        let outcome = fetch(&[&["-L"], arguments, &[&server.url("/")]].concat());
+        let got = (outcome.status, outcome.stdout, server.seen().len());
+        (format!("{status} {location:?}"), got, (exit, printed.to_owned(), requests))
+    });
+}
+
+#[test]
 fn too_many_redirects_are_47() {
     let server = Server::new(|seen, _| {
         let number: u32 = seen.target[1..].parse().unwrap();

@@ -8,12 +8,12 @@ use std::{
 
 use super::*;
 
-struct Certificate {
-    config: Arc<rustls::ServerConfig>,
-    pem: String,
+pub(super) struct Certificate {
+    pub(super) config: Arc<rustls::ServerConfig>,
+    pub(super) pem: String,
 }
 
-fn certificate(name: &str) -> Certificate {
+pub(super) fn certificate(name: &str) -> Certificate {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let config = rustls::ServerConfig::builder()

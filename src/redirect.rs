@@ -1,0 +1,283 @@
+//! Redirects that keep what a request says of itself: the policy for tower-http's
+//! [`FollowRedirectLayer`](tower_http::follow_redirect::FollowRedirectLayer).
+
+use std::fmt;
+
+use http::{Request, Uri, header::HOST};
+use tower_http::follow_redirect::policy::{Action, Attempt, FilterCredentials, Policy};
+
+#[cfg(feature = "retry")]
+use crate::retry::{
+    RetryPolicy,
+    replay::{Replay, ReplayByTrait, ReplayWith},
+};
+use crate::{
+    authority,
+    cookie::{
+        CookieControl, CookieJar, HostDecides, SiteForCookies,
+        hop::{LocationNote, Noted},
+    },
+};
+
+#[cfg(feature = "retry")]
+type DefaultReplay = ReplayByTrait;
+// Only the feature `retry` knows how bodies are copied.
+#[cfg(not(feature = "retry"))]
+type DefaultReplay = ();
+
+/// The policy for tower-http's `FollowRedirectLayer`: what restricts a request restricts its
+/// redirects too.
+///
+/// As tower-http's `Standard` does, it removes `Authorization`, `Cookie` and `Proxy-Authorization`
+/// when a hop leaves the origin, and stops after 20 hops. A response that is not followed is
+/// returned. In four points it does something else:
+///
+/// - When a hop leaves the origin, these request extensions stay: [`CookieControl`],
+///   [`SiteForCookies`], the [`CookieJar`] of one request, and a `RetryPolicy` that overrides the
+///   layer's. All others are removed. If [`HostDecides`] is among those, so is the `Host` header.
+/// - A 307 or 308 sends the body again, if the body is a
+///   [`ReplayableBody`](crate::retry::ReplayableBody). See [`replay_with`](Self::replay_with) for
+///   other bodies. Without the feature `retry` any body type is accepted, and a response that asks
+///   for the body again is returned, unless the body is empty.
+/// - A redirect whose `Location` is empty is returned, as in curl and Chrome.
+/// - A 307 or 308 never repeats a request at its own URI if its method is not safe, such as a POST.
+///
+/// # Empty `Location`
+///
+/// tower-http resolves a `Location` before it asks a policy, and an empty one then looks like the
+/// request's own URI. [`CookieLayer`](crate::CookieLayer) inside the redirects tells this policy
+/// which it was. A GET that sets a cookie and leads to its own URI is therefore followed. If no
+/// `CookieLayer` saw the response, a redirect to the same URI with the same method is returned. Two
+/// things cannot be known then:
+///
+/// - An empty `Location` that turns a POST into a GET (301, 302, 303) is followed.
+/// - Two spellings of a URI, such as `/a/../b` and `/b`, are two URIs.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_http::follow_redirect::FollowRedirectLayer;
+/// use tower_outbound::{CookieLayer, RedirectPolicy, cookie::{CookieControl, CookieJar}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // a.example leads to b.example, which sets a cookie.
+/// let server = service_fn(|request: Request<Full<Bytes>>| async move {
+///     let response = match request.uri().host() {
+///         Some("a.example") => Response::builder().status(302).header("location", "https://b.example/"),
+///         _ => Response::builder().header("set-cookie", "id=42"),
+///     };
+///     response.body(())
+/// });
+/// let jar = CookieJar::new();
+/// let client = ServiceBuilder::new()
+///     .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
+///     .layer(CookieLayer::new(jar.clone()))
+///     .service(server);
+/// let request = Request::get("https://a.example/")
+///     .extension(CookieControl { send: false, store: false })
+///     .body(Full::default())?;
+/// client.oneshot(request).await?;
+/// assert!(jar.is_empty(), "the second hop stores nothing either");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `FollowRedirectLayer::preserve_extensions(false)` removes all extensions at every hop, and no
+/// policy can keep them. Use
+/// [`CookieLayer::expect_restrictions`](crate::CookieLayer::expect_restrictions) with it.
+#[derive(Clone)]
+pub struct RedirectPolicy<R = DefaultReplay> {
+    left: usize,
+    replay: R,
+    location: LocationNote,
+    /// What to remove from the request of the hop that was decided on.
+    filter: Option<FilterCredentials>,
+}
+
+impl RedirectPolicy {
+    /// Follows up to 20 redirects.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            left: 20,
+            replay: Default::default(),
+            location: LocationNote::default(),
+            filter: None,
+        }
+    }
+
+    /// Copies bodies with a function, for a foreign body type. It returns `None` for a body that
+    /// cannot be sent again.
+    ///
+    /// Needs the feature `retry`, as the same function of
+    /// [`RetryLayer`](crate::retry::RetryLayer::replay_with) does.
+    ///
+    /// ```
+    /// use tower_http::follow_redirect::FollowRedirectLayer;
+    /// use tower_outbound::RedirectPolicy;
+    ///
+    /// let policy = RedirectPolicy::new().replay_with(|body: &String| Some(body.clone()));
+    /// let layer = FollowRedirectLayer::with_policy(policy);
+    /// # let _ = layer;
+    /// ```
+    #[cfg(feature = "retry")]
+    #[must_use]
+    pub fn replay_with<F>(self, replay: F) -> RedirectPolicy<ReplayWith<F>> {
+        RedirectPolicy {
+            left: self.left,
+            replay: ReplayWith::new(replay),
+            location: self.location,
+            filter: self.filter,
+        }
+    }
+}
+
+impl<R> RedirectPolicy<R> {
+    /// How many redirects of a request are followed. The response of the next one is returned.
+    ///
+    /// Default: 20, as in the Fetch standard. 0 follows none.
+    ///
+    /// ```
+    /// let policy = tower_outbound::RedirectPolicy::new().max(5);
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn max(mut self, hops: usize) -> Self {
+        self.left = hops;
+        self
+    }
+
+    fn decide<B, E>(&mut self, attempt: &Attempt<'_>) -> Result<Action, E>
+    where
+        FilterCredentials: Policy<B, E>,
+    {
+        let repeats = attempt.method() == attempt.previous_method()
+            && is_same(attempt.previous(), attempt.location());
+        let stays = match self.location.get() {
+            Noted::Empty => true,
+            // It says so itself. But what is not safe may have had its effect already.
+            Noted::NotEmpty => repeats && !attempt.method().is_safe(),
+            Noted::Nothing => repeats,
+        };
+        if stays || self.left == 0 {
+            return Ok(Action::Stop);
+        }
+        self.left -= 1;
+        let mut filter = filter();
+        let action = Policy::<B, E>::redirect(&mut filter, attempt)?;
+        self.filter = Some(filter);
+        Ok(action)
+    }
+
+    fn prepare<B, E>(&mut self, request: &mut Request<B>)
+    where
+        FilterCredentials: Policy<B, E>,
+    {
+        match self.filter.take() {
+            // The first request, with a note of its own: the policy of the layer may be a clone of
+            // one that another layer has.
+            None => self.location = LocationNote::default(),
+            Some(mut filter) => {
+                let by_host = request.extensions().get::<HostDecides>().is_some();
+                Policy::<B, E>::on_request(&mut filter, request);
+                // The header named a host at the address that was left.
+                if by_host && request.extensions().get::<HostDecides>().is_none() {
+                    request.headers_mut().remove(HOST);
+                }
+                self.location.clear();
+            }
+        }
+        request.extensions_mut().insert(self.location.clone());
+    }
+}
+
+/// What may be sent to another origin: tower-http's own rules, and the extensions of this crate.
+fn filter() -> FilterCredentials {
+    let filter = FilterCredentials::new()
+        .allow_extension::<CookieControl>()
+        .allow_extension::<SiteForCookies>()
+        .allow_extension::<CookieJar>();
+    #[cfg(feature = "retry")]
+    let filter = filter.allow_extension::<RetryPolicy>();
+    filter
+}
+
+/// Whether two URIs ask for the same thing, as far as tower-http's way to resolve a reference
+/// changes the spelling: it leaves a default port out.
+fn is_same(a: &Uri, b: &Uri) -> bool {
+    let origin = |uri: &Uri| {
+        let (host, port) = authority::split(uri.authority()?.as_str());
+        let default = if uri.scheme_str() == Some("https") { "443" } else { "80" };
+        let port = port.filter(|port| !port.is_empty()).unwrap_or(default).to_owned();
+        Some((uri.scheme().cloned(), authority::canonical(host)?.into_owned(), port))
+    };
+    a.path_and_query() == b.path_and_query() && origin(a) == origin(b)
+}
+
+#[cfg(feature = "retry")]
+impl<B, E, R: Replay<B>> Policy<B, E> for RedirectPolicy<R> {
+    fn redirect(&mut self, attempt: &Attempt<'_>) -> Result<Action, E> {
+        self.decide::<B, E>(attempt)
+    }
+
+    fn on_request(&mut self, request: &mut Request<B>) {
+        self.prepare::<B, E>(request);
+    }
+
+    fn clone_body(&self, body: &B) -> Option<B> {
+        self.replay.replay(body)
+    }
+}
+
+#[cfg(not(feature = "retry"))]
+impl<B, E> Policy<B, E> for RedirectPolicy {
+    fn redirect(&mut self, attempt: &Attempt<'_>) -> Result<Action, E> {
+        self.decide::<B, E>(attempt)
+    }
+
+    fn on_request(&mut self, request: &mut Request<B>) {
+        self.prepare::<B, E>(request);
+    }
+}
+
+impl Default for RedirectPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for RedirectPolicy<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedirectPolicy")
+            .field("left", &self.left)
+            .field("replay", &self.replay)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_is_the_same_with_its_default_port_and_in_capitals() {
+        let rows = [
+            ("http://h/p?q", "http://h/p?q", true),
+            ("http://H:80/p", "http://h/p", true),
+            ("https://h", "https://h:443/", true),
+            ("https://h:80/", "https://h/", false),
+            ("http://h/", "https://h/", false),
+            ("http://h/p", "http://h/p?", false),
+            ("http://h/p?q=1", "http://h/p?q=2", false),
+            ("http://h/P", "http://h/p", false),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(a, b, want)| is_same(&a.parse().unwrap(), &b.parse().unwrap()) != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+}
