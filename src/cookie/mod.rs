@@ -172,6 +172,7 @@ pub use self::{
     jar::{
         CookieConflict, CookieJar, CookieJarBuilder,
         limits::CookieLimits,
+        log::Change,
         policy::{CookiePolicy, DomainPolicy, InvalidDomain},
         response::{RejectedCookie, ResponseCookies},
         slot::StoreAction,
@@ -181,6 +182,7 @@ pub use self::{
     model::{
         cookie::{Cookie, CookieBuilder, InvalidCookie},
         data::SameSite,
+        id::CookieId,
         rules::Rejection,
         same_site::SiteForCookies,
         suffix::PublicSuffixes,

@@ -2,23 +2,26 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-/// The bytes of a regular file. `None` if there is nothing at that path. One byte more than
-/// `max_bytes` means that there are too many.
-pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+/// The bytes of a regular file, and when they were written. `None` if there is nothing at that path.
+/// One byte more than `max_bytes` means that there are too many.
+pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<(Vec<u8>, SystemTime)>> {
     let most = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     let read = || {
         // The kind comes first: opening a pipe waits for a writer, and a device may never end.
         regular(&fs::metadata(path)?)?;
         let mut bytes = Vec::new();
         // Not by the length that the system tells: another process may be appending to it.
-        File::open(path)?.take(most).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let file = File::open(path)?;
+        // A system that does not tell: as late as it can be.
+        let written = file.metadata()?.modified().unwrap_or_else(|_| SystemTime::now());
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok((bytes, written))
     };
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match read() {
@@ -53,7 +56,7 @@ fn points_nowhere() -> io::Error {
 /// A file that no other process replaces until this is dropped, if all of them lock it.
 pub(super) struct Locked {
     target: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Locked {
@@ -63,11 +66,30 @@ impl Locked {
         let target = resolve(path)?;
         let lock = lock(&target, until)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot lock it: {error}")))?;
-        Ok(lock.map(|lock| Self { target, _lock: lock }))
+        Ok(lock.map(|lock| Self { target, lock }))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.target
+    }
+
+    /// What was [kept](Self::keep_beside) beside the file. Empty if it cannot be read.
+    pub(super) fn kept_beside(&self, max_bytes: usize) -> Vec<u8> {
+        beside(&self.lock, max_bytes)
+    }
+
+    /// Keeps some bytes in the lock file, for the next one that saves.
+    ///
+    /// Not a file of its own, which would be one more to see and to remove. Not synced, and no
+    /// failure of the save: a reader must do without them, or with half of them.
+    pub(super) fn keep_beside(&self, bytes: &[u8]) {
+        let mut lock = &self.lock;
+        let kept =
+            lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(bytes));
+        if kept.is_err() {
+            // Half of them would be ignored, but take room on a disk that is full.
+            let _ = lock.set_len(0);
+        }
     }
 
     /// Replaces the file by what `write` writes: whole, or not at all.
@@ -88,6 +110,24 @@ impl Locked {
         File::open(directory)?.sync_all()?;
         Ok(())
     }
+}
+
+/// What the last save [kept](Locked::keep_beside) beside the file. Without the lock, so that it may
+/// be half old and half new. Empty if there is none.
+pub(super) fn kept_beside(path: &Path, max_bytes: usize) -> Vec<u8> {
+    let open = || {
+        let path = lock_path(&resolve(path)?);
+        regular(&fs::symlink_metadata(&path)?)?;
+        File::open(path)
+    };
+    open().map(|lock| beside(&lock, max_bytes)).unwrap_or_default()
+}
+
+fn beside(mut lock: &File, max_bytes: usize) -> Vec<u8> {
+    let most = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let read = lock.rewind().and_then(|()| lock.take(most).read_to_end(&mut bytes));
+    if read.is_ok() { bytes } else { Vec::new() }
 }
 
 /// The file to replace: if the path is a symbolic link, what it points to.
@@ -121,14 +161,18 @@ fn directory(path: &Path) -> &Path {
 /// sync, so a longer sleep would leave the lock unused.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// The lock ends when the file is dropped, also by the end of the process.
-fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
-    // A file beside the target: the target itself is replaced, and a lock on the old file would
-    // keep nobody from the new one. It stays, since to remove it is to lock a file without a name.
+/// A file beside the target: the target itself is replaced, and a lock on the old file would keep
+/// nobody from the new one. It stays, since to remove it is to lock a file without a name.
+fn lock_path(target: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
     name.push(".lock");
-    let path = directory(target).join(name);
+    directory(target).join(name)
+}
+
+/// The lock ends when the file is dropped, also by the end of the process.
+fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
+    let path = lock_path(target);
     // A link would have us make, or wait for, a file of somebody else's choice.
     match fs::symlink_metadata(&path) {
         Ok(entry) => regular(&entry)?,
@@ -136,7 +180,7 @@ fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
         Err(error) => return Err(error),
     }
     let mut options = File::options();
-    options.create(true).truncate(false).write(true);
+    options.create(true).truncate(false).read(true).write(true);
     // As the cookies themselves: who may not read them need not make us wait either.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

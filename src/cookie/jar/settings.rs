@@ -14,6 +14,7 @@ pub(super) struct Settings {
     pub(super) policy: Option<Arc<dyn CookiePolicy>>,
     // A function, not a closure: a test's clock is a static, and a jar stays as small as without.
     pub(super) clock: fn() -> SystemTime,
+    pub(super) logs_changes: bool,
 }
 
 impl Default for Settings {
@@ -23,6 +24,7 @@ impl Default for Settings {
             limits: CookieLimits::default(),
             policy: None,
             clock: SystemTime::now,
+            logs_changes: false,
         }
     }
 }
