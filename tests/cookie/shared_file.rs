@@ -286,3 +286,43 @@ fn a_jar_that_is_handed_in_brings_what_it_has() {
     assert!(!file.save_if_changed().unwrap());
     assert_eq!(shared.text(), "both=file file=1 jar=1");
 }
+
+/// Whatever is no temporary file of this one stays: another file's, a directory, another name.
+#[test]
+fn a_save_sweeps_the_temporary_files_of_its_own_file_alone() {
+    let saves: [(&str, fn(&CookieFile)); 3] = [
+        ("save", |file| file.save().unwrap()),
+        ("try_save", |file| file.try_save().unwrap()),
+        ("overwrite", |file| file.overwrite().unwrap()),
+    ];
+    rows::hold(saves, |(row, save)| {
+        let shared = Shared::new(Format::Netscape);
+        let named = |name: &str| shared.directory.path().join(name);
+        let file = shared.open();
+        set(&file, "a=1");
+        for name in [".jar.save-aB3dEf", ".jar.save-000000"] {
+            fs::write(named(name), "half a jar").unwrap();
+        }
+        let others = [
+            ".cookies-abcdef",
+            ".jar.save-",
+            ".jar.save-abcde",
+            ".jar.save-abcdefg",
+            ".jar.save-x.save-abcdef",
+            ".jar.txt.save-abcdef",
+            "jar.save-abcdef",
+        ];
+        others.iter().for_each(|name| fs::write(named(name), "of another").unwrap());
+        fs::create_dir(named(".jar.save-folder")).unwrap();
+        save(&file);
+        let mut left: Vec<_> = fs::read_dir(&shared.directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut want: Vec<_> = others.iter().map(|name| (*name).to_owned()).collect();
+        want.extend([".jar.lock", ".jar.save-folder", "jar"].map(str::to_owned));
+        want.sort();
+        (row, left, want)
+    });
+}

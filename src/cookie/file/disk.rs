@@ -1,6 +1,7 @@
 //! The disk: reading a regular file, following links, the lock, and replacing a file whole.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{self, File, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
@@ -99,7 +100,12 @@ impl Locked {
     ) -> io::Result<()> {
         // In the same directory: a rename to another file system is a copy, which can be cut short.
         let directory = directory(&self.target);
-        let mut file = tempfile::Builder::new().prefix(".cookies-").tempfile_in(directory)?;
+        let prefix = temporary_prefix(&self.target);
+        sweep(directory, &prefix);
+        let mut file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .rand_bytes(TEMPORARY_LETTERS)
+            .tempfile_in(directory)?;
         write(file.as_file_mut())?;
         file.as_file_mut().flush()?;
         // Before the rename: else a crash can leave the new name with no bytes behind it.
@@ -157,6 +163,35 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
+/// What the names of a file's temporary files begin with. The rest is random letters and digits, and
+/// not one fixed name: if somebody removes the lock file, two who save still do not share a file.
+fn temporary_prefix(target: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(target.file_name().unwrap_or_default());
+    prefix.push(".save-");
+    prefix
+}
+
+const TEMPORARY_LETTERS: usize = 6;
+
+/// Removes what killed saves have left. They were under the lock that we hold, so that nobody writes
+/// to it any more.
+fn sweep(directory: &Path, prefix: &OsStr) {
+    // No failure of the save: at worst the file stays, as if nobody swept.
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let letters = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        // The whole name: another file's may begin with ours.
+        let is_ours = letters.is_some_and(|letters| {
+            letters.len() == TEMPORARY_LETTERS && letters.iter().all(u8::is_ascii_alphanumeric)
+        });
+        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// How long to sleep between two attempts to lock. A save takes a few milliseconds, most of them to
 /// sync, so a longer sleep would leave the lock unused.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -164,7 +199,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// A file beside the target: the target itself is replaced, and a lock on the old file would keep
 /// nobody from the new one. It stays, since to remove it is to lock a file without a name.
 fn lock_path(target: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
+    let mut name = OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
     name.push(".lock");
     directory(target).join(name)

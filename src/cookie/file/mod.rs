@@ -42,7 +42,7 @@ use crate::cookie::{
 /// one that was set later is kept. Most formats do not keep that time, so that a save keeps it in the
 /// lock file, without a value. If the path is a symbolic link, the file that
 /// it points to is replaced and the link stays. A process that is killed while it saves leaves its
-/// temporary file, `.cookies-` and six letters.
+/// temporary file, `.NAME.save-` and six letters, which the next save of the same file removes.
 ///
 /// Until it is dropped, its jar [logs](crate::cookie::CookieJarBuilder::log_changes) the changes that
 /// are not saved yet.
