@@ -185,6 +185,7 @@ pub use self::{
         builder::CookieJarBuilder,
         explain::Withheld,
         limits::CookieLimits,
+        log::Change,
         policy::{CookiePolicy, DomainPolicy, InvalidDomain},
         response::{DeletedCookie, RejectedCookie, ResponseCookies},
         slot::StoreAction,
@@ -194,6 +195,7 @@ pub use self::{
     model::{
         cookie::{Cookie, CookieBuilder, InvalidCookie},
         data::SameSite,
+        id::CookieId,
         rules::Rejection,
         same_site::SiteForCookies,
         suffix::PublicSuffixes,

@@ -173,7 +173,7 @@ fn a_file_of_any_length_is_read_in_time_by_its_lines() {
             play(&[(&format!("{format:?} {row}"), count, &|n| {
                 let (jar, text) = (CookieJar::new(), text_of(format, n, cookies));
                 Box::new(move || {
-                    assert_eq!(jar.read_from(text.as_bytes(), format).unwrap().cookies, n)
+                    assert_eq!(jar.read_from(text.as_bytes(), format).unwrap().cookies, n);
                 })
             })]);
         }

@@ -566,3 +566,60 @@ fn names_of_localhost_get_no_secure_cookie_of_localhost() {
         (format!("{from} to {to}"), got, (gets.to_owned(), is_secure))
     });
 }
+
+/// By handshakes: while the first `new_jar` of a key reads its file, others use the pool. The slow
+/// one must not put back what it read before that.
+#[test]
+fn a_slow_new_jar_never_puts_an_older_jar_back_over_a_newer_one() {
+    use std::sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::channel,
+    };
+    type Meanwhile = fn(&JarPool<u32>, &Mutex<u32>);
+    let uri: http::Uri = "https://example.com/".parse().unwrap();
+    // What others do while the jar of key 1 is made from the first version of its file.
+    let rows: &[(&str, Meanwhile, &str)] = &[
+        ("nothing", |_, _| (), "v=1"),
+        ("another key comes and goes", |jars, _| drop((jars.get(2_u32), jars.get(3_u32))), "v=1"),
+        ("all are evicted", |jars, _| _ = jars.evict_all(), "v=1"),
+        (
+            "its key is removed and its file written",
+            |jars, file| {
+                *file.lock().unwrap() = 2;
+                assert!(jars.remove(&1).is_none());
+            },
+            "v=2",
+        ),
+    ];
+    rows::hold(rows, |(row, meanwhile, want)| {
+        let ((entered, enter), (go_on, wait)) = (channel::<()>(), channel::<()>());
+        let (entered, wait) = (Mutex::new(entered), Mutex::new(wait));
+        let (file, calls) = (Arc::new(Mutex::new(1_u32)), Arc::new(AtomicU64::new(0)));
+        let (read, counted, line) = (Arc::clone(&file), Arc::clone(&calls), uri.clone());
+        let jars: JarPool<u32> = JarPool::keyed()
+            .max_jars(1)
+            .new_jar(move |key| {
+                let version = *read.lock().unwrap();
+                if *key == 1 && counted.fetch_add(1, Ordering::SeqCst) == 0 {
+                    entered.lock().unwrap().send(()).unwrap();
+                    wait.lock().unwrap().recv().unwrap();
+                }
+                let jar = CookieJar::new();
+                jar.set(&line, format!("v={version}")).unwrap();
+                jar
+            })
+            .build();
+        let got = std::thread::scope(|scope| {
+            let slow = scope.spawn(|| jars.get(1_u32));
+            enter.recv().unwrap();
+            meanwhile(&jars, &file);
+            // It asks for the same key, and waits or not: it must get the jar of the slow one.
+            let other = scope.spawn(|| jars.get(1_u32));
+            go_on.send(()).unwrap();
+            let (slow, other) = (slow.join().unwrap(), other.join().unwrap());
+            other.set(&uri, "shared=1").unwrap();
+            sent(&slow, "https://example.com/")
+        });
+        (row, got, format!("{want}; shared=1"))
+    });
+}

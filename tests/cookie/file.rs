@@ -255,50 +255,6 @@ fn the_file_is_for_its_owner_alone_and_a_link_is_followed() {
 }
 
 #[test]
-fn a_logout_beats_a_longer_life_but_not_a_new_login() {
-    for (line, left) in [("sid=1; Max-Age=2000", 0), ("sid=2; Max-Age=2000", 1)] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("cookies.txt");
-        let first = open(&path);
-        set(&first, "sid=1; Max-Age=1000");
-        first.save().unwrap();
-        let second = open(&path);
-        set(&second, line);
-        second.save().unwrap();
-        set(&first, "sid=; Max-Age=0");
-        first.save().unwrap();
-        assert_eq!(open(&path).jar().len(), left, "{line}");
-    }
-}
-
-/// The remover's jar has not seen the new login, whether or not it has saved something else since.
-#[test]
-fn a_logout_takes_no_login_that_its_jar_never_held() {
-    for saves_between in 0..3 {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("cookies.txt");
-        let first = open(&path);
-        set(&first, "sid=old");
-        first.save().unwrap();
-        let second = open(&path);
-        set(&second, "sid=new");
-        second.save().unwrap();
-        for n in 0..saves_between {
-            set(&first, &format!("other{n}=1"));
-            first.save().unwrap();
-        }
-        set(&first, "sid=; Max-Age=0");
-        first.save().unwrap();
-        let sid = open(&path).jar().get("sid").unwrap().map(|cookie| cookie.value().into_owned());
-        assert_eq!(sid.as_deref(), Some("new"), "{saves_between} saves in between");
-        // The second jar holds it, and can take it out.
-        set(&second, "sid=; Max-Age=0");
-        second.save().unwrap();
-        assert_eq!(open(&path).jar().get("sid").unwrap().map(|_| ()), None);
-    }
-}
-
-#[test]
 fn a_file_that_was_taken_away_is_written_anew() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.txt");

@@ -4,6 +4,7 @@
 mod advisories;
 #[cfg(feature = "json")]
 mod browser;
+mod changes;
 #[cfg(feature = "serde")]
 mod configuration;
 mod cookies_txt;
@@ -42,4 +43,5 @@ mod rows;
 mod rows_async;
 mod rules;
 mod shapes;
+mod shared_file;
 mod tenants;

@@ -305,3 +305,80 @@ fn many_threads_share_a_pool_and_no_tenant_sees_another() {
     });
     assert!(jars.len() <= 8, "{}", jars.len());
 }
+
+#[test]
+fn a_key_that_many_ask_for_at_once_has_one_jar_made_once() {
+    let (made, start) = (Arc::new(AtomicU64::new(0)), std::sync::Barrier::new(8));
+    let counted = Arc::clone(&made);
+    let jars: JarPool<u32> = JarPool::keyed()
+        .new_jar(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            CookieJar::new()
+        })
+        .build();
+    let uri = "https://example.com/".parse().unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let (jars, start, uri) = (&jars, &start, &uri);
+            scope.spawn(move || {
+                start.wait();
+                jars.get(1_u32).set(uri, format!("c{n}=1")).unwrap();
+            });
+        }
+    });
+    assert_eq!((made.load(Ordering::SeqCst), jars.get(1_u32).len()), (1, 8));
+}
+
+/// Who waits for a jar whose `new_jar` panics makes it.
+#[test]
+fn a_new_jar_that_panics_leaves_nobody_waiting() {
+    use std::sync::mpsc::channel;
+    let ((entered, enter), (go_on, wait)) = (channel::<()>(), channel::<()>());
+    let (entered, wait) = (Mutex::new(entered), Mutex::new(wait));
+    let calls = AtomicU64::new(0);
+    let jars: JarPool<u32> = JarPool::keyed()
+        .new_jar(move |_| {
+            if calls.fetch_add(1, Ordering::SeqCst) == 0 {
+                entered.lock().unwrap().send(()).unwrap();
+                wait.lock().unwrap().recv().unwrap();
+                panic!("on purpose");
+            }
+            CookieJar::new()
+        })
+        .build();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| std::panic::catch_unwind(AssertUnwindSafe(|| jars.get(1_u32))));
+        enter.recv().unwrap();
+        let second = scope.spawn(|| jars.get(1_u32));
+        go_on.send(()).unwrap();
+        assert!(first.join().unwrap().is_err());
+        assert!(second.join().unwrap().is_empty());
+    });
+    assert_eq!(jars.len(), 1);
+}
+
+/// How often keys are hashed says how many jars were looked at.
+#[test]
+fn a_new_key_costs_the_same_however_many_jars_are_held() {
+    use std::hash::{Hash, Hasher};
+    static HASHED: AtomicU64 = AtomicU64::new(0);
+    #[derive(PartialEq, Eq)]
+    struct Key(u64);
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            HASHED.fetch_add(1, Ordering::Relaxed);
+            self.0.hash(state);
+        }
+    }
+    let cost = |most: u64| {
+        let jars: JarPool<Key> = JarPool::keyed().max_jars(usize::try_from(most).unwrap()).build();
+        let held: Vec<_> = (0..most).map(|n| jars.get(Key(n))).collect();
+        let before = HASHED.load(Ordering::Relaxed);
+        let more: Vec<_> = (0..1_000).map(|n| jars.get(Key(most + n))).collect();
+        assert_eq!(u64::try_from(jars.len()).unwrap(), most);
+        drop((held, more));
+        (HASHED.load(Ordering::Relaxed) - before) / 1_000
+    };
+    let costs = [100, 4_000].map(cost);
+    assert!(costs[1] < costs[0] * 2, "{costs:?}");
+}

@@ -400,7 +400,7 @@ fn fill(text: &str) -> String {
         match number(piece) {
             Some(times) => {
                 filled +=
-                    &format!("{}{}", "x".repeat(times), &piece[piece.find('}').unwrap() + 1..])
+                    &format!("{}{}", "x".repeat(times), &piece[piece.find('}').unwrap() + 1..]);
             }
             None => filled += &format!("{{{piece}"),
         }

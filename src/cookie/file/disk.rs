@@ -1,24 +1,28 @@
 //! The disk: reading a regular file, following links, the lock, and replacing a file whole.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{self, File, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-/// The bytes of a regular file. `None` if there is nothing at that path. One byte more than
-/// `max_bytes` means that there are too many.
-pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+/// The bytes of a regular file, and when they were written. `None` if there is nothing at that path.
+/// One byte more than `max_bytes` means that there are too many.
+pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<(Vec<u8>, SystemTime)>> {
     let most = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     let read = || {
         // The kind comes first: opening a pipe waits for a writer, and a device may never end.
         regular(&fs::metadata(path)?)?;
         let mut bytes = Vec::new();
         // Not by the length that the system tells: another process may be appending to it.
-        File::open(path)?.take(most).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let file = File::open(path)?;
+        // A system that does not tell: as late as it can be.
+        let written = file.metadata()?.modified().unwrap_or_else(|_| SystemTime::now());
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok((bytes, written))
     };
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match read() {
@@ -53,7 +57,7 @@ fn points_nowhere() -> io::Error {
 /// A file that no other process replaces until this is dropped, if all of them lock it.
 pub(super) struct Locked {
     target: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Locked {
@@ -63,11 +67,30 @@ impl Locked {
         let target = resolve(path)?;
         let lock = lock(&target, until)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot lock it: {error}")))?;
-        Ok(lock.map(|lock| Self { target, _lock: lock }))
+        Ok(lock.map(|lock| Self { target, lock }))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.target
+    }
+
+    /// What was [kept](Self::keep_beside) beside the file. Empty if it cannot be read.
+    pub(super) fn kept_beside(&self, max_bytes: usize) -> Vec<u8> {
+        beside(&self.lock, max_bytes)
+    }
+
+    /// Keeps some bytes in the lock file, for the next one that saves.
+    ///
+    /// Not a file of its own, which would be one more to see and to remove. Not synced, and no
+    /// failure of the save: a reader must do without them, or with half of them.
+    pub(super) fn keep_beside(&self, bytes: &[u8]) {
+        let mut lock = &self.lock;
+        let kept =
+            lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(bytes));
+        if kept.is_err() {
+            // Half of them would be ignored, but take room on a disk that is full.
+            let _ = lock.set_len(0);
+        }
     }
 
     /// Replaces the file by what `write` writes: whole, or not at all.
@@ -77,7 +100,12 @@ impl Locked {
     ) -> io::Result<()> {
         // In the same directory: a rename to another file system is a copy, which can be cut short.
         let directory = directory(&self.target);
-        let mut file = tempfile::Builder::new().prefix(".cookies-").tempfile_in(directory)?;
+        let prefix = temporary_prefix(&self.target);
+        sweep(directory, &prefix);
+        let mut file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .rand_bytes(TEMPORARY_LETTERS)
+            .tempfile_in(directory)?;
         write(file.as_file_mut())?;
         file.as_file_mut().flush()?;
         // Before the rename: else a crash can leave the new name with no bytes behind it.
@@ -88,6 +116,24 @@ impl Locked {
         File::open(directory)?.sync_all()?;
         Ok(())
     }
+}
+
+/// What the last save [kept](Locked::keep_beside) beside the file. Without the lock, so that it may
+/// be half old and half new. Empty if there is none.
+pub(super) fn kept_beside(path: &Path, max_bytes: usize) -> Vec<u8> {
+    let open = || {
+        let path = lock_path(&resolve(path)?);
+        regular(&fs::symlink_metadata(&path)?)?;
+        File::open(path)
+    };
+    open().map(|lock| beside(&lock, max_bytes)).unwrap_or_default()
+}
+
+fn beside(mut lock: &File, max_bytes: usize) -> Vec<u8> {
+    let most = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let read = lock.rewind().and_then(|()| lock.take(most).read_to_end(&mut bytes));
+    if read.is_ok() { bytes } else { Vec::new() }
 }
 
 /// The file to replace: if the path is a symbolic link, what it points to.
@@ -117,18 +163,51 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
+/// What the names of a file's temporary files begin with. The rest is random letters and digits, and
+/// not one fixed name: if somebody removes the lock file, two who save still do not share a file.
+fn temporary_prefix(target: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(target.file_name().unwrap_or_default());
+    prefix.push(".save-");
+    prefix
+}
+
+const TEMPORARY_LETTERS: usize = 6;
+
+/// Removes what killed saves have left. They were under the lock that we hold, so that nobody writes
+/// to it any more.
+fn sweep(directory: &Path, prefix: &OsStr) {
+    // No failure of the save: at worst the file stays, as if nobody swept.
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let letters = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        // The whole name: another file's may begin with ours.
+        let is_ours = letters.is_some_and(|letters| {
+            letters.len() == TEMPORARY_LETTERS && letters.iter().all(u8::is_ascii_alphanumeric)
+        });
+        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// How long to sleep between two attempts to lock. A save takes a few milliseconds, most of them to
 /// sync, so a longer sleep would leave the lock unused.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// The lock ends when the file is dropped, also by the end of the process.
-fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
-    // A file beside the target: the target itself is replaced, and a lock on the old file would
-    // keep nobody from the new one. It stays, since to remove it is to lock a file without a name.
-    let mut name = std::ffi::OsString::from(".");
+/// A file beside the target: the target itself is replaced, and a lock on the old file would keep
+/// nobody from the new one. It stays, since to remove it is to lock a file without a name.
+fn lock_path(target: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
     name.push(".lock");
-    let path = directory(target).join(name);
+    directory(target).join(name)
+}
+
+/// The lock ends when the file is dropped, also by the end of the process.
+fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
+    let path = lock_path(target);
     // A link would have us make, or wait for, a file of somebody else's choice.
     match fs::symlink_metadata(&path) {
         Ok(entry) => regular(&entry)?,
@@ -136,7 +215,7 @@ fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
         Err(error) => return Err(error),
     }
     let mut options = File::options();
-    options.create(true).truncate(false).write(true);
+    options.create(true).truncate(false).read(true).write(true);
     // As the cookies themselves: who may not read them need not make us wait either.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

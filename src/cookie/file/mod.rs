@@ -2,9 +2,13 @@
 
 mod disk;
 mod error;
+mod held;
 mod merge;
+mod settings;
+mod times;
 
 use std::{
+    collections::HashMap,
     fmt, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, TryLockError},
@@ -13,23 +17,35 @@ use std::{
 
 pub use self::error::FileError;
 use self::{
-    disk::{Locked, contents},
-    merge::{Base, each_once},
+    disk::{Locked, kept_beside},
+    held::{Held, read},
+    merge::{Theirs, merge},
+    settings::Settings,
+    times::Times,
 };
 use crate::cookie::{
-    format::{self, Contents, Entry, Format, ReadError, SkippedLine},
-    jar::CookieJar,
-    model::cookie::Cookie,
+    format::{self, Entry, Format, ReadError, SkippedLine},
+    jar::{
+        CookieJar,
+        changes::Listener,
+        log::{Change, to_stamp},
+    },
+    model::{cookie::Cookie, id::CookieId},
 };
 
 /// A jar and the file it is kept in.
 ///
 /// [`save`](Self::save) replaces the whole file or nothing: it writes a temporary file (mode 0600)
 /// beside it, syncs it, renames it and syncs the directory. It holds a lock meanwhile, on
-/// `.NAME.lock` beside the file, which stays. It merges with what others have saved since, so that
-/// two processes lose none of each other's cookies. If the path is a symbolic link, the file that
+/// `.NAME.lock` beside the file, which stays. It writes the jar's changes into what others have
+/// saved, so that two processes lose none of each other's cookies. Of two changes to one cookie, the
+/// one that was set later is kept. Most formats do not keep that time, so that a save keeps it in the
+/// lock file, without a value. If the path is a symbolic link, the file that
 /// it points to is replaced and the link stays. A process that is killed while it saves leaves its
-/// temporary file, `.cookies-` and six letters.
+/// temporary file, `.NAME.save-` and six letters, which the next save of the same file removes.
+///
+/// Until it is dropped, its jar [logs](crate::cookie::CookieJarBuilder::log_changes) the changes that
+/// are not saved yet.
 ///
 /// A line of cookies.txt that cannot be read is [skipped](Self::skipped), and each save keeps it,
 /// byte for byte and in its place. [`strict`](CookieFileBuilder::strict) makes it an error.
@@ -74,38 +90,30 @@ pub struct CookieFile {
     jar: CookieJar,
     settings: Settings,
     skipped: Vec<SkippedLine>,
-    last: Mutex<Last>,
+    changes: Listener,
+    unsaved: Mutex<Unsaved>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    strict: bool,
-    lock_timeout: Duration,
-    max_bytes: usize,
+/// What the file lacks of the jar.
+#[derive(Default)]
+struct Unsaved {
+    /// The latest change of each cookie: those of the jar's log, once a save has taken them.
+    changes: HashMap<CookieId, Change>,
+    /// Whether the file is to be written even if nothing has changed.
+    is_new: bool,
+    /// When the cookies that the file held at the last meeting were set.
+    times: Times,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            strict: false,
-            lock_timeout: Duration::from_secs(10),
-            // Four times what a jar holds at its default limits: a file also has what limits and
-            // rules keep out of the jar.
-            max_bytes: 64 * 1024 * 1024,
-        }
+impl Unsaved {
+    fn add(&mut self, changes: impl IntoIterator<Item = Change>) {
+        self.changes.extend(changes.into_iter().map(|change| (change.id().clone(), change)));
     }
-}
-
-/// Jar and file when they last met.
-struct Last {
-    /// What [`CookieJar::changes`] said then. `None` if the jar holds what the file lacks.
-    changes: Option<u64>,
-    base: Base,
 }
 
 impl fmt::Debug for CookieFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, format, jar, settings: _, skipped, last: _ } = self;
+        let Self { path, format, jar, skipped, .. } = self;
         f.debug_struct("CookieFile")
             .field("path", path)
             .field("format", format)
@@ -167,13 +175,18 @@ impl CookieFile {
     }
 
     /// A file to save `jar` into, which is not read now. [`save`](Self::save) merges the jar into
-    /// what the file holds: the jar's cookies win, and cookies that were taken out of the jar since
-    /// this call are taken out of the file.
+    /// what the file holds, as if each of the jar's cookies was set by this call. Cookies that are
+    /// deleted in the jar after this call are taken out of the file.
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
-        let last = Mutex::new(Last { changes: None, base: Base::unmet(jar.iter()) });
+        // Before the snapshot: a change in between is then seen twice and never missed.
+        let changes = jar.listen();
+        let mut unsaved = Unsaved { is_new: true, ..Unsaved::default() };
+        let now = jar.time();
+        unsaved.add(jar.iter().map(|cookie| Change::set(cookie, now)));
         let (settings, skipped) = (Settings::default(), Vec::new());
-        Self { path: path.into(), format, jar, settings, skipped, last }
+        let unsaved = Mutex::new(unsaved);
+        Self { path: path.into(), format, jar, settings, skipped, changes, unsaved }
     }
 
     /// The jar.
@@ -212,12 +225,15 @@ impl CookieFile {
 
     /// Writes the jar's changes since the last save into the file, beside those of others.
     ///
-    /// If both have changed a cookie, the jar's change is kept. A cookie that was taken out of the
-    /// jar is taken out of the file, unless another process has given it a new value meanwhile.
-    /// Cookies that the jar's rules refuse or its limits have no room for stay in the file. A file
-    /// that is no longer there is written anew, with all of the jar. The jar itself does not
-    /// change. Waits while another saves, for [`lock_timeout`](CookieFileBuilder::lock_timeout) at
-    /// most.
+    /// If others have changed a cookie too, the change that was made later is kept, whoever saves
+    /// first. A cookie that a response or a caller deletes is taken out of the file, even if this jar
+    /// never had it. A cookie that expires in the jar, or that a limit evicts, is not. Cookies that
+    /// the jar's rules refuse or its limits have no room for stay in the file. A file that is no
+    /// longer there is written anew, with all of the jar. The jar itself does not change. Waits while
+    /// another saves, for [`lock_timeout`](CookieFileBuilder::lock_timeout) at most.
+    ///
+    /// The times are those of the jars' clocks. If another program wrote a cookie, its time is that
+    /// of the file.
     ///
     /// # Errors
     ///
@@ -225,7 +241,7 @@ impl CookieFile {
     /// says otherwise. A file that has been damaged meanwhile is an error and is not overwritten.
     pub fn save(&self) -> Result<(), FileError> {
         let until = self.until();
-        self.save_changes(&mut self.last(), until)
+        self.save_changes(&mut self.unsaved(), until)
     }
 
     /// As [`save`](Self::save), without waiting for others who save.
@@ -234,28 +250,28 @@ impl CookieFile {
     ///
     /// As [`save`](Self::save); [`FileError::Locked`] at once if another saves now.
     pub fn try_save(&self) -> Result<(), FileError> {
-        let mut last = match self.last.try_lock() {
+        let mut unsaved = match self.unsaved.try_lock() {
             Ok(last) => last,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // A thread of our own is saving.
             Err(TryLockError::WouldBlock) => return Err(self.busy()),
         };
-        self.save_changes(&mut last, Some(Instant::now()))
+        self.save_changes(&mut unsaved, Some(Instant::now()))
     }
 
-    /// Saves if the jar has changed since it was last saved or opened, and returns whether it had.
-    /// Call it at intervals of your choice: this crate starts no task of its own.
+    /// Saves if the jar has changes since it was last saved or opened, and returns whether it had.
+    /// What expires or is evicted is no change. Call it at intervals of your choice: this crate starts no task of its own.
     ///
     /// # Errors
     ///
     /// As [`save`](Self::save).
     pub fn save_if_changed(&self) -> Result<bool, FileError> {
         let until = self.until();
-        let mut last = self.last();
-        if last.changes == Some(self.jar.changes()) {
+        let mut unsaved = self.unsaved();
+        if !unsaved.is_new && unsaved.changes.is_empty() && !self.changes.is_pending() {
             return Ok(false);
         }
-        self.save_changes(&mut last, until).map(|()| true)
+        self.save_changes(&mut unsaved, until).map(|()| true)
     }
 
     /// Writes the jar as it is, whatever the file holds: nothing is merged. What others have saved is
@@ -267,43 +283,81 @@ impl CookieFile {
     /// [`FileError`]; the file is then as it was, except where [`FileError::Write`] says otherwise.
     pub fn overwrite(&self) -> Result<(), FileError> {
         let until = self.until();
-        let mut last = self.last();
+        let mut unsaved = self.unsaved();
         let file = self.locked(until)?;
-        let (changes, ours) = self.ours();
-        let entries: Vec<Entry> = ours.iter().cloned().map(Entry::Cookie).collect();
-        self.write(&file, &entries)?;
-        let base = Base::met(ours.iter().cloned(), &ours);
-        *last = Last { changes, base };
-        Ok(())
+        let kept = Times::from_bytes(&file.kept_beside(self.settings.max_bytes));
+        unsaved.add(self.changes.take());
+        let ours: Vec<Cookie> = self.jar.iter().collect();
+        let written = self.all(&unsaved, &ours);
+        // What was evicted since is a change, but the jar does not hold it.
+        let changes = unsaved.changes.values().filter(|change| change.cookie().is_none());
+        let changes = changes.map(|change| (change.id().clone(), change.clone())).collect();
+        self.replace(&file, &mut unsaved, &changes, &ours, written, &kept)
     }
 
-    fn save_changes(&self, last: &mut Last, until: Option<Instant>) -> Result<(), FileError> {
+    fn save_changes(&self, unsaved: &mut Unsaved, until: Option<Instant>) -> Result<(), FileError> {
         // Locked before it is read: what another saved in between would be lost.
         let file = self.locked(until)?;
-        let theirs = read(file.path(), self.format, &self.jar, self.settings)
+        let held = read(file.path(), self.format, &self.jar, self.settings)
             .map_err(|error| unread(&self.path, self.format, error))?;
-        let (changes, ours) = self.ours();
-        if theirs.is_none() {
-            last.base.file_is_gone();
+        let kept = Times::from_bytes(&file.kept_beside(self.settings.max_bytes));
+        // Kept until the file is there: a save that failed is to be done again.
+        unsaved.add(self.changes.take());
+        let ours: Vec<Cookie> = self.jar.iter().collect();
+        let changes = unsaved.changes.clone();
+        match held {
+            Some(Held { entries, written, .. }) => {
+                let known = [&kept, &unsaved.times];
+                let times = Times::in_file(self.format, &entries, written, known);
+                self.replace(&file, unsaved, &changes, &ours, (entries, times), &kept)
+            }
+            // It was taken away, not emptied: the jar is all there is.
+            None => {
+                let written = self.all(unsaved, &ours);
+                self.replace(&file, unsaved, &changes, &ours, written, &Times::default())
+            }
         }
-        let merged = last.base.merge(self.format, &ours, theirs.unwrap_or_default().entries);
-        self.write(&file, &merged)?;
-        // Only once the file is there: a save that failed is to be done again.
-        let base = Base::met(ours, merged.iter().filter_map(Entry::cookie));
-        *last = Last { changes, base };
+    }
+
+    /// All of the jar as what a file holds.
+    fn all(&self, unsaved: &Unsaved, ours: &[Cookie]) -> (Vec<Entry>, Times) {
+        let entries: Vec<Entry> = ours.iter().cloned().map(Entry::Cookie).collect();
+        let mut changed = Times::default();
+        for change in unsaved.changes.values() {
+            if let Some(cookie) = change.cookie() {
+                changed.set(cookie.id(), change.stamp(), self.format.state(cookie));
+            }
+        }
+        let now = to_stamp(self.jar.time());
+        let times = Times::in_file(self.format, &entries, now, [&changed, &unsaved.times]);
+        (entries, times)
+    }
+
+    /// Merges, and replaces the file.
+    fn replace(
+        &self,
+        file: &Locked,
+        unsaved: &mut Unsaved,
+        changes: &HashMap<CookieId, Change>,
+        ours: &[Cookie],
+        (entries, times): (Vec<Entry>, Times),
+        kept: &Times,
+    ) -> Result<(), FileError> {
+        let theirs = Theirs { entries, times: &times, kept };
+        let (merged, times) = merge(self.format, changes, ours, theirs);
+        file.replace(|sink| format::write(self.format, sink, &merged))
+            .map_err(|error| self.unsaved_by(error))?;
+        // After the file: what it says of another state of a cookie is ignored.
+        file.keep_beside(&times.to_bytes());
+        // What the jar changes from now on comes after what the file holds.
+        self.jar.seen_stamp(times.latest());
+        *unsaved = Unsaved { times, ..Unsaved::default() };
         Ok(())
     }
 
-    /// The jar's cookies, and the number of its changes.
-    fn ours(&self) -> (Option<u64>, Vec<Cookie>) {
-        // The number first: a change in between is then saved twice and never missed.
-        let changes = Some(self.jar.changes());
-        (changes, self.jar.iter().collect())
-    }
-
-    fn last(&self) -> MutexGuard<'_, Last> {
+    fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
         // It is replaced whole, after everything that can panic.
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When a save that starts now gives up; `None` for never.
@@ -313,20 +367,15 @@ impl CookieFile {
     }
 
     fn locked(&self, until: Option<Instant>) -> Result<Locked, FileError> {
-        let locked = Locked::at(&self.path, until).map_err(|error| self.unsaved(error))?;
+        let locked = Locked::at(&self.path, until).map_err(|error| self.unsaved_by(error))?;
         locked.ok_or_else(|| self.busy())
-    }
-
-    fn write(&self, file: &Locked, entries: &[Entry]) -> Result<(), FileError> {
-        file.replace(|sink| format::write(self.format, sink, entries))
-            .map_err(|error| self.unsaved(error))
     }
 
     fn busy(&self) -> FileError {
         FileError::Locked { path: self.path.clone() }
     }
 
-    fn unsaved(&self, source: io::Error) -> FileError {
+    fn unsaved_by(&self, source: io::Error) -> FileError {
         FileError::Write { path: self.path.clone(), source }
     }
 }
@@ -386,61 +435,36 @@ impl CookieFileBuilder {
     /// As [`CookieFile::open`]; the jar is then as it was.
     pub fn open(self) -> Result<CookieFile, FileError> {
         let Self { path, format, jar, settings } = self;
-        let had_cookies = jar.iter().next().is_some();
         // Before the jar is touched: a file with a damaged line must leave it as it was.
         let held =
             read(&path, format, &jar, settings).map_err(|error| unread(&path, format, error))?;
-        let Held { entries, allowed, skipped } = held.unwrap_or_default();
+        let Held { entries, allowed, skipped, written } = held.unwrap_or_default();
+        let kept = Times::from_bytes(&kept_beside(&path, settings.max_bytes));
+        let times = Times::in_file(format, &entries, written, [&kept, &Times::default()]);
         skipped.iter().for_each(SkippedLine::report);
+        let changes = jar.listen();
+        let mut unsaved = Unsaved::default();
+        // Cookies that the jar held before are still to be written, unless the file's replace them.
+        let now = jar.time();
+        unsaved.add(jar.iter().map(|cookie| Change::set(cookie, now)));
+        unsaved.changes.retain(|id, _| !times.has(id));
+        unsaved.add(changes.take());
         jar.extend(&allowed);
-        // Cookies that the jar held before are still to be written.
-        let changes = (!had_cookies).then(|| jar.changes());
-        let base = Base::read(jar.iter(), entries.iter().filter_map(Entry::cookie));
-        let last = Mutex::new(Last { changes, base });
-        Ok(CookieFile { path, format, jar, settings, skipped, last })
+        // What was read is no change of this file, but what others change in the jar meanwhile is.
+        let read: HashMap<_, _> = allowed.iter().map(|cookie| (cookie.id(), cookie)).collect();
+        let is_other = |change: &Change| match (read.get(change.id()), change.cookie()) {
+            (Some(read), Some(cookie)) => read.data.value() != cookie.data.value(),
+            _ => true,
+        };
+        unsaved.add(changes.take().into_iter().filter(is_other));
+        jar.seen_stamp(times.latest());
+        let unsaved = Mutex::new(Unsaved { times, ..unsaved });
+        Ok(CookieFile { path, format, jar, settings, skipped, changes, unsaved })
     }
 }
 
 fn unread(path: &Path, format: Format, source: ReadError) -> FileError {
     FileError::Read { path: path.to_owned(), format, source }
-}
-
-/// What a file holds, without expired cookies, each cookie once.
-#[derive(Default)]
-struct Held {
-    /// Also what the jar's rules refuse. Those of other programs may not, so a save keeps it.
-    entries: Vec<Entry>,
-    /// The cookies that the jar's rules allow.
-    allowed: Vec<Cookie>,
-    skipped: Vec<SkippedLine>,
-}
-
-/// `None` if there is no file.
-fn read(
-    path: &Path,
-    format: Format,
-    jar: &CookieJar,
-    settings: Settings,
-) -> Result<Option<Held>, ReadError> {
-    let Settings { strict, max_bytes, .. } = settings;
-    let Some(text) = contents(path, max_bytes)? else { return Ok(None) };
-    if text.len() > max_bytes {
-        return Err(ReadError::TooLarge { max_bytes });
-    }
-    let now = jar.now();
-    let contents = format::read(format, &text, now)?;
-    let Contents { entries, skipped } = if strict { contents.whole()? } else { contents };
-    let alive = |entry: &Entry| entry.cookie().is_none_or(|cookie| cookie.times.expires > now);
-    let judged = entries.into_iter().filter(alive).map(|entry| {
-        let allowed = entry.cookie().is_some_and(|cookie| jar.allows(cookie));
-        (entry, allowed)
-    });
-    // A file that others append to may name a cookie twice, and the merge goes by identity.
-    let judged = each_once(judged.collect());
-    let allowed = judged.iter().filter(|(_, allowed)| *allowed);
-    let allowed = allowed.filter_map(|(entry, _)| entry.cookie().cloned()).collect();
-    let entries = judged.into_iter().map(|(entry, _)| entry).collect();
-    Ok(Some(Held { entries, allowed, skipped }))
 }
 
 #[cfg(all(test, unix))]

@@ -19,7 +19,7 @@ pub use self::{
 };
 use super::{
     model::cookie::Cookie,
-    model::data::{Flags, Millis, NEVER},
+    model::data::{Flags, Millis, NEVER, SameSite},
 };
 
 /// A file format for cookies.
@@ -131,31 +131,45 @@ impl Format {
         }
     }
 
-    /// Whether two states of one cookie differ in what the format keeps. Times of use do not count.
-    pub(super) fn tells_apart(self, a: &Cookie, b: &Cookie) -> bool {
-        // A flag that the format loses came back unset from the file. That is no change of ours,
-        // and must not win over a change of another's.
-        let flags = |cookie: &Cookie| match self {
+    /// A number for the state of a cookie, as far as the format keeps it: its value, its flags and
+    /// its expiry. The same in every process and release, and the same once it was written and read
+    /// again.
+    pub(super) fn state(self, cookie: &Cookie) -> u64 {
+        // A flag that the format loses comes back unset from the file.
+        let Flags { secure, http_only, partitioned, same_site, .. } = match self {
             Self::Netscape => Flags { same_site: None, partitioned: false, ..cookie.data.flags },
             #[cfg(feature = "json")]
             Self::Browser => Flags {
-                same_site: cookie.data.flags.same_site.or(Some(super::model::data::SameSite::Lax)),
+                same_site: cookie.data.flags.same_site.or(Some(SameSite::Lax)),
                 partitioned: false,
                 ..cookie.data.flags
             },
             #[cfg(feature = "json")]
             _ => cookie.data.flags,
         };
-        a.data.value() != b.data.value() || flags(a) != flags(b) || !self.same_expiry(a, b)
+        let same_site = match same_site {
+            None => 0,
+            Some(SameSite::Strict) => 1,
+            Some(SameSite::Lax) => 2,
+            Some(SameSite::None) => 3,
+        };
+        let flags = [u8::from(secure), u8::from(http_only), u8::from(partitioned), same_site];
+        let expires = self.kept_expiry(cookie.times.expires).to_le_bytes();
+        let bytes = flags.iter().chain(&expires).chain(cookie.data.value());
+        // FNV-1a: the standard library's hashes may change with a release. It need not resist
+        // anybody, since it is compared with another state of the same cookie.
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 
-    fn same_expiry(self, a: &Cookie, b: &Cookie) -> bool {
-        let (a, b) = (a.times.expires, b.times.expires);
+    const fn kept_expiry(self, expires: Millis) -> Millis {
         match self {
             #[cfg(feature = "json")]
-            Self::Json | Self::Browser => a == b,
-            // Rounded as the formats write it. NEVER is divided too, so it is compared on its own.
-            _ => (a == NEVER) == (b == NEVER) && a.div_ceil(1000) == b.div_ceil(1000),
+            Self::Json | Self::Browser => expires,
+            // Rounded as the formats write it.
+            _ if expires == NEVER => NEVER,
+            _ => expires.div_ceil(1000),
         }
     }
 }

@@ -87,10 +87,26 @@ impl CookieJarBuilder {
         self
     }
 
+    /// Logs the changes of the jar, for [`CookieJar::take_changes`]. Default: no log, and a jar
+    /// without one pays nothing for it.
+    ///
+    /// A log takes at most as much memory as the jar's limits allow the cookies. Past that, changes
+    /// are given up as cookies are: what was there before a flood stays.
+    pub const fn log_changes(mut self) -> Self {
+        self.settings.logs_changes = true;
+        self
+    }
+
     /// Makes the empty jar. Jars from clones of one builder share no cookies.
     #[must_use]
     pub fn build(self) -> CookieJar {
-        CookieJar { shared: Arc::new(Shared { store: Store::default(), settings: self.settings }) }
+        let jar = CookieJar {
+            shared: Arc::new(Shared { store: Store::default(), settings: self.settings }),
+        };
+        if jar.shared.settings.logs_changes {
+            jar.log().add_own();
+        }
+        jar
     }
 }
 
@@ -101,6 +117,7 @@ impl fmt::Debug for CookieJarBuilder {
             .field("limits", &self.settings.limits)
             .field("policy", &self.settings.policy.is_some())
             .field("secure_hosts", &self.settings.secure_hosts)
+            .field("logs_changes", &self.settings.logs_changes)
             .finish_non_exhaustive()
     }
 }

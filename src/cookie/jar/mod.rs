@@ -2,27 +2,29 @@
 
 mod bucket;
 pub(in crate::cookie) mod builder;
+pub(in crate::cookie) mod changes;
+mod conflict;
 mod eviction;
+mod exchange;
 pub(in crate::cookie) mod explain;
 mod inspect;
 pub(in crate::cookie) mod limits;
 pub(in crate::cookie) mod line;
+pub(in crate::cookie) mod log;
 pub(in crate::cookie) mod policy;
+mod removal;
 pub(in crate::cookie) mod response;
 mod settings;
+mod shard;
 pub(in crate::cookie) mod slot;
 pub(in crate::cookie) mod storage;
 mod store;
 
-use std::{
-    collections::BTreeMap,
-    error, fmt,
-    io::{self, Read, Write},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::SET_COOKIE};
 
+pub use self::conflict::CookieConflict;
 use self::{
     response::ResponseCookies,
     settings::Settings,
@@ -31,8 +33,6 @@ use self::{
     store::Store,
 };
 use crate::cookie::{
-    event,
-    format::{self, Entry, Format, ReadError, ReadSummary, SkippedLine},
     model::cookie::{Cookie, to_millis},
     model::data::{Millis, Times},
     model::origin::{Origin, spelt_domain},
@@ -317,90 +317,19 @@ impl CookieJar {
     /// A number that grows with every change that a file would show: a cookie is stored, replaced,
     /// removed or evicted, or its expiry moves. Sending a cookie is not such a change.
     ///
-    /// Compare it to save only if there is something to save, as
-    /// [`CookieFile::save_if_changed`](crate::cookie::CookieFile::save_if_changed) does.
+    /// Compare it to do something only if the jar has changed. Which changes those were is in the
+    /// [log](CookieJarBuilder::log_changes).
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shared.store.changes()
     }
 
-    /// Reads a file's cookies into this jar, under its rules.
-    ///
-    /// Cookies that have expired, and cookies that a rule refuses, are left out and not counted.
-    /// The jar's limits may evict some of those that are counted. Lines of cookies.txt that cannot
-    /// be read are listed. The whole source is read: bound one that is not yours with
-    /// [`Read::take`].
-    ///
-    /// ```
-    /// use tower_outbound::cookie::{CookieJar, Format};
-    ///
-    /// let text = "example.com\tFALSE\t/\tTRUE\t0\tid\t42\nexported by hand\n";
-    /// let summary = CookieJar::new().read_from(text.as_bytes(), Format::Netscape)?;
-    /// assert_eq!(summary.cookies, 1);
-    /// assert_eq!(summary.skipped[0].to_string(), "line 2: expected seven fields between tabs");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`] if the source cannot be read, if no line of a cookies.txt is a cookie although
-    /// it has lines, or if any part of another format is damaged. The jar is then as it was.
-    pub fn read_from(
-        &self,
-        mut source: impl Read,
-        format: Format,
-    ) -> Result<ReadSummary, ReadError> {
-        let mut text = Vec::new();
-        source.read_to_end(&mut text)?;
-        // All of it is read before any cookie is put in, so that a damaged file leaves no half.
-        let contents = format::read(format, &text, self.now())?;
-        let skipped = contents.skipped.clone();
-        skipped.iter().for_each(SkippedLine::report);
-        let cookies = self.judge(contents.into_cookies());
-        self.extend(&cookies);
-        Ok(ReadSummary { cookies: cookies.len(), skipped })
-    }
-
-    /// The live and allowed ones among cookies that no response set.
-    pub(in crate::cookie) fn judge(&self, mut cookies: Vec<Cookie>) -> Vec<Cookie> {
-        // The expired ones go first: a rule that refuses them is news to nobody.
-        let now = self.now();
-        cookies.retain(|cookie| cookie.times.expires > now && self.allows(cookie));
-        cookies
-    }
-
-    /// Whether the rules allow a cookie that no response set.
-    pub(in crate::cookie) fn allows(&self, cookie: &Cookie) -> bool {
-        match cookie.judge(&self.shared.settings.suffixes) {
-            Ok(()) => true,
-            Err(reason) => {
-                event::rejected(&cookie.name(), reason);
-                false
-            }
-        }
-    }
-
-    /// Inserts cookies that were judged.
-    pub(in crate::cookie) fn extend(&self, cookies: &[Cookie]) {
-        let now = self.now();
-        for cookie in cookies {
-            self.put(cookie, now, Keep::Given);
-        }
-    }
-
-    /// Writes every live cookie, in the order of creation.
-    ///
-    /// # Errors
-    ///
-    /// The errors of `sink`.
-    pub fn write_to(&self, sink: impl Write, format: Format) -> io::Result<()> {
-        // A snapshot, so that no lock is held while the sink writes.
-        let entries: Vec<Entry> = self.snapshot().into_iter().map(Entry::Cookie).collect();
-        format::write(format, sink, &entries)
-    }
-
     pub(in crate::cookie) fn now(&self) -> Millis {
-        to_millis((self.shared.settings.clock)())
+        to_millis(self.time())
+    }
+
+    pub(in crate::cookie) fn time(&self) -> SystemTime {
+        (self.shared.settings.clock)()
     }
 }
 
@@ -437,25 +366,6 @@ impl fmt::Debug for CookieJar {
         f.debug_struct("CookieJar").field("len", &self.len()).finish_non_exhaustive()
     }
 }
-
-/// Several cookies have the name that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CookieConflict {
-    /// The name.
-    pub name: String,
-    /// How many cookies have it.
-    pub count: usize,
-}
-
-impl fmt::Display for CookieConflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, count } = self;
-        write!(f, "{count} cookies are named {name:?}: ask for those of a URI, or go through all")
-    }
-}
-
-impl error::Error for CookieConflict {}
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ pub(super) struct Settings {
     pub(super) secure_hosts: SecureHosts,
     // A function, not a closure: a test's clock is a static, and a jar stays as small as without.
     pub(super) clock: fn() -> SystemTime,
+    pub(super) logs_changes: bool,
 }
 
 impl Default for Settings {
@@ -25,6 +26,7 @@ impl Default for Settings {
             policy: None,
             secure_hosts: SecureHosts::default(),
             clock: SystemTime::now,
+            logs_changes: false,
         }
     }
 }

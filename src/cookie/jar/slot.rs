@@ -9,6 +9,7 @@ use super::eviction::Candidate;
 use crate::cookie::{
     model::cookie::Cookie,
     model::data::{Data, Flags, Identity, Millis, NEVER, Times},
+    model::id::CookieId,
     model::origin::domain_match,
     model::path::path_match,
     model::rules::{Admitted, Rejection},
@@ -291,6 +292,10 @@ impl<'a> Incoming<'a> {
 
     pub(super) const fn key(&self) -> &'a str {
         self.key
+    }
+
+    pub(super) fn id(&self) -> CookieId {
+        CookieId::of(&self.identity)
     }
 
     pub(super) const fn now(&self) -> Millis {

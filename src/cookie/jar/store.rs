@@ -2,27 +2,24 @@
 //! different sites do not meet.
 
 use std::sync::{
-    PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    OnceLock,
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-use hashbrown::{HashTable, hash_table::Entry};
+use hashbrown::hash_table::Entry;
 use http::HeaderValue;
 
 use super::{
     bucket::{Bucket, Survey, Tally},
-    eviction,
     limits::CookieLimits,
     line::{choose, line},
+    log::Log,
+    shard::Shard,
     slot::{Incoming, Numbers, Slot, StoreAction, Stored},
 };
 use crate::cookie::{
-    event,
-    model::cookie::Cookie,
-    model::data::{Identity, Millis},
-    model::rules::Rejection,
-    model::suffix::Site,
-    model::visit::Visit,
+    event, model::cookie::Cookie, model::data::Millis, model::rules::Rejection,
+    model::suffix::Site, model::visit::Visit,
 };
 
 /// How many locks the buckets are spread over; a power of two. More than a machine's threads are
@@ -30,18 +27,16 @@ use crate::cookie::{
 const SHARDS: usize = 16;
 
 pub(super) struct Store {
-    shards: Box<[Shard; SHARDS]>,
+    pub(super) shards: Box<[Shard; SHARDS]>,
     hasher: ahash::RandomState,
-    len: AtomicUsize,
-    bytes: AtomicUsize,
-    numbers: Numbers,
+    pub(super) len: AtomicUsize,
+    pub(super) bytes: AtomicUsize,
+    pub(super) numbers: Numbers,
     changes: AtomicU64,
+    /// `None` until somebody wants to know of changes. Boxed, so that a jar without it is as small
+    /// as it was.
+    log: OnceLock<Box<Log>>,
 }
-
-/// A cache line each, so that two locks do not share one.
-#[derive(Default)]
-#[repr(align(64))]
-struct Shard(RwLock<HashTable<Bucket>>);
 
 impl Default for Store {
     fn default() -> Self {
@@ -53,30 +48,19 @@ impl Default for Store {
             bytes: AtomicUsize::new(0),
             numbers: Numbers::default(),
             changes: AtomicU64::new(0),
+            log: OnceLock::new(),
         }
-    }
-}
-
-impl Shard {
-    // A panic under the lock leaves no half-done change behind that a later call could trip over,
-    // so poison is ignored.
-    fn read(&self) -> RwLockReadGuard<'_, HashTable<Bucket>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, HashTable<Bucket>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Look-ups.
 impl Store {
-    fn hash(&self, key: &[u8]) -> u64 {
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
     }
 
     /// By bits that the table itself uses for neither its place nor its tag.
-    fn shard(&self, hash: u64) -> &Shard {
+    pub(super) fn shard(&self, hash: u64) -> &Shard {
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
@@ -224,6 +208,15 @@ impl Store {
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Relaxed)
     }
+
+    pub(super) fn log(&self) -> Option<&Log> {
+        self.log.get().map(Box::as_ref)
+    }
+
+    /// The log, which is switched on by `new` if there is none.
+    pub(super) fn log_or(&self, new: impl FnOnce() -> Log) -> &Log {
+        self.log.get_or_init(|| Box::new(new()))
+    }
 }
 
 /// The way in.
@@ -258,6 +251,11 @@ impl Store {
             }
             if slot.renew(slot.expires_if_renewed(now), now) {
                 self.changes.fetch_add(1, Relaxed);
+                // Others may renew it too, since the lock is shared. The last to come here notes
+                // what all of them left, so that the log ends as the jar does.
+                if let Some(log) = self.log() {
+                    log.set(|| slot.cookie(), true);
+                }
             }
             Some(tell(slot))
         });
@@ -301,17 +299,28 @@ impl Store {
                 let bucket = entry.get_mut();
                 let stored = bucket.store(new, most, &self.numbers, &mut tally);
                 let slot = |number| bucket.slots().iter().find(|slot| slot.order() == number);
-                let stored =
-                    stored.map(|(action, number)| (action, number.and_then(slot).map(tell)));
+                let stored = stored.map(|(action, number)| (action, number.and_then(slot)));
+                if let (Some(log), Ok((action, slot))) = (self.log(), &stored) {
+                    log.stored(new, *action, *slot, tally.has_changed);
+                }
+                let stored = stored.map(|(action, slot)| (action, slot.map(tell)));
                 // A bucket takes its key from its first cookie, so that an empty one has none.
                 if bucket.is_empty() {
                     entry.remove();
                 }
                 stored
             }
-            Entry::Vacant(_) if !new.lives() => Ok((StoreAction::Expired, None)),
+            Entry::Vacant(_) if !new.lives() => {
+                if let Some(log) = self.log() {
+                    log.deleted(|| new.id());
+                }
+                Ok((StoreAction::Expired, None))
+            }
             Entry::Vacant(entry) => {
                 let slot = self.numbers.slot(new);
+                if let Some(log) = self.log() {
+                    log.set(|| slot.cookie(), false);
+                }
                 let told = tell(&slot);
                 entry.insert(Bucket::new(new.key(), slot, &mut tally));
                 Ok((StoreAction::Inserted, Some(told)))
@@ -321,132 +330,15 @@ impl Store {
         self.settle(tally);
         stored
     }
-}
-
-/// Removals.
-impl Store {
-    /// Takes a cookie out. Of a host-only cookie and one for the whole domain, the host-only one
-    /// goes first: it is the one that the host itself has set.
-    pub(super) fn remove(
-        &self,
-        site: Site<'_>,
-        domain: &str,
-        path: &str,
-        name: &[u8],
-        now: Millis,
-    ) -> Option<Cookie> {
-        let mut removed = None;
-        self.change(site, |bucket, tally| {
-            // One that has expired unseen is not there.
-            bucket.retain(tally, |slot| slot.expires() > now);
-            let at = |host_only| {
-                let (domain, path) = (domain.as_bytes(), path.as_bytes());
-                let wanted = Identity { name, domain, path, host_only };
-                bucket.position(|slot| slot.data().has_identity(&wanted))
-            };
-            if let Some(at) = at(true).or_else(|| at(false)) {
-                removed = Some(bucket.remove(at, tally).cookie());
-            }
-        });
-        removed
-    }
-
-    pub(super) fn remove_domain(&self, site: Site<'_>, domain: &str) {
-        self.change(site, |bucket, tally| {
-            bucket.retain(tally, |slot| slot.data().domain() != domain);
-        });
-    }
-
-    fn remove_expired_of(&self, site: Site<'_>, now: Millis) {
-        self.change(site, |bucket, tally| bucket.retain(tally, |slot| slot.expires() > now));
-    }
-
-    pub(super) fn remove_expired(&self, now: Millis) -> usize {
-        self.retain(|slot| slot.expires() > now)
-    }
-
-    pub(super) fn remove_session(&self) -> usize {
-        self.retain(|slot| !slot.is_session())
-    }
-
-    pub(super) fn clear(&self) {
-        self.retain(|_| false);
-    }
-
-    fn change(&self, site: Site<'_>, change: impl FnOnce(&mut Bucket, &mut Tally)) {
-        let (key, mut tally) = (site.key.as_bytes(), Tally::default());
-        let hash = self.hash(key);
-        let mut table = self.shard(hash).write();
-        if let Ok(mut entry) = table.find_entry(hash, |bucket| bucket.key() == key) {
-            change(entry.get_mut(), &mut tally);
-            if entry.get().is_empty() {
-                entry.remove();
-            }
-        }
-        self.settle(tally);
-    }
-
-    /// Keeps some cookies of all sites, as of one moment. Says how many went.
-    fn retain(&self, keep: impl Fn(&Slot) -> bool) -> usize {
-        let mut tally = Tally::default();
-        let mut tables: Vec<_> = self.shards.iter().map(Shard::write).collect();
-        for table in &mut tables {
-            table.retain(|bucket| {
-                bucket.retain(&mut tally, &keep);
-                !bucket.is_empty()
-            });
-            // What a flood has filled is given back, at under a quarter of its room: a jar that
-            // shrank at half would grow again with the next cookies.
-            let room = table.len() * 2;
-            if room < table.capacity() / 2 {
-                table.shrink_to(room, |bucket| self.hash(bucket.key()));
-            }
-        }
-        self.settle(tally);
-        tally.len.unsigned_abs()
-    }
 
     /// Counts a change, while the lock is held that it was made under: else what is counted out
     /// could not be in yet.
-    fn settle(&self, tally: Tally) {
+    pub(super) fn settle(&self, tally: Tally) {
         self.len.fetch_add(tally.len.cast_unsigned(), Relaxed);
         self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);
         if tally.has_changed {
             self.changes.fetch_add(1, Relaxed);
         }
-    }
-
-    /// Gives back what is there for speed alone.
-    fn drop_lines(&self) {
-        for shard in &*self.shards {
-            let (mut table, mut tally) = (shard.write(), Tally::default());
-            table.iter_mut().for_each(|bucket| bucket.drop_line(&mut tally));
-            self.settle(tally);
-        }
-    }
-
-    fn is_over(&self, limits: &CookieLimits) -> bool {
-        self.len.load(Relaxed) > limits.total || self.bytes.load(Relaxed) > limits.bytes
-    }
-
-    /// Makes a jar over its totals give up what [`eviction`] chooses. `newest` has just been stored.
-    fn evict_total(&self, newest: u64, now: Millis, limits: &CookieLimits) {
-        if !self.is_over(limits) {
-            return;
-        }
-        // Kept headers are there for speed alone, and may be all that is too much.
-        self.drop_lines();
-        if !self.is_over(limits) {
-            return;
-        }
-        // One lock after the other, and none while the choice is made: requests go on meanwhile.
-        // What they change is at worst one cookie more or less than there should be.
-        let mut candidates = Vec::with_capacity(self.len());
-        for shard in &*self.shards {
-            candidates.extend(shard.read().iter().flat_map(Bucket::slots).map(Slot::candidate));
-        }
-        let doomed = eviction::of_jar(candidates, newest, limits, now);
-        self.retain(|slot| !doomed.contains(&slot.order()));
     }
 }
 
@@ -473,7 +365,7 @@ mod tests {
         assert_eq!(set("kept=1"), StoreAction::Inserted);
         let panics = || store.change(visit.site, |_, _| panic!("on purpose"));
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
-        assert!(store.shards.iter().any(|shard| shard.0.is_poisoned()));
+        assert!(store.shards.iter().any(Shard::is_poisoned));
 
         assert_eq!(header(), "kept=1");
         assert_eq!(set("new=2"), StoreAction::Inserted);

@@ -384,6 +384,8 @@ pub enum InvalidCookie {
     /// attribute. From the `cookie_store` crate and from files, at most 3,072 bytes are allowed,
     /// and `;` is: the path may be a URI's own.
     Path,
+    /// [`Cookie::to_bytes`] did not make the bytes, or some are missing.
+    Bytes,
     /// A rule forbids it, such as the one for names that begin with `__Host-`.
     Rule(Rejection),
 }
@@ -405,6 +407,7 @@ impl InvalidCookie {
                 "a cookie's path begins with `/`, is not too long and has no control character; a \
                  caller's has no `;`"
             }
+            Self::Bytes => "the bytes are not those of a whole cookie",
             Self::Rule(_) => "a rule forbids the cookie",
         }
     }

@@ -4,6 +4,7 @@
 pub(in crate::cookie) mod cookie;
 pub(in crate::cookie) mod data;
 mod date;
+pub(in crate::cookie) mod id;
 pub(in crate::cookie) mod origin;
 pub(in crate::cookie) mod path;
 pub(in crate::cookie) mod rules;

@@ -1,15 +1,17 @@
 //! Jars by key, a bounded number of them: one for each tenant of a proxy.
 
+mod jars;
+
 use std::{
-    collections::{BTreeMap, HashMap},
     fmt,
     hash::Hash,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, ThreadId},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
+use self::jars::{Jars, Leaving};
 use super::jar::CookieJar;
 
 /// A bounded pool of jars by key, for one client that serves many tenants: see
@@ -19,7 +21,7 @@ use super::jar::CookieJar;
 /// once nobody has asked for it during [`idle`](JarPoolBuilder::idle). If the pool is
 /// [full](JarPoolBuilder::max_jars), the jar that was asked for longest ago leaves first. Both
 /// happen in `get` and in [`evict_idle`](Self::evict_idle): there is no task behind the pool. A jar
-/// that a request still holds counts as asked for, unless every jar is held.
+/// that a request still holds counts as asked for, unless nearly every jar is held.
 ///
 /// A jar that leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be
 /// saved. The pool is not locked during the call. Whoever asks for that key meanwhile gets the same
@@ -100,31 +102,9 @@ pub struct JarPool<K = String> {
 struct Shared<K> {
     settings: JarPoolBuilder<K>,
     jars: Mutex<Jars<K>>,
+    /// A jar was made, or its callback has panicked.
+    made: Condvar,
 }
-
-struct Jars<K> {
-    by_key: HashMap<Arc<K>, Entry>,
-    /// Oldest first; the numbers are unique.
-    by_use: BTreeMap<u64, Arc<K>>,
-    /// Numbers uses and evictions.
-    next: u64,
-    /// How many are being evicted.
-    leaving: usize,
-    /// The threads that are inside a callback, and so may not come back in.
-    in_callback: Vec<ThreadId>,
-}
-
-struct Entry {
-    jar: CookieJar,
-    used: u64,
-    at: Instant,
-    /// The number of its eviction. The jar goes when the callback returns, unless somebody has
-    /// asked for it.
-    leaving: Option<u64>,
-}
-
-/// A jar on its way out, and the number of its eviction.
-type Leaving<K> = (Arc<K>, CookieJar, u64);
 
 /// Builds a [`JarPool`].
 #[must_use]
@@ -141,8 +121,7 @@ impl<K> JarPoolBuilder<K> {
     /// Default: 1,000; 0 counts as 1.
     ///
     /// Set this above the number of concurrent requests. Otherwise a jar may leave while a request
-    /// holds it, and what the request then stores is not saved. What went into a jar that came and
-    /// left while [`new_jar`](Self::new_jar) made it once more is not saved either.
+    /// holds it, and what the request then stores is not saved.
     pub fn max_jars(mut self, max_jars: usize) -> Self {
         // With none, the jar that `get` is about to return would leave at once.
         self.max_jars = max_jars.max(1);
@@ -158,8 +137,9 @@ impl<K> JarPoolBuilder<K> {
     /// Makes the jar of a key that has none in the pool: an empty jar with other limits, or one
     /// read from where [`on_evict`](Self::on_evict) saved it. Default: [`CookieJar::new`].
     ///
-    /// The pool is not locked during the call. If two threads make a jar for one key, one of the
-    /// jars is dropped.
+    /// The pool is not locked during the call. Whoever asks for the same key meanwhile waits for it
+    /// and gets the same jar, so that a jar that was read earlier never replaces a later one. If
+    /// the key is [removed](JarPool::remove) during the call, the jar is made again.
     ///
     /// # Panics
     ///
@@ -191,14 +171,8 @@ impl<K> JarPoolBuilder<K> {
     /// The empty pool.
     #[must_use]
     pub fn build(self) -> JarPool<K> {
-        let jars = Jars {
-            by_key: HashMap::new(),
-            by_use: BTreeMap::new(),
-            next: 0,
-            leaving: 0,
-            in_callback: Vec::new(),
-        };
-        JarPool { shared: Arc::new(Shared { settings: self, jars: Mutex::new(jars) }) }
+        let (jars, made) = (Mutex::new(Jars::new()), Condvar::new());
+        JarPool { shared: Arc::new(Shared { settings: self, jars, made }) }
     }
 }
 
@@ -280,7 +254,7 @@ impl<K> JarPool<K> {
 }
 
 impl<K: Hash + Eq> JarPool<K> {
-    /// The jar of that key, made if there is none.
+    /// The jar of that key, made if there is none. Waits if another thread is making it.
     ///
     /// # Panics
     ///
@@ -289,12 +263,41 @@ impl<K: Hash + Eq> JarPool<K> {
         let (key, settings) = (key.into(), &self.shared.settings);
         let now = (settings.clock)();
         let known = self.lock().touch(&key, now);
-        let jar = known.unwrap_or_else(|| {
-            let jar = self.in_callback(|| (settings.new_jar)(&key));
-            self.lock().insert(key, jar, now)
-        });
+        let jar = known.unwrap_or_else(|| self.make(Arc::new(key), now));
         self.evict(now, settings.max_jars);
         jar
+    }
+
+    /// The jar of a key that had none just now.
+    ///
+    /// One thread makes it, and the others wait. If two made it, one of them could be slow, come
+    /// after the other's jar has left again, and put in what was read before that jar was saved.
+    fn make(&self, key: Arc<K>, now: Instant) -> CookieJar {
+        let mut jars = self.lock();
+        loop {
+            if let Some(jar) = jars.touch(&key, now) {
+                return jar;
+            }
+            if !jars.making.contains_key(&key) {
+                break;
+            }
+            jars = self.shared.made.wait(jars).unwrap_or_else(PoisonError::into_inner);
+        }
+        loop {
+            jars.making.insert(Arc::clone(&key), false);
+            drop(jars);
+            // On drop, since the callback may panic. One who waits then makes the jar.
+            let mut making = Making { pool: self, key: Some(&key) };
+            let jar = self.in_callback(|| (self.shared.settings.new_jar)(&key));
+            jars = self.lock();
+            let is_outdated = making.end(&mut jars);
+            if !is_outdated {
+                jars.insert(Arc::clone(&key), jar.clone(), now);
+                drop(jars);
+                self.shared.made.notify_all();
+                return jar;
+            }
+        }
     }
 
     /// The jar of that key if it is in the pool. This does not count as use.
@@ -306,6 +309,10 @@ impl<K: Hash + Eq> JarPool<K> {
     /// Takes the jar of that key out, without the callback.
     pub fn remove(&self, key: &K) -> Option<CookieJar> {
         let mut jars = self.lock();
+        // What is being made may have been read before this call.
+        if let Some(is_outdated) = jars.making.get_mut(key) {
+            *is_outdated = true;
+        }
         let entry = jars.take(key)?;
         Some(entry.jar)
     }
@@ -351,103 +358,26 @@ impl<K: Hash + Eq> JarPool<K> {
     }
 }
 
-impl<K: Hash + Eq> Jars<K> {
-    /// Counts as use, and calls an eviction off that has begun.
-    fn touch(&mut self, key: &K, now: Instant) -> Option<CookieJar> {
-        let (next, entry) = (self.next, self.by_key.get_mut(key)?);
-        self.next += 1;
-        if let Some(key) = self.by_use.remove(&entry.used) {
-            self.by_use.insert(next, key);
-        }
-        (entry.used, entry.at) = (next, now);
-        if entry.leaving.take().is_some() {
-            self.leaving -= 1;
-        }
-        Some(entry.jar.clone())
-    }
+/// A jar that is being made.
+struct Making<'a, K: Hash + Eq> {
+    pool: &'a JarPool<K>,
+    /// `None` once it is made.
+    key: Option<&'a Arc<K>>,
+}
 
-    fn take(&mut self, key: &K) -> Option<Entry> {
-        let entry = self.by_key.remove(key)?;
-        self.by_use.remove(&entry.used);
-        self.leaving -= usize::from(entry.leaving.is_some());
-        Some(entry)
-    }
-
-    /// Puts a jar in; returns the one that another thread has put in meanwhile, if so.
-    fn insert(&mut self, key: K, jar: CookieJar, now: Instant) -> CookieJar {
-        // The first stays: a request may have stored cookies in it by now.
-        if let Some(jar) = self.touch(&key, now) {
-            return jar;
-        }
-        let (key, used) = (Arc::new(key), self.next);
-        self.next += 1;
-        // First by key, whose hash may panic.
-        let entry = Entry { jar: jar.clone(), used, at: now, leaving: None };
-        self.by_key.insert(Arc::clone(&key), entry);
-        self.by_use.insert(used, key);
-        jar
-    }
-
-    /// Marks what has been idle, then what there is too much of, oldest first.
-    fn leaving(&mut self, now: Instant, idle: Duration, max_jars: usize) -> Vec<Leaving<K>> {
-        let mut leaving = Vec::new();
-        let mut staying = self.by_key.len() - self.leaving;
-        // Jars in use leave only if the others do not suffice: what a request stores in a jar that
-        // has left is lost, yet a pool without a bound would fill the memory.
-        for spares_held in [true, false] {
-            let mut held = Vec::new();
-            for key in self.by_use.values() {
-                let Some(entry) = self.by_key.get_mut(key) else { continue };
-                let is_idle = spares_held && now.saturating_duration_since(entry.at) >= idle;
-                let is_over = staying > max_jars;
-                if !is_idle && !is_over {
-                    break;
-                }
-                // Another call hands it over already, and has counted it out.
-                if entry.leaving.is_some() {
-                    continue;
-                }
-                if spares_held && entry.jar.is_held() {
-                    held.push(Arc::clone(key));
-                    continue;
-                }
-                staying -= 1;
-                leaving.push(entry.mark(key, &mut self.next));
-            }
-            // They move to the end of the line. Else each new key would look at all of them again.
-            for key in held {
-                self.touch(&key, now);
-            }
-            if staying <= max_jars {
-                break;
-            }
-        }
-        self.leaving += leaving.len();
-        leaving
-    }
-
-    fn all(&mut self) -> Vec<Leaving<K>> {
-        let staying = self.by_key.iter_mut().filter(|(_, entry)| entry.leaving.is_none());
-        let leaving: Vec<_> = staying.map(|(key, entry)| entry.mark(key, &mut self.next)).collect();
-        self.leaving += leaving.len();
-        leaving
-    }
-
-    /// Takes a jar out, unless somebody has asked for it since it was marked.
-    fn finish(&mut self, key: &K, eviction: u64) -> bool {
-        // By number: it may have been rescued and be on its way out once more, for another call to
-        // finish.
-        let is_leaving = self.by_key.get(key).is_some_and(|entry| entry.leaving == Some(eviction));
-        is_leaving && self.take(key).is_some()
+impl<K: Hash + Eq> Making<'_, K> {
+    /// Says whether the jar is out of date.
+    fn end(&mut self, jars: &mut Jars<K>) -> bool {
+        self.key.take().and_then(|key| jars.making.remove(key)).unwrap_or_default()
     }
 }
 
-impl Entry {
-    fn mark<K>(&mut self, key: &Arc<K>, next: &mut u64) -> Leaving<K> {
-        let eviction = *next;
-        *next += 1;
-        self.leaving = Some(eviction);
-        (Arc::clone(key), self.jar.clone(), eviction)
+impl<K: Hash + Eq> Drop for Making<'_, K> {
+    fn drop(&mut self) {
+        if self.key.is_some() {
+            self.end(&mut self.pool.enter());
+            self.pool.shared.made.notify_all();
+        }
     }
 }
 

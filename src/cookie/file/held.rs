@@ -1,0 +1,53 @@
+//! What a file holds, by its format and the rules of a jar.
+
+use std::path::Path;
+
+use super::{disk::contents, merge::each_once, settings::Settings};
+use crate::cookie::{
+    format::{self, Contents, Entry, Format, ReadError, SkippedLine},
+    jar::{
+        CookieJar,
+        log::{Stamp, to_stamp},
+    },
+    model::cookie::Cookie,
+};
+
+/// What a file holds, without expired cookies, each cookie once.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Also what the jar's rules refuse. Those of other programs may not, so a save keeps it.
+    pub(super) entries: Vec<Entry>,
+    /// The cookies that the jar's rules allow.
+    pub(super) allowed: Vec<Cookie>,
+    pub(super) skipped: Vec<SkippedLine>,
+    /// When the file was written.
+    pub(super) written: Stamp,
+}
+
+/// `None` if there is no file.
+pub(super) fn read(
+    path: &Path,
+    format: Format,
+    jar: &CookieJar,
+    settings: Settings,
+) -> Result<Option<Held>, ReadError> {
+    let Settings { strict, max_bytes, .. } = settings;
+    let Some((text, written)) = contents(path, max_bytes)? else { return Ok(None) };
+    if text.len() > max_bytes {
+        return Err(ReadError::TooLarge { max_bytes });
+    }
+    let now = jar.now();
+    let contents = format::read(format, &text, now)?;
+    let Contents { entries, skipped } = if strict { contents.whole()? } else { contents };
+    let alive = |entry: &Entry| entry.cookie().is_none_or(|cookie| cookie.times.expires > now);
+    let judged = entries.into_iter().filter(alive).map(|entry| {
+        let allowed = entry.cookie().is_some_and(|cookie| jar.allows(cookie));
+        (entry, allowed)
+    });
+    // A file that others append to may name a cookie twice, and the merge goes by identity.
+    let judged = each_once(judged.collect());
+    let allowed = judged.iter().filter(|(_, allowed)| *allowed);
+    let allowed = allowed.filter_map(|(entry, _)| entry.cookie().cloned()).collect();
+    let entries = judged.into_iter().map(|(entry, _)| entry).collect();
+    Ok(Some(Held { entries, allowed, skipped, written: to_stamp(written) }))
+}
