@@ -66,7 +66,7 @@ async fn an_equal_prefix_with_an_equal_key_keeps_its_service_and_nothing_else_do
         (
             "another key",
             |handle, layer| {
-                replace(handle, |table| table.mount_keyed("https://h", "b", layer.layer()))
+                replace(handle, |table| table.mount_keyed("https://h", "b", layer.layer()));
             },
             2,
             Some("https://h"),
@@ -74,7 +74,7 @@ async fn an_equal_prefix_with_an_equal_key_keeps_its_service_and_nothing_else_do
         (
             "the same key",
             |handle, layer| {
-                replace(handle, |table| table.mount_keyed("https://h", "b", layer.layer()))
+                replace(handle, |table| table.mount_keyed("https://h", "b", layer.layer()));
             },
             2,
             Some("https://h"),
@@ -152,7 +152,7 @@ async fn an_equal_prefix_with_an_equal_key_keeps_its_service_and_nothing_else_do
         (
             "a key for what had none",
             |handle, layer| {
-                replace(handle, |table| table.mount_keyed("any://h", "", layer.layer()))
+                replace(handle, |table| table.mount_keyed("any://h", "", layer.layer()));
             },
             8,
             Some("any://h"),
@@ -168,7 +168,7 @@ async fn an_equal_prefix_with_an_equal_key_keeps_its_service_and_nothing_else_do
         (
             "and that is kept by its key",
             |handle, layer| {
-                replace(handle, |table| table.mount_keyed("any://h", "", layer.layer()))
+                replace(handle, |table| table.mount_keyed("any://h", "", layer.layer()));
             },
             9,
             Some("any://h"),
