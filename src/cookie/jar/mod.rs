@@ -233,6 +233,23 @@ impl CookieJar {
     ///
     /// A cookie for a public suffix becomes host-only. A cookie that has expired is not inserted,
     /// but removes the one that it would replace.
+    ///
+    /// To start with a session id that the server replaces at the next login, insert the form that
+    /// the server sets, which usually is the host-only one:
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{Cookie, CookieJar};
+    ///
+    /// let (jar, uri) = (CookieJar::new(), "https://example.com/".parse()?);
+    /// jar.insert(Cookie::builder("sid", "old").domain("example.com").host_only(true).build()?);
+    /// jar.set(&uri, "sid=new; Path=/; Secure")?; // the login's
+    /// assert_eq!(jar.header(&uri).expect("it has one"), "sid=new");
+    ///
+    /// // The form for the whole domain is another cookie, and two are sent.
+    /// jar.insert(Cookie::builder("sid", "old").domain("example.com").build()?);
+    /// assert_eq!(jar.header(&uri).expect("it has two"), "sid=new; sid=old");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn insert(&self, cookie: Cookie) {
         self.put(&cookie, self.now(), Keep::Given);
     }

@@ -40,10 +40,16 @@ pub(in crate::cookie) fn to_time(millis: Millis) -> SystemTime {
 /// use tower_outbound::cookie::{Cookie, CookieJar};
 ///
 /// let jar = CookieJar::new();
+/// // A cookie of one host, as most servers set it: without a `Domain`.
+/// let sid = Cookie::builder("sid", "42").domain("example.com").host_only(true).secure(true);
+/// jar.insert(sid.build()?);
+/// // A cookie of a host and its subdomains, as `Domain=example.com` sets it.
 /// jar.insert(Cookie::builder("theme", "dark").domain("example.com").secure(true).build()?);
 ///
-/// let cookie = jar.get("theme")?.expect("it was just inserted");
-/// assert_eq!((cookie.value(), cookie.domain(), cookie.path()), ("dark".into(), "example.com", "/"));
+/// let header = jar.header(&"https://example.com/".parse()?);
+/// assert_eq!(header.expect("both"), "sid=42; theme=dark");
+/// let header = jar.header(&"https://www.example.com/".parse()?);
+/// assert_eq!(header.expect("one"), "theme=dark");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -284,6 +290,10 @@ pub struct CookieBuilder {
 impl CookieBuilder {
     /// The domain it belongs to, like the `Domain` attribute: with its subdomains, unless
     /// [`host_only`](Self::host_only) is set. Required. One leading dot is dropped.
+    ///
+    /// Set `host_only(true)` for a cookie that the server sets without `Domain`, such as most
+    /// session ids. The host-only form and the domain form are two cookies (RFC 6265bis section
+    /// 5.7), so the one would not replace the other, and both would be sent.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = domain.into();
         self
