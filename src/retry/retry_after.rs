@@ -123,30 +123,34 @@ pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(until.duration_since(since).unwrap_or(Duration::ZERO))
 }
 
-/// Reads a date as leniently as a cookie's is read: servers write more forms than the RFC has.
+/// Reads a date by its words in any order, as a cookie's is read (RFC 6265 section 5.1.1): servers
+/// write more forms than the RFC has.
 ///
-/// A day of one digit, any case, dashes between the parts, no weekday and no zone are accepted. A
-/// zone other than GMT is not: what it means is not always known, and a wait could be hours off.
+/// A zone other than GMT is refused, unlike in a cookie: what it means is not always known, and a
+/// wait could be hours off. So is any other word that is no part of a date.
 fn date(text: &[u8]) -> Option<SystemTime> {
     let text = str::from_utf8(text).ok()?;
-    let separators = [' ', '\t', ','];
-    let words = text.split(separators).filter(|word| !word.is_empty()).flat_map(|word| {
-        // 06-Nov-94, but not a zone of -0500.
-        let dashes = if word.contains(|c: char| c.is_ascii_alphabetic()) { "-" } else { "\0" };
-        word.split(dashes)
-    });
-    let mut words = words.skip_while(|word| is_weekday(word));
-    let mut word = || words.next();
-    let (first, second, third, fourth) = (word()?, word()?, word()?, word()?);
-    let (day, month, year, time) = match month(first) {
-        // asctime has the month first, and the year last.
-        Some(month) => (second, month, fourth, third),
-        None => (first, month(second)?, third, fourth),
-    };
-    if !word().is_none_or(is_gmt) || word().is_some() {
-        return None;
+    let (mut time, mut day, mut month, mut year) = (None, None, None, None);
+    let put = |place: &mut Option<u32>, value| place.replace(value).is_none().then_some(());
+    for word in text.split([' ', '\t', ',']).filter(|word| !word.is_empty() && !is_gmt(word)) {
+        if word.contains(':') {
+            time = time.is_none().then_some(word);
+            time?;
+            continue;
+        }
+        for word in word.split(['-', '.', '/']).filter(|word| !word.is_empty()) {
+            if is_weekday(word) {
+            } else if let Some(named) = month_of(word) {
+                month = month.is_none().then_some(named);
+                month?;
+            } else if day.is_none() && word.len() <= 2 {
+                put(&mut day, number(word, 1..=2)?)?;
+            } else {
+                put(&mut year, number(word, 2..=4)?)?;
+            }
+        }
     }
-    let (day, year) = (number(day, 1..=2)?, number(year, 2..=4)?);
+    let (time, day, month, year) = (time?, day?, month?, year?);
     // RFC 6265 section 5.1.1: years of two digits lie between 1970 and 2069.
     let year = match year {
         0..=69 => 2000 + year,
@@ -173,7 +177,7 @@ fn is_weekday(word: &str) -> bool {
     word.len() >= 3 && WEEKDAYS.into_iter().any(begins)
 }
 
-fn month(word: &str) -> Option<&'static str> {
+fn month_of(word: &str) -> Option<&'static str> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let start = word.get(..3).filter(|_| word.bytes().all(|byte| byte.is_ascii_alphabetic()))?;
@@ -220,6 +224,12 @@ mod tests {
             (b"Sun, 06 November 1994 8:49:37 GMT", Some(100)),
             (b"Wed, 06 Nov 1994 08:49:37 GMT", Some(100)),
             (b"Sun, 06 Nov 1994 08:49:37", Some(100)),
+            (b"Nov 6 1994 08:49:37", Some(100)),
+            (b"06.Nov.1994 08:49:37 GMT", Some(100)),
+            (b"08:49:37 1994 Nov 06 GMT", Some(100)),
+            (b"Sun, 06 Nov 1994 08:49:37 08:49:37 GMT", None),
+            (b"Sun, 06 Nov Nov 1994 08:49:37 GMT", None),
+            (b"Sun, 06 11 1994 08:49:37 GMT", None),
             (b"Sun, 06 Nov 1994 08:49:37 PST", None),
             (b"Sun, 06 Nov 1994 08:49:37 +0100", None),
             (b"Sun, 06 Nov 1994 08:49:37 -0500", None),
