@@ -97,7 +97,6 @@ where
     S: Service<Request<B>> + Clone,
 {
     /// Sends the first attempt. The service is ready.
-    #[inline]
     pub(super) fn new(
         service: &mut S,
         request: Request<B>,
@@ -144,7 +143,6 @@ where
     }
 
     /// The caller has waited for so long already: it counts towards the deadline.
-    #[inline]
     pub(super) fn after(mut self, waited: Duration) -> Self {
         if let Some(began) = self.call.began.checked_sub(waited) {
             (self.call.began, self.call.waited) = (began, waited);

@@ -61,7 +61,6 @@ mod with_tracing {
         }
 
         /// What happens in it belongs to the request: the layers below say their own part there.
-        #[inline]
         pub(in super::super) fn span(&self) -> Option<Span> {
             self.0.as_ref().map(|listened| listened.span.clone())
         }

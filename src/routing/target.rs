@@ -86,9 +86,6 @@ impl Strictness {
 
 impl<'a> Target<'a> {
     /// `origin` lends its scheme, host and port to a relative URI.
-    // `always`, here and below: the search for the nearest mount is a second caller. Without it
-    // every look-up would call both functions, for 50 instructions.
-    #[inline(always)]
     pub(super) fn of(
         method: &Method,
         uri: &'a Uri,
@@ -118,7 +115,6 @@ impl<'a> Target<'a> {
     }
 
     /// The host in the spelling of prefixes, and the port if the request has one.
-    #[inline(always)]
     pub(super) fn host_and_port(&self) -> Result<(Cow<'a, str>, Option<u16>), UriError> {
         let (host, port) = match authority::plain(self.authority) {
             Some((host, port)) => (Cow::Borrowed(host), port),
