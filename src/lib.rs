@@ -17,8 +17,9 @@
 //!   hyper client            pool, TLS             hyper-util
 //! ```
 //!
-//! The order matters. In each line the first order is the one drawn above; the second one loses
-//! something, but leaks nothing:
+//! The order matters. In each line the first order is the one drawn above. The second one loses
+//! something, but leaks nothing, if the redirects remove `Cookie` from a hop to another host as
+//! [`RedirectPolicy`] and tower-http's default policy do:
 //!
 //! - Redirects outside cookies: each hop stores and sends its own cookies. Redirects inside cookies:
 //!   the cookies of a 302 are lost, and a hop to another host sends none.

@@ -53,7 +53,7 @@
 //!
 //! /// One run of the program: the jar comes from the file and goes back into it.
 //! async fn run(file: &Path, url: &str) -> Result<StatusCode, BoxError> {
-//!     let file = CookieFile::open(file, Format::Netscape)?; // no such file: an empty jar; a damaged one: an error
+//!     let file = CookieFile::open(file, Format::Netscape)?; // no such file: an empty jar; no jar at all: an error
 //!     let client = CookieLayer::new(file.jar().clone()).layer(service_fn(server));
 //!     let response = client.oneshot(Request::get(url).body(())?).await?;
 //!     file.save_if_changed()?;
@@ -113,7 +113,8 @@
 //! `SameSite=Strict` cookies. [`RedirectPolicy`](crate::RedirectPolicy) keeps the extensions of this
 //! crate:
 //!
-//! ```
+#![cfg_attr(feature = "follow-redirect", doc = "```")]
+#![cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 //! use tower_http::follow_redirect::FollowRedirectLayer;
 //! use tower_outbound::RedirectPolicy;
 //!
@@ -123,8 +124,9 @@
 //!
 //! For any other redirect layer use [`CookieLayer::expect_restrictions`]: what a request does not
 //! say is then forbidden. A request that [brings its jar](CookieLayer::per_request) has no cookies
-//! once the jar is dropped. No redirect sends a cookie to a host that it does not belong to: a jar
-//! knows the host of each. With the feature `tracing`, a restricted request that is redirected to
+//! once the jar is dropped. A jar sends no cookie to a host that it does not belong to. Redirects
+//! *inside* this layer repeat the header that it has written, so only their own policy keeps it from
+//! another host: tower-http's `FilterCredentials` and `RedirectPolicy` remove it there. With the feature `tracing`, a restricted request that is redirected to
 //! another origin is an event.
 //!
 //! # What may be stored and sent

@@ -26,7 +26,11 @@ use super::{
 /// the wait.
 ///
 /// A wait belongs to the task that polls. Another task begins a new wait, and so does a clone, or a
-/// poll long after the wait was given up. So `LoadShed` outside sheds requests at once.
+/// poll long after the wait was given up. So `LoadShed` outside sheds requests
+/// at once. One case looks like a wait: one task whose requests are shed so fast, less than 50 ms
+/// apart for a whole deadline, that it answers each wake. Such a task gets one deadline error per
+/// deadline in place of `Overloaded`. A task that the runtime polls more than 50 ms late counts as
+/// another request, and waits anew.
 ///
 /// # Buffers and load shedding
 ///

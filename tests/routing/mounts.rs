@@ -340,7 +340,6 @@ async fn the_more_specific_mount_wins_whatever_the_order() {
     .await;
 }
 
-/// The module's table of equivalents, each with what httpx's pattern matches and does not.
 #[tokio::test]
 async fn connect_in_authority_form_is_served_by_mounts_for_any_scheme() {
     let rows: [Row<'_>; 5] = [
@@ -389,6 +388,7 @@ fn mount_name(Mount(prefix): &Mount) -> String {
     prefix.to_string()
 }
 
+/// The module's table of equivalents, each with what httpx's pattern matches and does not.
 #[tokio::test]
 async fn httpx_patterns_have_equivalents() {
     check(&[

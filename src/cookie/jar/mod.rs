@@ -331,7 +331,7 @@ impl CookieJar {
         self.len() == 0
     }
 
-    /// A number that grows with every change that a file would show: a cookie is stored, replaced,
+    /// A number that grows with every change of the jar's cookies: a cookie is stored, replaced,
     /// removed or evicted, or its expiry moves. Sending a cookie is not such a change.
     ///
     /// Compare it to do something only if the jar has changed. Which changes those were is in the
