@@ -21,16 +21,17 @@
 //! something, but leaks nothing, if the redirects remove `Cookie` from a hop to another host as
 //! [`RedirectPolicy`] and tower-http's default policy do:
 //!
-//! - Redirects outside cookies: each hop stores and sends its own cookies. Redirects inside cookies:
-//!   the cookies of a 302 are lost, and a hop to another host sends none.
-//! - Redirects outside mounts: the mount of each hop's host serves the hop. Redirects inside mounts:
-//!   the mount of the first host serves all hops.
+//! - Redirects outside cookies: each hop stores and sends its own cookies. Redirects inside
+//!   cookies: the cookies of a 302 are lost, and a hop to another host sends none.
+//! - Redirects outside mounts: the mount of each hop's host serves the hop. Redirects inside
+//!   mounts: the mount of the first host serves all hops.
 //! - Redirects outside retries: a hop that fails is repeated alone. Redirects inside retries: the
 //!   whole chain is repeated.
 //! - Retries outside cookies: an attempt sends the cookies that the attempt before it received.
 //!   Retries inside cookies: every attempt sends the cookies of the first, and the cookies of a
 //!   failed attempt are lost.
-//! - Mounts and retries, or mounts and cookies, may change places if all mounts share what is below.
+//! - Mounts and retries, or mounts and cookies, may change places if all mounts share what is
+//!   below.
 //! - Decompression outside retries: a failed response is drained as it came. Decompression inside
 //!   retries: it is inflated only to be drained.
 //! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is

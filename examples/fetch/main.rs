@@ -222,8 +222,8 @@ impl Session<'_> {
             request.extensions_mut().insert(HostDecides);
         }
         let response = client.oneshot(request).await.map_err(|error| explain(&*error))?;
-        // A redirect that was to be followed and is here all the same led nowhere. An empty Location
-        // is no redirect, as in curl.
+        // A redirect that was to be followed and is here all the same led nowhere. An empty
+        // Location is no redirect, as in curl.
         let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
         let location = response.headers().get(LOCATION);
         let leads = location.is_some_and(|location| !location.as_bytes().trim_ascii().is_empty());

@@ -227,7 +227,8 @@ fn failed(error: &BoxError, client: &Client) -> Response {
         StatusCode::BAD_GATEWAY
     };
     match error.downcast_ref::<NoMount>() {
-        // Not its `Display`, which names another mount: clients learn of none that they do not know.
+        // Not its `Display`, which names another mount: clients learn of none that they do not
+        // know.
         Some(error) => refuse(status, &format!("no mount for {}", error.uri())),
         None => refuse(status, &error.to_string()),
     }

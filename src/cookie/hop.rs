@@ -1,5 +1,5 @@
-//! Redirects, as the cookies see them: what an outer policy cannot see itself, and what a log should
-//! say.
+//! Redirects, as the cookies see them: what an outer policy cannot see itself, and what a log
+//! should say.
 
 #[cfg(feature = "follow-redirect")]
 use std::sync::{

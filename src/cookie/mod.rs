@@ -109,10 +109,9 @@
 //!
 //! Redirect layers remove a request's extensions when a hop leaves the origin. The hop then arrives
 //! here as a request without restrictions, and the first host decides where it leads to. With
-//! `SiteForCookies` of evil.example, a redirect from a.example to b.example would send b.example its
-//! `SameSite=Strict` cookies. [`RedirectPolicy`](crate::RedirectPolicy) keeps the extensions of this
-//! crate:
-//!
+//! `SiteForCookies` of evil.example, a redirect from a.example to b.example would send b.example
+//! its `SameSite=Strict` cookies. [`RedirectPolicy`](crate::RedirectPolicy) keeps the extensions of
+//! this crate:
 #![cfg_attr(feature = "follow-redirect", doc = "```")]
 #![cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 //! use tower_http::follow_redirect::FollowRedirectLayer;

@@ -16,9 +16,10 @@ use tokio::time::Instant;
 /// Each request deposits, and each retry withdraws. [`RetryPolicy`](super::RetryPolicy) makes one
 /// exception: a request's first retry is free if the attempt before it was not sent. A retry is
 /// allowed while the retries of the last [`window`](Self::window) are at most
-/// [`percent`](Self::new) of its requests. Beyond that a floor of [`min_retries`](Self::min_retries)
-/// is allowed, for clients that send little. A retry that the budget refuses is not made: the caller
-/// gets the last response or error, and [`RetryHistory`](super::RetryHistory) says why.
+/// [`percent`](Self::new) of its requests. Beyond that a floor of
+/// [`min_retries`](Self::min_retries) is allowed, for clients that send little. A retry that the
+/// budget refuses is not made: the caller gets the last response or error, and
+/// [`RetryHistory`](super::RetryHistory) says why.
 ///
 /// Clones share what was deposited and withdrawn. A setter on a clone makes a budget of its own.
 ///

@@ -85,8 +85,8 @@ fn is_clock(error: &(dyn Error + 'static)) -> bool {
         || (error.source().is_none() && error.to_string() == "operation timed out")
 }
 
-/// Whether one error is that of a TLS library that does not trust the server's certificate: unknown,
-/// expired, of another name.
+/// Whether one error is that of a TLS library that does not trust the server's certificate:
+/// unknown, expired, of another name.
 ///
 /// Only the words tell, since no TLS library is a dependency: those of rustls and of OpenSSL. They
 /// may rule a retry out, never allow one.

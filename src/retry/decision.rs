@@ -1,5 +1,5 @@
-//! The words between a retry layer and its policy: what an attempt came to, what to do about it, and
-//! why there is no further attempt. No clock, no socket, no future.
+//! The words between a retry layer and its policy: what an attempt came to, what to do about it,
+//! and why there is no further attempt. No clock, no socket, no future.
 
 use std::{
     error::Error,
@@ -24,11 +24,11 @@ pub struct Attempt<'a> {
     pub number: u32,
     /// The method of the request.
     pub method: &'a Method,
-    /// The URI of the request, as the caller set it. `None` if nothing was kept of the request for a
-    /// second attempt.
+    /// The URI of the request, as the caller set it. `None` if nothing was kept of the request for
+    /// a second attempt.
     pub uri: Option<&'a Uri>,
-    /// The headers of the request, as the caller set them. If nothing was kept of the request for a
-    /// second attempt, only its `Idempotency-Key`.
+    /// The headers of the request, as the caller set them. If nothing was kept of the request for
+    /// a second attempt, only its `Idempotency-Key`.
     pub headers: &'a HeaderMap,
     /// The result of the attempt.
     pub outcome: Outcome<'a>,

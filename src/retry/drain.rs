@@ -1,5 +1,5 @@
-//! Reads the rest of a failed response, so that its HTTP/1 connection can be used again. Nothing ever
-//! waits for the rest: it is polled beside the delay and beside the next attempt.
+//! Reads the rest of a failed response, so that its HTTP/1 connection can be used again. Nothing
+//! ever waits for the rest: it is polled beside the delay and beside the next attempt.
 
 use std::{
     pin::Pin,
@@ -45,8 +45,8 @@ impl Default for Drain {
 /// attempt.
 ///
 /// Between two polls the connection's own task has its turn to read. Over hyper, three polls are
-/// enough for a body that has arrived already. A timer of 1 ms in place of them made responses with a
-/// late end 4 to 30 times slower.
+/// enough for a body that has arrived already. A timer of 1 ms in place of them made responses with
+/// a late end 4 to 30 times slower.
 const PATIENCE: u8 = 3;
 
 /// Most frames in one poll, so that a body that is always ready leaves the other tasks their turn.

@@ -26,8 +26,8 @@ pub struct AttemptRecord {
 
 impl AttemptRecord {
     /// How long the server asked to wait after this attempt, before any bound or jitter of the
-    /// policy. `None` if the attempt succeeded, if the server did not say, or if the policy does not
-    /// [ask](super::RetryPolicy::respect_retry_after).
+    /// policy. `None` if the attempt succeeded, if the server did not say, or if the policy does
+    /// not [ask](super::RetryPolicy::respect_retry_after).
     #[must_use]
     pub const fn asked(&self) -> Option<Duration> {
         self.asked
@@ -124,9 +124,9 @@ impl fmt::Display for RetryHistory {
 
 /// A limit, the budget or the deadline is used up.
 ///
-/// [`RetryService`](super::RetryService) returns it in a [`BoxError`]. `source()` is the error of the
-/// last attempt, if that had one. `Display` shows numbers and classes; it shows no URI and nothing
-/// else of the request.
+/// [`RetryService`](super::RetryService) returns it in a [`BoxError`]. `source()` is the error of
+/// the last attempt, if that had one. `Display` shows numbers and classes; it shows no URI and
+/// nothing else of the request.
 ///
 /// urllib3: `MaxRetryError`; requests: `RetryError`.
 #[derive(Debug)]

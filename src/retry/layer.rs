@@ -10,9 +10,9 @@ use super::{
 /// Sends a request again when a [`Policy`](super::Policy) says so.
 ///
 /// The request body must be one that can be sent again: it implements
-/// [`ReplayableBody`](super::ReplayableBody), or [`replay_with`](Self::replay_with) says how to copy
-/// it. The response body is untouched. A failure after the head of the response is the caller's:
-/// the bodies of two responses are never joined.
+/// [`ReplayableBody`](super::ReplayableBody), or [`replay_with`](Self::replay_with) says how to
+/// copy it. The response body is untouched. A failure after the head of the response is the
+/// caller's: the bodies of two responses are never joined.
 ///
 /// Put this layer outside the cookies, so that an attempt sends the cookies that the attempt before
 /// it received. Put it inside redirects, so that each hop has its own retries. Put it inside
@@ -70,8 +70,8 @@ impl<P, R> RetryLayer<P, R> {
     ///
     /// The copy must send every byte again; the `Clone` of a stream often does not. A function
     /// cannot say that an attempt waits for the body's own source, as
-    /// [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does. So such an attempt is
-    /// retried when its time is up.
+    /// [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does. So such an attempt
+    /// is retried when its time is up.
     #[must_use]
     pub fn replay_with<F>(self, replay: F) -> RetryLayer<P, ReplayWith<F>> {
         RetryLayer { policy: self.policy, replay: ReplayWith::new(replay) }

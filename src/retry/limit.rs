@@ -24,8 +24,8 @@ impl Limits<'_> {
         self.terms.deadline.is_some_and(|deadline| self.began.elapsed() >= deadline)
     }
 
-    /// What is left for an attempt that began at this time of the request, or without an attempt for
-    /// the request. `None` without a limit.
+    /// What is left for an attempt that began at this time of the request, or without an attempt
+    /// for the request. `None` without a limit.
     fn time_left(self, attempt_began: Option<Duration>) -> Option<Duration> {
         let Terms { attempt_timeout, deadline, .. } = *self.terms;
         // Most requests have no limit. They do not read the clock each time they are polled.

@@ -30,13 +30,12 @@
 //!
 //! # One request only
 //!
-//! A [`RetryPolicy`] as a request extension replaces the layer's, if that is a `RetryPolicy` too. If
-//! layers are nested, each of them takes it.
+//! A [`RetryPolicy`] as a request extension replaces the layer's, if that is a `RetryPolicy` too.
+//! If layers are nested, each of them takes it.
 //!
 //! If tower-http's `FollowRedirect` is outside the retries, a hop to another origin loses the
 //! extensions of the request, and so uses the layer's own policy. [`RedirectPolicy`] keeps the
 //! override:
-//!
 #![cfg_attr(feature = "follow-redirect", doc = "```")]
 #![cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 //! use tower_http::follow_redirect::FollowRedirectLayer;

@@ -18,11 +18,11 @@ use super::witness::Witness;
 /// nothing.
 ///
 /// A [`RetryLayer`](super::RetryLayer) repeats a POST only if the server cannot have processed it.
-/// It [can tell](super#never-sent) by the request's extensions whether a client made one exchange or
-/// several. It cannot tell with a client that makes a request of its own and drops the extensions,
-/// as reqwest does. Once such a client has waited for anything, its errors are not believed to mean
-/// "never sent", so a POST to a port where nothing listens is not retried. With this layer directly
-/// above the client it is.
+/// It [can tell](super#never-sent) by the request's extensions whether a client made one exchange
+/// or several. It cannot tell with a client that makes a request of its own and drops the
+/// extensions, as reqwest does. Once such a client has waited for anything, its errors are not
+/// believed to mean "never sent", so a POST to a port where nothing listens is not retried. With
+/// this layer directly above the client it is.
 ///
 /// Above a client that follows redirects or retries it would be a false claim, and a POST that was
 /// processed may be repeated. Turn both off first. For reqwest these are

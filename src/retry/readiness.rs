@@ -1,12 +1,12 @@
 //! The wait for the inner service before the first attempt, bounded by the deadline.
 //!
 //! `poll_ready` does not say for which request it asks. `LoadShed` outside, for one, asks once for
-//! each request and drops the request if the answer is not "ready". A wait that it leaves behind must
-//! not end the next request. So a wait belongs to the task that began it, and only a task that
+//! each request and drops the request if the answer is not "ready". A wait that it leaves behind
+//! must not end the next request. So a wait belongs to the task that began it, and only a task that
 //! answers the wakes of a wait is still in it.
 //!
-//! One case cannot be told apart: a service that one task uses for request after request, dropped by
-//! the same `LoadShed`, so fast that each wake has its poll.
+//! One case cannot be told apart: a service that one task uses for request after request, dropped
+//! by the same `LoadShed`, so fast that each wake has its poll.
 
 use std::{
     fmt,
@@ -20,9 +20,9 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The timer wakes a task twice, the second time this long after the first wake was answered, and the
-/// wait ends with the second answer. One answer could be the poll of another request, which nobody
-/// woke: a request that was shed has left the wait behind.
+/// The timer wakes a task twice, the second time this long after the first wake was answered, and
+/// the wait ends with the second answer. One answer could be the poll of another request, which
+/// nobody woke: a request that was shed has left the wait behind.
 ///
 /// Tokio's timer is a millisecond coarse and rounds up, so that a shorter step may be none.
 const STEP: Duration = Duration::from_millis(2);
@@ -72,8 +72,8 @@ struct Bell {
 }
 
 impl Readiness {
-    /// Ready if a call may follow. `poll_ready` is the inner service's; `deadline` is asked once for
-    /// each wait, and without one there is no timer.
+    /// Ready if a call may follow. `poll_ready` is the inner service's; `deadline` is asked once
+    /// for each wait, and without one there is no timer.
     pub(super) fn poll<E>(
         &mut self,
         mut poll_ready: impl FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,

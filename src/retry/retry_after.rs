@@ -37,8 +37,8 @@ pub fn retry_after_ms(head: &response::Parts) -> Option<ServerDelay> {
 /// Reads `x-ratelimit-reset`: seconds, or the time at which the limit is lifted, in seconds or
 /// milliseconds since 1970. Each may have a fraction.
 ///
-/// A time counts from the response's own `Date`; without one, from our clock. A time that has passed
-/// is zero.
+/// A time counts from the response's own `Date`; without one, from our clock. A time that has
+/// passed is zero.
 ///
 /// `None` if there is none that can be read, or if `x-ratelimit-remaining` says that the limit is
 /// not reached: many servers send both with each response, failures for another reason among them.
@@ -109,7 +109,8 @@ fn own_date(headers: &HeaderMap) -> Option<SystemTime> {
     headers.get(DATE).and_then(|of| date(of.as_bytes()))
 }
 
-/// How long the server asks to wait by `Retry-After` (RFC 9110 section 10.2.3). `None` if it does not ask, or in a form that cannot be read.
+/// How long the server asks to wait by `Retry-After` (RFC 9110 section 10.2.3). `None` if it does
+/// not ask, or in a form that cannot be read.
 ///
 /// Digits past what a `u64` holds saturate. A date that has passed is zero.
 pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {

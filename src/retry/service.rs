@@ -21,9 +21,9 @@ use super::{
 ///
 /// It is ready if the inner service is. If the layer's policy has a deadline, it waits for that no
 /// longer than the deadline. Then it reports that it is ready, and the call answers at once with a
-/// [`RetryError`](super::RetryError) without an attempt. The time waited counts towards the deadline
-/// of the call. A deadline of the request's own is not known before the call, so it does not bound
-/// the wait.
+/// [`RetryError`](super::RetryError) without an attempt. The time waited counts towards the
+/// deadline of the call. A deadline of the request's own is not known before the call, so it does
+/// not bound the wait.
 ///
 /// A wait belongs to the task that polls. Another task begins a new wait, and so does a clone, or a
 /// poll long after the wait was given up. So `LoadShed` outside sheds requests

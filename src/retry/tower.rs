@@ -40,8 +40,8 @@ use super::{
 ///
 /// A POST whose error says that it was never sent is retried here too. But the runner sends the
 /// first attempt as it came: the policy cannot put the extension into it that tells one exchange
-/// from [several](super#never-sent). So the error is believed, unless a `RetryLayer` below reports an
-/// attempt that the server may have processed. If a service below follows redirects, use
+/// from [several](super#never-sent). So the error is believed, unless a `RetryLayer` below reports
+/// an attempt that the server may have processed. If a service below follows redirects, use
 /// [`RetryLayer`](super::RetryLayer).
 ///
 /// For a service whose errors are boxed use [`boxed_errors`](RetryPolicy::boxed_errors).
@@ -91,8 +91,9 @@ where
 pub struct BoxedErrors(RetryPolicy);
 
 impl RetryPolicy {
-    /// This policy for `tower::retry::RetryLayer` around a service whose errors are [`BoxError`]s. A
-    /// `BoxError` does not implement `std::error::Error`, so the policy itself cannot take it.
+    /// This policy for `tower::retry::RetryLayer` around a service whose errors are [`BoxError`]s.
+    /// A `BoxError` does not implement `std::error::Error`, so the policy itself cannot take
+    /// it.
     #[must_use]
     pub const fn boxed_errors(self) -> BoxedErrors {
         BoxedErrors(self)
@@ -179,8 +180,8 @@ impl RetryPolicy {
             now: SystemTime::now(),
             random: fastrand::f64(),
         };
-        // The request is the copy that the runner keeps, and the hook may have changed it before the
-        // last attempt. Each attempt starts from the caller's own head.
+        // The request is the copy that the runner keeps, and the hook may have changed it before
+        // the last attempt. Each attempt starts from the caller's own head.
         match self.own_head() {
             Some(Some(own)) => set_head(request, own),
             Some(kept) => *kept = Some(head_of(request)),

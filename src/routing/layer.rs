@@ -15,9 +15,9 @@ use super::{
 
 /// Sends each request to the layer or service mounted for its URL, or straight on.
 ///
-/// A mounted *layer* wraps a clone of the service below, so a jar or a pool below serves every mount.
-/// It is applied once per [`layer`](Layer::layer) call, so all clones share its limits and budgets.
-/// A mounted *service* is complete in itself.
+/// A mounted *layer* wraps a clone of the service below, so a jar or a pool below serves every
+/// mount. It is applied once per [`layer`](Layer::layer) call, so all clones share its limits and
+/// budgets. A mounted *service* is complete in itself.
 ///
 /// requests: `session.mount`.
 ///

@@ -97,9 +97,9 @@
 //!
 //! # Cost
 //!
-//! A look-up takes as long among 100,000 mounts as among ten. It allocates nothing, unless a path or
-//! host is spelt so that it has to be rewritten. A mounted service costs one box per request, and
-//! its [`Mount`] extension up to three more allocations, depending on how `http` stores it. The
+//! A look-up takes as long among 100,000 mounts as among ten. It allocates nothing, unless a path
+//! or host is spelt so that it has to be rewritten. A mounted service costs one box per request,
+//! and its [`Mount`] extension up to three more allocations, depending on how `http` stores it. The
 //! fallback costs neither. `cargo bench --bench routing` prints figures.
 
 mod event;

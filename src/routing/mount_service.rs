@@ -13,8 +13,8 @@ use tower_service::Service;
 /// What can be mounted: a service that is cloned for each request, shared by threads, and called in
 /// spawned tasks.
 ///
-/// Every service with these bounds implements it, so it is a name for them in bounds of your own. If
-/// a bound is missing, the compiler names it.
+/// Every service with these bounds implements it, so it is a name for them in bounds of your own.
+/// If a bound is missing, the compiler names it.
 ///
 /// ```
 /// use http::{Request, Response};

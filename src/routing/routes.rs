@@ -37,7 +37,8 @@ pub(super) struct Settings {
 
 pub(super) struct Routes<B, RB> {
     table: Arc<Table>,
-    /// By their numbers in the table. `None` if one was unmounted; the next mount takes its number.
+    /// By their numbers in the table. `None` if one was unmounted; the next mount takes its
+    /// number.
     mounts: Vec<Option<Slot<B, RB>>>,
 }
 

@@ -12,9 +12,9 @@ use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, route
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
 ///
-/// It is always ready. A call selects a mount; its future clones the mounted service and waits until
-/// the clone is ready. Put limits and load shedding inside a mount, not around this service: there they
-/// hold for the requests of that mount.
+/// It is always ready. A call selects a mount; its future clones the mounted service and waits
+/// until the clone is ready. Put limits and load shedding inside a mount, not around this service:
+/// there they hold for the requests of that mount.
 ///
 /// If the type of the service below spells out `BoxError`, as `BoxCloneService<_, _, BoxError>`
 /// does, rustc may refuse an `async` block that calls this service and has to be `Send`

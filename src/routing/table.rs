@@ -22,8 +22,8 @@ use crate::authority::lower;
 pub(super) struct Table {
     exact: HashMap<Box<str>, Paths, RandomState>,
     under: HashMap<Box<str>, Paths, RandomState>,
-    /// The most labels that a domain among them has. A longer domain is not looked up, however many
-    /// labels a stranger's host has.
+    /// The most labels that a domain among them has. A longer domain is not looked up, however
+    /// many labels a stranger's host has.
     labels: usize,
     any: Paths,
     /// The numbers of schemes beside the two that all have.
@@ -106,8 +106,8 @@ impl Table {
 
     /// Takes a prefix out, and returns which mount it was.
     ///
-    /// `labels` and `depth` stay as they are: too high a bound costs look-ups, and the true one would
-    /// cost a walk over all mounts.
+    /// `labels` and `depth` stay as they are: too high a bound costs look-ups, and the true one
+    /// would cost a walk over all mounts.
     pub(super) fn remove(&mut self, prefix: &Prefix) -> Option<u32> {
         let rule = self.rule(prefix)?;
         let (hosts, host) = match &prefix.host {

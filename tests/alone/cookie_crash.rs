@@ -164,8 +164,8 @@ fn kill_savers_of(name: &str) {
                 wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}"));
             }
         }
-        // What a killed save leaves behind holds cookies too. The next save sweeps it, so that there
-        // is one at most, beside the other file's.
+        // What a killed save leaves behind holds cookies too. The next save sweeps it, so that
+        // there is one at most, beside the other file's.
         let left: Vec<_> = litter().into_iter().filter(|entry| entry.path() != other).collect();
         for entry in &left {
             let mode = entry.metadata().unwrap().permissions().mode() & 0o7777;

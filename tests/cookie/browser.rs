@@ -375,8 +375,8 @@ fn an_export_of_an_add_on_becomes_a_storage_state_when_it_is_saved() {
     }
 }
 
-/// A cookie without `SameSite` comes back as `Lax`. If that passed for a change of ours, it would win
-/// over a change of another's.
+/// A cookie without `SameSite` comes back as `Lax`. If that passed for a change of ours, it would
+/// win over a change of another's.
 #[test]
 fn what_the_format_does_not_keep_is_no_change() {
     let directory = tempfile::tempdir().unwrap();

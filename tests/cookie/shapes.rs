@@ -1,5 +1,5 @@
-//! cookies.txt as people have it: what curl, Wget, Python, yt-dlp and this crate make of each shape,
-//! and that a save loses no line.
+//! cookies.txt as people have it: what curl, Wget, Python, yt-dlp and this crate make of each
+//! shape, and that a save loses no line.
 
 use std::{
     fs,

@@ -68,8 +68,8 @@ use Event::*;
 const REFUSED_STREAM: u8 = 7;
 const CANCEL: u8 = 8;
 
-/// Plays its events, one a request, and the last one for ever; `None` is an answer. Counts the POSTs
-/// that it has read to their end.
+/// Plays its events, one a request, and the last one for ever; `None` is an answer. Counts the
+/// POSTs that it has read to their end.
 #[derive(Clone)]
 struct Server {
     transport: Transport,

@@ -1,4 +1,5 @@
-//! A hyper client and the server side of its connections, over plain TCP or TLS, HTTP/1.1 or HTTP/2.
+//! A hyper client and the server side of its connections, over plain TCP or TLS, HTTP/1.1 or
+//! HTTP/2.
 
 use std::{io, net::SocketAddr, sync::Arc};
 

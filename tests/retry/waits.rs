@@ -290,8 +290,8 @@ async fn a_buffer_outside_serves_on_after_the_deadline() {
     assert_eq!(seen, [late(1), late(2), late(3), ("200".to_owned(), 3 * SECOND)]);
 }
 
-/// A service that has waited in vain keeps neither a permit nor a place in the queue, though it lives
-/// on; nor does one that got ready too late for the request's own deadline.
+/// A service that has waited in vain keeps neither a permit nor a place in the queue, though it
+/// lives on; nor does one that got ready too late for the request's own deadline.
 #[tokio::test(start_paused = true)]
 async fn a_permit_that_is_not_used_is_given_back() {
     // The request's own deadline, for how long the permit is held, how and when the request ends.

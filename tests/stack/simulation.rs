@@ -2,8 +2,8 @@
 //! answer ill, in virtual time, each story told by its seed.
 //!
 //! `TOWER_OUTBOUND_SEEDS` says how many stories, `TOWER_OUTBOUND_SEED` plays the one of that seed
-//! and prints what happens: `TOWER_OUTBOUND_SEED=123 cargo test --all-features --test stack simulation --
-//! --nocapture`.
+//! and prints what happens: `TOWER_OUTBOUND_SEED=123 cargo test --all-features --test stack
+//! simulation -- --nocapture`.
 
 mod client;
 mod cookies;

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// The bytes of a regular file, and when they were written. `None` if there is nothing at that path.
-/// One byte more than `max_bytes` means that there are too many.
+/// The bytes of a regular file, and when they were written. `None` if there is nothing at that
+/// path. One byte more than `max_bytes` means that there are too many.
 pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<(Vec<u8>, SystemTime)>> {
     let most = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     let read = || {
@@ -61,8 +61,8 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// `None` if another process holds the lock until the given time. Without a time it waits for as
-    /// long as it takes. There need be no file yet.
+    /// `None` if another process holds the lock until the given time. Without a time it waits for
+    /// as long as it takes. There need be no file yet.
     pub(super) fn at(path: &Path, until: Option<Instant>) -> io::Result<Option<Self>> {
         let target = resolve(path)?;
         let lock = lock(&target, until)
@@ -163,8 +163,9 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// What the names of a file's temporary files begin with. The rest is random letters and digits, and
-/// not one fixed name: if somebody removes the lock file, two who save still do not share a file.
+/// What the names of a file's temporary files begin with. The rest is random letters and digits,
+/// and not one fixed name: if somebody removes the lock file, two who save still do not share a
+/// file.
 fn temporary_prefix(target: &Path) -> OsString {
     let mut prefix = OsString::from(".");
     prefix.push(target.file_name().unwrap_or_default());
@@ -174,8 +175,8 @@ fn temporary_prefix(target: &Path) -> OsString {
 
 const TEMPORARY_LETTERS: usize = 6;
 
-/// Removes what killed saves have left. They were under the lock that we hold, so that nobody writes
-/// to it any more.
+/// Removes what killed saves have left. They were under the lock that we hold, so that nobody
+/// writes to it any more.
 fn sweep(directory: &Path, prefix: &OsStr) {
     // No failure of the save: at worst the file stays, as if nobody swept.
     let Ok(entries) = fs::read_dir(directory) else { return };

@@ -31,8 +31,8 @@ pub enum FileError {
         source: io::Error,
     },
     /// Another process or thread is saving the file, and the time to wait is over: see
-    /// [`CookieFileBuilder::lock_timeout`](crate::cookie::CookieFileBuilder::lock_timeout). The file
-    /// is as it was. Save again later.
+    /// [`CookieFileBuilder::lock_timeout`](crate::cookie::CookieFileBuilder::lock_timeout). The
+    /// file is as it was. Save again later.
     #[non_exhaustive]
     Locked {
         /// The file.

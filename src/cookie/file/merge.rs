@@ -22,8 +22,8 @@ pub(super) struct Theirs<'a> {
 /// Entries that are not cookies stay in their place, and new cookies come behind them. Returns what
 /// to write, and when each of it was set.
 ///
-/// `ours` is what the jar holds. It says when a cookie was last used and nothing else: what it lacks
-/// was evicted or has expired, and others still have it.
+/// `ours` is what the jar holds. It says when a cookie was last used and nothing else: what it
+/// lacks was evicted or has expired, and others still have it.
 pub(super) fn merge(
     format: Format,
     changes: &HashMap<CookieId, Change>,
@@ -117,8 +117,8 @@ mod tests {
         Cookie::builder(name, value).domain("h.example").build().unwrap()
     }
 
-    /// `a=1@5 b@6`: `a` was set to 1 at 5, and `b` deleted at 6. A word without `@` is an entry that
-    /// is not a cookie.
+    /// `a=1@5 b@6`: `a` was set to 1 at 5, and `b` deleted at 6. A word without `@` is an entry
+    /// that is not a cookie.
     enum Word<'a> {
         Set(Cookie, u64),
         Deleted(CookieId, u64),
@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn of_two_changes_the_later_one_is_kept() {
-        // The jar's changes, what the file holds, what is written; the cookie whose deletion is kept.
+        // The jar's changes, what the file holds, what is written; the cookie whose deletion is
+        // kept.
         let rows = [
             ("we add", "a=1@5", "", "a=1@5", None),
             ("they add", "", "a=1@5", "a=1@5", None),

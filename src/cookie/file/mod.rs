@@ -38,14 +38,14 @@ use crate::cookie::{
 /// [`save`](Self::save) replaces the whole file or nothing: it writes a temporary file (mode 0600)
 /// beside it, syncs it, renames it and syncs the directory. It holds a lock meanwhile, on
 /// `.NAME.lock` beside the file, which stays. It writes the jar's changes into what others have
-/// saved, so that two processes lose none of each other's cookies. Of two changes to one cookie, the
-/// one that was set later is kept. Most formats do not keep that time, so that a save keeps it in the
-/// lock file, without a value. If the path is a symbolic link, the file that
+/// saved, so that two processes lose none of each other's cookies. Of two changes to one cookie,
+/// the one that was set later is kept. Most formats do not keep that time, so that a save keeps it
+/// in the lock file, without a value. If the path is a symbolic link, the file that
 /// it points to is replaced and the link stays. A process that is killed while it saves leaves its
 /// temporary file, `.NAME.save-` and six letters, which the next save of the same file removes.
 ///
-/// Until it is dropped, its jar [logs](crate::cookie::CookieJarBuilder::log_changes) the changes that
-/// are not saved yet.
+/// Until it is dropped, its jar [logs](crate::cookie::CookieJarBuilder::log_changes) the changes
+/// that are not saved yet.
 ///
 /// A line of cookies.txt that cannot be read is [skipped](Self::skipped), and each save keeps it,
 /// byte for byte and in its place. [`strict`](CookieFileBuilder::strict) makes it an error.
@@ -124,8 +124,8 @@ impl fmt::Debug for CookieFile {
 }
 
 impl CookieFile {
-    /// Reads the file into a new jar. If there is no file, the jar is empty and the first save makes
-    /// the file.
+    /// Reads the file into a new jar. If there is no file, the jar is empty and the first save
+    /// makes the file.
     ///
     /// # Errors
     ///
@@ -226,11 +226,12 @@ impl CookieFile {
     /// Writes the jar's changes since the last save into the file, beside those of others.
     ///
     /// If others have changed a cookie too, the change that was made later is kept, whoever saves
-    /// first. A cookie that a response or a caller deletes is taken out of the file, even if this jar
-    /// never had it. A cookie that expires in the jar, or that a limit evicts, is not. Cookies that
-    /// the jar's rules refuse or its limits have no room for stay in the file. A file that is no
-    /// longer there is written anew, with all of the jar. The jar itself does not change. Waits while
-    /// another saves, for [`lock_timeout`](CookieFileBuilder::lock_timeout) at most.
+    /// first. A cookie that a response or a caller deletes is taken out of the file, even if this
+    /// jar never had it. A cookie that expires in the jar, or that a limit evicts, is not.
+    /// Cookies that the jar's rules refuse or its limits have no room for stay in the file. A
+    /// file that is no longer there is written anew, with all of the jar. The jar itself does
+    /// not change. Waits while another saves, for
+    /// [`lock_timeout`](CookieFileBuilder::lock_timeout) at most.
     ///
     /// The times are those of the jars' clocks. If another program wrote a cookie, its time is that
     /// of the file.
@@ -260,7 +261,8 @@ impl CookieFile {
     }
 
     /// Saves if the jar has changes since it was last saved or opened, and returns whether it had.
-    /// What expires or is evicted is no change. Call it at intervals of your choice: this crate starts no task of its own.
+    /// What expires or is evicted is no change. Call it at intervals of your choice: this crate
+    /// starts no task of its own.
     ///
     /// # Errors
     ///
@@ -274,9 +276,9 @@ impl CookieFile {
         self.save_changes(&mut unsaved, until).map(|()| true)
     }
 
-    /// Writes the jar as it is, whatever the file holds: nothing is merged. What others have saved is
-    /// lost, damaged or not, and so are lines that could not be read. For a file that no one else
-    /// writes to. Atomic and locked, as [`save`](Self::save) is.
+    /// Writes the jar as it is, whatever the file holds: nothing is merged. What others have saved
+    /// is lost, damaged or not, and so are lines that could not be read. For a file that no one
+    /// else writes to. Atomic and locked, as [`save`](Self::save) is.
     ///
     /// # Errors
     ///

@@ -19,8 +19,8 @@ pub(super) struct Times {
 /// What [`Format::state`] says of a cookie. `None` if it was deleted.
 type State = Option<u64>;
 
-/// Deletions that are kept, the latest. Each keeps an older change from bringing its cookie back, if
-/// a process has not saved that change yet.
+/// Deletions that are kept, the latest. Each keeps an older change from bringing its cookie back,
+/// if a process has not saved that change yet.
 const MOST_DELETIONS: usize = 4_096;
 
 /// At the beginning; another layout would have another one.

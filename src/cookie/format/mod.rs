@@ -54,8 +54,9 @@ pub enum Format {
     /// | an indent, a byte-order mark, Windows line ends | editors | nothing |
     ///
     /// Any other line is skipped. [`CookieFile::skipped`](crate::cookie::CookieFile::skipped) and
-    /// [`CookieJar::read_from`](crate::cookie::CookieJar::read_from) list it, and a save keeps it in
-    /// its place. A save does not keep comments. A file that has lines and no cookie is an error.
+    /// [`CookieJar::read_from`](crate::cookie::CookieJar::read_from) list it, and a save keeps it
+    /// in its place. A save does not keep comments. A file that has lines and no cookie is an
+    /// error.
     ///
     /// What other programs do with it: Python skips session cookies, unless it is told to
     /// `ignore_discard` when it writes and to `ignore_expires` when it reads the expiry 0. Python

@@ -20,8 +20,8 @@ use crate::cookie::model::{
 /// Python's `MozillaCookieJar` reads no file without this line.
 const HEADER: &[u8] =
     b"# Netscape HTTP Cookie File\n# Written by tower-outbound. Edit with care.\n\n";
-/// Written if a save leaves kept lines and no cookie. Without it the next reader would take the file
-/// for damaged, although only its last cookie was removed.
+/// Written if a save leaves kept lines and no cookie. Without it the next reader would take the
+/// file for damaged, although only its last cookie was removed.
 const NO_COOKIE: &[u8] = b"# There is no cookie. The lines below could not be read and are kept.";
 const HTTP_ONLY: &[u8] = b"#HttpOnly_";
 
@@ -75,8 +75,8 @@ fn cookie_of(line: &[u8], now: Millis) -> Result<Option<Cookie>, &'static str> {
     cookie.map(Some).map_err(|reason| other_kind(text).unwrap_or(reason))
 }
 
-/// What the line is, if people often take it for cookies.txt. "Expected seven fields" would not tell
-/// them what to do.
+/// What the line is, if people often take it for cookies.txt. "Expected seven fields" would not
+/// tell them what to do.
 fn other_kind(line: &[u8]) -> Option<&'static str> {
     match line {
         [b'{', ..] | [b'['] | [b'[', b'{' | b']' | b' ' | b'"', ..] => {
@@ -189,8 +189,8 @@ fn host(domain: &str) -> &str {
     domain.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(domain, |(host, _)| host)
 }
 
-/// TRUE or FALSE in any case, or 1 or 0. curl, Wget, Python and yt-dlp read 1 as FALSE, and so send a
-/// `Secure` cookie in clear. Programs that write 1 mean TRUE.
+/// TRUE or FALSE in any case, or 1 or 0. curl, Wget, Python and yt-dlp read 1 as FALSE, and so send
+/// a `Secure` cookie in clear. Programs that write 1 mean TRUE.
 fn flag(field: &[u8]) -> Result<bool, &'static str> {
     match field {
         b"1" => Ok(true),
@@ -205,8 +205,9 @@ fn flag(field: &[u8]) -> Result<bool, &'static str> {
 /// No cookie has a later date: a year has four digits at most (RFC 6265bis section 5.1.1).
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// Seconds since 1970. 0 or an empty field is a session cookie. Add-ons of browsers write fractions.
-/// A number past the year 9999 is milliseconds, as JavaScript counts. A negative number has expired.
+/// Seconds since 1970. 0 or an empty field is a session cookie. Add-ons of browsers write
+/// fractions. A number past the year 9999 is milliseconds, as JavaScript counts. A negative number
+/// has expired.
 fn expiry(field: &[u8]) -> Result<Millis, &'static str> {
     const WRONG: &str = "the expiry in the fifth field is no number of seconds";
     let (is_negative, digits) = match field {
@@ -340,8 +341,8 @@ mod tests {
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
-    /// Files with a few bytes changed: whatever is in them, a save must not change what the next one
-    /// reads.
+    /// Files with a few bytes changed: whatever is in them, a save must not change what the next
+    /// one reads.
     #[test]
     fn what_is_written_is_read_and_written_alike() {
         const FILE: &[u8] = b"# a comment\n.h.example\tTRUE\t/x y\tTRUE\t4102444800.5\ta\t1 2\n\

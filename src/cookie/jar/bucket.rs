@@ -106,8 +106,9 @@ impl Bucket {
         let (mut count, mut length, mut places, mut is_stale) = (0, 0, 0, false);
         let (host, path) = (visit.origin.host.as_bytes(), visit.origin.path.as_bytes());
         let allows_all = visit.origin.secure && visit.reach == Reach::SameSite;
-        // If all cookies are alike in this, the first answers for all: most sites set theirs for one
-        // host and `/`. Five cookies, one of them with another path, take 90 instructions more.
+        // If all cookies are alike in this, the first answers for all: most sites set theirs for
+        // one host and `/`. Five cookies, one of them with another path, take 90
+        // instructions more.
         let (one_scope, one_path) = (self.has_one_scope, self.has_one_path);
         let is_out =
             |first: &Slot| one_scope && !first.covers(host) || one_path && !first.is_on_path(path);

@@ -1,5 +1,5 @@
-//! A jar as one of several that share their cookies: what it tells the others, and what it takes from
-//! them.
+//! A jar as one of several that share their cookies: what it tells the others, and what it takes
+//! from them.
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
@@ -77,14 +77,14 @@ impl CookieJar {
         Some(self.shared.settings.suffixes.site(&origin.host).key.to_owned())
     }
 
-    /// Makes the cookies of a site those of a store that several jars share, at one moment for every
-    /// request. The log does not hold this.
+    /// Makes the cookies of a site those of a store that several jars share, at one moment for
+    /// every request. The log does not hold this.
     ///
-    /// `contents` is all that the store has of the site. A cookie that the store lacks or has deleted
-    /// is removed. A cookie whose change in [this jar's log](Self::take_changes) is not earlier
-    /// than the store's is spared: it is as this jar has it, and the change is still to be taken. If
-    /// the store's is later, the change is dropped from the log. Cookies of other sites, expired ones
-    /// and ones that the rules refuse are left out.
+    /// `contents` is all that the store has of the site. A cookie that the store lacks or has
+    /// deleted is removed. A cookie whose change in [this jar's log](Self::take_changes) is not
+    /// earlier than the store's is spared: it is as this jar has it, and the change is still to
+    /// be taken. If the store's is later, the change is dropped from the log. Cookies of other
+    /// sites, expired ones and ones that the rules refuse are left out.
     ///
     /// ```
     /// use std::time::SystemTime;

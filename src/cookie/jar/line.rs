@@ -12,8 +12,8 @@ use crate::cookie::{
     model::data::{Data, SEPARATOR},
 };
 
-/// Joins the pairs of some cookies to a header. `length` is that of the pairs, each with a separator
-/// before it.
+/// Joins the pairs of some cookies to a header. `length` is that of the pairs, each with a
+/// separator before it.
 pub(super) fn line<'a>(
     cookies: impl Iterator<Item = &'a Data>,
     length: usize,
@@ -65,8 +65,8 @@ pub(in crate::cookie) fn choose(
 /// The header of an earlier request, for the next one that the same cookies go along with.
 pub(super) struct Line {
     value: HeaderValue,
-    /// The places of the cookies that went into it. Any change of the bucket drops the line, so that
-    /// a place stays that of the same cookie.
+    /// The places of the cookies that went into it. Any change of the bucket drops the line, so
+    /// that a place stays that of the same cookie.
     places: Places,
 }
 

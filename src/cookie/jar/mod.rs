@@ -83,8 +83,8 @@ impl CookieJar {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it. Its
-    /// `Expires` counts by this machine's clock, since there is no `Date`.
+    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it.
+    /// Its `Expires` counts by this machine's clock, since there is no `Date`.
     ///
     /// # Errors
     ///

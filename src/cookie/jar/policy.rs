@@ -32,7 +32,8 @@ use crate::cookie::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait CookiePolicy: Send + Sync {
-    /// Whether a cookie that a response sets is stored, also if it replaces another one. Default: yes.
+    /// Whether a cookie that a response sets is stored, also if it replaces another one. Default:
+    /// yes.
     ///
     /// Not called for a deletion, nor for a cookie that is inserted, merged or read from a file.
     fn accept(&self, context: &CookieContext<'_>, cookie: &Cookie) -> bool {
@@ -52,8 +53,8 @@ pub trait CookiePolicy: Send + Sync {
 /// A domain means itself and its subdomains. The host of the request decides, for storing and for
 /// sending.
 ///
-/// http.cookiejar: `DefaultCookiePolicy(blocked_domains, allowed_domains)`. There, only a domain with
-/// a leading dot includes its subdomains.
+/// http.cookiejar: `DefaultCookiePolicy(blocked_domains, allowed_domains)`. There, only a domain
+/// with a leading dot includes its subdomains.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieJar, DomainPolicy};
@@ -127,8 +128,8 @@ impl DomainPolicy {
     }
 }
 
-/// The one spelling of each domain. A mistake is an error: a block list that silently matches nothing
-/// would let through what it was written against.
+/// The one spelling of each domain. A mistake is an error: a block list that silently matches
+/// nothing would let through what it was written against.
 fn list<D: AsRef<str>>(
     domains: impl IntoIterator<Item = D>,
 ) -> Result<HashSet<Box<str>>, InvalidDomain> {

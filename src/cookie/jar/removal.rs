@@ -80,7 +80,8 @@ impl Store {
         self.retain(|slot| self.keep_or_note(false, slot));
     }
 
-    /// A caller deletes what is not kept. What expires or is evicted is no change: see [`log`](super::log).
+    /// A caller deletes what is not kept. What expires or is evicted is no change: see
+    /// [`log`](super::log).
     fn keep_or_note(&self, keep: bool, slot: &Slot) -> bool {
         if !keep {
             self.note_deleted(&slot.data().identity());
@@ -147,7 +148,8 @@ impl Store {
         self.len.load(Relaxed) > limits.total || self.bytes.load(Relaxed) > limits.bytes
     }
 
-    /// Makes a jar over its totals give up what [`eviction`] chooses. `newest` has just been stored.
+    /// Makes a jar over its totals give up what [`eviction`] chooses. `newest` has just been
+    /// stored.
     pub(super) fn evict_total(&self, newest: u64, now: Millis, limits: &CookieLimits) {
         if !self.is_over(limits) {
             return;

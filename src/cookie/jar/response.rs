@@ -12,8 +12,8 @@ use crate::cookie::{
     model::visit::Visit,
 };
 
-/// Response extension: the cookies of this one response. Present if it has a `Set-Cookie` header and
-/// its request had an absolute URI.
+/// Response extension: the cookies of this one response. Present if it has a `Set-Cookie` header
+/// and its request had an absolute URI.
 ///
 /// requests: `response.cookies`.
 #[derive(Clone, Debug, Default)]

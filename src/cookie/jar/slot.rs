@@ -127,7 +127,8 @@ impl Slot {
     }
 }
 
-/// The order in which cookies are sent: longest path first, then oldest (RFC 6265bis section 5.8.3).
+/// The order in which cookies are sent: longest path first, then oldest (RFC 6265bis section
+/// 5.8.3).
 pub(super) fn rank(data: &Data, order: u64) -> (Reverse<usize>, Millis, u64) {
     (Reverse(data.path_len()), data.created, order)
 }

@@ -183,8 +183,9 @@ impl Store {
     pub(super) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
         let (mut cookies, mut stale) = (Vec::new(), false);
         {
-            // All locks at once, so that a file that is saved from it has all of a change or nothing.
-            // Always in the same order, which is `retain`'s too, so that no two wait for each other.
+            // All locks at once, so that a file that is saved from it has all of a change or
+            // nothing. Always in the same order, which is `retain`'s too, so that no
+            // two wait for each other.
             let tables: Vec<_> = self.shards.iter().map(Shard::read).collect();
             for slot in tables.iter().flat_map(|table| table.iter()).flat_map(Bucket::slots) {
                 if slot.expires() > now {
@@ -230,8 +231,8 @@ impl Store {
     /// The short way for a cookie that is there by the very same line. `None` if there is no such
     /// cookie, or if it has to be judged again.
     ///
-    /// Many servers send the same lines with every response. This way takes a third of what the long
-    /// one does, and shares the lock with look-ups, since nothing moves but times.
+    /// Many servers send the same lines with every response. This way takes a third of what the
+    /// long one does, and shares the lock with look-ups, since nothing moves but times.
     pub(super) fn set_again<T>(
         &self,
         visit: &Visit<'_>,

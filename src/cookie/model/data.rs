@@ -73,8 +73,8 @@ pub(in crate::cookie) struct Identity<'a> {
     pub(in crate::cookie) host_only: bool,
 }
 
-/// What is between two pairs of a `Cookie` header (RFC 6265bis section 5.8.3). Each text begins with
-/// it, so that a header is joined of whole pieces.
+/// What is between two pairs of a `Cookie` header (RFC 6265bis section 5.8.3). Each text begins
+/// with it, so that a header is joined of whole pieces.
 pub(in crate::cookie) const SEPARATOR: &[u8] = b"; ";
 
 impl Data {

@@ -1,7 +1,7 @@
 //! A cookie-date, as RFC 6265bis section 5.1.1 reads it.
 
-/// A cookie-date as seconds since 1970. Its tokens may come in any order, and the first of each kind
-/// counts.
+/// A cookie-date as seconds since 1970. Its tokens may come in any order, and the first of each
+/// kind counts.
 pub(super) fn date(value: &[u8]) -> Option<i64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     for token in value.split(|&byte| is_date_delimiter(byte)) {

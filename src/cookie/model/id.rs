@@ -85,7 +85,8 @@ impl Cookie {
         CookieId::of(&self.data.identity())
     }
 
-    /// The whole cookie in few bytes: 32, and its text. For a store that keeps each cookie by itself.
+    /// The whole cookie in few bytes: 32, and its text. For a store that keeps each cookie by
+    /// itself.
     ///
     /// They hold the value: seal them if others can read the store. They also hold the times of
     /// creation and of the last `Set-Cookie`, but not of the last use.

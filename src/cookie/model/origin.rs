@@ -82,8 +82,8 @@ pub(in crate::cookie) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
 
 /// Whether a canonical host is an address, so that it has no parent domain to share cookies with.
 pub(in crate::cookie) fn stands_alone(host: &str) -> bool {
-    // Resolvers read `127.1` and `0x7f.1` as addresses too. If `5.127.1` were a subdomain of `127.1`,
-    // it could set cookies for this machine.
+    // Resolvers read `127.1` and `0x7f.1` as addresses too. If `5.127.1` were a subdomain of
+    // `127.1`, it could set cookies for this machine.
     host.starts_with('[') || authority::is_number(host)
 }
 

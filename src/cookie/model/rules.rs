@@ -55,7 +55,8 @@ pub enum Rejection {
     HttpPrefix,
     /// A nameless cookie whose value would be read as a prefixed name.
     NamelessPrefix,
-    /// It has no `Path`, and the one that it would take from the request is longer than 1,024 bytes.
+    /// It has no `Path`, and the one that it would take from the request is longer than 1,024
+    /// bytes.
     LongPath,
     /// The jar's [`CookiePolicy`](crate::cookie::CookiePolicy) does not accept it.
     Policy,
@@ -200,8 +201,8 @@ pub(in crate::cookie) fn admit<'a>(
         lasts: lasts && !origin.rooted,
         has_default_path: cookie.path.is_none(),
         domain: domain.unwrap_or_else(|| origin.host.as_ref().into()),
-        // A path that is not UTF-8 becomes one that matches no request, for a server that set it did
-        // not mean another one.
+        // A path that is not UTF-8 becomes one that matches no request, for a server that set it
+        // did not mean another one.
         path: match cookie.path {
             Some(path) => {
                 str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Into::into)
@@ -231,8 +232,8 @@ fn domain<'a>(visit: &Visit<'_>, attribute: &'a [u8]) -> Result<Option<Cow<'a, s
     };
     let domain_site = visit.suffixes.site(&domain);
     if domain_site.is_suffix {
-        // An address, a single label or a registry's own host keeps the cookie to itself. Others may
-        // not set it, or one of them could log all of them in (a "supercookie").
+        // An address, a single label or a registry's own host keeps the cookie to itself. Others
+        // may not set it, or one of them could log all of them in (a "supercookie").
         return if domain == origin.host {
             Ok(None)
         } else if domain_match(&origin.host, &domain) {

@@ -58,7 +58,8 @@ impl SiteForCookies {
         }
     }
 
-    /// A site that is the same as no other, like that of a sandboxed page. Every request is cross-site.
+    /// A site that is the same as no other, like that of a sandboxed page. Every request is
+    /// cross-site.
     #[must_use]
     pub const fn opaque() -> Self {
         Self { host: None, is_tls: false, top_level: false }

@@ -7,8 +7,8 @@ pub(super) const MAX_PAIR: usize = 4096;
 /// Longest attribute value; a longer attribute is ignored (RFC 6265bis section 5.6).
 pub(super) const MAX_ATTRIBUTE: usize = 1024;
 
-/// Longest path of a stored cookie. A path is at most as long as an attribute, and each byte that is
-/// not UTF-8 becomes the three bytes of U+FFFD.
+/// Longest path of a stored cookie. A path is at most as long as an attribute, and each byte that
+/// is not UTF-8 becomes the three bytes of U+FFFD.
 const MAX_PATH: usize = 3 * MAX_ATTRIBUTE;
 
 /// Whether a file may have this as the path of a cookie: whether a jar may hold it.

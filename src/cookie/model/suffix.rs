@@ -19,8 +19,8 @@ pub enum PublicSuffixes {
     Embedded,
     /// A list that the caller keeps up to date, from the `publicsuffix` crate.
     Custom(publicsuffix::List),
-    /// No list. A cookie for a single label (`com`) is still refused, but one for `co.uk` is not. Use
-    /// this only in a network of your own.
+    /// No list. A cookie for a single label (`com`) is still refused, but one for `co.uk` is not.
+    /// Use this only in a network of your own.
     None,
 }
 
@@ -39,7 +39,8 @@ impl fmt::Debug for PublicSuffixes {
 pub(in crate::cookie) struct Site<'a> {
     /// The registrable domain, or the host itself if it has none. An end of the host.
     pub(in crate::cookie) key: &'a str,
-    /// Whether the host is a public suffix, an address or a single label. Its cookies stay its own.
+    /// Whether the host is a public suffix, an address or a single label. Its cookies stay its
+    /// own.
     pub(in crate::cookie) is_suffix: bool,
 }
 

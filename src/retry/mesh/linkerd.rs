@@ -55,8 +55,8 @@ impl LinkerdRetryBudget {
     ///
     /// # Errors
     ///
-    /// If the ratio is not a whole number of hundredths, or a value is out of the bounds in the docs
-    /// of its field.
+    /// If the ratio is not a whole number of hundredths, or a value is out of the bounds in the
+    /// docs of its field.
     pub fn apply_to(&self, policy: RetryPolicy) -> Result<RetryPolicy, MeshError> {
         let percent = percent(self.retry_ratio)?;
         let count = bounded(

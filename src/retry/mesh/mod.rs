@@ -7,9 +7,9 @@
 //! | Gateway API, BackendTrafficPolicy, `retryConstraint` | [`RetryConstraint`] | budget |
 //! | linkerd, ServiceProfile, `retryBudget` | [`LinkerdRetryBudget`] | budget |
 //!
-//! Serde reads each from YAML, JSON or TOML, with the names and values of its documentation. Each is
-//! a [`RetryPolicy`](super::RetryPolicy) by `TryFrom`, and changes another policy by `apply_to`. So
-//! several configurations for the same requests become one policy:
+//! Serde reads each from YAML, JSON or TOML, with the names and values of its documentation. Each
+//! is a [`RetryPolicy`](super::RetryPolicy) by `TryFrom`, and changes another policy by `apply_to`.
+//! So several configurations for the same requests become one policy:
 //!
 //! ```
 //! use serde::Deserialize;
@@ -45,8 +45,8 @@
 //! # What is refused
 //!
 //! Nothing is dropped in silence. An unknown field is an error of the deserializer, which names the
-//! field. A value that a policy cannot keep is a [`MeshError`], which names the field, its value and
-//! what to write.
+//! field. A value that a policy cannot keep is a [`MeshError`], which names the field, its value
+//! and what to write.
 //!
 //! # What a configuration leaves out
 //!

@@ -117,8 +117,8 @@ impl TryFrom<HttpRouteRetry> for RetryPolicy {
 
 /// `timeouts` of a rule of the Gateway API's HTTPRoute.
 ///
-/// Both limits end with the head of the response. The API's limits include the body. To limit the body
-/// too, add a timeout of its own, such as tower-http's `ResponseBodyTimeoutLayer`.
+/// Both limits end with the head of the response. The API's limits include the body. To limit the
+/// body too, add a timeout of its own, such as tower-http's `ResponseBodyTimeoutLayer`.
 ///
 /// A field that is left out changes nothing of the policy that it is [applied to](Self::apply_to).
 /// A field of zero, `0s`, removes the policy's limit.

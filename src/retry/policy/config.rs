@@ -27,9 +27,10 @@ impl RetryPolicy {
 
     /// urllib3's own defaults.
     ///
-    /// 10 retries of the idempotent methods except QUERY, after errors and after 413, 429 and 503 with a
-    /// `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other delay. A response that
-    /// used up the retries is an error. There is no budget, since urllib3 has none.
+    /// 10 retries of the idempotent methods except QUERY, after errors and after 413, 429 and 503
+    /// with a `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other delay. A
+    /// response that used up the retries is an error. There is no budget, since urllib3 has
+    /// none.
     ///
     /// urllib3: `Retry()`.
     #[must_use]

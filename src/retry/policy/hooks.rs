@@ -12,9 +12,9 @@ impl RetryPolicy {
     /// After `None` the response's `Retry-After` is read.
     ///
     /// What it says counts as a `Retry-After` does. It replaces the backoff, is bounded by
-    /// [`retry_after_max`](Self::retry_after_max), gets a little jitter, and makes a 413, 429 or 503
-    /// a failure that is not in the list. After [`ServerDelay::Never`] there is no further attempt.
-    /// With [`respect_retry_after(false)`](Self::respect_retry_after) it is not asked.
+    /// [`retry_after_max`](Self::retry_after_max), gets a little jitter, and makes a 413, 429 or
+    /// 503 a failure that is not in the list. After [`ServerDelay::Never`] there is no further
+    /// attempt. With [`respect_retry_after(false)`](Self::respect_retry_after) it is not asked.
     ///
     /// It may be called several times for a response, and is called while a future is polled: it
     /// should do nothing else, and not block.
@@ -90,8 +90,8 @@ impl RetryPolicy {
     /// # Recipe: another token after a 401
     ///
     /// A 401 says that the request was not processed, so a POST is repeated too. The function
-    /// forgets the token. A service inside the retries sets the header, and fetches a token if there
-    /// is none; it may wait, which the function may not.
+    /// forgets the token. A service inside the retries sets the header, and fetches a token if
+    /// there is none; it may wait, which the function may not.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};

@@ -27,11 +27,11 @@ use super::{
 
 /// Decides on retries.
 ///
-/// One clone serves one request, so a policy may count. [`RetryLayer`](super::RetryLayer) asks it in
-/// this order: [`for_request`](Self::for_request), [`terms`](Self::terms) and
+/// One clone serves one request, so a policy may count. [`RetryLayer`](super::RetryLayer) asks it
+/// in this order: [`for_request`](Self::for_request), [`terms`](Self::terms) and
 /// [`may_retry`](Self::may_retry) before the first attempt; [`classify`](Self::classify) after each
-/// attempt; [`server_delay`](Self::server_delay) and [`decide`](Self::decide) after each failed one;
-/// [`prepare`](Self::prepare) before each further one is sent.
+/// attempt; [`server_delay`](Self::server_delay) and [`decide`](Self::decide) after each failed
+/// one; [`prepare`](Self::prepare) before each further one is sent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -119,8 +119,8 @@ pub trait Policy: Clone {
         retry_after::asked(&head.headers, now).map(ServerDelay::After)
     }
 
-    /// Changes the head of a further attempt, just before it is sent. `failed` is the attempt before
-    /// it.
+    /// Changes the head of a further attempt, just before it is sent. `failed` is the attempt
+    /// before it.
     ///
     /// The head is the caller's own each time, with the number of the attempt.
     ///
@@ -154,8 +154,8 @@ pub struct Terms {
     ///
     /// Default: `None`, no limit.
     pub attempt_timeout: Option<Duration>,
-    /// Longest time of the request, with all its attempts and delays, and with the wait for the inner
-    /// service before the first attempt.
+    /// Longest time of the request, with all its attempts and delays, and with the wait for the
+    /// inner service before the first attempt.
     ///
     /// Default: `None`, no limit.
     pub deadline: Option<Duration>,
@@ -171,7 +171,8 @@ pub struct Terms {
     ///
     /// Default: `None`, no such header.
     pub attempt_header: Option<HeaderName>,
-    /// Most retries of the request. The log shows how many of them are left; nothing else reads it.
+    /// Most retries of the request. The log shows how many of them are left; nothing else reads
+    /// it.
     ///
     /// Default: `None`, unknown.
     pub total: Option<u32>,
@@ -195,7 +196,8 @@ impl Terms {
 }
 
 /// A request with this header may be repeated, whatever its method, unless the value is blank: the
-/// server makes sure that a repeat has no second effect (draft-ietf-httpapi-idempotency-key-header).
+/// server makes sure that a repeat has no second effect
+/// (draft-ietf-httpapi-idempotency-key-header).
 pub(in crate::retry) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Whether the server sees to it that a repeat of the request does nothing twice. A blank key names

@@ -65,8 +65,8 @@ use crate::retry::{
 /// ```
 ///
 /// With the feature `serde` a policy is read from a table. Its keys are the setters above that take
-/// a value and no function, each with its default. A duration is text with its unit; a status is a number. An unknown key is an error
-/// that names the key.
+/// a value and no function, each with its default. A duration is text with its unit; a status is a
+/// number. An unknown key is an error that names the key.
 ///
 /// ```toml
 /// total = 5                                   # the limits: a number, "unlimited" or "disabled"

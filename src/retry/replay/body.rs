@@ -31,7 +31,8 @@ use super::{capture::Capture, replayable::ReplayableBody};
 /// An attempt that runs out of time while the stream has nothing to send is not retried: the server
 /// was not what it waited for, and the next attempt would wait for the same.
 ///
-/// Default: an empty body. See [`ReplayBodyLayer`](crate::retry::ReplayBodyLayer) for where to put it.
+/// Default: an empty body. See [`ReplayBodyLayer`](crate::retry::ReplayBodyLayer) for where to put
+/// it.
 ///
 /// # Errors
 ///
@@ -56,8 +57,8 @@ enum Progress {
     Done,
 }
 
-/// Some time-outs drop an attempt, and its body, before they return their error: tokio's in an async
-/// block, reqwest's. A body that is gone for longer was given up for another reason.
+/// Some time-outs drop an attempt, and its body, before they return their error: tokio's in an
+/// async block, reqwest's. A body that is gone for longer was given up for another reason.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// What the copies share.

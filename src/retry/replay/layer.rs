@@ -37,14 +37,14 @@ use super::service::ReplayBodyService;
 /// the redirects between this layer and the retries; each hop then has all of the retries. If more
 /// than [`max_bytes`](Self::max_bytes) were sent before the 307 came, the next hop ends with the
 /// error of its body.
-///
 #[cfg_attr(feature = "follow-redirect", doc = "```")]
 #[cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 /// # use {bytes::Bytes, http_body_util::{BodyExt, Empty, Full}, std::sync::atomic::{AtomicUsize, Ordering}};
 /// use http::{Request, Response};
 /// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 /// use tower_http::follow_redirect::FollowRedirectLayer;
-/// use tower_outbound::{RedirectPolicy, retry::{Backoff, ReplayBody, ReplayBodyLayer, RetryLayer, RetryPolicy}};
+/// use tower_outbound::{RedirectPolicy, retry::{Backoff, ReplayBody, ReplayBodyLayer, RetryLayer,
+/// RetryPolicy}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
@@ -54,10 +54,10 @@ use super::service::ReplayBodyService;
 ///     .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
 ///     .layer(RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())))
 ///     .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
-///         assert_eq!(request.into_body().collect().await?.to_bytes(), "upload", "each time all of it");
-///         let status = [503, 307, 503, 200][SENT.fetch_add(1, Ordering::Relaxed)];
-///         Ok::<_, BoxError>(Response::builder().status(status).header("location", "/moved").body(Empty::<Bytes>::new())?)
-///     }));
+///         assert_eq!(request.into_body().collect().await?.to_bytes(), "upload", "each time all of
+/// it");         let status = [503, 307, 503, 200][SENT.fetch_add(1, Ordering::Relaxed)];
+///         Ok::<_, BoxError>(Response::builder().status(status).header("location",
+/// "/moved").body(Empty::<Bytes>::new())?)     }));
 /// let response = client.oneshot(Request::put("http://h.example/").body(Full::from("upload"))?).await?;
 /// assert_eq!((response.status().as_u16(), SENT.load(Ordering::Relaxed)), (200, 4));
 /// # Ok(())

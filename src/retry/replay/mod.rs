@@ -66,7 +66,8 @@ pub trait Replay<B>: Clone {
     }
 }
 
-/// Copies a body as its [`ReplayableBody`] says. [`RetryLayer::new`](super::RetryLayer::new) uses it.
+/// Copies a body as its [`ReplayableBody`] says. [`RetryLayer::new`](super::RetryLayer::new) uses
+/// it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReplayByTrait;
 
