@@ -681,6 +681,27 @@ fn a_file_over_the_bound_is_an_error_at_opening_and_at_each_save() {
 }
 
 #[test]
+fn a_save_that_would_be_too_large_to_read_leaves_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let text = format!("{}\n", cookie("a"));
+    fs::write(&path, &text).unwrap();
+    let file = CookieFile::builder(&path, Format::Netscape).max_bytes(500).open().unwrap();
+    let set = |n: usize| {
+        let line = format!("n{n}={}; Max-Age=3600", "x".repeat(100));
+        file.jar().set(&"https://h.example/".parse().unwrap(), line).unwrap();
+    };
+    set(0);
+    file.save().unwrap();
+    let saved = fs::read_to_string(&path).unwrap();
+    (1..9).for_each(set);
+    let error = file.save().unwrap_err();
+    assert!(matches!(error, FileError::Write { .. }), "{error:?}");
+    assert!(error.to_string().contains("larger than 500 bytes"), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), saved);
+}
+
+#[test]
 fn the_builder_fills_the_jar_that_it_is_given() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.txt");

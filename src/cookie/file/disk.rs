@@ -96,6 +96,7 @@ impl Locked {
     /// Replaces the file by what `write` writes: whole, or not at all.
     pub(super) fn replace(
         &self,
+        max_bytes: usize,
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
         // In the same directory: a rename to another file system is a copy, which can be cut short.
@@ -108,6 +109,11 @@ impl Locked {
             .tempfile_in(directory)?;
         write(file.as_file_mut())?;
         file.as_file_mut().flush()?;
+        // A file that nobody would read again is no save.
+        if file.as_file().metadata()?.len() > u64::try_from(max_bytes).unwrap_or(u64::MAX) {
+            let most = format!("it would be larger than {max_bytes} bytes, the most that is read");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, most));
+        }
         // Before the rename: else a crash can leave the new name with no bytes behind it.
         file.as_file().sync_all()?;
         file.persist(&self.target).map_err(|error| error.error)?;

@@ -347,7 +347,8 @@ impl CookieFile {
     ) -> Result<(), FileError> {
         let theirs = Theirs { entries, times: &times, kept };
         let (merged, times) = merge(self.format, changes, ours, theirs);
-        file.replace(|sink| format::write(self.format, sink, &merged))
+        let max_bytes = self.settings.max_bytes;
+        file.replace(max_bytes, |sink| format::write(self.format, sink, &merged))
             .map_err(|error| self.unsaved_by(error))?;
         // After the file: what it says of another state of a cookie is ignored.
         file.keep_beside(&times.to_bytes());
@@ -421,10 +422,14 @@ impl CookieFileBuilder {
         self
     }
 
-    /// The size in bytes of the largest file that is read, at opening and at each save. A larger
-    /// file is [`ReadError::TooLarge`].
+    /// The size in bytes of the largest file that is read or written. A larger file is
+    /// [`ReadError::TooLarge`] at opening and at each save. A save that would write a larger file
+    /// is [`FileError::Write`], and the file stays as it is.
     ///
-    /// Default: 64 MiB. A jar holds at most 16 MiB at its default limits.
+    /// Default: 64 MiB. A jar holds at most 16 MiB at its default limits. A file can hold more:
+    /// what a jar evicts stays in the file, since others may use it. If a site gives its cookies
+    /// ever new names, the file grows with each save; [`CookieFile::overwrite`] cuts it down to the
+    /// jar.
     pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.settings.max_bytes = max_bytes;
         self
