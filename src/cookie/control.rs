@@ -2,7 +2,7 @@
 
 use http::{Extensions, HeaderMap, Uri, header::HOST, uri::Authority};
 
-use super::model::same_site::SiteForCookies;
+use super::model::{origin::Origin, same_site::SiteForCookies};
 
 /// Request extension that needs a [`RedirectPolicy`](super#for-its-redirects-too): whether this
 /// request sends and stores the jar's cookies.
@@ -45,7 +45,8 @@ impl Default for CookieControl {
 ///
 /// For a virtual host at an address: `http://127.0.0.1:8080/` with `Host: www.example.com`. The
 /// scheme and the path are still those of the URI. A request with several `Host` headers, or with
-/// one that names no host, has no cookies. Without a `Host` header the URI decides.
+/// one that names no host, has no cookies. Nor has a request over http whose `Host` names this
+/// machine, such as `localhost`, at another address. Without a `Host` header the URI decides.
 ///
 /// Never set it for a `Host` that came from someone else, as in a proxy: a stranger would choose
 /// whose cookies are sent. TLS checks the host of the URI, not this header.
@@ -86,9 +87,13 @@ pub(super) fn named_by_host(uri: Uri, headers: &HeaderMap) -> Option<Uri> {
     if hosts.next().is_some() || authority.as_str().contains('@') {
         return None;
     }
+    let is_secure = |uri: &Uri| Origin::of(uri).is_some_and(|origin| origin.secure);
+    let was_secure = is_secure(&uri);
     let mut parts = uri.into_parts();
     parts.authority = Some(authority);
-    Uri::from_parts(parts).ok()
+    // Whether a host is this machine is a question of the address that the client connects to. A
+    // header cannot make another machine this one.
+    Uri::from_parts(parts).ok().filter(|named| was_secure || !is_secure(named))
 }
 
 /// What a request's extensions allow, and the site on whose behalf it is made.

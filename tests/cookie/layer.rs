@@ -296,6 +296,31 @@ async fn no_debug_shows_a_value() {
 }
 
 #[tokio::test]
+async fn a_host_header_does_not_make_another_machine_this_one() {
+    // The URI, the `Host` header, what is sent, and whether a Secure cookie is stored.
+    let rows = [
+        ("http://127.0.0.1:8080/", "localhost", "s=1", true),
+        ("https://203.0.113.5/", "localhost", "s=1", true),
+        ("http://203.0.113.5/", "localhost", "", false),
+        ("http://203.0.113.5/", "127.0.0.1", "", false),
+        ("http://203.0.113.5/", "[::1]", "", false),
+    ];
+    rows_async::hold(rows, async |(uri, host, sent, is_stored)| {
+        let jar = CookieJar::new();
+        jar.set(&"https://localhost/".parse().unwrap(), "s=1; Secure; Path=/").unwrap();
+        let server = Server::new([answer(200, &[("set-cookie", "new=1; Secure")])]);
+        let client = CookieLayer::new(jar.clone()).layer(server.service());
+        let mut request = get(uri);
+        request.headers_mut().append(header::HOST, HeaderValue::from_static(host));
+        request.extensions_mut().insert(HostDecides);
+        client.oneshot(request).await.unwrap();
+        let got = (server.cookie(), jar.get("new").unwrap().is_some());
+        (format!("{uri}, {host}"), got, (sent.to_owned(), is_stored))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_host_header_decides_only_if_the_request_says_so_and_names_one_host() {
     const URI: &str = "http://127.0.0.1:8080/p";
     // The `Host` headers, whether they decide, what is sent, and whose the response's cookie is.
