@@ -172,6 +172,28 @@ fn a_change_is_later_than_what_its_jar_has_read_though_the_clock_jumps_back() {
     }
 }
 
+/// The file holds nothing of the logout. It is beside the file.
+#[test]
+fn a_login_is_later_than_a_logout_of_a_clock_that_was_ahead() {
+    static NOW: AtomicU64 = AtomicU64::new(1_800_000_000);
+    fn clock() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(NOW.load(SeqCst))
+    }
+    rows::hold(formats(), |format| {
+        let shared = Shared::new(format);
+        let open = || {
+            let jar = CookieJar::builder().clock(clock).build();
+            CookieFile::open_into(shared.path(), format, jar).unwrap()
+        };
+        NOW.store(1_831_536_000, SeqCst);
+        saved(&open(), "sid=; Max-Age=0");
+        NOW.store(1_800_000_000, SeqCst);
+        saved(&open(), "sid=2; Max-Age=1000");
+        let sid = open().jar().get("sid").unwrap().map(|cookie| cookie.value().into_owned());
+        (format!("{format:?}"), sid, Some("2".to_owned()))
+    });
+}
+
 #[test]
 fn a_deletion_takes_out_what_its_jar_never_had() {
     type Delete = fn(&CookieJar);

@@ -464,7 +464,9 @@ impl CookieFileBuilder {
             _ => true,
         };
         unsaved.add(changes.take().into_iter().filter(is_other));
-        jar.seen_stamp(times.latest());
+        // Deletions too, which the file itself does not hold: what the jar changes from now on comes
+        // after all that could be read.
+        jar.seen_stamp(times.latest().max(kept.latest()));
         let unsaved = Mutex::new(Unsaved { times, ..unsaved });
         Ok(CookieFile { path, format, jar, settings, skipped, changes, unsaved })
     }
