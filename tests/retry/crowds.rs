@@ -136,6 +136,8 @@ async fn a_brown_out_of_any_class_is_bounded_by_the_budget_and_one_free_retry() 
     let faults = vec![
         ("503", Fault::Status(503), 1.10),
         ("reset after the request was read", Fault::Io(io::ErrorKind::ConnectionReset), 1.10),
+        ("timed out", Fault::Error(Arc::new(tower::timeout::error::Elapsed::new())), 1.10),
+        ("anything else", Fault::Error(Arc::new(io::Error::other("anything else"))), 1.10),
         ("refused", Fault::Io(io::ErrorKind::ConnectionRefused), 2.10),
         ("closed before it was sent", Fault::Error(Arc::new(closed().await)), 2.10),
     ];
