@@ -36,6 +36,11 @@ pub enum Failure {
     Never,
 }
 
+/// Statuses of a request that the server did not process: 421 came to a server that does not answer
+/// for it (RFC 9110 section 15.5.20), 425 came too early in the handshake (RFC 8470 section 5.2).
+pub(super) const UNPROCESSED: [StatusCode; 2] =
+    [StatusCode::MISDIRECTED_REQUEST, StatusCode::TOO_EARLY];
+
 impl Failure {
     /// Whether the server cannot have processed the request.
     pub(super) const fn is_before_sending(self) -> bool {

@@ -258,8 +258,8 @@ where
             Err(error) => Err(&**error as _),
         };
         let watch = self.kept.watch();
-        let failure = witness::settle(self.policy.classify(seen), seen, |error| {
-            watch.is_none_or(|watch| watch.believes(error))
+        let failure = witness::settle(self.policy.classify(seen), seen, |outcome| {
+            watch.is_none_or(|watch| watch.believes(outcome))
         });
         if failure.is_none() && before.is_none() && !self.log.listens() {
             return ControlFlow::Break(outcome.map(join));

@@ -66,13 +66,19 @@
 //! | another `RetryLayer` | is retried by that layer, and not once more by this one |
 //! | a client that drops the extensions of a request, as reqwest does | is retried with [`OneExchangeLayer`] directly above the client |
 //!
-//! Two cases still look like one exchange, and the POST is repeated:
+//! The same holds for a response that says that the request was not processed: a listed 421 or 425,
+//! or what [`classify`](RetryPolicy::classify) calls [`Unsent`](Failure::Unsent).
+//!
+//! Three cases still look like one exchange, and the POST is repeated:
 //!
 //! - A redirector drops the extensions of its hops, as tower-http's does with
 //!   `preserve_extensions(false)`, and HTTP/2 refuses a later hop. With another redirector that waits
 //!   for nothing between two hops, any later hop that fails at once.
 //! - A client drops extensions and follows redirects, a `Buffer` is above it, and HTTP/2 refuses a
 //!   later hop.
+//! - A client makes its exchanges in a task or thread of its own (`tokio::spawn`, `spawn_blocking`),
+//!   drops extensions or the head there, and follows redirects or retries. From outside it looks
+//!   like a worker that has failed to connect.
 //!
 //! Follow redirects outside the retries, or put [`OneExchangeLayer`] between the redirector and the
 //! client.

@@ -168,9 +168,9 @@ impl RetryPolicy {
         request: &mut Request<B>,
         outcome: Outcome<'_>,
     ) -> Result<RetryDelay, Option<RetryHistory>> {
-        let failure = witness::settle(Policy::classify(self, outcome), outcome, |error| {
+        let failure = witness::settle(Policy::classify(self, outcome), outcome, |outcome| {
             self.may_repeat(request.method(), request.headers())
-                || !witness::has_sent_attempt(error)
+                || !outcome.is_err_and(witness::has_sent_attempt)
         });
         if failure.is_none() && !self.has_failed() {
             return Err(None);

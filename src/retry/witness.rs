@@ -18,7 +18,7 @@ use std::{
 use http::{Extensions, Request};
 
 use super::{
-    classify::{self, Failure},
+    classify::{self, Failure, UNPROCESSED},
     decision::Outcome,
     history::RetryError,
     policy::Policy,
@@ -92,6 +92,14 @@ impl Evidence {
     }
 }
 
+impl Evidence {
+    /// Whether the response is that of the only exchange. As with HTTP/2's refusals the request was
+    /// written, so one head may be gone. What answered is no proof here: it is this response.
+    const fn allows_response(self) -> bool {
+        !self.waited_without_inside && self.outside <= 1
+    }
+}
+
 impl Watch {
     /// Watches a request that is about to be sent, if it must not be processed twice.
     pub(super) fn of<B>(request: &mut Request<B>, policy: &impl Policy) -> Option<Self> {
@@ -143,9 +151,14 @@ impl Watch {
         }
     }
 
-    /// Whether an error that says "never sent" is true of the whole call.
-    pub(super) fn believes(&self, error: &(dyn Error + 'static)) -> bool {
-        self.evidence().allows(classify::is_http2(error)) && !has_sent_attempt(error)
+    /// Whether an outcome that says "not processed" is true of the whole call.
+    pub(super) fn believes(&self, outcome: Outcome<'_>) -> bool {
+        match outcome {
+            Ok(_) => self.evidence().allows_response(),
+            Err(error) => {
+                self.evidence().allows(classify::is_http2(error)) && !has_sent_attempt(error)
+            }
+        }
     }
 }
 
@@ -163,20 +176,21 @@ pub(super) fn leave(watch: Option<&Watch>) {
     }
 }
 
-/// The class of an attempt: as it was told, unless it claims more of an error than is believed.
+/// The class of an attempt: as it was told, unless it claims more of the outcome than is believed.
 ///
 /// Then the request may have been processed, as after a broken connection, and its method decides.
+/// A response can claim as much as an error: a 421 or 425, or by the caller's own `classify`.
 pub(super) fn settle(
     told: Option<Failure>,
     outcome: Outcome<'_>,
-    believes: impl Fn(&(dyn Error + 'static)) -> bool,
+    believes: impl Fn(Outcome<'_>) -> bool,
 ) -> Option<Failure> {
-    match (told, outcome) {
-        (Some(Failure::Connect | Failure::Unsent), Err(error)) if !believes(error) => {
-            Some(Failure::Read)
-        }
-        _ => told,
-    }
+    let is_claim = match told {
+        Some(Failure::Connect | Failure::Unsent) => true,
+        Some(Failure::Status(status)) => UNPROCESSED.contains(&status),
+        _ => false,
+    };
+    if is_claim && !believes(outcome) { Some(Failure::Read) } else { told }
 }
 
 /// Whether a retry layer below reports an attempt that the server may have processed.

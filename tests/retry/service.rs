@@ -131,6 +131,47 @@ async fn a_post_that_came_too_early_is_sent_again_if_425_is_listed() {
     }
 }
 
+/// Not processed was the last exchange of the call; the POST was.
+#[tokio::test]
+async fn a_later_exchange_that_was_not_processed_repeats_no_post() {
+    use tower_http::follow_redirect::FollowRedirectLayer;
+
+    let too_many = |policy: RetryPolicy| {
+        policy.classify(|outcome| match outcome {
+            Ok(head) if head.status == StatusCode::TOO_MANY_REQUESTS => Some(Failure::Unsent),
+            _ => None,
+        })
+    };
+    let listed = |status| policy().status_forcelist([StatusCode::from_u16(status).unwrap()]);
+    let rows = [
+        ("421", 421, listed(421)),
+        ("425", 425, listed(425)),
+        ("the caller's word", 429, too_many(policy())),
+    ];
+    rows_async::hold(rows, async |(row, status, policy)| {
+        // The status of the first exchange, and that of the hop that a 303 leads to.
+        let mut got = Vec::new();
+        for redirects in [true, false] {
+            let posts = AtomicUsize::new(0);
+            let server = service_fn(|request: Request<Body>| {
+                let is_post = request.method() == Method::POST;
+                posts.fetch_add(usize::from(is_post), Relaxed);
+                async move {
+                    let mut response = answer(if is_post && redirects { 303 } else { status });
+                    response.headers_mut().insert("location", HeaderValue::from_static("/done"));
+                    Ok::<_, BoxError>(response)
+                }
+            });
+            let below = FollowRedirectLayer::new().layer(server);
+            let client = RetryLayer::new(policy.clone()).layer(below);
+            let response = client.oneshot(request(Method::POST)).await.unwrap();
+            got.push((response.status().as_u16(), posts.load(Relaxed)));
+        }
+        (row, got, vec![(status, 1), (status, 4)])
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_foreign_body_is_replayed_as_it_is_told() {
     type Foreign = StreamBody<

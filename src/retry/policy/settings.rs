@@ -11,7 +11,7 @@ use super::has_idempotency_key;
 use crate::retry::{
     backoff::Backoff,
     budget::SharedBudget,
-    classify::Failure,
+    classify::{Failure, UNPROCESSED},
     decision::{Attempt, Outcome, ServerDelay, StopReason},
     drain::Drain,
     history::AttemptRecord,
@@ -115,10 +115,6 @@ pub(super) type Classify = dyn Fn(Outcome<'_>) -> Option<Failure> + Send + Sync;
 pub(super) type ReadDelay = dyn Fn(&response::Parts) -> Option<ServerDelay> + Send + Sync;
 pub(super) type IsIdempotent = dyn Fn(&Method, &Uri, &HeaderMap) -> bool + Send + Sync;
 pub(super) type BeforeRetry = dyn Fn(&mut request::Parts, &AttemptRecord) + Send + Sync;
-
-/// Statuses of a request that the server did not process: 421 came to a server that does not answer
-/// for it (RFC 9110 section 15.5.20), 425 came too early in the handshake (RFC 8470 section 5.2).
-const UNPROCESSED: [StatusCode; 2] = [StatusCode::MISDIRECTED_REQUEST, StatusCode::TOO_EARLY];
 
 /// The values of a policy. Its clones share them.
 #[derive(Clone, PartialEq)]
