@@ -31,7 +31,10 @@
 //! # One request only
 //!
 //! A [`RetryPolicy`] as a request extension replaces the layer's, if that is a `RetryPolicy` too.
-//! If layers are nested, each of them takes it.
+//! If layers are nested, each of them takes it, and each deposits into its budget.
+//!
+//! Make it from a clone of the layer's policy, so that it draws on the same budget. A new policy has
+//! a new budget, and each such request would have the whole floor of one.
 //!
 //! If tower-http's `FollowRedirect` is outside the retries, a hop to another origin loses the
 //! extensions of the request, and so uses the layer's own policy. [`RedirectPolicy`] keeps the

@@ -39,10 +39,10 @@ pub(super) enum Readiness {
     New,
     /// Boxed, since most requests wait for nothing.
     Waiting(Box<Wait>),
-    /// The inner service is ready after a wait.
-    Ready { waited: Duration },
-    /// The inner service is not ready, and the time is up.
-    Late { waited: Duration },
+    /// The inner service is ready after a wait, since that moment.
+    Ready { waited: Duration, at: Instant },
+    /// The inner service is not ready, and the time is up, since that moment.
+    Late { waited: Duration, at: Instant },
 }
 
 /// What the next call finds.
@@ -81,6 +81,7 @@ impl Readiness {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), E>> {
         if !matches!(self, Self::Waiting(_)) {
+            self.forget();
             let Poll::Ready(ready) = poll_ready(cx) else {
                 // Ready once is ready until the call.
                 if matches!(self, Self::Late { .. }) {
@@ -118,16 +119,27 @@ impl Readiness {
                 } else {
                     Duration::ZERO
                 };
-                (Ok(()), Self::Ready { waited })
+                (Ok(()), Self::Ready { waited, at: now })
             }
             Poll::Ready(Err(error)) => (Err(error), Self::New),
             Poll::Pending if wait.is_over(now) => {
-                (Ok(()), Self::Late { waited: now.saturating_duration_since(wait.began) })
+                let waited = now.saturating_duration_since(wait.began);
+                (Ok(()), Self::Late { waited, at: now })
             }
             Poll::Pending => return Poll::Pending,
         };
         *self = over;
         Poll::Ready(ready)
+    }
+
+    /// A wait whose end no call has followed for long was left behind: its caller has gone. It is
+    /// not charged to the next request.
+    fn forget(&mut self) {
+        if let Self::Ready { at, .. } | Self::Late { at, .. } = self
+            && !is_prompt(*at, Instant::now())
+        {
+            *self = Self::New;
+        }
     }
 
     /// Whether the time is up and the inner service is not ready.
@@ -139,8 +151,13 @@ impl Readiness {
     pub(super) fn take(&mut self) -> Turn {
         match mem::take(self) {
             Self::New | Self::Waiting(_) => Turn::Ready { waited: Duration::ZERO },
-            Self::Ready { waited } => Turn::Ready { waited },
-            Self::Late { waited } => Turn::Late { waited },
+            // Without a poll in between it may be another request's as well.
+            Self::Ready { at, .. } if !is_prompt(at, Instant::now()) => {
+                Turn::Ready { waited: Duration::ZERO }
+            }
+            Self::Ready { waited, .. } => Turn::Ready { waited },
+            // However long ago: the inner service is not ready, so nothing can be sent.
+            Self::Late { waited, .. } => Turn::Late { waited },
         }
     }
 }

@@ -262,6 +262,39 @@ async fn a_wait_that_nobody_used_does_not_end_the_next_request() {
     assert_eq!(told(outcome), "200");
 }
 
+/// Whoever waited has gone. The next request, by another task, has its whole time.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_was_left_behind_long_ago_is_not_the_next_requests() {
+    // For how long the permit is held before and after the wait, and how the next request ends,
+    // which takes 200 ms of its second.
+    let rows = [
+        ("it was ready", 900 * MS, Duration::ZERO, "200"),
+        ("it was late", 2 * SECOND, 300 * MS, "200"),
+        ("it was late, and is", 2 * SECOND, 2 * SECOND, LATE),
+    ];
+    rows_async::hold(rows, async |(row, before, after, want)| {
+        let (limited, permit) = limited(200 * MS);
+        let mut service = RetryLayer::new(policy().deadline(SECOND)).layer(limited);
+        let held = permit.clone().acquire_owned().await.unwrap();
+        tokio::spawn(async move {
+            sleep(before).await;
+            drop(held);
+        });
+        service.ready().await.unwrap();
+        sleep(600 * SECOND).await;
+        if !after.is_zero() {
+            let held = permit.clone().acquire_owned().await.unwrap();
+            tokio::spawn(async move {
+                sleep(after).await;
+                drop(held);
+            });
+        }
+        let next = async { told(service.ready().await.unwrap().call(get()).await) };
+        (row, next.await, want.to_owned())
+    })
+    .await;
+}
+
 /// No driver at all: a timer would panic.
 #[test]
 fn a_wait_without_a_deadline_makes_no_timer() {

@@ -332,7 +332,8 @@ impl RetryPolicy {
     ///
     /// [`Failure::Unsent`] for a response says that the server did not process the request. So a
     /// POST is retried too, after the response's `Retry-After`, and counts against
-    /// [`connect`](Self::connect). For a server that documents its rate limit as such:
+    /// [`connect`](Self::connect). Its first retry draws nothing from the budget. For a server that
+    /// documents its rate limit as such:
     ///
     /// ```
     /// use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER};
