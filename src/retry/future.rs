@@ -142,12 +142,12 @@ where
         }
     }
 
-    /// The caller has waited for so long already: it counts towards the deadline.
-    pub(super) fn after(mut self, waited: Duration) -> Self {
+    /// The caller has waited for so long already: it counts towards the deadline. In place, since a
+    /// future that is returned once more is copied.
+    pub(super) fn follow(&mut self, waited: Duration) {
         if let Some(began) = self.call.began.checked_sub(waited) {
             (self.call.began, self.call.waited) = (began, waited);
         }
-        self
     }
 }
 

@@ -121,8 +121,11 @@ where
         let kept = Kept::of(&mut request, &policy, &self.replay);
         // After the copy is kept: each attempt has its own number.
         terms.number_attempt(request.headers_mut(), 1);
-        ResponseFuture::new(&mut self.inner, request, policy, terms, self.replay.clone(), kept, log)
-            .after(waited)
+        let replay = self.replay.clone();
+        let mut response =
+            ResponseFuture::new(&mut self.inner, request, policy, terms, replay, kept, log);
+        response.follow(waited);
+        response
     }
 }
 
@@ -141,6 +144,8 @@ impl<S, P, R> RetryService<S, P, R> {
     {
         let kept = Kept::of(request, &policy, &self.replay);
         let (service, replay) = (self.inner.clone(), self.replay.clone());
-        ResponseFuture::late(service, policy, replay, kept, Log::of(request)).after(waited)
+        let mut response = ResponseFuture::late(service, policy, replay, kept, Log::of(request));
+        response.follow(waited);
+        response
     }
 }

@@ -335,7 +335,7 @@ impl CookieJar {
     /// removed or evicted, or its expiry moves. Sending a cookie is not such a change.
     ///
     /// Compare it to do something only if the jar has changed. Which changes those were is in the
-    /// [log](CookieJarBuilder::log_changes).
+    /// [log](crate::cookie::CookieJarBuilder::log_changes).
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shared.store.changes()
