@@ -82,7 +82,8 @@ where
         // Kept for the response, since the request and its extensions go to the inner service.
         let uri = self.absolute(request.uri());
         // What the caller connects to, if that is not whose cookies they are.
-        let reached = uri.clone().filter(|_| extensions.get::<HostDecides>().is_some());
+        let decides = extensions.get::<HostDecides>().is_some();
+        let reached = if decides { uri.clone() } else { None };
         let uri = match reached {
             Some(_) => uri.and_then(|uri| named_by_host(uri, request.headers())),
             None => uri,
