@@ -10,11 +10,11 @@
 //!
 //! | instructions, by number of mounts | 10 | 100 | 1,000 | 10,000 | 100,000 |
 //! |---|---|---|---|---|---|
-//! | look-up by host, the mount served | 227 | 228 | 228 | 228 | 228 |
-//! | by host and port | 644 | 651 | 640 | 641 | 645 |
-//! | by host and path | 773 | | 773 | | |
-//! | by wildcard | 785 | 780 | 785 | 785 | 801 |
-//! | none served | 396 | 421 | 396 | 396 | 388 |
+//! | look-up by host, the mount served | 277 | 279 | 278 | 278 | 278 |
+//! | by host and port | 693 | 697 | 694 | 695 | 700 |
+//! | by host and path | 823 | 823 | 822 | 823 | 823 |
+//! | by wildcard | 837 | 837 | 832 | 837 | 870 |
+//! | none served | 448 | 448 | 448 | 448 | 448 |
 //! | a scan as requests does it | 2,117 | 3,615 | 18,495 | 167,131 | |
 //! | the layer as a whole over a bare service, mounted | 1,910 | 1,912 | 1,910 | 1,910 | 1,908 |
 //! | of that the box and the `Mount` extension, without routing | 1,580 | 1,581 | 1,581 | 1,581 | 1,581 |
