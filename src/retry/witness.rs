@@ -245,7 +245,7 @@ fn this_thread() -> usize {
 mod tests {
     use std::{io, thread, time::Duration};
 
-    use http::Response;
+    use http::{Response, StatusCode};
 
     use super::{
         super::{
@@ -300,6 +300,28 @@ mod tests {
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
+    /// Heads that another task dropped, and whether the call dropped one and waited.
+    #[test]
+    fn not_processed_is_believed_of_the_only_response() {
+        let rows = [
+            ("it was written", 1, false, true),
+            ("a service that drops it at once", 0, false, true),
+            ("a later hop, or a retry", 2, false, false),
+            ("a redirect that waits between its hops", 1, true, false),
+        ];
+        let mut wrong = Vec::new();
+        for (what, outside, waited_without_inside, wanted) in rows {
+            for answered in [false, true] {
+                let evidence =
+                    Evidence { outside, waited_without_inside, answered, ..Evidence::default() };
+                if evidence.allows_response() != wanted {
+                    wrong.push(what);
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
     #[test]
     fn heads_are_counted_where_they_are_dropped_and_for_each_layer_outside() {
         let mut extensions = Extensions::new();
@@ -335,13 +357,13 @@ mod tests {
         let mut extensions = Extensions::new();
         let watches = [Watch::put(&mut extensions), Watch::put(&mut extensions)];
         let error = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert!(watches.iter().all(|watch| watch.believes(&error)));
+        assert!(watches.iter().all(|watch| watch.believes(Err(&error))));
         Witness::take(&mut extensions).unwrap().answered();
-        assert!(!watches.iter().any(|watch| watch.believes(&error)));
+        assert!(!watches.iter().any(|watch| watch.believes(Err(&error))));
     }
 
     #[test]
-    fn only_a_claim_of_an_error_that_it_was_never_sent_is_settled() {
+    fn only_a_claim_that_nothing_was_processed_is_settled() {
         let (head, ()) = Response::new(()).into_parts();
         let error = io::Error::from(io::ErrorKind::ConnectionRefused);
         let failures = [
@@ -351,14 +373,20 @@ mod tests {
             (Failure::Timeout, Failure::Timeout),
             (Failure::Other, Failure::Other),
             (Failure::Never, Failure::Never),
+            (Failure::Status(StatusCode::TOO_EARLY), Failure::Read),
+            (Failure::Status(StatusCode::MISDIRECTED_REQUEST), Failure::Read),
+            (
+                Failure::Status(StatusCode::SERVICE_UNAVAILABLE),
+                Failure::Status(StatusCode::SERVICE_UNAVAILABLE),
+            ),
         ];
         let mut wrong = Vec::new();
         for (told, refuted) in failures {
             for (outcome, believed, wanted) in [
                 (Err(&error as &(dyn Error + 'static)), true, told),
                 (Err(&error), false, refuted),
-                // A policy's own word on a response is its own affair.
-                (Ok(&head), false, told),
+                (Ok(&head), true, told),
+                (Ok(&head), false, refuted),
             ] {
                 let got = settle(Some(told), outcome, |_| believed);
                 if got != Some(wanted) {
