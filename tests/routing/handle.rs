@@ -17,32 +17,13 @@ use tower::{
     limit::ConcurrencyLimitLayer,
     load_shed::{LoadShedLayer, error::Overloaded},
     service_fn,
-    util::BoxCloneSyncService,
 };
-use tower_outbound::routing::{
-    Mount, PrefixError, PrefixFault, RoutingHandle, RoutingLayer, RoutingService,
+use tower_outbound::routing::{Mount, PrefixError, PrefixFault, RoutingHandle, RoutingLayer};
+
+use crate::{
+    numbers::{Below, Client, answers, ask, get},
+    rows_async,
 };
-
-use crate::rows_async;
-
-type Below = BoxCloneSyncService<Request<()>, Response<usize>, Infallible>;
-type Client = RoutingService<Below, (), usize>;
-
-/// Answers with a number; 0 is the service below.
-fn answers(number: usize) -> Below {
-    Below::new(service_fn(move |_: Request<()>| ready(Ok(Response::new(number)))))
-}
-
-fn get(uri: &str) -> Request<()> {
-    Request::get(uri).body(()).unwrap()
-}
-
-/// Who answers, and the mount that is named.
-async fn ask(client: &Client, uri: &str) -> (usize, Option<Arc<str>>) {
-    let response = client.clone().oneshot(get(uri)).await.unwrap();
-    let mount = response.extensions().get().map(|Mount(prefix)| Arc::clone(prefix));
-    (response.into_body(), mount)
-}
 
 async fn number(client: &Client, uri: &str) -> usize {
     ask(client, uri).await.0

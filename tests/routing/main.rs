@@ -13,6 +13,7 @@ mod listen;
 #[path = "../support/loopback.rs"]
 mod loopback;
 mod mounts;
+mod numbers;
 #[path = "../support/pairs.rs"]
 mod pairs;
 mod replace;

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::{pending, ready},
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -16,32 +16,13 @@ use tower::{
     limit::ConcurrencyLimitLayer,
     load_shed::{LoadShedLayer, error::Overloaded},
     service_fn,
-    util::BoxCloneSyncService,
 };
-use tower_outbound::routing::{
-    Mount, MountChanges, PrefixFault, RoutingHandle, RoutingLayer, RoutingService,
-};
+use tower_outbound::routing::{MountChanges, PrefixFault, RoutingHandle, RoutingLayer};
 
-type Below = BoxCloneSyncService<Request<()>, Response<usize>, Infallible>;
-type Client = RoutingService<Below, (), usize>;
+use crate::numbers::{Below, answers, ask, get};
+
 type Handle = RoutingHandle<Below, (), usize>;
 type Changes = MountChanges<Below, (), usize>;
-
-/// Answers with a number; 0 is the service below.
-fn answers(number: usize) -> Below {
-    Below::new(service_fn(move |_: Request<()>| ready(Ok(Response::new(number)))))
-}
-
-fn get(uri: &str) -> Request<()> {
-    Request::get(uri).body(()).unwrap()
-}
-
-/// Who answers, and the mount that is named.
-async fn ask(client: &Client, uri: &str) -> (usize, Option<String>) {
-    let response = client.clone().oneshot(get(uri)).await.unwrap();
-    let mount = response.extensions().get().map(|Mount(prefix)| prefix.to_string());
-    (response.into_body(), mount)
-}
 
 /// A layer whose services answer with how many of them there were before, from 1 on: who answers
 /// says whether a service was kept.
@@ -195,7 +176,7 @@ async fn an_equal_prefix_with_an_equal_key_keeps_its_service_and_nothing_else_do
     for (name, change, number, mount) in rows {
         change(&handle, &layer);
         let got = ask(&client, "https://h/").await;
-        if got != (number, mount.map(str::to_owned)) {
+        if got != (number, mount.map(Arc::from)) {
             wrong.push(format!("{name}: {got:?}, not {number} by {mount:?}"));
         }
     }
