@@ -770,9 +770,14 @@ fn a_save_goes_on_once_another_lets_the_lock_go() {
     let file =
         CookieFile::builder(&path, Format::Netscape).lock_timeout(Duration::MAX).open().unwrap();
     let lock = hold_lock(&path);
+    let (begins, begun) = std::sync::mpsc::channel();
     thread::scope(|scope| {
-        let saved = scope.spawn(|| file.save());
-        thread::sleep(Duration::from_millis(50));
+        let saved = scope.spawn(|| {
+            begins.send(()).unwrap();
+            file.save()
+        });
+        // It cannot end before the lock is let go, however long that takes.
+        begun.recv().unwrap();
         assert!(!saved.is_finished());
         drop(lock);
         saved.join().unwrap().unwrap();
