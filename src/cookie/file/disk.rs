@@ -124,8 +124,8 @@ impl Locked {
     }
 }
 
-/// What the last save [kept](Locked::keep_beside) beside the file. Without the lock, so that it may
-/// be half old and half new. Empty if there is none.
+/// What the last save [kept](Locked::keep_beside) beside the file. It is read without the
+/// lock, so it may be half old and half new. Empty if nothing was kept.
 pub(super) fn kept_beside(path: &Path, max_bytes: usize) -> Vec<u8> {
     let open = || {
         let path = lock_path(&resolve(path)?);

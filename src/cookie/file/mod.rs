@@ -303,7 +303,7 @@ impl CookieFile {
         let held = read(file.path(), self.format, &self.jar, self.settings)
             .map_err(|error| unread(&self.path, self.format, error))?;
         let kept = Times::from_bytes(&file.kept_beside(self.settings.max_bytes));
-        // Kept until the file is there: a save that failed is to be done again.
+        // Kept until the file is written, so that the next save repeats one that failed.
         unsaved.add(self.changes.take());
         let ours: Vec<Cookie> = self.jar.iter().collect();
         let changes = unsaved.changes.clone();

@@ -67,9 +67,8 @@ impl Times {
         }
     }
 
-    /// The times of what a file holds, of which `kept` and then `known` say what they know. Of the
-    /// other cookies only this is known: they were there when the file was `written`, and if the
-    /// format keeps it, when they were last set.
+    /// The times of what a file holds, from `kept` and then from `known`. A cookie that neither knows
+    /// is as old as the file is `written`, or was last set when the format says so.
     pub(super) fn in_file<'a>(
         format: Format,
         entries: impl IntoIterator<Item = &'a Entry>,

@@ -187,7 +187,7 @@ fn to_raw(cookie: &Cookie) -> Result<RawCookie<'static>, InvalidCookie> {
 }
 
 fn to_offset(at: SystemTime) -> OffsetDateTime {
-    // The end of the year 9999, the last that its calendar and its format have.
+    // The end of the year 9999: its calendar and its format have no later one.
     let last = Duration::from_secs(253_402_300_799);
     let since = at.duration_since(to_time(0)).unwrap_or_default().min(last);
     OffsetDateTime::UNIX_EPOCH + time::Duration::try_from(since).unwrap_or_default()
