@@ -70,6 +70,8 @@ mod redirect;
 pub mod retry;
 #[cfg(feature = "routing")]
 pub mod routing;
+#[cfg(feature = "session")]
+pub mod session;
 
 #[cfg(feature = "cookie")]
 #[doc(inline)]
