@@ -50,7 +50,7 @@ impl LocationNote {
         self.0.store(0, Relaxed);
     }
 
-    pub(super) fn set(&self, status: StatusCode, headers: &HeaderMap) {
+    pub(crate) fn set(&self, status: StatusCode, headers: &HeaderMap) {
         let location = headers.get(LOCATION).filter(|_| is_redirect(status));
         self.0.store(
             match location {
