@@ -112,31 +112,35 @@ pub(super) fn of_jar(
     // A response that was told that its cookie is stored should find it there.
     live.retain(|cookie| cookie.order != newest);
     live.sort_unstable_by_key(|cookie| cookie.order);
-    let (_, newer) = live.split_at(part(live.iter(), limits, 2));
-    let eighth = part(newer.iter().rev(), limits, 8);
-    // The first of each part, of which there may be none.
-    let first = |cookies: &[Candidate]| cookies.first().map_or(u64::MAX, |cookie| cookie.order);
-    let (newer, last) = (first(newer), first(&newer[newer.len() - eighth..]));
-    live.sort_unstable_by_key(|cookie| {
-        (
-            cookie.order < newer,
-            Reverse(cookie.shares_before),
-            cookie.order >= last,
-            cookie.was_sent,
-            cookie.last_used,
-            cookie.order,
-        )
-    });
+    let older = part(live.iter(), limits, 2);
+    let (older, newer) = live.split_at_mut(older);
+    let last = newer.len() - part(newer.iter().rev(), limits, 8);
+    let last = newer.get(last).map_or(u64::MAX, |cookie| cookie.order);
+    let worth = |cookie: &Candidate| {
+        let Candidate { shares_before, order, was_sent, last_used, .. } = *cookie;
+        (Reverse(shares_before), order >= last, was_sent, last_used, order)
+    };
     // A sixteenth more than has to go: the search looks at the whole jar, and a flood should not
     // pay for it, or make others pay, with each cookie.
     let (most, room) = (limits.total - limits.total / 16, limits.bytes - limits.bytes / 16);
-    for cookie in &live {
-        if len <= most && bytes <= room {
-            break;
+    for half in [newer, older] {
+        let excess = len.saturating_sub(most).min(half.len());
+        if 0 < excess && excess < half.len() {
+            half.select_nth_unstable_by_key(excess - 1, worth);
         }
-        len -= 1;
-        bytes -= cookie.bytes;
-        doomed.insert(cookie.order);
+        // In order only if it is needed: to sort a half costs as much as all the rest.
+        let goes: usize = half[..excess].iter().map(|cookie| cookie.bytes).sum();
+        if bytes - goes > room {
+            half[excess..].sort_unstable_by_key(worth);
+        }
+        for cookie in half {
+            if len <= most && bytes <= room {
+                break;
+            }
+            len -= 1;
+            bytes -= cookie.bytes;
+            doomed.insert(cookie.order);
+        }
     }
     doomed
 }
