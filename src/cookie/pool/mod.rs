@@ -250,7 +250,7 @@ impl<K> JarPool<K> {
 }
 
 impl<K: Hash + Eq> JarPool<K> {
-    /// The jar of that key, made if there is none. It stays in the pool until this call returns.
+    /// The jar of that key, made if there is none. This call never evicts it.
     ///
     /// Waits while another thread makes it, and while another thread's
     /// [`on_evict`](JarPoolBuilder::on_evict) runs for a key that this call evicts.
