@@ -240,4 +240,45 @@ mod tests {
         let to = leads_away(&from, StatusCode::FOUND, &headers);
         assert_eq!(to.as_deref(), Some("https://b.example:443"));
     }
+
+    /// `url` is what tower-http's redirects and reqwest's resolve a `Location` with. Each reference
+    /// of up to four of these pieces.
+    #[test]
+    fn no_reference_leads_url_to_another_origin_unseen() {
+        const PIECES: [&str; 18] = [
+            "",
+            "/",
+            "//",
+            "\\",
+            "\t",
+            " ",
+            ":",
+            "https:",
+            "HTTP:",
+            "x:",
+            "a.example",
+            "b.example",
+            ".",
+            "@",
+            "?",
+            "#",
+            "443",
+            "\u{e9}",
+        ];
+        let from = "https://a.example/dir/".parse().unwrap();
+        let base = url::Url::parse("https://a.example/dir/").unwrap();
+        let unseen: Vec<_> = (0..PIECES.len().pow(4))
+            .map(|nth| {
+                let piece = |place: u32| PIECES[nth / PIECES.len().pow(place) % PIECES.len()];
+                [0, 1, 2, 3].map(piece).concat()
+            })
+            .filter(|location| {
+                let leads_away = base.join(location).is_ok_and(|to| to.origin() != base.origin());
+                let location = http::HeaderValue::from_bytes(location.as_bytes()).unwrap();
+                let headers = [(LOCATION, location)].into_iter().collect();
+                leads_away && super::leads_away(&from, StatusCode::FOUND, &headers).is_none()
+            })
+            .collect();
+        assert!(unseen.is_empty(), "{unseen:?}");
+    }
 }
