@@ -44,4 +44,5 @@ mod rows_async;
 mod rules;
 mod shapes;
 mod shared_file;
+mod suffixes;
 mod tenants;

@@ -306,6 +306,7 @@ impl Pending {
             was_sent: entry.change.cookie.is_some(),
             last_used: entry.order,
             expires: NEVER,
+            shares_before: 0,
         };
         let candidates = self.by_id.values().map(candidate).collect();
         let doomed = eviction::of_jar(candidates, newest, limits, 0);
