@@ -45,4 +45,5 @@ mod rules;
 mod shapes;
 mod shared_file;
 mod suffixes;
+mod suites;
 mod tenants;
