@@ -44,6 +44,8 @@ mod rows_async;
 mod rules;
 mod shapes;
 mod shared_file;
+mod shared_floods;
+mod shared_secure;
 mod suffixes;
 mod suites;
 mod tenants;

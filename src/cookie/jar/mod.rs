@@ -2,6 +2,7 @@
 
 mod bucket;
 pub(in crate::cookie) mod builder;
+pub(in crate::cookie) mod change;
 pub(in crate::cookie) mod changes;
 mod conflict;
 mod eviction;
@@ -13,9 +14,11 @@ pub(in crate::cookie) mod line;
 pub(in crate::cookie) mod log;
 pub(in crate::cookie) mod policy;
 mod removal;
+pub(in crate::cookie) mod replay;
 pub(in crate::cookie) mod response;
 mod settings;
 mod shard;
+pub(in crate::cookie) mod shares;
 pub(in crate::cookie) mod slot;
 pub(in crate::cookie) mod storage;
 mod store;
@@ -291,12 +294,15 @@ impl CookieJar {
         self.shared.store.remove(site, &domain, path, name.as_bytes(), self.now())
     }
 
-    /// Removes every cookie.
+    /// Removes every cookie that this jar holds. If it is kept in a
+    /// [`CookieFile`](crate::cookie::CookieFile), the next save takes these out of the file. What
+    /// others have put there and this jar has never read, or has evicted, stays.
     pub fn clear(&self) {
         self.shared.store.clear();
     }
 
-    /// Removes the cookies of exactly that domain. Cookies of its subdomains stay.
+    /// Removes the cookies of exactly that domain. Cookies of its subdomains stay. Of a file, it
+    /// takes what [`clear`](Self::clear) takes.
     ///
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
@@ -313,7 +319,8 @@ impl CookieJar {
     }
 
     /// Removes the cookies without an expiry, as the end of a browser's session does, and returns
-    /// their number.
+    /// their number. Of a file, it takes what [`clear`](Self::clear) takes: session cookies of other
+    /// processes stay there.
     pub fn clear_session_cookies(&self) -> usize {
         self.shared.store.remove_session()
     }

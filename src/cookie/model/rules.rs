@@ -66,7 +66,7 @@ pub enum Rejection {
     /// The layer's storage is another crate's, and cannot hold the cookie as it is. It has no name,
     /// it is not UTF-8, or that crate would read its name, value or domain as something else.
     Unstorable,
-    /// The response set more cookies than
+    /// The response set more cookies, or deleted more, than
     /// [`CookieLimits::per_response`](crate::cookie::CookieLimits::per_response).
     TooMany,
 }
@@ -130,18 +130,6 @@ pub(in crate::cookie) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    /// Whether servers would read it as a cookie of that name.
-    pub(in crate::cookie) fn passes_for(&self, name: &[u8]) -> bool {
-        // A nameless cookie is sent as its value alone. If that is `sid=1`, a server reads `sid`.
-        let read = || {
-            self.value
-                .split(|&byte| byte == b'=')
-                .next()
-                .is_some_and(|read| set_cookie::trim(read) == name)
-        };
-        self.name == name || self.name.is_empty() && read()
-    }
-
     pub(in crate::cookie) fn identity(&self) -> Identity<'_> {
         Identity {
             name: self.name,
