@@ -195,13 +195,19 @@ impl Terms {
     }
 }
 
-/// A request with this header may be repeated, whatever its method, unless the value is blank: the
+/// A request with this header may be repeated, whatever its method, unless the value is empty: the
 /// server makes sure that a repeat has no second effect
 /// (draft-ietf-httpapi-idempotency-key-header).
 pub(in crate::retry) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Whether the server sees to it that a repeat of the request does nothing twice. A blank key names
-/// nothing that it could compare.
+/// Whether the server sees to it that a repeat of the request does nothing twice. An empty key names
+/// nothing that it could compare: no visible character, in quotes or without.
 fn has_idempotency_key(headers: &HeaderMap) -> bool {
-    headers.get(&IDEMPOTENCY_KEY).is_some_and(|key| !key.as_bytes().trim_ascii().is_empty())
+    headers.get(&IDEMPOTENCY_KEY).is_some_and(|key| {
+        // A string of structured fields, in ASCII (RFC 9651 section 3.3.3), with parameters behind
+        // it. Many clients leave the quotes out.
+        let key = key.as_bytes().trim_ascii();
+        let key = key.strip_prefix(b"\"").unwrap_or(key);
+        key.iter().take_while(|byte| **byte != b'"').any(u8::is_ascii_graphic)
+    })
 }
