@@ -26,11 +26,13 @@ use super::{
 /// not bound the wait.
 ///
 /// A wait belongs to the task that polls. Another task begins a new wait, and so does a clone, or a
-/// poll long after the wait was given up. So `LoadShed` outside sheds requests
-/// at once. One case looks like a wait: one task whose requests are shed so fast, less than 50 ms
-/// apart for a whole deadline, that it answers each wake. Such a task gets one deadline error per
-/// deadline in place of `Overloaded`. A task that the runtime polls more than 50 ms late counts as
-/// another request, and waits anew.
+/// poll long after the wait was given up. So `LoadShed` outside sheds requests at once. Two cases
+/// look like another one:
+///
+/// - One task whose requests are shed so fast, less than 50 ms apart for a whole deadline, that it
+///   answers each wake. Such a task gets one deadline error per deadline in place of `Overloaded`.
+/// - A task that the runtime polls more than 50 ms late when its time is up. It counts as another
+///   request, and waits for another deadline, but not for a third one.
 ///
 /// # Buffers and load shedding
 ///
@@ -66,6 +68,9 @@ use super::{
 /// ```
 ///
 /// Such a service is always ready, so nothing is shed outside it. The routing layer is one too.
+///
+/// A `Buffer` keeps the permit that it got for a request whose caller has gone, until its next
+/// request. If several buffers share a limit, put the limit outside them, or a time-out below.
 ///
 /// # Errors
 ///
