@@ -148,6 +148,7 @@ pub mod replay;
 pub mod retry_after;
 mod round;
 mod service;
+mod source;
 mod tower;
 mod witness;
 

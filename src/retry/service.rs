@@ -15,6 +15,7 @@ use super::{
     policy::{Policy, RetryPolicy},
     readiness::{Readiness, Turn},
     replay::{Replay, ReplayByTrait},
+    source::Source,
 };
 
 /// The service of [`RetryLayer`](super::RetryLayer).
@@ -72,6 +73,13 @@ use super::{
 /// A `Buffer` keeps the permit that it got for a request whose caller has gone, until its next
 /// request. If several buffers share a limit, put the limit outside them, or a time-out below.
 ///
+/// # Clones of the inner service
+///
+/// The first attempt is sent by the service that was polled for readiness. The attempts after it are
+/// sent by a clone of the service that the layer was given, made after the first failure. So a
+/// service whose clones differ, such as one that counts its own calls, has none of the first attempt
+/// in the others.
+///
 /// # Errors
 ///
 /// The error of the inner service, boxed, if the policy would not retry it. A
@@ -79,6 +87,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct RetryService<S, P = RetryPolicy, R = ReplayByTrait> {
     pub(super) inner: S,
+    // Of what its clones and futures need after a failure.
+    pub(super) source: Source<S>,
     pub(super) policy: P,
     pub(super) replay: R,
     pub(super) readiness: Readiness,
@@ -127,8 +137,9 @@ where
         // After the copy is kept: each attempt has its own number.
         terms.number_attempt(request.headers_mut(), 1);
         let replay = self.replay.clone();
+        let (service, source) = (&mut self.inner, self.source.clone());
         let mut response =
-            ResponseFuture::new(&mut self.inner, request, policy, terms, replay, kept, log);
+            ResponseFuture::new(service, source, request, policy, terms, replay, kept, log);
         response.follow(waited);
         response
     }
@@ -148,8 +159,8 @@ impl<S, P, R> RetryService<S, P, R> {
         R: Replay<B>,
     {
         let kept = Kept::of(request, &policy, &self.replay);
-        let (service, replay) = (self.inner.clone(), self.replay.clone());
-        let mut response = ResponseFuture::late(service, policy, replay, kept, Log::of(request));
+        let (source, replay) = (self.source.clone(), self.replay.clone());
+        let mut response = ResponseFuture::late(source, policy, replay, kept, Log::of(request));
         response.follow(waited);
         response
     }
