@@ -100,14 +100,18 @@ where
     pub(super) fn new(
         service: &mut S,
         source: Source<S>,
-        request: Request<B>,
+        mut request: Request<B>,
         policy: P,
-        terms: Terms,
         replay: R,
         kept: Kept<B>,
         log: Log,
-    ) -> Self {
-        let began = Instant::now();
+    ) -> Self
+    where
+        P: Policy,
+    {
+        let (began, terms) = (Instant::now(), policy.terms());
+        // What is kept has no number: each attempt has its own.
+        terms.number_attempt(request.headers_mut(), 1);
         let span = log.span();
         let entered = span.as_ref().map(Span::enter);
         let response = service.call(request);

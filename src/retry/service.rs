@@ -125,21 +125,17 @@ where
             }
         };
         let policy = self.policy.for_request(request.extensions());
-        let terms = policy.terms();
         // The request's own deadline may be shorter than the layer's.
-        if !waited.is_zero() && terms.deadline.is_some_and(|deadline| waited >= deadline) {
+        if !waited.is_zero() && policy.terms().deadline.is_some_and(|deadline| waited >= deadline) {
             // The permit of the service that is ready goes back.
             self.inner = self.inner.clone();
             return self.late(&mut request, policy, waited);
         }
         let log = Log::of(&request);
         let kept = Kept::of(&mut request, &policy, &self.replay);
-        // After the copy is kept: each attempt has its own number.
-        terms.number_attempt(request.headers_mut(), 1);
         let replay = self.replay.clone();
         let (service, source) = (&mut self.inner, self.source.clone());
-        let mut response =
-            ResponseFuture::new(service, source, request, policy, terms, replay, kept, log);
+        let mut response = ResponseFuture::new(service, source, request, policy, replay, kept, log);
         response.follow(waited);
         response
     }
