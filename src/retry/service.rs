@@ -80,6 +80,12 @@ use super::{
 /// service whose clones differ, such as one that counts its own calls, has none of the first attempt
 /// in the others.
 ///
+/// # Inside a spawned task
+///
+/// If the type of the service below spells out `BoxError`, rustc may refuse an `async` block that
+/// calls this service and has to be `Send`, as that of `tokio::spawn` has ("implementation of `From`
+/// is not general enough"). A box around the finished stack, `.boxed_clone()`, helps.
+///
 /// # Errors
 ///
 /// The error of the inner service, boxed, if the policy would not retry it. A
