@@ -329,7 +329,7 @@ async fn resets_all() -> (SocketAddr, Arc<AtomicUsize>) {
                 loop {
                     tokio::select! {
                         read = stream.read_buf(&mut seen) => {
-                            if read.is_ok_and(|read| read > 0) { () } else { return }
+                            if !read.is_ok_and(|read| read > 0) { return }
                         }
                         _ = is_reset.changed() => return,
                     }
@@ -371,8 +371,7 @@ async fn a_reset_below_a_nested_layer_is_no_reason_for_the_outer_one() {
             .build()
             .unwrap();
         let warm = || client.get(format!("http://{address}/warm")).send();
-        let (first, second) = tokio::join!(warm(), warm());
-        (first.unwrap(), second.unwrap());
+        tokio::try_join!(warm(), warm()).unwrap();
         let replay = |body: &reqwest::Body| {
             body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into())
         };
