@@ -1,5 +1,5 @@
 //! The example programs, as their users run them. `cargo test` builds them; `cargo test --test
-//! examples` does not: run `cargo build --examples` first.
+//! examples` does not: run `cargo build --examples` first. And the pages beside the source.
 
 #[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
 mod adapters;
@@ -7,6 +7,7 @@ mod adapters;
 mod fetch;
 #[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
 mod minimal;
+mod pages;
 #[cfg(all(feature = "cookie", feature = "retry"))]
 #[path = "../support/pairs.rs"]
 mod pairs;
@@ -14,7 +15,6 @@ mod pairs;
 mod program;
 #[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]
 mod proxy;
-#[cfg(all(feature = "cookie", feature = "retry"))]
 #[path = "../support/rows.rs"]
 mod rows;
 #[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]
