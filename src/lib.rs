@@ -64,6 +64,8 @@
 mod authority;
 #[cfg(feature = "cookie")]
 pub mod cookie;
+#[cfg(feature = "cookie")]
+mod disk;
 #[cfg(feature = "follow-redirect")]
 mod redirect;
 #[cfg(feature = "retry")]

@@ -48,8 +48,9 @@ pub struct StoreKey {
 }
 
 impl StoreKey {
-    #[cfg_attr(not(test), allow(dead_code))]
-    pub(crate) fn new(tenant: SessionKey, site: impl Into<Arc<str>>) -> Self {
+    /// The cookies of this site in this session. A pool makes it; the tests of a store may.
+    #[must_use]
+    pub fn new(tenant: SessionKey, site: impl Into<Arc<str>>) -> Self {
         Self { tenant, site: site.into() }
     }
 

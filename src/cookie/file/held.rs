@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{disk::contents, merge::each_once, settings::Settings};
+use super::{merge::each_once, settings::Settings};
 use crate::cookie::{
     format::{self, Contents, Entry, Format, ReadError, SkippedLine},
     jar::{
@@ -11,6 +11,7 @@ use crate::cookie::{
     },
     model::cookie::Cookie,
 };
+use crate::disk::contents;
 
 /// What a file holds, without expired cookies, each cookie once.
 #[derive(Default)]
