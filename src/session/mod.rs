@@ -4,8 +4,12 @@
 mod file;
 mod key;
 mod nonce;
+#[cfg(feature = "redis")]
+mod redis;
 mod store;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisConfig, RedisError, RedisStore};
 pub use self::{
     file::{FileStore, FileStoreError},
     key::{SessionKey, StoreKey},
