@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 use tokio::time::{sleep, timeout};
 
-use super::nodes::Nodes;
+use super::nodes::{Nodes, PAUSE};
 use crate::session::Event;
 
 /// Connects, pings and connects again as it is polled.
@@ -30,15 +30,15 @@ impl<'a> Events<'a> {
 async fn keep_connected(nodes: &Nodes) -> Infallible {
     let every = nodes.config.ping.max(Duration::from_millis(1));
     loop {
-        match nodes.home().await {
+        match nodes.keep_home().await {
             // Until it is time to ask, or to connect again.
             Ok(_) => {
                 if timeout(every, nodes.watch.lost.notified()).await.is_err() {
                     nodes.ping(every).await;
                 }
             }
-            // Attempts are spaced by a pause. Those that will not get better, by a longer one.
-            Err(error) if error.may_pass() => {}
+            Err(error) if error.may_pass() => sleep(PAUSE).await,
+            // A wrong password, say: someone has to mend it first.
             Err(_) => sleep(every).await,
         }
     }

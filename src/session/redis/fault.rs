@@ -97,7 +97,13 @@ fn is_code(word: &str) -> bool {
 impl RedisError {
     /// Whether another attempt, a moment later, may succeed.
     pub(super) const fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::NotPrimary { .. } | Self::Garbage { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::NotPrimary { .. }
+                | Self::Garbage { .. }
+                | Self::Timeout { .. }
+        )
     }
 }
 

@@ -70,7 +70,7 @@ impl RedisStore {
     /// [`RedisConfig::timeout`].
     pub async fn connect(config: RedisConfig) -> Result<Self, RedisError> {
         let store = Self::new(config)?;
-        store.nodes.home().await?;
+        store.nodes.keep_home().await?;
         Ok(store)
     }
 }

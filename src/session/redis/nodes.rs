@@ -23,7 +23,7 @@ use super::{
 
 /// Between two attempts that fail. A primary is promoted within seconds, and a server must not be
 /// flooded by those who wait for it.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// All connections of a store. If one is lost all are given up: what others changed meanwhile is
 /// not known.
@@ -32,7 +32,7 @@ pub(super) struct Nodes {
     tls: Option<TlsConnector>,
     pub(super) watch: Arc<Watch>,
     connections: Mutex<Connections>,
-    /// Held by the one who connects, and when the last attempt failed.
+    /// Held by the request that connects: when the last attempt failed.
     connecting: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -166,30 +166,43 @@ impl Nodes {
         }
     }
 
-    pub(super) async fn home(&self) -> Result<Arc<Node>, RedisError> {
+    async fn home(&self) -> Result<Arc<Node>, RedisError> {
         self.connected(
             |connections| connections.home.clone(),
-            async |epoch| {
-                let mut failed = None;
-                for address in &self.config.addresses {
-                    // A server that does not answer must leave time for the next one.
-                    let share = self.config.timeout
-                        / u32::try_from(self.config.addresses.len()).unwrap_or(1);
-                    let connected = timeout(share, self.connect_home(address, epoch)).await;
-                    match connected.unwrap_or(Err(RedisError::Timeout { waited: share })) {
-                        Ok(node) => {
-                            if let Some(mut connections) = self.connections_of(&node) {
-                                connections.home = Some(Arc::clone(&node));
-                            }
-                            return Ok(node);
-                        }
-                        Err(error) => failed = Some(error),
-                    }
-                }
-                Err(failed.unwrap_or(RedisError::Config { reason: "no URL was given" }))
-            },
+            async |epoch| self.connect_any(epoch).await,
         )
         .await
+    }
+
+    /// As [`home`](Self::home), for the one who listens. It neither waits for a request that
+    /// connects nor lets one wait, since either may not be polled for a while.
+    pub(super) async fn keep_home(&self) -> Result<Arc<Node>, RedisError> {
+        match self.existing(|connections| connections.home.clone()) {
+            Some(node) => Ok(node),
+            None => self.connect_any(self.watch.epoch()).await,
+        }
+    }
+
+    async fn connect_any(&self, epoch: u64) -> Result<Arc<Node>, RedisError> {
+        let mut failed = None;
+        for address in &self.config.addresses {
+            // A server that does not answer must leave time for the next one.
+            let waited = self.config.timeout
+                / u32::try_from(self.config.addresses.len()).unwrap_or(u32::MAX);
+            let connected = timeout(waited, self.connect_home(address, epoch)).await;
+            match connected.unwrap_or(Err(RedisError::Timeout { waited })) {
+                Ok(node) => {
+                    return Ok(match self.connections_of(&node) {
+                        // Of two made at once the first stays: the server tells over that one
+                        // what was loaded over it.
+                        Some(mut connections) => Arc::clone(connections.home.get_or_insert(node)),
+                        None => node,
+                    });
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or(RedisError::Config { reason: "no URL was given" }))
     }
 
     async fn connect_home(&self, address: &Address, epoch: u64) -> Result<Arc<Node>, RedisError> {
@@ -211,10 +224,12 @@ impl Nodes {
             },
             async |epoch| {
                 let node = self.connect(address, epoch).await?;
-                if let Some(mut connections) = self.connections_of(&node) {
-                    connections.others.insert(address.clone(), Arc::clone(&node));
-                }
-                Ok(node)
+                Ok(match self.connections_of(&node) {
+                    Some(mut connections) => {
+                        Arc::clone(connections.others.entry(address.clone()).or_insert(node))
+                    }
+                    None => node,
+                })
             },
         )
         .await
@@ -233,7 +248,7 @@ impl Nodes {
         })
     }
 
-    /// One connection, made by one caller at a time while the others wait for it.
+    /// One connection, made by one request at a time while the others wait for it.
     async fn connected(
         &self,
         existing: impl Fn(&Connections) -> Option<Arc<Node>>,

@@ -46,7 +46,9 @@ pub(super) fn outcome(answer: Value) -> Option<Outcome> {
     let mut parts = parts.into_iter();
     let outcome = match (parts.next()?, parts.next()) {
         (Value::Int(0), Some(answer)) => Outcome::Applied(Applied::Clean(version(answer)?)),
-        (Value::Int(1), Some(answer)) => Outcome::Applied(Applied::Merged(contents(answer)?)),
+        (Value::Int(1), Some(answer)) => {
+            Outcome::Applied(Applied::Merged(contents_of_script(answer)?))
+        }
         (Value::Int(2), None) => Outcome::TooManySites,
         (Value::Int(3), None) => Outcome::Garbage,
         _ => return None,
@@ -62,20 +64,26 @@ pub(super) fn version(answer: Value) -> Option<Version> {
     }
 }
 
-/// The answer to `HGETALL`. A script's is a list, since scripts speak RESP2.
+/// The answer to `HGETALL`.
 pub(super) fn contents(answer: Value) -> Option<Contents> {
-    let pairs = match answer {
-        Value::Map(pairs) => pairs,
-        Value::Array(flat) => {
-            let mut flat = flat.into_iter();
-            let mut pairs = Vec::with_capacity(flat.len() / 2);
-            while let Some(field) = flat.next() {
-                pairs.push((field, flat.next()?));
-            }
-            pairs
-        }
-        _ => return None,
-    };
+    match answer {
+        Value::Map(pairs) => hash(pairs),
+        _ => None,
+    }
+}
+
+/// The same from a script, whose `HGETALL` is a list.
+fn contents_of_script(answer: Value) -> Option<Contents> {
+    let Value::Array(flat) = answer else { return None };
+    let mut flat = flat.into_iter();
+    let mut pairs = Vec::with_capacity(flat.len() / 2);
+    while let Some(field) = flat.next() {
+        pairs.push((field, flat.next()?));
+    }
+    hash(pairs)
+}
+
+fn hash(pairs: Vec<(Value, Value)>) -> Option<Contents> {
     let mut contents = Contents::default();
     for (field, value) in pairs {
         let (field, value) = (bytes(field)?, bytes(value)?);
@@ -124,10 +132,10 @@ mod tests {
         let rows: Vec<(&str, Value)> = vec![
             ("no hash", bulk("x")),
             ("a number", Value::Int(1)),
-            ("an odd list", Value::Array(vec![bulk("v")])),
+            ("a list", Value::Array(vec![])),
             (
                 "a field without its letter",
-                Value::Array(vec![bulk("x"), bulk(format!("{stamp}-"))]),
+                Value::Map(vec![(bulk("x"), bulk(format!("{stamp}-")))]),
             ),
             ("records without a version", Value::Map(vec![(bulk("c"), bulk(format!("{stamp}-")))])),
             ("no sign", Value::Map(vec![(bulk("v"), bulk("1")), (bulk("c"), bulk(&stamp))])),
@@ -165,6 +173,8 @@ mod tests {
             Value::Array(vec![Value::Int(0)]),
             Value::Array(vec![Value::Int(0), Value::Int(1)]),
             Value::Array(vec![Value::Int(1), bulk("x")]),
+            Value::Array(vec![Value::Int(1), Value::Array(vec![bulk("v")])]),
+            Value::Array(vec![Value::Int(1), Value::Map(vec![])]),
             Value::Array(vec![Value::Int(2), bulk("x")]),
             Value::Array(vec![Value::Int(4)]),
             Value::Array(vec![Value::Int(0), bulk("1"), bulk("2")]),
