@@ -1,0 +1,9 @@
+//! Sessions that several processes share: the pool, its layer and its stores.
+#![cfg(all(feature = "session", feature = "seal"))]
+
+mod replicas;
+#[path = "../support/rows.rs"]
+mod rows;
+#[path = "../support/rows_async.rs"]
+mod rows_async;
+mod support;
