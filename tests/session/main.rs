@@ -1,10 +1,17 @@
-//! Sessions through their public API, over stores of every kind.
+//! Sessions that several processes share: the pool, its layer and its stores.
 #![cfg(feature = "session")]
 
 mod contract;
 #[cfg(all(feature = "redis", unix))]
 mod redis;
+#[cfg(feature = "seal")]
+mod replicas;
 #[path = "../support/rows.rs"]
 mod rows;
+#[cfg(feature = "seal")]
+#[path = "../support/rows_async.rs"]
+mod rows_async;
 #[cfg(all(feature = "redis", unix))]
 mod server;
+#[cfg(feature = "seal")]
+mod support;

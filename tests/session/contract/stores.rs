@@ -1,8 +1,8 @@
 //! The suite over each store.
 
-use std::{env, fmt::Debug, ops::Range};
+use std::{env, fmt::Debug, ops::Range, sync::Arc};
 
-use tower_outbound::session::{FileStore, SessionStore};
+use tower_outbound::session::{FileStore, MemoryStore, SessionStore};
 
 use super::{Replicas, commutes, holds};
 
@@ -20,6 +20,12 @@ async fn suite<S: SessionStore<Error: Debug>>(replicas: Vec<S>, usually: u64) {
     let replicas = Replicas(replicas);
     holds(&replicas).await;
     commutes(&replicas, stories(usually)).await;
+}
+
+#[tokio::test]
+async fn memory_holds_to_the_contract() {
+    let store = Arc::new(MemoryStore::new());
+    suite(vec![store; 3], 10_000).await;
 }
 
 #[tokio::test]

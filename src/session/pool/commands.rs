@@ -1,0 +1,215 @@
+//! What a pool asks of its store: one command at a time for a key.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout};
+
+use super::{
+    join::{self, BoxFuture},
+    session::Session,
+    settings::MOST_WAIT,
+    shared::Shared,
+    state::{Batch, Need},
+};
+use crate::session::{Applied, Contents, SessionError, SessionStore, TOMBSTONES_KEPT, record};
+
+/// Commands of different keys that are on their way at one time.
+pub(super) const AT_ONCE: usize = 8;
+
+impl<S: SessionStore> Shared<S> {
+    /// Makes a session what a request needs it to be, within that time.
+    pub(super) async fn bring_up(
+        &self,
+        session: &Arc<Session>,
+        need: Need,
+        time: Duration,
+    ) -> Result<(), SessionError> {
+        let on_outage = self.settings.on_outage;
+        let may_serve = |is_again: bool| {
+            let (state, now) = (session.state(), Instant::now());
+            state.may_serve(on_outage, now) && (!is_again || state.has_just_failed(now))
+        };
+        if may_serve(true) {
+            return Ok(());
+        }
+        match timeout(time, self.refresh(session, need)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(SessionError::Unreadable)) => return Err(SessionError::Unreadable),
+            Ok(Err(_)) => {}
+            Err(_) => self.counters.failed("it did not answer a load in time".to_owned()),
+        }
+        session.state().fail(Instant::now());
+        if may_serve(false) { Ok(()) } else { Err(SessionError::Unavailable) }
+    }
+
+    async fn refresh(&self, session: &Session, need: Need) -> Result<(), SessionError> {
+        let _turn = session.turn.lock().await;
+        let (number, known) = {
+            let mut state = session.state();
+            if state.has(need) {
+                return Ok(());
+            }
+            (state.begin(), state.known().filter(|_| !need.is_old).cloned())
+        };
+        if let Some(known) = known {
+            self.counters.checks.fetch_add(1, Relaxed);
+            let version = self.store.version(&session.key).await.map_err(|e| self.failed(e))?;
+            if version == known {
+                session.state().confirm(number, Instant::now());
+                return Ok(());
+            }
+        }
+        let number = session.state().begin();
+        self.counters.loads.fetch_add(1, Relaxed);
+        let contents = self.store.load(&session.key).await.map_err(|e| self.failed(e))?;
+        self.put_away(session, number, contents)
+    }
+
+    fn put_away(
+        &self,
+        session: &Session,
+        number: u64,
+        contents: Contents,
+    ) -> Result<(), SessionError> {
+        let Contents { version, records } = contents;
+        let seal = self.settings.seal.as_deref();
+        let Ok(entries) = record::read(&records, &session.key, seal) else {
+            self.counters.unreadable.fetch_add(1, Relaxed);
+            session.state().unload();
+            return Err(SessionError::Unreadable);
+        };
+        let put_away = session.put_away(number, version, entries, self.offset(), self.bound);
+        self.settle(session.key.tenant(), put_away);
+        Ok(())
+    }
+
+    /// Writes what a session has changed, within that time. What is not written then stays queued.
+    pub(super) async fn write(
+        &self,
+        session: &Arc<Session>,
+        time: Duration,
+    ) -> Result<(), SessionError> {
+        let written = match timeout(time, self.apply(session)).await {
+            Ok(written) => written,
+            Err(_) => {
+                self.counters.failed("it did not answer an apply in time".to_owned());
+                Err(SessionError::Unavailable)
+            }
+        };
+        let mut state = session.state();
+        let now = Instant::now();
+        let due = if written.is_ok() {
+            self.due(&state)
+        } else {
+            state.fail(now);
+            now.checked_add(RETRY)
+        };
+        let due = due.filter(|_| !state.queue.is_empty());
+        self.schedule.set(session, &mut state, due);
+        written
+    }
+
+    async fn apply(&self, session: &Arc<Session>) -> Result<(), SessionError> {
+        let _turn = session.turn.lock().await;
+        let Some(batch) = self.batch(session) else { return Ok(()) };
+        let seal = self.settings.seal.as_deref();
+        let records: Vec<_> = batch
+            .entries
+            .iter()
+            .chain(&batch.surplus)
+            .map(|entry| entry.to_record(&session.key, seal))
+            .collect();
+        let ttl = session.ttl(self.settings.session_cookies, TOMBSTONES_KEPT);
+        self.counters.applies.fetch_add(1, Relaxed);
+        let applied = {
+            let _took = Took { shared: self, began: Instant::now() };
+            self.store.apply(&session.key, &batch.known, &records, ttl).await
+        };
+        match applied.map_err(|error| self.failed(error))? {
+            Applied::Clean(version) => {
+                self.has_written(session, &batch);
+                session.state().written_alone(&batch, version, Instant::now());
+                Ok(())
+            }
+            Applied::Merged(contents) => {
+                self.counters.merges.fetch_add(1, Relaxed);
+                let is_refused = |entry: &record::Entry| {
+                    let mut stored = contents.records.iter();
+                    let stored = stored.find(|stored| *stored.field == *entry.id.as_bytes());
+                    stored.is_some_and(|stored| stored.stamp > entry.stamp)
+                };
+                let refused = batch.entries.iter().filter(|entry| is_refused(entry)).count();
+                self.counters.refused.fetch_add(refused, Relaxed);
+                self.has_written(session, &batch);
+                // Whatever is there, the changes are written.
+                let _ = self.put_away(session, batch.number, contents);
+                Ok(())
+            }
+        }
+    }
+
+    fn batch(&self, session: &Session) -> Option<Batch> {
+        let mut state = session.state();
+        let mut put_away = session.take_changes(&mut state, self.bound);
+        let now = state.offset.to_store(session.jar.clock_time());
+        let wait = u64::try_from(MOST_WAIT.as_micros()).unwrap_or(u64::MAX);
+        put_away.dropped += state.queue.give_up(now.saturating_sub(wait));
+        let (batch, dropped) = state.batch(self.bound);
+        put_away.dropped += dropped;
+        drop(state);
+        self.settle(session.key.tenant(), put_away);
+        batch
+    }
+
+    fn has_written(&self, session: &Session, batch: &Batch) {
+        session.written(batch);
+        if self.is_driven.load(Relaxed) {
+            let (now, keep) = (Instant::now(), self.settings.replay);
+            self.replay().push(&session.key, &batch.entries, now, keep);
+        }
+    }
+
+    pub(super) fn failed(&self, error: S::Error) -> SessionError {
+        self.counters.failed(error.into().to_string());
+        SessionError::Unavailable
+    }
+
+    /// Writes everything that is not written.
+    pub(super) async fn flush(&self) -> Result<(), SessionError> {
+        let sessions: Vec<_> = self.sessions().iter().map(Arc::clone).collect();
+        let left = std::sync::Mutex::new(
+            sessions.into_iter().filter(|session| !session.is_written()).collect::<Vec<_>>(),
+        );
+        let has_failed = std::sync::atomic::AtomicBool::new(false);
+        let next = || left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        let worker = || -> BoxFuture<'_> {
+            Box::pin(async {
+                while let Some(session) = next() {
+                    if self.write(&session, self.settings.deadline).await.is_err() {
+                        has_failed.store(true, Relaxed);
+                    }
+                }
+            })
+        };
+        join::all((0..AT_ONCE).map(|_| worker()).collect()).await;
+        if has_failed.into_inner() { Err(SessionError::Unavailable) } else { Ok(()) }
+    }
+}
+
+/// When a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Notes how long an apply took, also if it is given up.
+struct Took<'a, S> {
+    shared: &'a Shared<S>,
+    began: Instant,
+}
+
+impl<S> Drop for Took<'_, S> {
+    fn drop(&mut self) {
+        self.shared.counters.took(self.began.elapsed());
+    }
+}

@@ -1,0 +1,100 @@
+//! The changes of a key that the store is not known to have. No clock, no lock.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    cookie::CookieId,
+    session::record::{Entry, Stamp},
+};
+
+/// At most one change for each cookie: its latest.
+#[derive(Default)]
+pub(super) struct Queue {
+    by_id: BTreeMap<CookieId, Queued>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Queued {
+    pub(super) entry: Entry,
+    /// Whether the store has the cookie with another expiry. It is then written less often.
+    pub(super) only_expiry: bool,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Whether something must be written at once.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.by_id.values().any(|queued| !queued.only_expiry)
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.by_id.values().map(|queued| &queued.entry)
+    }
+
+    /// Adds a change, unless there is a later one of the same cookie. Returns one that has no room:
+    /// above the limit it is the new one, so that a flood reaches nothing that was there before it.
+    pub(super) fn push(&mut self, mut new: Queued, limit: usize) -> Option<Queued> {
+        let has_room = self.by_id.len() < limit;
+        match self.by_id.get_mut(&new.entry.id) {
+            Some(old) if old.entry.stamp >= new.entry.stamp => {}
+            Some(old) => {
+                new.only_expiry &= old.only_expiry;
+                *old = new;
+            }
+            None if has_room => {
+                self.by_id.insert(new.entry.id.clone(), new);
+            }
+            None => return Some(new),
+        }
+        None
+    }
+
+    /// The store has these now. A later change of the same cookie stays.
+    pub(super) fn written(&mut self, written: &[Entry]) {
+        for entry in written {
+            if self.by_id.get(&entry.id).is_some_and(|queued| queued.entry.stamp == entry.stamp) {
+                self.by_id.remove(&entry.id);
+            }
+        }
+    }
+
+    /// Takes out what has waited since before `oldest`.
+    pub(super) fn give_up(&mut self, oldest: Stamp) -> usize {
+        let before = self.by_id.len();
+        self.by_id.retain(|_, queued| queued.entry.stamp >= oldest);
+        before - self.by_id.len()
+    }
+
+    /// What a jar has that knows the store's contents and these changes. What the store has a later
+    /// change for leaves the queue.
+    pub(super) fn over(&mut self, contents: Vec<Entry>) -> Overlaid {
+        let mut refused = 0;
+        let mut entries = Vec::with_capacity(contents.len() + self.by_id.len());
+        for stored in contents {
+            match self.by_id.get(&stored.id).map(|queued| queued.entry.stamp) {
+                Some(queued) if queued > stored.stamp => continue,
+                Some(queued) => {
+                    refused += usize::from(queued < stored.stamp);
+                    self.by_id.remove(&stored.id);
+                }
+                None => {}
+            }
+            entries.push(stored);
+        }
+        entries.extend(self.entries().cloned());
+        Overlaid { entries, refused }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.by_id.clear();
+    }
+}
+
+pub(super) struct Overlaid {
+    pub(super) entries: Vec<Entry>,
+    /// How many changes of this replica were older than the store's.
+    pub(super) refused: usize,
+}
