@@ -15,7 +15,7 @@ use super::{
 };
 use crate::session::{
     SessionVersion, Version,
-    record::{Entry, Offset},
+    record::{Entry, Field, Offset},
 };
 
 /// Commands to the store are numbered as they begin, one at a time for a key. A change that the
@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) offset: Offset,
     pub(super) queue: Queue,
     /// The fields that the store has, as far as this replica knows.
-    fields: HashSet<Box<[u8]>>,
+    fields: HashSet<Field>,
     /// What the next write deletes.
     surplus: Vec<Entry>,
     /// When the driver shall write, and its place in the schedule.
@@ -86,19 +86,14 @@ impl State {
     /// What a request must wait for. `None`: the contents will do as they are.
     pub(super) fn need(&self, terms: Terms<'_>) -> Option<Need> {
         let is_current = self.is_loaded && self.confirmed > self.outdated;
-        if !is_current {
-            return Some(Need { number: self.outdated + 1, is_old: true });
-        }
-        let next = self.begun + 1;
         let is_told = terms.consistency == Consistency::Cached && terms.is_listening;
-        match terms.at_least {
-            // Another replica has got further, or this one has and the caller does not know.
-            Some(version) if !version.is(&self.version) => {
-                Some(Need { number: next, is_old: true })
-            }
-            _ if is_told => None,
-            _ => Some(Need { number: next, is_old: false }),
+        // Another replica has got further, or this one has and the caller does not know.
+        let is_behind = terms.at_least.is_some_and(|version| !version.is(&self.version));
+        if is_behind || !is_told {
+            // One that is on its way may have been read before what the caller has seen.
+            return Some(Need { number: self.begun + 1, is_old: is_behind || !is_current });
         }
+        (!is_current).then_some(Need { number: self.outdated + 1, is_old: true })
     }
 
     pub(super) const fn has(&self, need: Need) -> bool {
@@ -161,7 +156,7 @@ impl State {
         times: (Instant, SystemTime),
         bound: Bound,
     ) -> Overlaid {
-        self.fields = contents.iter().map(|entry| entry.id.as_bytes().into()).collect();
+        self.fields = contents.iter().map(Entry::field).collect();
         self.surplus = bound.surplus(&contents, times.1);
         self.version = version;
         self.is_loaded = true;
@@ -194,7 +189,7 @@ impl State {
         } else {
             self.version.clone()
         };
-        let is_queued = |gone: &Entry| entries.iter().any(|entry| entry.id == gone.id);
+        let is_queued = |gone: &Entry| entries.iter().any(|entry| entry.field() == gone.field());
         let surplus = self.surplus.iter().filter(|gone| !is_queued(gone)).cloned().collect();
         (Some(Batch { number: self.begin(), known, entries, surplus }), left.len())
     }
@@ -208,7 +203,7 @@ impl State {
 
     /// And nothing that this replica does not know.
     pub(super) fn written_alone(&mut self, batch: &Batch, version: Version, now: Instant) {
-        self.fields.extend(batch.entries.iter().map(|entry| entry.id.as_bytes().into()));
+        self.fields.extend(batch.entries.iter().map(Entry::field));
         self.version = version;
         // What was never loaded stays so: its jar is empty.
         if self.is_loaded {
