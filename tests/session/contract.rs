@@ -1,6 +1,6 @@
 //! What every store must hold to, in one suite for all of them.
 
-mod model;
+pub(crate) mod model;
 mod stores;
 
 use std::{collections::HashMap, time::Duration};

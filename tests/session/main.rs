@@ -2,6 +2,8 @@
 #![cfg(feature = "session")]
 
 mod contract;
+#[cfg(unix)]
+mod fleet;
 #[cfg(all(feature = "redis", unix))]
 mod redis;
 #[cfg(feature = "seal")]
