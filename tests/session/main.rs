@@ -1,9 +1,12 @@
 //! Sessions that several processes share: the pool, its layer and its stores.
 #![cfg(all(feature = "session", feature = "seal"))]
 
+mod cache;
+mod failures;
 mod replicas;
 #[path = "../support/rows.rs"]
 mod rows;
 #[path = "../support/rows_async.rs"]
 mod rows_async;
 mod support;
+mod writes;

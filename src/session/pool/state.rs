@@ -15,7 +15,7 @@ use super::{
 };
 use crate::session::{
     SessionVersion, Version,
-    record::{Entry, Offset},
+    record::{Entry, Field, Offset},
 };
 
 /// Commands to the store are numbered as they begin, one at a time for a key. A change that the
@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) offset: Offset,
     pub(super) queue: Queue,
     /// The fields that the store has, as far as this replica knows.
-    fields: HashSet<Box<[u8]>>,
+    fields: HashSet<Field>,
     /// What the next write deletes.
     surplus: Vec<Entry>,
     /// When the driver shall write, and its place in the schedule.
@@ -161,7 +161,7 @@ impl State {
         times: (Instant, SystemTime),
         bound: Bound,
     ) -> Overlaid {
-        self.fields = contents.iter().map(|entry| entry.id.as_bytes().into()).collect();
+        self.fields = contents.iter().map(Entry::field).collect();
         self.surplus = bound.surplus(&contents, times.1);
         self.version = version;
         self.is_loaded = true;
@@ -194,7 +194,7 @@ impl State {
         } else {
             self.version.clone()
         };
-        let is_queued = |gone: &Entry| entries.iter().any(|entry| entry.id == gone.id);
+        let is_queued = |gone: &Entry| entries.iter().any(|entry| entry.field() == gone.field());
         let surplus = self.surplus.iter().filter(|gone| !is_queued(gone)).cloned().collect();
         (Some(Batch { number: self.begin(), known, entries, surplus }), left.len())
     }
@@ -208,7 +208,7 @@ impl State {
 
     /// And nothing that this replica does not know.
     pub(super) fn written_alone(&mut self, batch: &Batch, version: Version, now: Instant) {
-        self.fields.extend(batch.entries.iter().map(|entry| entry.id.as_bytes().into()));
+        self.fields.extend(batch.entries.iter().map(Entry::field));
         self.version = version;
         // What was never loaded stays so: its jar is empty.
         if self.is_loaded {
