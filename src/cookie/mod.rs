@@ -186,9 +186,9 @@ pub use self::{
     jar::{
         CookieConflict, CookieJar,
         builder::CookieJarBuilder,
+        change::Change,
         explain::Withheld,
         limits::CookieLimits,
-        log::Change,
         policy::{CookiePolicy, DomainPolicy, InvalidDomain},
         response::{DeletedCookie, RejectedCookie, ResponseCookies},
         slot::StoreAction,

@@ -36,15 +36,25 @@ impl Offset {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) id: CookieId,
+    /// Whether a secure origin said so, or the caller.
+    pub(super) from_secure: bool,
     pub(super) stamp: Stamp,
     /// `None` for a deletion.
     pub(super) cookie: Option<Cookie>,
 }
 
+/// The first byte of the field of what an origin that is not secure has said.
+///
+/// It is a record of its own beside that of the same cookie by a secure origin. A replica that did
+/// not know of a `Secure` cookie may let such an origin change it, and the store takes what is later.
+/// In one record the `Secure` cookie would be lost; of two, the jar picks by its rules.
+const INSECURE: u8 = b'!';
+
 impl Entry {
     pub(super) fn of(change: &Change, offset: Offset) -> Self {
         Self {
             id: change.id().clone(),
+            from_secure: true,
             stamp: offset.to_store(change.at()),
             cookie: change.cookie().cloned(),
         }
@@ -58,8 +68,19 @@ impl Entry {
         }
     }
 
+    /// That it was deleted, right after.
+    pub(super) fn deleted(&self) -> Self {
+        Self { cookie: None, stamp: self.stamp + 1, id: self.id.clone(), ..*self }
+    }
+
+    /// Where a store keeps it.
+    pub(super) fn field(&self) -> Field {
+        let id = self.id.as_bytes();
+        if self.from_secure { id.into() } else { [&[INSECURE], id].concat().into() }
+    }
+
     pub(super) fn to_record(&self, key: &StoreKey, seal: Option<&dyn Seal>) -> Record {
-        let field: Box<[u8]> = self.id.as_bytes().into();
+        let field = self.field();
         let body = self.cookie.as_ref().map(|cookie| {
             let plain = cookie.to_bytes();
             let sealed = match seal {
@@ -71,6 +92,8 @@ impl Entry {
         Record { field, stamp: self.stamp, body }
     }
 }
+
+pub(super) type Field = Box<[u8]>;
 
 /// A record is not what its place says, or does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +112,15 @@ pub(super) fn read(
         if *stamp >= STAMP_LIMIT || !fields.insert(field.clone()) {
             return Err(Unreadable);
         }
-        let id = CookieId::from_bytes(field).ok_or(Unreadable)?;
+        let (from_secure, id) = match field.split_first() {
+            Some((&INSECURE, id)) => (false, id),
+            _ => (true, &**field),
+        };
+        let id = CookieId::from_bytes(id).ok_or(Unreadable)?;
         let cookie = body.as_ref().map(|body| open(body, field, *stamp, key, seal)).transpose()?;
         let is_named_so = cookie.as_ref().is_none_or(|cookie| cookie.id() == id);
-        is_named_so.then_some(Entry { id, stamp: *stamp, cookie }).ok_or(Unreadable)
+        let entry = Entry { id, from_secure, stamp: *stamp, cookie };
+        is_named_so.then_some(entry).ok_or(Unreadable)
     };
     records.iter().map(entry).collect()
 }

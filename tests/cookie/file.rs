@@ -162,6 +162,20 @@ fn a_damaged_file_is_never_overwritten() {
 
 #[cfg(unix)]
 #[test]
+fn damage_that_a_save_meets_behind_a_link_is_named_by_the_path_that_was_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let (target, link) = (directory.path().join("cookies.txt"), directory.path().join("link"));
+    fs::write(&target, "").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let file = open(&link);
+    fs::write(&target, "damaged").unwrap();
+    let error = file.save().unwrap_err();
+    assert_eq!((error.path(), error.line()), (&*link, Some(1)));
+    assert_eq!(fs::read_to_string(&target).unwrap(), "damaged");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_save_that_fails_leaves_the_old_file_and_no_litter() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cookies.txt");

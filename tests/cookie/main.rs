@@ -44,4 +44,6 @@ mod rows_async;
 mod rules;
 mod shapes;
 mod shared_file;
+mod shared_floods;
+mod shared_secure;
 mod tenants;

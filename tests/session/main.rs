@@ -1,7 +1,11 @@
 //! Sessions that several processes share: the pool, its layer and its stores.
 #![cfg(feature = "session")]
 
+#[cfg(feature = "seal")]
+mod cache;
 mod contract;
+#[cfg(feature = "seal")]
+mod failures;
 #[cfg(unix)]
 mod fleet;
 #[cfg(all(feature = "redis", unix))]
@@ -17,3 +21,5 @@ mod rows_async;
 mod server;
 #[cfg(feature = "seal")]
 mod support;
+#[cfg(feature = "seal")]
+mod writes;

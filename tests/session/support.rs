@@ -6,13 +6,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{Stream, StreamExt, stream};
 use http::{Request, Response, Uri, header::COOKIE};
 use tokio::sync::{Semaphore, mpsc};
-use tower::{BoxError, Layer, ServiceExt, service_fn, util::BoxCloneService};
+use tower::{BoxError, Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_outbound::{
     cookie::CookieLayer,
     session::{
@@ -44,6 +44,8 @@ pub(crate) struct Double {
     pub(crate) is_down: AtomicBool,
     /// Whether an apply that fails has been stored all the same.
     pub(crate) answers_are_lost: AtomicBool,
+    /// Whether an apply waits at its gate before it is stored, and not after.
+    pub(crate) is_stuck: AtomicBool,
     /// Whether what other clones of the memory change is told.
     pub(crate) tells: AtomicBool,
     /// Answers wait for a permit of these.
@@ -85,10 +87,6 @@ impl Shut<'_> {
         self.0.waiting.acquire().await.unwrap().forget();
     }
 
-    pub(crate) fn let_one_through(&self) {
-        self.0.passes.add_permits(1);
-    }
-
     pub(crate) fn open(self) {
         self.0.is_shut.store(false, SeqCst);
         self.0.passes.add_permits(1_000);
@@ -103,6 +101,7 @@ impl Double {
             counts: Default::default(),
             is_down: AtomicBool::new(false),
             answers_are_lost: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
             tells: AtomicBool::new(true),
             load_gate: Gate::new(),
             apply_gate: Gate::new(),
@@ -162,8 +161,14 @@ impl SessionStore for Double {
         if self.is_down.load(SeqCst) && !self.answers_are_lost.load(SeqCst) {
             return Err("it is down".into());
         }
+        let is_stuck = self.is_stuck.load(SeqCst);
+        if is_stuck {
+            self.apply_gate.pass().await;
+        }
         let applied = self.inner.apply(key, known, records, ttl).await;
-        self.apply_gate.pass().await;
+        if !is_stuck {
+            self.apply_gate.pass().await;
+        }
         self.answer(applied)
     }
 
@@ -186,12 +191,12 @@ impl SessionStore for Double {
 
 /// A client over a pool. Its server sets each line of the request's `x-set` and answers with the
 /// `Cookie` header that it got.
-pub(crate) type Client = BoxCloneService<Request<()>, Response<String>, BoxError>;
+pub(crate) type Client = BoxCloneSyncService<Request<()>, Response<String>, BoxError>;
 
 pub(crate) fn client<S: SessionStore>(pool: &SessionPool<S>) -> Client {
     let server = service_fn(|request: Request<()>| async move { answer(&request) });
     let inner = CookieLayer::per_request().layer(server);
-    BoxCloneService::new(SessionLayer::new(pool.clone()).layer(inner))
+    BoxCloneSyncService::new(SessionLayer::new(pool.clone()).layer(inner))
 }
 
 pub(crate) fn answer(request: &Request<()>) -> Result<Response<String>, Infallible> {
@@ -230,6 +235,15 @@ pub(crate) async fn versioned(
     let response = client.clone().oneshot(request).await.unwrap();
     let version = response.extensions().get::<SessionVersion>().unwrap().clone();
     (response.into_body(), version)
+}
+
+/// What happens from now on is later, by a clock of microseconds.
+pub(crate) fn tick() {
+    let micros = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let now = micros();
+    while micros() == now {
+        std::hint::spin_loop();
+    }
 }
 
 /// Lets what is ready run: the driver of a pool, for one.
@@ -284,5 +298,17 @@ impl Replica {
     /// A response sets these.
     pub(crate) async fn set(&self, name: &str, lines: &[&str]) {
         get(&self.client, name, lines).await.unwrap();
+    }
+}
+
+/// The key that a session's cookies of the site have in the store, as the store is told of it.
+pub(crate) async fn store_key(memory: &MemoryStore, name: &str) -> StoreKey {
+    let listener = memory.clone();
+    let mut events = std::pin::pin!(listener.events());
+    assert!(matches!(events.next().await, Some(Event::Back { .. })));
+    Replica::undriven(memory, |pool| pool).0.set(name, &["key=1"]).await;
+    match events.next().await {
+        Some(Event::Changed(key)) => key,
+        other => panic!("{other:?}"),
     }
 }

@@ -7,7 +7,7 @@ use crate::cookie::{
     format::{self, Contents, Entry, Format, ReadError, SkippedLine},
     jar::{
         CookieJar,
-        log::{Stamp, to_stamp},
+        change::{Stamp, to_stamp},
     },
     model::cookie::Cookie,
 };
@@ -50,5 +50,7 @@ pub(super) fn read(
     let allowed = judged.iter().filter(|(_, allowed)| *allowed);
     let allowed = allowed.filter_map(|(entry, _)| entry.cookie().cloned()).collect();
     let entries = judged.into_iter().map(|(entry, _)| entry).collect();
-    Ok(Some(Held { entries, allowed, skipped, written: to_stamp(written) }))
+    // A clock of another machine may be ahead. It was written before now.
+    let written = to_stamp(written).min(to_stamp(jar.time()));
+    Ok(Some(Held { entries, allowed, skipped, written }))
 }

@@ -7,7 +7,7 @@ mod settings;
 mod times;
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     fmt, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, TryLockError},
@@ -17,18 +17,18 @@ use std::{
 pub use self::error::FileError;
 use self::{
     held::{Held, read},
-    merge::{Theirs, merge},
-    settings::Settings,
-    times::Times,
+    merge::{Merged, Terms, Theirs, merge},
+    settings::{Settings, bounds},
+    times::{Mark, Times, last_set},
 };
 use crate::cookie::{
     format::{self, Entry, Format, ReadError, SkippedLine},
     jar::{
         CookieJar,
+        change::{Change, to_stamp},
         changes::Listener,
-        log::{Change, to_stamp},
     },
-    model::{cookie::Cookie, id::CookieId},
+    model::cookie::Cookie,
 };
 use crate::disk::{Locked, kept_beside};
 
@@ -93,21 +93,14 @@ pub struct CookieFile {
     unsaved: Mutex<Unsaved>,
 }
 
-/// What the file lacks of the jar.
+/// What is known of the file.
 #[derive(Default)]
 struct Unsaved {
-    /// The latest change of each cookie: those of the jar's log, once a save has taken them.
-    changes: HashMap<CookieId, Change>,
-    /// Whether the file is to be written even if nothing has changed.
+    /// Whether the jar brings cookies that the file never had. It is then written even if nothing
+    /// has changed since.
     is_new: bool,
     /// When the cookies that the file held at the last meeting were set.
     times: Times,
-}
-
-impl Unsaved {
-    fn add(&mut self, changes: impl IntoIterator<Item = Change>) {
-        self.changes.extend(changes.into_iter().map(|change| (change.id().clone(), change)));
-    }
 }
 
 impl fmt::Debug for CookieFile {
@@ -174,17 +167,14 @@ impl CookieFile {
     }
 
     /// A file to save `jar` into, which is not read now. [`save`](Self::save) merges the jar into
-    /// what the file holds, as if each of the jar's cookies was set by this call. Cookies that are
-    /// deleted in the jar after this call are taken out of the file.
+    /// what the file holds. Of a cookie that both have, the one that was set later is kept; one
+    /// that is not `Secure` yields to `Secure` ones of the file, since it is not known which origin
+    /// set it. Cookies that are deleted in the jar after this call are taken out of the file.
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
-        // Before the snapshot: a change in between is then seen twice and never missed.
         let changes = jar.listen();
-        let mut unsaved = Unsaved { is_new: true, ..Unsaved::default() };
-        let now = jar.time();
-        unsaved.add(jar.iter().map(|cookie| Change::set(cookie, now)));
         let (settings, skipped) = (Settings::default(), Vec::new());
-        let unsaved = Mutex::new(unsaved);
+        let unsaved = Mutex::new(Unsaved { is_new: true, ..Unsaved::default() });
         Self { path: path.into(), format, jar, settings, skipped, changes, unsaved }
     }
 
@@ -228,12 +218,16 @@ impl CookieFile {
     /// first. A cookie that a response or a caller deletes is taken out of the file, even if this
     /// jar never had it. A cookie that expires in the jar, or that a limit evicts, is not.
     /// Cookies that the jar's rules refuse or its limits have no room for stay in the file. A
-    /// file that is no longer there is written anew, with all of the jar. The jar itself does
-    /// not change. Waits while another saves, for
-    /// [`lock_timeout`](CookieFileBuilder::lock_timeout) at most.
+    /// file that is no longer there is written anew, with all of the jar. Waits while another
+    /// saves, for [`lock_timeout`](CookieFileBuilder::lock_timeout) at most.
+    ///
+    /// A change of an origin that is not secure sets, replaces, shadows and deletes no cookie that a
+    /// `Secure` one of the file matches, whichever jar has set that one (RFC 6265bis section 5.7).
+    /// The jar then takes its change back, and has the `Secure` cookie. Nothing else changes in the
+    /// jar.
     ///
     /// The times are those of the jars' clocks. If another program wrote a cookie, its time is that
-    /// of the file.
+    /// of the file. A time that is more than a day ahead is ignored.
     ///
     /// # Errors
     ///
@@ -269,7 +263,7 @@ impl CookieFile {
     pub fn save_if_changed(&self) -> Result<bool, FileError> {
         let until = self.until();
         let mut unsaved = self.unsaved();
-        if !unsaved.is_new && unsaved.changes.is_empty() && !self.changes.is_pending() {
+        if !unsaved.is_new && !self.changes.is_pending() {
             return Ok(false);
         }
         self.save_changes(&mut unsaved, until).map(|()| true)
@@ -286,14 +280,16 @@ impl CookieFile {
         let until = self.until();
         let mut unsaved = self.unsaved();
         let file = self.locked(until)?;
-        let kept = Times::from_bytes(&file.kept_beside(self.settings.max_bytes));
-        unsaved.add(self.changes.take());
-        let ours: Vec<Cookie> = self.jar.iter().collect();
-        let written = self.all(&unsaved, &ours);
-        // What was evicted since is a change, but the jar does not hold it.
-        let changes = unsaved.changes.values().filter(|change| change.cookie().is_none());
-        let changes = changes.map(|change| (change.id().clone(), change.clone())).collect();
-        self.replace(&file, &mut unsaved, &changes, &ours, written, &kept)
+        let kept = self.kept(&file);
+        self.write(&file, &mut unsaved, |jar, taken, unsaved| {
+            let ids: HashSet<_> = jar.iter().map(Cookie::id).collect();
+            // What was evicted since is a change, but the jar does not hold it.
+            let ours = taken
+                .iter()
+                .filter(|change| change.cookie().is_none() || ids.contains(change.id()));
+            let ours = ours.cloned().chain(self.brought(jar, taken, unsaved)).collect();
+            (ours, Vec::new(), Times::default(), kept.deletions(&ids))
+        })
     }
 
     fn save_changes(&self, unsaved: &mut Unsaved, until: Option<Instant>) -> Result<(), FileError> {
@@ -301,60 +297,84 @@ impl CookieFile {
         let file = self.locked(until)?;
         let held = read(file.path(), self.format, &self.jar, self.settings)
             .map_err(|error| unread(&self.path, self.format, error))?;
-        let kept = Times::from_bytes(&file.kept_beside(self.settings.max_bytes));
-        // Kept until the file is written, so that the next save repeats one that failed.
-        unsaved.add(self.changes.take());
-        let ours: Vec<Cookie> = self.jar.iter().collect();
-        let changes = unsaved.changes.clone();
-        match held {
-            Some(Held { entries, written, .. }) => {
-                let known = [&kept, &unsaved.times];
-                let times = Times::in_file(self.format, &entries, written, known);
-                self.replace(&file, unsaved, &changes, &ours, (entries, times), &kept)
+        let kept = self.kept(&file);
+        self.write(&file, unsaved, |jar, taken, unsaved| {
+            let mut ours = taken.to_vec();
+            let brought = self.brought(jar, taken, unsaved);
+            let Some(Held { entries, written, .. }) = held else {
+                // It was taken away, not emptied: the jar is all there is.
+                ours.extend(brought);
+                return (ours, Vec::new(), Times::default(), Vec::new());
+            };
+            if unsaved.is_new {
+                // What the file had and others took out must not come back.
+                ours.extend(brought.filter(|change| !unsaved.times.has(change.id())));
             }
-            // It was taken away, not emptied: the jar is all there is.
-            None => {
-                let written = self.all(unsaved, &ours);
-                self.replace(&file, unsaved, &changes, &ours, written, &Times::default())
-            }
-        }
+            let times = Times::in_file(self.format, &entries, written, [&kept, &unsaved.times]);
+            let ids = entries.iter().filter_map(Entry::cookie).map(Cookie::id).collect();
+            (ours, entries, times, kept.deletions(&ids))
+        })
     }
 
-    /// All of the jar as what a file holds.
-    fn all(&self, unsaved: &Unsaved, ours: &[Cookie]) -> (Vec<Entry>, Times) {
-        let entries: Vec<Entry> = ours.iter().cloned().map(Entry::Cookie).collect();
-        let mut changed = Times::default();
-        for change in unsaved.changes.values() {
-            if let Some(cookie) = change.cookie() {
-                changed.set(cookie.id(), change.stamp(), self.format.state(cookie));
-            }
-        }
+    /// The cookies of the jar that did not change since the last save, as if they did when they were
+    /// last set.
+    fn brought<'a>(
+        &'a self,
+        jar: &'a [Cookie],
+        taken: &[Change],
+        unsaved: &'a Unsaved,
+    ) -> impl Iterator<Item = Change> + use<'a> {
+        let changed: HashSet<_> = taken.iter().map(|change| change.id().clone()).collect();
         let now = to_stamp(self.jar.time());
-        let times = Times::in_file(self.format, &entries, now, [&changed, &unsaved.times]);
-        (entries, times)
+        jar.iter().filter(move |cookie| !changed.contains(&cookie.id())).map(move |cookie| {
+            let mark = unsaved.times.of(&cookie.id(), self.format.state(cookie));
+            // Only a secure origin sets a Secure cookie. Who set another one, the jar does not know.
+            let from_secure = cookie.data.flags.secure;
+            let unknown = || Mark { at: last_set(cookie).min(now), from_secure };
+            let Mark { at, from_secure } = mark.unwrap_or_else(unknown);
+            Change::set_at(cookie.clone(), at, from_secure)
+        })
     }
 
-    /// Merges, and replaces the file.
-    fn replace(
+    /// Merges, and replaces the file. `parts` says what to merge: changes of ours, and what the file
+    /// holds, with its times and its deletions.
+    fn write(
         &self,
         file: &Locked,
         unsaved: &mut Unsaved,
-        changes: &HashMap<CookieId, Change>,
-        ours: &[Cookie],
-        (entries, times): (Vec<Entry>, Times),
-        kept: &Times,
+        parts: impl FnOnce(&[Cookie], &[Change], &Unsaved) -> Parts,
     ) -> Result<(), FileError> {
-        let theirs = Theirs { entries, times: &times, kept };
-        let (merged, times) = merge(self.format, changes, ours, theirs);
+        // Before the changes are taken: the clock is the caller's, and may panic.
+        let jar: Vec<Cookie> = self.jar.iter().collect();
+        let taken = self.changes.take();
+        let (ours, entries, times, deletions) = parts(&jar, &taken, unsaved);
+        let terms = Terms {
+            format: self.format,
+            suffixes: self.jar.suffixes(),
+            bounds: bounds(self.jar.limits()),
+        };
+        let theirs = Theirs { entries, times: &times, deletions };
+        let Merged { entries, times, corrections } = merge(terms, &ours, &jar, theirs);
         let max_bytes = self.settings.max_bytes;
-        file.replace(max_bytes, |sink| format::write(self.format, sink, &merged))
-            .map_err(|error| self.unsaved_by(error))?;
+        if let Err(error) =
+            file.replace(max_bytes, |sink| format::write(self.format, sink, &entries))
+        {
+            // The next save repeats what this one has failed to write.
+            self.changes.put_back(taken);
+            return Err(self.unsaved_by(error));
+        }
         // After the file: what it says of another state of a cookie is ignored.
         file.keep_beside(&times.to_bytes());
         // What the jar changes from now on comes after what the file holds.
         self.jar.seen_stamp(times.latest());
         *unsaved = Unsaved { times, ..Unsaved::default() };
+        self.jar.take_in(&self.changes, &corrections);
         Ok(())
+    }
+
+    fn kept(&self, file: &Locked) -> Times {
+        let most = Times::most_bytes(self.settings.max_bytes);
+        Times::from_bytes(&file.kept_beside(most), to_stamp(self.jar.time()))
     }
 
     fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
@@ -381,6 +401,9 @@ impl CookieFile {
         FileError::Write { path: self.path.clone(), source }
     }
 }
+
+/// Changes of ours; what the file holds, with its times and its deletions.
+type Parts = (Vec<Change>, Vec<Entry>, Times, Vec<Change>);
 
 /// Opens a [`CookieFile`]; from [`CookieFile::builder`].
 #[derive(Clone, Debug)]
@@ -426,9 +449,12 @@ impl CookieFileBuilder {
     /// is [`FileError::Write`], and the file stays as it is.
     ///
     /// Default: 64 MiB. A jar holds at most 16 MiB at its default limits. A file can hold more:
-    /// what a jar evicts stays in the file, since others may use it. If a site gives its cookies
-    /// ever new names, the file grows with each save; [`CookieFile::overwrite`] cuts it down to the
-    /// jar.
+    /// what a jar evicts stays in the file, since others may use it. A save adds nothing to a file
+    /// that holds four times the cookies of a site that a jar may hold, or twice the cookies or
+    /// bytes in all, by the jar's [limits](crate::cookie::CookieLimits) or the default ones,
+    /// whichever are wider. Of the site with the most cookies go those that are not `Secure`, then
+    /// those that the jar has evicted, then those that were set first; but the half that has been
+    /// there longest is spared. Lines that could not be read are always kept.
     pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.settings.max_bytes = max_bytes;
         self
@@ -445,52 +471,28 @@ impl CookieFileBuilder {
         let held =
             read(&path, format, &jar, settings).map_err(|error| unread(&path, format, error))?;
         let Held { entries, allowed, skipped, written } = held.unwrap_or_default();
-        let kept = Times::from_bytes(&kept_beside(&path, settings.max_bytes));
+        let most = Times::most_bytes(settings.max_bytes);
+        let kept = Times::from_bytes(&kept_beside(&path, most), to_stamp(jar.time()));
         let times = Times::in_file(format, &entries, written, [&kept, &Times::default()]);
         skipped.iter().for_each(SkippedLine::report);
         let changes = jar.listen();
-        let mut unsaved = Unsaved::default();
-        // Cookies that the jar held before are still to be written, unless the file's replace them.
-        let now = jar.time();
-        unsaved.add(jar.iter().map(|cookie| Change::set(cookie, now)));
-        unsaved.changes.retain(|id, _| !times.has(id));
-        unsaved.add(changes.take());
-        jar.extend(&allowed);
-        // What was read is no change of this file, but what others change in the jar meanwhile is.
-        let read: HashMap<_, _> = allowed.iter().map(|cookie| (cookie.id(), cookie)).collect();
-        let is_other = |change: &Change| match (read.get(change.id()), change.cookie()) {
-            (Some(read), Some(cookie)) => read.data.value() != cookie.data.value(),
-            _ => true,
-        };
-        unsaved.add(changes.take().into_iter().filter(is_other));
+        // As old as they are: what others set meanwhile, in this jar or in the file, is newer.
+        let read = allowed.into_iter().map(|cookie| {
+            let mark = times.of(&cookie.id(), format.state(&cookie));
+            let Mark { at, from_secure } = mark.unwrap_or(Mark { at: 0, from_secure: true });
+            (Change::set_at(cookie, at, from_secure), at)
+        });
+        jar.take_in(&changes, &read.collect::<Vec<_>>());
+        // Cookies that the jar held before are still to be written.
+        let is_new = jar.iter().any(|cookie| !times.has(&cookie.id()));
         // Deletions too, which the file itself does not hold: what the jar changes from now on comes
         // after all that could be read.
         jar.seen_stamp(times.latest().max(kept.latest()));
-        let unsaved = Mutex::new(Unsaved { times, ..unsaved });
+        let unsaved = Mutex::new(Unsaved { is_new, times });
         Ok(CookieFile { path, format, jar, settings, skipped, changes, unsaved })
     }
 }
 
 fn unread(path: &Path, format: Format, source: ReadError) -> FileError {
     FileError::Read { path: path.to_owned(), format, source }
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn damage_that_a_save_meets_behind_a_link_is_named_by_the_path_that_was_given() {
-        let directory = tempfile::tempdir().unwrap();
-        let (target, link) = (directory.path().join("cookies.txt"), directory.path().join("link"));
-        fs::write(&target, "").unwrap();
-        std::os::unix::fs::symlink(&target, &link).unwrap();
-        let file = CookieFile::open(&link, Format::Netscape).unwrap();
-        fs::write(&target, "damaged").unwrap();
-        let error = file.save().unwrap_err();
-        assert_eq!((error.path(), error.line()), (&*link, Some(1)));
-        assert_eq!(fs::read_to_string(&target).unwrap(), "damaged");
-    }
 }

@@ -1,69 +1,108 @@
-//! When each cookie of a file was set or deleted. Most formats do not keep it, and no format keeps
-//! what was deleted, so that it is kept beside the file. Pure: bytes in, times out, and back.
+//! When each cookie of a file was set or deleted, and by whose word. Most formats do not keep it,
+//! and no format keeps what was deleted, so that it is kept beside the file. Pure: bytes in, times
+//! out, and back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::cookie::{
     format::{Entry, Format},
-    jar::log::{Change, Stamp},
-    model::{cookie::Cookie, id::CookieId},
+    jar::{
+        change::{Change, Stamp},
+        shares::{self, Bounds, Item},
+    },
+    model::{cookie::Cookie, id::CookieId, suffix::PublicSuffixes},
 };
 
 /// Times of cookies. One of a cookie that is there counts only for the state that it was kept with:
 /// another program may have written another one, and does not know of these times.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Times {
-    by_id: HashMap<CookieId, (Stamp, State)>,
+    by_id: HashMap<CookieId, (Mark, State)>,
+}
+
+/// When it was set or deleted, and whether a secure origin or the caller did it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Mark {
+    pub(super) at: Stamp,
+    pub(super) from_secure: bool,
 }
 
 /// What [`Format::state`] says of a cookie. `None` if it was deleted.
 type State = Option<u64>;
 
-/// Deletions that are kept, the latest. Each keeps an older change from bringing its cookie back,
-/// if a process has not saved that change yet.
-const MOST_DELETIONS: usize = 4_096;
+/// Deletions that are kept, the latest of each site. Each keeps an older change from bringing its
+/// cookie back, if a process has not saved that change yet. A site with many gives up first.
+const DELETIONS: Bounds = Bounds {
+    per_site: usize::MAX,
+    total: 4_096,
+    // A server chooses the names, and so how long they are.
+    bytes: 1 << 20,
+    spares_older: false,
+};
+
+/// A time that is further ahead than this is not believed. Its clock was wrong, or it was forged,
+/// and the cookie could never be changed again.
+pub(super) const MOST_AHEAD: Stamp = 24 * 60 * 60 * 1_000_000;
 
 /// At the beginning; another layout would have another one.
-const MAGIC: &[u8] = b"tower-outbound cookie times 1\n";
+const MAGIC: &[u8] = b"tower-outbound cookie times 2\n";
+
+/// Flags of an entry.
+const IS_THERE: u8 = 1;
+const IS_INSECURE: u8 = 2;
+
+/// Bytes of an entry beside its id: time, flags, state and length.
+const ENTRY: usize = 8 + 1 + 8 + 2;
 
 impl Times {
     /// When a cookie was set that is in that state.
-    pub(super) fn of(&self, id: &CookieId, state: u64) -> Option<Stamp> {
-        self.by_id.get(id).filter(|(_, kept)| *kept == Some(state)).map(|(at, _)| *at)
+    pub(super) fn of(&self, id: &CookieId, state: u64) -> Option<Mark> {
+        self.by_id.get(id).filter(|(_, kept)| *kept == Some(state)).map(|(mark, _)| *mark)
     }
 
-    /// When a cookie was deleted.
-    pub(super) fn deleted(&self, id: &CookieId) -> Option<Stamp> {
-        self.by_id.get(id).filter(|(_, kept)| kept.is_none()).map(|(at, _)| *at)
+    /// What was deleted, except for these cookies.
+    pub(super) fn deletions(&self, but: &HashSet<CookieId>) -> Vec<Change> {
+        let deleted =
+            self.by_id.iter().filter(|(id, (_, state))| state.is_none() && !but.contains(id));
+        deleted
+            .map(|(id, (Mark { at, from_secure }, _))| {
+                Change::deleted_at(id.clone(), *at, *from_secure)
+            })
+            .collect()
     }
 
     pub(super) fn latest(&self) -> Stamp {
-        self.by_id.values().map(|(at, _)| *at).max().unwrap_or_default()
+        self.by_id.values().map(|(mark, _)| mark.at).max().unwrap_or_default()
     }
 
     pub(super) fn has(&self, id: &CookieId) -> bool {
         self.by_id.contains_key(id)
     }
 
-    pub(super) fn set(&mut self, id: CookieId, at: Stamp, state: u64) {
-        self.by_id.insert(id, (at, Some(state)));
+    pub(super) fn set(&mut self, id: CookieId, mark: Mark, state: u64) {
+        self.by_id.insert(id, (mark, Some(state)));
     }
 
-    /// Takes over the deletions of cookies that are not there.
+    /// Takes over deletions, as many as are kept.
     pub(super) fn add_deletions<'a>(
         &mut self,
-        changes: impl Iterator<Item = &'a Change>,
-        old: &Self,
+        deletions: impl Iterator<Item = &'a Change>,
+        suffixes: &PublicSuffixes,
     ) {
-        let deleted = changes.filter(|change| change.cookie().is_none());
-        let new = deleted.map(|change| (change.id(), change.stamp()));
-        let old = old.by_id.iter().filter(|(_, (_, state))| state.is_none());
-        let mut all: Vec<_> =
-            new.chain(old.map(|(id, (at, _))| (id, *at))).filter(|(id, _)| !self.has(id)).collect();
-        all.sort_unstable_by_key(|(_, at)| std::cmp::Reverse(*at));
-        for (id, at) in all.into_iter().take(MOST_DELETIONS) {
-            // The latest is first.
-            self.by_id.entry(id.clone()).or_insert((at, None));
+        let mut all: Vec<_> = deletions.collect();
+        all.sort_by_key(|change| change.stamp());
+        let items = all.iter().map(|&change| Item {
+            site: suffixes.site(change.id().domain()).key,
+            bytes: change.id().as_bytes().len(),
+            rank: (change.from_secure(), change.stamp()),
+            is_there: false,
+        });
+        let gone = shares::over(&items.collect::<Vec<_>>(), DELETIONS);
+        for (place, change) in all.iter().enumerate() {
+            if !gone.contains(&place) {
+                let mark = Mark { at: change.stamp(), from_secure: change.from_secure() };
+                self.by_id.insert(change.id().clone(), (mark, None));
+            }
         }
     }
 
@@ -77,18 +116,27 @@ impl Times {
     ) -> Self {
         let time = |cookie: &Cookie| {
             let (id, state) = (cookie.id(), format.state(cookie));
-            let at = kept.of(&id, state).or_else(|| known.of(&id, state));
-            // A cookie's own time is in whole milliseconds: as late in it as it can be.
-            let updated = cookie.times.updated.saturating_mul(1_000).saturating_add(999);
-            let at = at.unwrap_or_else(|| written.min(updated));
-            (id, (at, Some(state)))
+            let mark = kept.of(&id, state).or_else(|| known.of(&id, state));
+            let at = || written.min(last_set(cookie));
+            let mark = mark.unwrap_or_else(|| Mark { at: at(), from_secure: true });
+            (id, (mark, Some(state)))
         };
         Self { by_id: entries.into_iter().filter_map(Entry::cookie).map(time).collect() }
     }
 
-    /// None if the bytes are damaged, of another layout, or half old and half new.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
-        Self::read(bytes).unwrap_or_default()
+    /// The longest bytes that are written beside a file of that size.
+    pub(super) const fn most_bytes(file_bytes: usize) -> usize {
+        // A line of cookies.txt holds the id and 17 bytes more, and the other formats hold more.
+        let most_deletions = DELETIONS.bytes + DELETIONS.total * ENTRY;
+        file_bytes.saturating_mul(2).saturating_add(most_deletions + MAGIC.len() + 8)
+    }
+
+    /// None if the bytes are damaged, of another layout, or half old and half new. Times that are
+    /// too far ahead of `now` are left out.
+    pub(super) fn from_bytes(bytes: &[u8], now: Stamp) -> Self {
+        let mut times = Self::read(bytes).unwrap_or_default();
+        times.by_id.retain(|_, (mark, _)| mark.at <= now.saturating_add(MOST_AHEAD));
+        times
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
@@ -98,12 +146,14 @@ impl Times {
         }
         let (mut rest, mut by_id) = (bytes.strip_prefix(MAGIC)?, HashMap::new());
         while let Some((at, after)) = rest.split_first_chunk::<8>() {
-            let (is_there, after) = after.split_first()?;
+            let (flags, after) = after.split_first()?;
             let (state, after) = after.split_first_chunk::<8>()?;
             let (len, after) = after.split_first_chunk::<2>()?;
             let (id, after) = after.split_at_checked(u16::from_le_bytes(*len).into())?;
-            let state = (*is_there == 1).then(|| u64::from_le_bytes(*state));
-            by_id.insert(CookieId::from_bytes(id)?, (u64::from_le_bytes(*at), state));
+            let state = (flags & IS_THERE != 0).then(|| u64::from_le_bytes(*state));
+            let from_secure = flags & IS_INSECURE == 0;
+            let mark = Mark { at: u64::from_le_bytes(*at), from_secure };
+            by_id.insert(CookieId::from_bytes(id)?, (mark, state));
             rest = after;
         }
         Some(Self { by_id })
@@ -111,11 +161,12 @@ impl Times {
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        for (id, (at, state)) in &self.by_id {
+        for (id, (Mark { at, from_secure }, state)) in &self.by_id {
             // The rules bound name, domain and path far below this.
             let Ok(len) = u16::try_from(id.as_bytes().len()) else { continue };
             bytes.extend(at.to_le_bytes());
-            bytes.push(u8::from(state.is_some()));
+            let is_there = if state.is_some() { IS_THERE } else { 0 };
+            bytes.push(is_there | if *from_secure { 0 } else { IS_INSECURE });
             bytes.extend(state.unwrap_or_default().to_le_bytes());
             bytes.extend(len.to_le_bytes());
             bytes.extend(id.as_bytes());
@@ -124,6 +175,12 @@ impl Times {
         bytes.extend(sum);
         bytes
     }
+}
+
+/// When a cookie was last set, by its own time. That is in whole milliseconds: as late in it as it
+/// can be.
+pub(super) fn last_set(cookie: &Cookie) -> Stamp {
+    cookie.times.updated.saturating_mul(1_000).saturating_add(999)
 }
 
 /// Fletcher's sum: it tells a torn write, and guards against nobody.
@@ -139,41 +196,68 @@ fn sum_of(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    fn id(site: &str, name: impl std::fmt::Display) -> CookieId {
+        CookieId::from_bytes(format!("-{site}\0/\0{name}").as_bytes()).unwrap()
+    }
+
     fn times() -> Times {
-        let id = |name: &str| CookieId::from_bytes(format!("-h.example\0/\0{name}").as_bytes());
         let mut times = Times::default();
-        times.by_id.insert(id("set").unwrap(), (7, Some(9)));
-        times.by_id.insert(id("deleted").unwrap(), (8, None));
+        let mark = |at, from_secure| Mark { at, from_secure };
+        times.by_id.insert(id("h.example", "set"), (mark(7, true), Some(9)));
+        times.by_id.insert(id("h.example", "clear"), (mark(7, false), Some(9)));
+        times.by_id.insert(id("h.example", "deleted"), (mark(8, false), None));
         times
     }
 
     #[test]
     fn times_that_are_cut_or_changed_anywhere_are_none() {
         let bytes = times().to_bytes();
-        assert_eq!(Times::from_bytes(&bytes), times());
+        assert_eq!(Times::from_bytes(&bytes, 10), times());
         let mut wrong = Vec::new();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            if [&bytes[..at], &changed].map(Times::from_bytes)
-                != [const { None }; 2].map(|none: Option<Times>| none.unwrap_or_default())
-            {
-                wrong.push(at);
+            for bytes in [&bytes[..at], &changed] {
+                if Times::from_bytes(bytes, 10) != Times::default() {
+                    wrong.push(at);
+                }
             }
         }
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     #[test]
-    fn the_latest_deletions_are_kept_and_no_more() {
-        let mut old = Times::default();
-        for n in 0..MOST_DELETIONS as u64 + 10 {
-            let id = format!("-h.example\0/\0{n}");
-            old.by_id.insert(CookieId::from_bytes(id.as_bytes()).unwrap(), (n, None));
+    fn a_time_that_is_days_ahead_is_not_believed() {
+        let mut ahead = times();
+        let far = Mark { at: u64::MAX, from_secure: true };
+        ahead.by_id.insert(id("h.example", "forged"), (far, Some(1)));
+        ahead.by_id.insert(id("h.example", "gone"), (far, None));
+        assert_eq!(Times::from_bytes(&ahead.to_bytes(), 10), times());
+    }
+
+    #[test]
+    fn the_latest_deletions_are_kept_and_a_flood_of_one_site_takes_no_other_s() {
+        let flood = |len: usize, name: &dyn Fn(usize) -> String| {
+            let change = |n| Change::deleted_at(id("flood.example", name(n)), 100 + n as u64, true);
+            let others =
+                (0..100).map(|n| Change::deleted_at(id(&format!("h{n}.example"), "sid"), n, true));
+            (0..len).map(change).chain(others).collect::<Vec<_>>()
+        };
+        let many = flood(6_000, &|n| n.to_string());
+        let long = flood(2_000, &|n| format!("{n:04000}"));
+        let mut wrong = Vec::new();
+        for (row, deletions) in [("many", many), ("long", long)] {
+            let mut times = Times::default();
+            times.add_deletions(deletions.iter(), &PublicSuffixes::Embedded);
+            let others =
+                (0..100).filter(|n| times.has(&id(&format!("h{n}.example"), "sid"))).count();
+            let (len, bytes) = (times.by_id.len(), times.to_bytes().len());
+            let has_latest = times.latest() == 100 + deletions.len() as u64 - 101;
+            let is_bounded = len <= DELETIONS.total && bytes <= Times::most_bytes(0);
+            if others != 100 || !has_latest || !is_bounded || len < 200 {
+                wrong.push(format!("{row}: {others} of 100, {len} in {bytes} bytes"));
+            }
         }
-        let mut times = Times::default();
-        times.add_deletions(std::iter::empty(), &old);
-        assert_eq!(times.by_id.len(), MOST_DELETIONS);
-        assert_eq!(times.by_id.values().map(|(at, _)| *at).min(), Some(10));
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

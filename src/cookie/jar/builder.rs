@@ -91,7 +91,10 @@ impl CookieJarBuilder {
     /// without one pays nothing for it.
     ///
     /// A log takes at most as much memory as the jar's limits allow the cookies. Past that, changes
-    /// are given up as cookies are: what was there before a flood stays.
+    /// are given up, first those of the site with the most: a flood of one site takes nothing of
+    /// another. Of a site the changes go first that were made by an origin that is not secure; of
+    /// these deletions of cookies that this jar never had, then cookies that were set, then other
+    /// deletions; the oldest first within each group.
     pub const fn log_changes(mut self) -> Self {
         self.settings.logs_changes = true;
         self

@@ -1,7 +1,7 @@
 //! A jar as one of several that share their cookies: what it tells the others, and what it takes
 //! from them.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use hashbrown::hash_table::Entry;
 use http::Uri;
@@ -9,14 +9,16 @@ use http::Uri;
 use super::{
     CookieJar, Shared,
     bucket::{Bucket, Tally},
+    change::{Change, Stamp, to_stamp},
     limits::CookieLimits,
-    log::{Change, Log, Reader, Stamp, to_stamp},
+    log::{Log, Reader},
+    replay::replay,
+    settings::Settings,
     slot::{Incoming, Keep, Slot},
     store::Store,
 };
-use crate::cookie::{
-    model::data::Millis, model::id::CookieId, model::origin::Origin, model::rules,
-    model::suffix::PublicSuffixes,
+use crate::cookie::model::{
+    cookie::Cookie, id::CookieId, origin::Origin, rules, suffix::PublicSuffixes,
 };
 
 impl CookieJar {
@@ -86,6 +88,10 @@ impl CookieJar {
     /// be taken. If the store's is later, the change is dropped from the log. Cookies of other
     /// sites, expired ones and ones that the rules refuse are left out.
     ///
+    /// A change [of an origin that is not secure](Change::from_secure) yields to a `Secure` cookie,
+    /// on either side: one in the log is then dropped too, and one of the store is left out. A
+    /// store may have two changes of one cookie, the last of each kind of origin.
+    ///
     /// ```
     /// use std::time::SystemTime;
     /// use tower_outbound::cookie::{Change, Cookie, CookieJar};
@@ -102,20 +108,112 @@ impl CookieJar {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn load_site(&self, site: &str, contents: impl IntoIterator<Item = Change>) {
-        let (settings, now) = (&self.shared.settings, self.now());
+        let settings = &self.shared.settings;
         let fits = |change: &Change| {
             change.cookie().is_none_or(|cookie| {
                 settings.suffixes.site(cookie.domain()).key == site && self.allows(cookie)
             })
         };
         let contents: Vec<_> = contents.into_iter().filter(fits).collect();
-        self.shared.store.load(site, contents, &settings.suffixes, &settings.limits, now);
+        self.update_site(site, |slots| {
+            let ours = self.shared.store.log().map(|log| log.own_of(site)).unwrap_or_default();
+            let outcome = replay(&contents, &ours, &settings.suffixes);
+            let mut plan = Plan::default();
+            let mut stays = HashSet::new();
+            for change in &ours {
+                let last = outcome.last.get(change.id()).filter(|last| last.is_ours);
+                let last = last.map(|last| last.change);
+                if last.is_some_and(|last| last.stamp() == change.stamp()) {
+                    stays.insert(change.id());
+                    continue;
+                }
+                // It was refused, or is older: what it has replaced holds, or nothing of ours.
+                plan.comes.extend(last.and_then(Change::cookie).cloned());
+                if let Some(log) = self.shared.store.log() {
+                    log.correct_own(change, last.cloned());
+                }
+            }
+            // In the order of the store, which is that of creation within a millisecond.
+            let holds = |change: &&Change| {
+                outcome.last.get(change.id()).is_some_and(|last| std::ptr::eq(last.change, *change))
+            };
+            let theirs = contents.iter().filter(holds);
+            plan.comes.extend(theirs.filter_map(Change::cookie).cloned());
+            let ids = slots.iter().map(|slot| CookieId::of(&slot.data().identity()));
+            plan.goes.extend(ids.filter(|id| !stays.contains(id)));
+            plan
+        });
+    }
+
+    /// Puts changes of a file into the jar, as the file's own: its listener is not told of them.
+    /// Others are told that they happened when they did. What the jar changed later than the time
+    /// beside a change is spared.
+    pub(in crate::cookie) fn take_in(&self, listener: &Listener, changes: &[(Change, Stamp)]) {
+        let suffixes = self.suffixes();
+        // In the order of the file, which is that of creation, over all sites.
+        for changes in changes.chunk_by(|(one, _), (next, _)| {
+            suffixes.site(one.id().domain()).key == suffixes.site(next.id().domain()).key
+        }) {
+            let site = suffixes.site(changes[0].0.id().domain()).key;
+            self.update_site(site, |slots| {
+                let mut plan = Plan::default();
+                for (change, at) in changes {
+                    let (id, at) = (change.id(), *at);
+                    let log = listener.log();
+                    let is_spared = log.is_some_and(|log| log.has_later(listener.reader, id, at));
+                    // What the jar has already is no change to anybody.
+                    let held = slots.iter().find(|slot| slot.data().has_identity(&id.identity()));
+                    let is_known = match (held, change.cookie()) {
+                        (Some(held), Some(cookie)) => held.cookie().is_same_state(cookie),
+                        (held, cookie) => held.is_none() && cookie.is_none(),
+                    };
+                    if is_spared || is_known {
+                        continue;
+                    }
+                    if let Some(log) = log {
+                        log.tell_others(listener.reader, change);
+                    }
+                    match change.cookie() {
+                        Some(cookie) => plan.comes.push(cookie.clone()),
+                        None => _ = plan.goes.insert(id.clone()),
+                    }
+                }
+                plan
+            });
+        }
+    }
+
+    /// Changes the cookies of a site at one moment, and tells no log. `plan` is asked under the
+    /// site's lock.
+    fn update_site(&self, site: &str, plan: impl FnOnce(&[Slot]) -> Plan) {
+        let Settings { suffixes, limits, .. } = &self.shared.settings;
+        let now = self.now();
+        self.shared.store.update_site(
+            site,
+            plan,
+            |cookie| {
+                cookie.times.expires = rules::capped(cookie.times.expires, now);
+                Incoming::from_caller(suffixes.site(cookie.domain()), cookie, Keep::Given, now)
+            },
+            limits,
+        );
+        // None of these is newer than the others, so that none is spared as the newest.
+        self.shared.store.evict_total(u64::MAX, now, limits);
+    }
+
+    pub(in crate::cookie) fn suffixes(&self) -> &PublicSuffixes {
+        &self.shared.settings.suffixes
+    }
+
+    pub(in crate::cookie) fn limits(&self) -> &CookieLimits {
+        &self.shared.settings.limits
     }
 
     /// The log, which is switched on if it is not.
     pub(super) fn log(&self) -> &Log {
         let Shared { store, settings } = &*self.shared;
-        store.log_or(|| Log::new(settings.clock, settings.limits))
+        let suffixes = || Arc::clone(&settings.suffixes);
+        store.log_or(|| Log::new(settings.clock, settings.limits, suffixes()))
     }
 
     /// Every change from now on, for a file.
@@ -139,6 +237,13 @@ impl Listener {
         self.log().map(|log| log.take(self.reader)).unwrap_or_default()
     }
 
+    /// Gives back what was taken, if it could not be saved.
+    pub(in crate::cookie) fn put_back(&self, changes: Vec<Change>) {
+        if let Some(log) = self.log() {
+            log.put_back(self.reader, changes);
+        }
+    }
+
     pub(in crate::cookie) fn is_pending(&self) -> bool {
         self.log().is_some_and(|log| log.is_pending(self.reader))
     }
@@ -152,44 +257,46 @@ impl Drop for Listener {
     }
 }
 
+/// What becomes of the cookies of a site.
+#[derive(Default)]
+struct Plan {
+    goes: HashSet<CookieId>,
+    comes: Vec<Cookie>,
+}
+
 impl Store {
-    /// See [`CookieJar::load_site`].
-    fn load(
+    fn update_site(
         &self,
         site: &str,
-        contents: Vec<Change>,
-        suffixes: &PublicSuffixes,
+        plan: impl FnOnce(&[Slot]) -> Plan,
+        incoming: impl for<'a> Fn(&'a mut Cookie) -> Incoming<'a>,
         limits: &CookieLimits,
-        now: Millis,
     ) {
-        let is_newer = |id: &CookieId, at| self.log().is_some_and(|log| log.is_newer(id, at));
-        let times: HashMap<_, _> =
-            contents.iter().map(|change| (change.id().clone(), change.stamp())).collect();
         let (key, mut tally) = (site.as_bytes(), Tally::default());
         let hash = self.hash(key);
         let mut table = self.shard(hash).write();
+        let found = table.find_entry(hash, |bucket| bucket.key() == key).ok();
+        let slots = found.as_ref().map_or(&[][..], |entry| entry.get().slots());
+        let Plan { goes, mut comes } = plan(slots);
         // When each was last sent, which a store does not know and eviction goes by.
-        let mut sent = HashMap::new();
-        if let Ok(mut entry) = table.find_entry(hash, |bucket| bucket.key() == key) {
-            let slots = entry.get().slots().iter().map(Slot::cookie);
-            sent.extend(slots.map(|cookie| (cookie.id(), cookie.times.sent)));
-            entry.get_mut().retain(&mut tally, |slot| {
-                let id = CookieId::of(&slot.data().identity());
-                is_newer(&id, times.get(&id).copied())
-            });
+        for cookie in &mut comes {
+            let held = slots.iter().find(|slot| slot.data().same_identity(&cookie.data));
+            let sent = held.map_or(0, |held| held.cookie().times.sent);
+            cookie.times.sent = cookie.times.sent.max(sent);
+        }
+        if let Some(mut entry) = found {
+            entry
+                .get_mut()
+                .retain(&mut tally, |slot| !goes.contains(&CookieId::of(&slot.data().identity())));
             if entry.get().is_empty() {
                 entry.remove();
             }
         }
-        let loaded =
-            contents.into_iter().filter(|change| !is_newer(change.id(), Some(change.stamp())));
-        for mut cookie in loaded.filter_map(Change::into_cookie) {
-            cookie.times.expires = rules::capped(cookie.times.expires, now);
-            cookie.times.sent = sent.get(&cookie.id()).copied().unwrap_or(cookie.times.sent);
-            let new =
-                Incoming::from_caller(suffixes.site(cookie.domain()), &cookie, Keep::Given, now);
-            let has_room = limits.per_domain > 0 && new.text_len() <= limits.bytes;
-            if !new.lives() || !has_room {
+        for mut cookie in comes {
+            let new = incoming(&mut cookie);
+            let has_room =
+                limits.per_domain > 0 && limits.total > 0 && new.text_len() <= limits.bytes;
+            if !has_room {
                 continue;
             }
             let entry =
@@ -199,15 +306,16 @@ impl Store {
                     // What the site has no room for is left out, as what it evicts later.
                     let _ =
                         entry.get_mut().store(&new, limits.per_domain, &self.numbers, &mut tally);
+                    if entry.get().is_empty() {
+                        entry.remove();
+                    }
                 }
-                Entry::Vacant(entry) => {
+                Entry::Vacant(entry) if new.lives() => {
                     entry.insert(Bucket::new(site, self.numbers.slot(&new), &mut tally));
                 }
+                Entry::Vacant(_) => {}
             }
         }
         self.settle(tally);
-        drop(table);
-        // None of these is newer than the others, so that none is spared as the newest.
-        self.evict_total(u64::MAX, now, limits);
     }
 }

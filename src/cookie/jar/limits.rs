@@ -39,7 +39,8 @@ pub struct CookieLimits {
     /// Most bytes in all: of names, values, domains and paths, and of the headers that are kept
     /// for the next request. Default: 16 MiB. Evicts as [`total`](Self::total) does.
     pub bytes: usize,
-    /// Most cookies stored from one response. Later ones are rejected. Default: 50.
+    /// Most cookies stored from one response, and most deleted by it. Later ones are rejected.
+    /// Default: 50.
     pub per_response: usize,
     /// Longest `Cookie` header, in bytes. Default: 8,190. Above the limit cookies are left out:
     /// non-`Secure` first, then `Secure`; least recently used first within each group. No cookie

@@ -6,98 +6,17 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use super::{
-    eviction::{self, Candidate},
+    change::{Change, Stamp, to_stamp},
     limits::CookieLimits,
+    shares::{self, Bounds, Item},
     slot::{Incoming, Sender, Slot, StoreAction},
 };
-use crate::cookie::model::{cookie::Cookie, data::NEVER, id::CookieId};
-
-/// Microseconds since 1970. Finer than a cookie's times: two processes that set one cookie within a
-/// millisecond still know who was later.
-pub(in crate::cookie) type Stamp = u64;
-
-pub(in crate::cookie) fn to_stamp(time: SystemTime) -> Stamp {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Stamp::try_from(since.as_micros()).unwrap_or(Stamp::MAX)
-}
-
-/// One change of a jar, or of a store that a jar is loaded from: a cookie was set, or deleted.
-///
-/// From [`CookieJar::take_changes`](crate::cookie::CookieJar::take_changes).
-#[derive(Clone)]
-pub struct Change {
-    id: CookieId,
-    at: Stamp,
-    cookie: Option<Cookie>,
-    only_expiry: bool,
-}
-
-impl Change {
-    /// A cookie was set at that time.
-    #[must_use]
-    pub fn set(cookie: Cookie, at: SystemTime) -> Self {
-        Self { id: cookie.id(), at: to_stamp(at), cookie: Some(cookie), only_expiry: false }
-    }
-
-    /// A cookie was deleted at that time.
-    #[must_use]
-    pub fn deleted(id: CookieId, at: SystemTime) -> Self {
-        Self { id, at: to_stamp(at), cookie: None, only_expiry: false }
-    }
-
-    /// Which cookie has changed.
-    #[must_use]
-    pub const fn id(&self) -> &CookieId {
-        &self.id
-    }
-
-    /// When it changed, in whole microseconds. The times of one jar's changes never run backward,
-    /// whatever its clock does.
-    #[must_use]
-    pub fn at(&self) -> SystemTime {
-        // Only a platform whose time ends before ours can fail here.
-        UNIX_EPOCH.checked_add(Duration::from_micros(self.at)).unwrap_or(UNIX_EPOCH)
-    }
-
-    /// The cookie as it was set. `None` if it was deleted.
-    #[must_use]
-    pub const fn cookie(&self) -> Option<&Cookie> {
-        self.cookie.as_ref()
-    }
-
-    /// Whether only the expiry of the cookie moved, as far as this jar knows. Servers move it with
-    /// every response, so that a store may want to write such a change less often.
-    #[must_use]
-    pub const fn only_expiry(&self) -> bool {
-        self.only_expiry
-    }
-
-    pub(in crate::cookie) const fn stamp(&self) -> Stamp {
-        self.at
-    }
-
-    pub(in crate::cookie) fn into_cookie(self) -> Option<Cookie> {
-        self.cookie
-    }
-}
-
-// A cookie's own `Debug` shows no value.
-impl fmt::Debug for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Change")
-            .field("id", &self.id)
-            .field("at", &self.at())
-            .field("deleted", &self.cookie.is_none())
-            .field("only_expiry", &self.only_expiry)
-            .finish()
-    }
-}
+use crate::cookie::model::{cookie::Cookie, id::CookieId, suffix::PublicSuffixes};
 
 /// Who reads a jar's changes. Each has all of them, since one that takes its changes must not take
 /// those of another: a jar may be kept in two files.
@@ -114,6 +33,7 @@ pub(in crate::cookie) enum Reader {
 pub(super) struct Log {
     clock: fn() -> SystemTime,
     limits: CookieLimits,
+    suffixes: Arc<PublicSuffixes>,
     readers: Mutex<Readers>,
 }
 
@@ -129,25 +49,17 @@ struct Readers {
 /// The changes that one reader has not taken.
 #[derive(Default)]
 struct Pending {
-    by_id: HashMap<CookieId, Entry>,
+    by_id: HashMap<CookieId, Change>,
     bytes: usize,
 }
 
-struct Entry {
-    order: u64,
-    change: Change,
-}
-
-impl Entry {
-    fn bytes(&self) -> usize {
-        let cookie = self.change.cookie.as_ref();
-        self.change.id.as_bytes().len() + cookie.map_or(0, |cookie| cookie.data.text_len())
-    }
-}
-
 impl Log {
-    pub(super) fn new(clock: fn() -> SystemTime, limits: CookieLimits) -> Self {
-        Self { clock, limits, readers: Mutex::default() }
+    pub(super) fn new(
+        clock: fn() -> SystemTime,
+        limits: CookieLimits,
+        suffixes: Arc<PublicSuffixes>,
+    ) -> Self {
+        Self { clock, limits, suffixes, readers: Mutex::default() }
     }
 
     fn readers(&self) -> MutexGuard<'_, Readers> {
@@ -186,31 +98,43 @@ impl Log {
         slot: Option<&Slot>,
         has_moved: bool,
     ) {
+        let from_secure = match new.sender() {
+            Sender::Response { is_secure, .. } => is_secure,
+            Sender::Caller { .. } => true,
+        };
+        let word = Word { from_secure, only_expiry: false, is_new_here: false };
         match (action, slot) {
-            (StoreAction::Expired, _) => self.deleted(|| new.id()),
+            (StoreAction::Expired, _) => {
+                self.note(|| What::Deleted(new.id()), Word { is_new_here: !has_moved, ..word });
+            }
             (StoreAction::Unchanged, Some(slot)) => {
                 // A caller's cookie that yields to a newer one moves the creation time at most,
                 // which is no news to others.
                 if has_moved && matches!(new.sender(), Sender::Response { .. }) {
-                    self.set(|| slot.cookie(), true);
+                    self.renewed(|| slot.cookie(), from_secure);
                 }
             }
-            (_, Some(slot)) => self.set(|| slot.cookie(), false),
+            (_, Some(slot)) => {
+                let is_new_here = action == StoreAction::Inserted;
+                self.note(|| slot.cookie().into(), Word { is_new_here, ..word });
+            }
             (_, None) => {}
         }
     }
 
-    /// Notes that a cookie was set.
-    pub(super) fn set(&self, cookie: impl FnOnce() -> Cookie, only_expiry: bool) {
-        self.note(|| cookie().into(), only_expiry);
+    /// Notes that a response of a secure origin, or of another one, moved the expiry of a cookie.
+    pub(super) fn renewed(&self, cookie: impl FnOnce() -> Cookie, from_secure: bool) {
+        let word = Word { from_secure, only_expiry: true, is_new_here: false };
+        self.note(|| cookie().into(), word);
     }
 
-    /// Notes that a cookie was deleted, whether or not the jar had it.
-    pub(super) fn deleted(&self, id: impl FnOnce() -> CookieId) {
-        self.note(|| What::Deleted(id()), false);
+    /// Notes that a caller deleted a cookie, whether or not the jar had it.
+    pub(super) fn deleted(&self, id: impl FnOnce() -> CookieId, had: bool) {
+        let word = Word { from_secure: true, only_expiry: false, is_new_here: !had };
+        self.note(|| What::Deleted(id()), word);
     }
 
-    fn note(&self, what: impl FnOnce() -> What, only_expiry: bool) {
+    fn note(&self, what: impl FnOnce() -> What, word: Word) {
         let mut guard = self.readers();
         let readers = &mut *guard;
         // A file was opened once, and is closed.
@@ -218,49 +142,136 @@ impl Log {
             return;
         }
         let now = to_stamp((self.clock)());
-        let (id, cookie) = match what() {
-            What::Set(cookie) => (cookie.id(), Some(cookie)),
-            What::Deleted(id) => (id, None),
-        };
-        readers.next += 1;
         readers.floor = readers.floor.max(now);
-        let change = Change { id, at: readers.floor, cookie, only_expiry };
-        for (_, pending) in &mut readers.pending {
-            pending.add(readers.next, change.clone(), &self.limits);
+        let change = match what() {
+            What::Set(cookie) => Change::set_at(cookie, readers.floor, word.from_secure),
+            What::Deleted(id) => Change::deleted_at(id, readers.floor, word.from_secure),
+        };
+        let Word { only_expiry, is_new_here, .. } = word;
+        self.tell(readers, Change { only_expiry, is_new_here, ..change }, None);
+    }
+
+    /// Tells all readers but one of a change.
+    fn tell(&self, readers: &mut Readers, change: Change, but: Option<Reader>) {
+        readers.next += 1;
+        let change = Change { order: readers.next, ..change };
+        for (_, pending) in readers.pending.iter_mut().filter(|(other, _)| Some(*other) != but) {
+            pending.add(change.clone());
+            self.bound(pending);
         }
+    }
+
+    /// Tells the others of a change that a reader has brought into the jar.
+    pub(super) fn tell_others(&self, reader: Reader, change: &Change) {
+        self.tell(&mut self.readers(), change.clone(), Some(reader));
     }
 
     /// The changes since the reader last asked, in the jar's order.
     pub(super) fn take(&self, reader: Reader) -> Vec<Change> {
         let mut readers = self.readers();
-        let pending = readers.pending.iter_mut().find(|(other, _)| *other == reader);
-        let taken = pending.map(|(_, pending)| std::mem::take(pending)).unwrap_or_default();
+        let taken = readers.of(reader).map(std::mem::take).unwrap_or_default();
         drop(readers);
-        let mut entries: Vec<_> = taken.by_id.into_values().collect();
-        entries.sort_unstable_by_key(|entry| entry.order);
-        entries.into_iter().map(|entry| entry.change).collect()
+        let mut changes: Vec<_> = taken.by_id.into_values().collect();
+        changes.sort_unstable_by_key(|change| change.order);
+        changes
+    }
+
+    /// Gives back what a reader has taken. It counts as never taken.
+    pub(super) fn put_back(&self, reader: Reader, changes: Vec<Change>) {
+        let mut readers = self.readers();
+        let Some(pending) = readers.of(reader) else { return };
+        for change in changes {
+            let newer = pending.remove(&change.id);
+            pending.add(change);
+            newer.into_iter().for_each(|newer| pending.add(newer));
+        }
+        self.bound(pending);
     }
 
     /// Whether the reader has changes to take.
     pub(super) fn is_pending(&self, reader: Reader) -> bool {
-        let readers = self.readers();
-        readers.pending.iter().any(|(other, pending)| *other == reader && !pending.by_id.is_empty())
+        self.readers().of(reader).is_some_and(|pending| !pending.by_id.is_empty())
     }
 
-    /// Whether the owner lacks a change that is newer than what it says of that cookie: set or
-    /// deleted at that time, or `None` for nothing. An older change is not told any more.
-    pub(super) fn is_newer(&self, id: &CookieId, at: Option<Stamp>) -> bool {
+    /// Whether a cookie was changed later than `at`, as far as any reader has not taken it. The
+    /// reader then has this change too.
+    pub(super) fn has_later(&self, reader: Reader, id: &CookieId, at: Stamp) -> bool {
         let mut readers = self.readers();
-        let own = readers.pending.iter_mut().find(|(reader, _)| *reader == Reader::Own);
-        let Some((_, pending)) = own else { return false };
-        match (pending.by_id.get(id), at) {
-            (None, _) => false,
-            (Some(entry), Some(at)) if entry.change.at < at => {
-                pending.remove(id);
-                false
-            }
-            (Some(_), _) => true,
+        if readers.of(reader).is_some_and(|pending| pending.by_id.contains_key(id)) {
+            return true;
         }
+        let pending = readers.pending.iter().filter_map(|(_, pending)| pending.by_id.get(id));
+        let Some(later) = pending.filter(|change| change.at > at).max_by_key(|change| change.at)
+        else {
+            return false;
+        };
+        let later = later.clone();
+        if let Some(pending) = readers.of(reader) {
+            pending.add(later);
+            self.bound(pending);
+        }
+        true
+    }
+
+    /// The changes of a site that the owner has not taken.
+    pub(super) fn own_of(&self, site: &str) -> Vec<Change> {
+        let is_below = |domain: &str| {
+            // The list takes its time, and most changes are of other sites.
+            domain.ends_with(site) && self.suffixes.site(domain).key == site
+        };
+        let mut readers = self.readers();
+        let Some(pending) = readers.of(Reader::Own) else { return Vec::new() };
+        let changes = pending.by_id.values().filter(|change| is_below(change.id.domain()));
+        changes.cloned().collect()
+    }
+
+    /// Puts another change in the place of an entry of the owner's, or none. Not if the owner has
+    /// taken it meanwhile, or if it is another one by now.
+    pub(super) fn correct_own(&self, old: &Change, new: Option<Change>) {
+        let mut readers = self.readers();
+        let Some(pending) = readers.of(Reader::Own) else { return };
+        if pending.by_id.get(&old.id).is_some_and(|change| change.order == old.order) {
+            pending.remove(&old.id);
+            new.into_iter().for_each(|new| pending.add(new));
+        }
+    }
+
+    /// A log that nobody reads must not fill the memory. It is bounded as the jar is. The site with
+    /// the most entries gives up first, so that a flood of one takes nothing of another.
+    fn bound(&self, pending: &mut Pending) {
+        let CookieLimits { total, bytes, .. } = self.limits;
+        if pending.by_id.len() <= total && pending.bytes <= bytes {
+            return;
+        }
+        let mut changes: Vec<&Change> = pending.by_id.values().collect();
+        changes.sort_unstable_by_key(|change| change.order);
+        let items = changes.iter().map(|&change| Item {
+            site: self.suffixes.site(change.id.domain()).key,
+            bytes: change.bytes(),
+            rank: (change.from_secure, worth(change), change.order),
+            is_there: false,
+        });
+        let items: Vec<_> = items.collect();
+        // A sixteenth more than has to go, so that a flood does not pay for each entry.
+        let bounds = Bounds {
+            per_site: usize::MAX,
+            total: total - total / 16,
+            bytes: bytes - bytes / 16,
+            spares_older: true,
+        };
+        let doomed: Vec<CookieId> =
+            shares::over(&items, bounds).into_iter().map(|at| changes[at].id.clone()).collect();
+        doomed.iter().for_each(|id| drop(pending.remove(id)));
+    }
+}
+
+/// What a site gives up last. A cookie that this jar never had and deletes is most likely no
+/// other's either. A logout weighs more than a login, which can be repeated.
+const fn worth(change: &Change) -> u8 {
+    match (change.cookie.is_some(), change.is_new_here) {
+        (false, true) => 0,
+        (true, _) => 1,
+        (false, false) => 2,
     }
 }
 
@@ -275,47 +286,34 @@ impl From<Cookie> for What {
     }
 }
 
+/// By whose word something changed, and what it means to others.
+#[derive(Clone, Copy)]
+struct Word {
+    from_secure: bool,
+    only_expiry: bool,
+    is_new_here: bool,
+}
+
+impl Readers {
+    fn of(&mut self, reader: Reader) -> Option<&mut Pending> {
+        let pending = self.pending.iter_mut().find(|(other, _)| *other == reader);
+        pending.map(|(_, pending)| pending)
+    }
+}
+
 impl Pending {
     /// An entry takes the place of an older one of the same cookie.
-    fn add(&mut self, order: u64, mut change: Change, limits: &CookieLimits) {
+    fn add(&mut self, mut change: Change) {
         if let Some(old) = self.remove(&change.id) {
-            change.only_expiry &= old.only_expiry;
+            change.follow(old);
         }
-        let entry = Entry { order, change };
-        self.bytes += entry.bytes();
-        self.by_id.insert(entry.change.id.clone(), entry);
-        if self.by_id.len() > limits.total || self.bytes > limits.bytes {
-            self.shrink(order, limits);
-        }
+        self.bytes += change.bytes();
+        self.by_id.insert(change.id.clone(), change);
     }
 
     fn remove(&mut self, id: &CookieId) -> Option<Change> {
         let old = self.by_id.remove(id)?;
         self.bytes -= old.bytes();
-        Some(old.change)
-    }
-
-    /// A log that nobody reads must not fill the memory. It is bounded as the jar is, and by the
-    /// same rule: a flood reaches nothing that was there before it. Deletions are given up first: a
-    /// cookie that comes and goes leaves one.
-    fn shrink(&mut self, newest: u64, limits: &CookieLimits) {
-        let candidate = |entry: &Entry| Candidate {
-            order: entry.order,
-            bytes: entry.bytes(),
-            is_secure: false,
-            was_sent: entry.change.cookie.is_some(),
-            last_used: entry.order,
-            expires: NEVER,
-        };
-        let candidates = self.by_id.values().map(candidate).collect();
-        let doomed = eviction::of_jar(candidates, newest, limits, 0);
-        let bytes = &mut self.bytes;
-        self.by_id.retain(|_, entry| {
-            let stays = !doomed.contains(&entry.order);
-            if !stays {
-                *bytes -= entry.bytes();
-            }
-            stays
-        });
+        Some(old)
     }
 }

@@ -2,6 +2,7 @@
 
 mod bucket;
 pub(in crate::cookie) mod builder;
+pub(in crate::cookie) mod change;
 pub(in crate::cookie) mod changes;
 mod conflict;
 mod eviction;
@@ -13,11 +14,13 @@ pub(in crate::cookie) mod line;
 pub(in crate::cookie) mod log;
 pub(in crate::cookie) mod policy;
 mod removal;
+pub(in crate::cookie) mod replay;
 pub(in crate::cookie) mod response;
 #[cfg(feature = "session")]
 mod session;
 mod settings;
 mod shard;
+pub(in crate::cookie) mod shares;
 pub(in crate::cookie) mod slot;
 pub(in crate::cookie) mod storage;
 mod store;

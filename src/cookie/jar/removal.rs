@@ -49,7 +49,8 @@ impl Store {
                 Some(slot) => &[slot.data().identity()][..],
                 None => &unknown,
             };
-            gone.iter().for_each(|identity| self.note_deleted(identity));
+            let had = removed.is_some();
+            gone.iter().for_each(|identity| self.note_deleted(identity, had));
         });
         removed.as_ref().map(Slot::cookie)
     }
@@ -84,14 +85,14 @@ impl Store {
     /// [`log`](super::log).
     fn keep_or_note(&self, keep: bool, slot: &Slot) -> bool {
         if !keep {
-            self.note_deleted(&slot.data().identity());
+            self.note_deleted(&slot.data().identity(), true);
         }
         keep
     }
 
-    fn note_deleted(&self, identity: &Identity<'_>) {
+    fn note_deleted(&self, identity: &Identity<'_>, had: bool) {
         if let Some(log) = self.log() {
-            log.deleted(|| CookieId::of(identity));
+            log.deleted(|| CookieId::of(identity), had);
         }
     }
 

@@ -37,8 +37,12 @@ impl ResponseCookies {
             let line = line.as_bytes();
             let outcome = match &visit {
                 None => Err(Rejection::NoHost),
-                // What is refused or only deletes takes no room, so it is not counted.
+                // What is refused or only deletes takes no room in a jar, so it is not counted. In
+                // the log of a jar a deletion does, so that they are counted for themselves.
                 Some(_) if cookies.accepted.len() >= per_response => Err(Rejection::TooMany),
+                Some(visit) if cookies.deleted.len() >= per_response && deletes(visit, line) => {
+                    Err(Rejection::TooMany)
+                }
                 Some(visit) => store(visit, line),
             };
             match outcome {
@@ -126,6 +130,10 @@ impl ResponseCookies {
         event::rejected(&cookie.name, reason);
         self.rejected.push(cookie);
     }
+}
+
+fn deletes(visit: &Visit<'_>, line: &[u8]) -> bool {
+    rules::admit(visit, line).is_ok_and(|cookie| cookie.expires <= visit.now)
 }
 
 /// A cookie that a response deleted.

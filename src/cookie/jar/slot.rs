@@ -10,9 +10,9 @@ use crate::cookie::{
     model::cookie::Cookie,
     model::data::{Data, Flags, Identity, Millis, NEVER, Times},
     model::id::CookieId,
-    model::origin::domain_match,
     model::path::path_match,
     model::rules::{Admitted, Rejection},
+    model::shield::shields,
     model::suffix::Site,
     model::visit::Visit,
 };
@@ -213,14 +213,7 @@ impl Slot {
     /// Whether it forbids `new` to a non-secure origin: leave secure cookies alone (RFC 6265bis
     /// section 5.7).
     fn shields(&self, new: &Admitted<'_>, now: Millis) -> bool {
-        let old = &self.data;
-        // Either domain may be the wider one: a host-only cookie is sent beside a parent's. The
-        // path counts one way alone: a longer one would be sent first, and so win.
-        old.flags.secure
-            && self.expires() > now
-            && new.passes_for(old.name())
-            && (domain_match(&new.domain, old.domain()) || domain_match(old.domain(), &new.domain))
-            && path_match(new.path.as_bytes(), old.path_bytes())
+        self.expires() > now && shields(&self.data, &new.identity(), new.value)
     }
 }
 

@@ -255,7 +255,7 @@ impl Store {
                 // Others may renew it too, since the lock is shared. The last to come here notes
                 // what all of them left, so that the log ends as the jar does.
                 if let Some(log) = self.log() {
-                    log.set(|| slot.cookie(), true);
+                    log.renewed(|| slot.cookie(), visit.origin.secure);
                 }
             }
             Some(tell(slot))
@@ -313,14 +313,14 @@ impl Store {
             }
             Entry::Vacant(_) if !new.lives() => {
                 if let Some(log) = self.log() {
-                    log.deleted(|| new.id());
+                    log.stored(new, StoreAction::Expired, None, false);
                 }
                 Ok((StoreAction::Expired, None))
             }
             Entry::Vacant(entry) => {
                 let slot = self.numbers.slot(new);
                 if let Some(log) = self.log() {
-                    log.set(|| slot.cookie(), false);
+                    log.stored(new, StoreAction::Inserted, Some(&slot), true);
                 }
                 let told = tell(&slot);
                 entry.insert(Bucket::new(new.key(), slot, &mut tally));

@@ -206,6 +206,13 @@ impl Cookie {
         Ok(cookie)
     }
 
+    /// Whether another state of the same cookie has its value, flags and expiry.
+    pub(in crate::cookie) fn is_same_state(&self, other: &Self) -> bool {
+        self.data.value() == other.data.value()
+            && self.data.flags == other.data.flags
+            && self.times.expires == other.times.expires
+    }
+
     /// Whether it keeps what its name promises.
     fn promises(&self) -> Result<(), Rejection> {
         // Which host set it is not known, so `__Host-` comes down to host-only and the path `/`.

@@ -58,6 +58,14 @@ impl CookieId {
         is_id.then(|| Self(bytes.into()))
     }
 
+    pub(in crate::cookie) fn identity(&self) -> Identity<'_> {
+        let host_only = self.0.first() == Some(&HOST_ONLY);
+        let mut parts = self.0.get(1..).unwrap_or_default().split(|&byte| byte == 0);
+        let mut part = || parts.next().unwrap_or_default();
+        let (domain, path, name) = (part(), part(), part());
+        Identity { name, domain, path, host_only }
+    }
+
     /// The domain that the cookie belongs to, in lower case and without a leading dot.
     #[must_use]
     pub fn domain(&self) -> &str {

@@ -10,5 +10,6 @@ pub(in crate::cookie) mod path;
 pub(in crate::cookie) mod rules;
 pub(in crate::cookie) mod same_site;
 pub(in crate::cookie) mod set_cookie;
+pub(in crate::cookie) mod shield;
 pub(in crate::cookie) mod suffix;
 pub(in crate::cookie) mod visit;

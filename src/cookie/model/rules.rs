@@ -7,6 +7,7 @@ use super::{
     date::date,
     origin::{domain_match, stands_alone},
     set_cookie::{self, SetCookie, Unparsable},
+    shield::passes_for,
     visit::Visit,
 };
 use crate::authority;
@@ -65,7 +66,7 @@ pub enum Rejection {
     /// The layer's storage is another crate's, and cannot hold the cookie as it is. It has no name,
     /// it is not UTF-8, or that crate would read its name, value or domain as something else.
     Unstorable,
-    /// The response set more cookies than
+    /// The response set more cookies, or deleted more, than
     /// [`CookieLimits::per_response`](crate::cookie::CookieLimits::per_response).
     TooMany,
 }
@@ -131,14 +132,7 @@ pub(in crate::cookie) struct Admitted<'a> {
 impl Admitted<'_> {
     /// Whether servers would read it as a cookie of that name.
     pub(in crate::cookie) fn passes_for(&self, name: &[u8]) -> bool {
-        // A nameless cookie is sent as its value alone. If that is `sid=1`, a server reads `sid`.
-        let read = || {
-            self.value
-                .split(|&byte| byte == b'=')
-                .next()
-                .is_some_and(|read| set_cookie::trim(read) == name)
-        };
-        self.name == name || self.name.is_empty() && read()
+        passes_for(self.name, self.value, name)
     }
 
     pub(in crate::cookie) fn identity(&self) -> Identity<'_> {

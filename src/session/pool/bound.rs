@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::session::record::Entry;
+use crate::session::record::{Entry, Field};
 
 /// Most records of one key.
 #[derive(Clone, Copy, Debug)]
@@ -48,27 +48,20 @@ impl Bound {
             *place < over || expired.is_some_and(|since| since > SURELY_EXPIRED)
         };
         let surplus = cookies.iter().enumerate().filter(is_surplus);
-        surplus
-            .map(|(_, (.., entry))| Entry {
-                id: entry.id.clone(),
-                stamp: entry.stamp + 1,
-                cookie: None,
-            })
-            .collect()
+        surplus.map(|(_, (.., entry))| entry.deleted()).collect()
     }
 
     /// Parts what may be written from what the store has no room for.
     pub(super) fn fitting(
         self,
-        stored: &HashSet<Box<[u8]>>,
+        stored: &HashSet<Field>,
         entries: impl Iterator<Item = Entry>,
     ) -> (Vec<Entry>, Vec<Entry>) {
         let mut room = self.all.saturating_sub(stored.len());
         entries.partition(|entry| {
-            let fits = stored.contains(entry.id.as_bytes()) || room > 0;
-            if fits && !stored.contains(entry.id.as_bytes()) {
-                room -= 1;
-            }
+            let is_known = stored.contains(&entry.field());
+            let fits = is_known || room > 0;
+            room -= usize::from(fits && !is_known);
             fits
         })
     }
@@ -93,7 +86,7 @@ mod tests {
             None => cookie,
         };
         let cookie = cookie.build().unwrap();
-        Entry { id: cookie.id(), stamp, cookie: Some(cookie) }
+        Entry { id: cookie.id(), from_secure: true, stamp, cookie: Some(cookie) }
     }
 
     #[test]

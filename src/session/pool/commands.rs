@@ -137,8 +137,8 @@ impl<S: SessionStore> Shared<S> {
             Applied::Merged(contents) => {
                 self.counters.merges.fetch_add(1, Relaxed);
                 let is_refused = |entry: &record::Entry| {
-                    let mut stored = contents.records.iter();
-                    let stored = stored.find(|stored| *stored.field == *entry.id.as_bytes());
+                    let (field, mut stored) = (entry.field(), contents.records.iter());
+                    let stored = stored.find(|stored| stored.field == field);
                     stored.is_some_and(|stored| stored.stamp > entry.stamp)
                 };
                 let refused = batch.entries.iter().filter(|entry| is_refused(entry)).count();

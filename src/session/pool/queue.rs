@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    cookie::CookieId,
-    session::record::{Entry, Stamp},
-};
+use crate::session::record::{Entry, Field, Stamp};
 
-/// At most one change for each cookie: its latest.
+/// At most one change for each field: its latest.
 #[derive(Default)]
 pub(super) struct Queue {
-    by_id: BTreeMap<CookieId, Queued>,
+    by_field: BTreeMap<Field, Queued>,
 }
 
 #[derive(Clone, Debug)]
@@ -22,30 +19,30 @@ pub(super) struct Queued {
 
 impl Queue {
     pub(super) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.by_field.is_empty()
     }
 
     /// Whether something must be written at once.
     pub(super) fn is_urgent(&self) -> bool {
-        self.by_id.values().any(|queued| !queued.only_expiry)
+        self.by_field.values().any(|queued| !queued.only_expiry)
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.by_id.values().map(|queued| &queued.entry)
+        self.by_field.values().map(|queued| &queued.entry)
     }
 
     /// Adds a change, unless there is a later one of the same cookie. Returns one that has no room:
     /// above the limit it is the new one, so that a flood reaches nothing that was there before it.
     pub(super) fn push(&mut self, mut new: Queued, limit: usize) -> Option<Queued> {
-        let has_room = self.by_id.len() < limit;
-        match self.by_id.get_mut(&new.entry.id) {
+        let (field, has_room) = (new.entry.field(), self.by_field.len() < limit);
+        match self.by_field.get_mut(&field) {
             Some(old) if old.entry.stamp >= new.entry.stamp => {}
             Some(old) => {
                 new.only_expiry &= old.only_expiry;
                 *old = new;
             }
             None if has_room => {
-                self.by_id.insert(new.entry.id.clone(), new);
+                self.by_field.insert(field, new);
             }
             None => return Some(new),
         }
@@ -55,30 +52,32 @@ impl Queue {
     /// The store has these now. A later change of the same cookie stays.
     pub(super) fn written(&mut self, written: &[Entry]) {
         for entry in written {
-            if self.by_id.get(&entry.id).is_some_and(|queued| queued.entry.stamp == entry.stamp) {
-                self.by_id.remove(&entry.id);
+            let field = entry.field();
+            if self.by_field.get(&field).is_some_and(|queued| queued.entry.stamp == entry.stamp) {
+                self.by_field.remove(&field);
             }
         }
     }
 
     /// Takes out what has waited since before `oldest`.
     pub(super) fn give_up(&mut self, oldest: Stamp) -> usize {
-        let before = self.by_id.len();
-        self.by_id.retain(|_, queued| queued.entry.stamp >= oldest);
-        before - self.by_id.len()
+        let before = self.by_field.len();
+        self.by_field.retain(|_, queued| queued.entry.stamp >= oldest);
+        before - self.by_field.len()
     }
 
     /// What a jar has that knows the store's contents and these changes. What the store has a later
     /// change for leaves the queue.
     pub(super) fn over(&mut self, contents: Vec<Entry>) -> Overlaid {
         let mut refused = 0;
-        let mut entries = Vec::with_capacity(contents.len() + self.by_id.len());
+        let mut entries = Vec::with_capacity(contents.len() + self.by_field.len());
         for stored in contents {
-            match self.by_id.get(&stored.id).map(|queued| queued.entry.stamp) {
+            let field = stored.field();
+            match self.by_field.get(&field).map(|queued| queued.entry.stamp) {
                 Some(queued) if queued > stored.stamp => continue,
                 Some(queued) => {
                     refused += usize::from(queued < stored.stamp);
-                    self.by_id.remove(&stored.id);
+                    self.by_field.remove(&field);
                 }
                 None => {}
             }
@@ -89,7 +88,7 @@ impl Queue {
     }
 
     pub(super) fn clear(&mut self) {
-        self.by_id.clear();
+        self.by_field.clear();
     }
 }
 

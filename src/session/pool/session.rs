@@ -73,7 +73,9 @@ impl Session {
             let only_expiry = change.only_expiry();
             let queued = Queued { entry: Entry::of(&change, state.offset), only_expiry };
             // Redirects that are followed below this layer end at other sites.
-            if self.jar.site_of_cookie(&queued.entry.id) != self.key.site() {
+            let site = self.jar.site_of_cookie(&queued.entry.id);
+            if site != self.key.site() {
+                self.jar.load_site(site, []);
                 put_away.strangers.push(queued);
             } else if state.push(queued, bound).is_some() {
                 put_away.dropped += 1;
@@ -95,11 +97,13 @@ impl Session {
         let mut put_away = self.take_changes(state, bound);
         state.offset = offset;
         let times = (Instant::now(), self.jar.clock_time());
-        let overlaid = state.put_away(number, version, contents, times, bound);
+        let mut overlaid = state.put_away(number, version, contents, times, bound);
+        // A store has no order. Within a millisecond the jar keeps the order in which they come in.
+        overlaid.entries.sort_unstable_by_key(|entry| entry.stamp);
         put_away.refused = overlaid.refused;
-        if let Some(newest) = overlaid.entries.iter().map(|entry| entry.stamp).max() {
+        if let Some(newest) = overlaid.entries.last() {
             // First: whoever changes a cookie that was just loaded must come after it.
-            self.jar.seen(offset.to_local(newest));
+            self.jar.seen(offset.to_local(newest.stamp));
         }
         let changes = overlaid.entries.iter().map(|entry| entry.to_change(offset));
         self.jar.load_site(self.key.site(), changes);
