@@ -6,6 +6,7 @@ mod cache;
 mod contract;
 #[cfg(feature = "seal")]
 mod failures;
+mod files;
 #[cfg(unix)]
 mod fleet;
 #[cfg(all(feature = "redis", unix))]
