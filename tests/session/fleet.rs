@@ -289,6 +289,11 @@ mod on_a_server {
                     drop(stopped);
                 } else {
                     server.kill();
+                    // Until a caller has noticed.
+                    let before = got(&fleet.seen.refused);
+                    while got(&fleet.seen.refused) == before {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
                     server.start_again();
                 }
             };

@@ -254,7 +254,7 @@ async fn serve<S: SessionStore>(store: S) {
                 Ok(response) => {
                     let version = response.extensions().get::<SessionVersion>();
                     let version =
-                        version.map_or(String::new(), |version| to_hex(&version.as_bytes()));
+                        version.map_or(String::new(), |version| to_hex(version.as_bytes()));
                     println!("= {number}\t{version}\t{}", response.body());
                 }
                 Err(_) => println!("= {number}"),
