@@ -3,10 +3,13 @@
 
 mod cache;
 mod failures;
+mod leases;
 mod replicas;
+mod requests;
 #[path = "../support/rows.rs"]
 mod rows;
 #[path = "../support/rows_async.rs"]
 mod rows_async;
+mod secrets;
 mod support;
 mod writes;
