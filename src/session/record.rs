@@ -54,7 +54,7 @@ impl Entry {
     pub(super) fn of(change: &Change, offset: Offset) -> Self {
         Self {
             id: change.id().clone(),
-            from_secure: true,
+            from_secure: change.from_secure(),
             stamp: offset.to_store(change.at()),
             cookie: change.cookie().cloned(),
         }
@@ -62,10 +62,11 @@ impl Entry {
 
     pub(super) fn to_change(&self, offset: Offset) -> Change {
         let at = offset.to_local(self.stamp);
-        match &self.cookie {
+        let change = match &self.cookie {
             Some(cookie) => Change::set(cookie.clone(), at),
             None => Change::deleted(self.id.clone(), at),
-        }
+        };
+        if self.from_secure { change } else { change.insecure() }
     }
 
     /// That it was deleted, right after.

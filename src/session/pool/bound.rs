@@ -27,8 +27,8 @@ impl Bound {
         Self { cookies: per_site.saturating_mul(2), all: per_site.saturating_mul(6) }
     }
 
-    /// What the next write deletes: cookies that have been expired for a day; and above the limit
-    /// the expired first, then those not `Secure`, then the others, each the oldest first.
+    /// What the next write deletes: cookies that have been expired for a day; what an origin that is
+    /// not secure has set and a secure one has replaced; and above the limit the expired first, then those not `Secure`, then the others, each the oldest first.
     ///
     /// A deletion has the stamp right after the cookie's, so that whoever sets it meanwhile wins.
     pub(super) fn surplus(self, contents: &[Entry], now: SystemTime) -> Vec<Entry> {
@@ -43,10 +43,19 @@ impl Bound {
         cookies.sort_unstable_by_key(|(expired, is_secure, entry)| {
             (expired.is_none(), *is_secure, entry.stamp)
         });
-        let over = cookies.len().saturating_sub(self.cookies);
-        let is_surplus = |(place, (expired, ..)): &(usize, &(Option<Duration>, bool, &Entry))| {
-            *place < over || expired.is_some_and(|since| since > SURELY_EXPIRED)
+        // By the same cookie of a secure origin: an older word is not asked for any more.
+        let is_superseded = |entry: &Entry| {
+            let is_later = |other: &Entry| {
+                other.from_secure && other.id == entry.id && other.stamp > entry.stamp
+            };
+            !entry.from_secure && contents.iter().any(is_later)
         };
+        let over = cookies.len().saturating_sub(self.cookies);
+        let is_surplus =
+            |(place, (expired, _, entry)): &(usize, &(Option<Duration>, bool, &Entry))| {
+                let is_expired = expired.is_some_and(|since| since > SURELY_EXPIRED);
+                *place < over || is_expired || is_superseded(entry)
+            };
         let surplus = cookies.iter().enumerate().filter(is_surplus);
         surplus.map(|(_, (.., entry))| entry.deleted()).collect()
     }

@@ -69,9 +69,13 @@ impl Session {
     /// [`put_away`](Self::put_away): a change that is in neither would be lost to the jar.
     pub(super) fn take_changes(&self, state: &mut State, bound: Bound) -> PutAway {
         let mut put_away = PutAway::default();
-        for change in self.jar.take_changes() {
+        let changes = self.jar.take_changes();
+        // What an origin that is not secure has replaced may hold elsewhere, so both are told.
+        for change in
+            changes.iter().flat_map(|change| change.replaced().into_iter().chain([change]))
+        {
             let only_expiry = change.only_expiry();
-            let queued = Queued { entry: Entry::of(&change, state.offset), only_expiry };
+            let queued = Queued { entry: Entry::of(change, state.offset), only_expiry };
             // Redirects that are followed below this layer end at other sites.
             let site = self.jar.site_of_cookie(&queued.entry.id);
             if site != self.key.site() {

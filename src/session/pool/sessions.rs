@@ -102,7 +102,9 @@ impl Sessions {
             if now.saturating_duration_since(self.swept) > idle / 8 {
                 unwritten = self.leave_idle(idle, now);
             }
-            unwritten.extend(self.make_room(max));
+            if self.len() > self.look_at {
+                unwritten.extend(self.make_room(max));
+            }
         }
         Found { session, unwritten }
     }
@@ -119,21 +121,28 @@ impl Sessions {
         unwritten
     }
 
-    /// What was used longest ago leaves if there are too many, unless someone holds it. What a
-    /// holder changed would be written to the store, but never be seen here.
+    /// What was used longest ago leaves if there are too many. One that someone holds stays: what a
+    /// holder changed would be written to the store, but never be seen here. One that is not written
+    /// stays for now, and another leaves in its place.
     pub(super) fn make_room(&mut self, max: usize) -> Vec<Arc<Session>> {
         let mut unwritten = Vec::new();
-        if self.len() <= max.max(self.look_at) {
+        if self.len() <= max {
             return unwritten;
         }
         let mut free: Vec<_> = self.table.iter().filter(|session| is_free(session)).collect();
         free.sort_unstable_by_key(|session| session.used.load(Relaxed));
-        let over = self.len() - (max - max / PART);
-        let last = free.get(..over.min(free.len())).and_then(<[_]>::last);
-        let last = last.map(|session| session.used.load(Relaxed));
+        let (mut over, mut last) = (self.len() - (max - max / PART), None);
+        for session in free {
+            if over == 0 {
+                break;
+            }
+            if !stays_unwritten(session, &mut unwritten) {
+                (over, last) = (over - 1, Some(session.used.load(Relaxed)));
+            }
+        }
         self.table.retain(|session| {
-            let leaves = last.is_some_and(|last| session.used.load(Relaxed) <= last);
-            !(leaves && is_free(session)) || stays_unwritten(session, &mut unwritten)
+            let is_old = last.is_some_and(|last| session.used.load(Relaxed) <= last);
+            !(is_old && is_free(session) && session.is_written())
         });
         self.look_at = if self.len() > max { self.len() + max / PART } else { 0 };
         unwritten
