@@ -96,16 +96,20 @@ fn is_code(word: &str) -> bool {
 
 impl RedisError {
     /// Whether another attempt, a moment later, may succeed.
-    pub(super) const fn may_pass(&self) -> bool {
-        matches!(
-            self,
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
             Self::Unreachable { .. }
-                | Self::NotPrimary { .. }
-                | Self::Garbage { .. }
-                | Self::Timeout { .. }
-        )
+            | Self::NotPrimary { .. }
+            | Self::Garbage { .. }
+            | Self::Timeout { .. } => true,
+            Self::Refused { code, .. } => PASSING.contains(&code.as_str()),
+            _ => false,
+        }
     }
 }
+
+/// What a server says that is starting, or whose cluster is changing.
+const PASSING: [&str; 5] = ["LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"];
 
 #[cfg(test)]
 mod tests {

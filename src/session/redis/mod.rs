@@ -35,10 +35,10 @@ use super::{Applied, Contents, Event, Record, SessionKey, SessionStore, StoreKey
 /// bytes and ends with it, so the store must be used in a tokio runtime.
 ///
 /// It needs Redis 6 or newer, or Valkey, and these commands: `HELLO`, `SELECT`, `ROLE`, `INFO`,
-/// `TIME`, `CLIENT TRACKING`, `HGETALL`, `HGET`, `EVALSHA`, `SCRIPT LOAD`, `ASKING`, and in scripts
-/// `HSET`, `HDEL`, `PEXPIRE`, `PTTL`, `EXISTS`, `DEL`, `SADD`, `SREM`, `SCARD`, `SISMEMBER` and
-/// `SMEMBERS`, on keys that begin with `to1:`. Set `maxmemory-policy noeviction`: an evicted key is
-/// a session that is logged out. With `appendonly yes` a restart keeps the sessions.
+/// `TIME`, `CLIENT TRACKING`, `HGETALL`, `HGET`, `EVALSHA`, `SCRIPT LOAD`; in a cluster `ASKING`;
+/// and in scripts `HSET`, `HDEL`, `PEXPIRE`, `PTTL`, `EXISTS`, `DEL`, `SADD`, `SREM`, `SCARD`,
+/// `SISMEMBER` and `SMEMBERS`. Its keys begin with `to1:`. Set `maxmemory-policy noeviction`: an
+/// evicted key is a session that is logged out. With `appendonly yes` a restart keeps the sessions.
 ///
 /// ```no_run
 /// # async fn sessions() -> Result<(), tower_outbound::session::RedisError> {

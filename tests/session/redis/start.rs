@@ -38,6 +38,34 @@ async fn a_server_that_cannot_be_used_is_a_clear_error() {
     assert!(told.ends_with("is a replica, and sessions are stored on a primary"), "{told}");
 }
 
+/// What the page of `RedisStore` says a user must be allowed.
+#[tokio::test]
+async fn a_user_who_may_do_what_is_documented_and_no_more_is_enough() {
+    if !can_start("redis::start::a_user_who_may_do_what_is_documented_and_no_more_is_enough") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let connection = "+hello +select +role +info +time +client|tracking +evalsha +script|load";
+    let scripts = "+hset +hdel +pexpire +pttl +exists +del +sadd +srem +scard +sismember +smembers";
+    let may = format!("{connection} +hgetall +hget {scripts}");
+    assert_eq!(server.ask(&format!("ACL SETUSER app on >right ~to1:* {may}")), "+OK");
+    let config = config(&server.url()).login("app", "right").max_sites(1);
+    let store = RedisStore::connect(config).await.unwrap();
+    let mut events: Events<'_> = Box::pin(store.events());
+    told(&mut events, &["back"]).await;
+    let key = key("t", "example.com");
+    let body = write(&store, &key, 1).await.unwrap();
+    assert_eq!(read(&store, &key).await, Some(body));
+    store.version(&key).await.unwrap();
+    // All that a script ever does: an old tombstone goes, and so does a site that has expired.
+    store.apply(&key, &Version::default(), &[deleted("b", 1)], LONG).await.unwrap();
+    server.ask("DEL to1:{t}:example.com");
+    write(&store, &self::key("t", "example.org"), 2).await.unwrap();
+    store.forget(key.tenant()).await.unwrap();
+    assert_eq!(server.ask("DBSIZE"), ":0");
+    assert_eq!(server.ask("ACL LOG"), "");
+}
+
 #[tokio::test]
 async fn a_server_without_resp3_is_too_old() {
     for answer in [
