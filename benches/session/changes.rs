@@ -1,4 +1,13 @@
 //! Changes a second: each store, and beside them a blob that is read and written whole.
+//!
+//! As measured on two cores that others used, with Redis 7.0 on a Unix socket:
+//!
+//! | changes a second | |
+//! |---|---|
+//! | `FileStore`, synced, one process and four | 55, 1,445 |
+//! | `FileStore`, not synced, one process and four | 3,731, 3,830 |
+//! | `RedisStore`, one after another and 32 at once | 18,438, 64,052 |
+//! | a blob on the same server, 32 at once, 90 % lost | 51,004 |
 
 use std::{
     env,
@@ -57,13 +66,13 @@ fn row(name: &str, changes: f64) {
 }
 
 /// The other process of [`report`].
-pub fn run(directory: &str, sync: &str, changes: u64) {
+pub(crate) fn run(directory: &str, sync: &str, changes: u64) {
     let store = FileStore::open(directory).expect("it opens").sync(sync == "sync");
     runtime().block_on(one_by_one(&store, changes));
 }
 
 /// Prints the table.
-pub fn report(changes: u64) {
+pub(crate) fn report(changes: u64) {
     println!("| changes a second | |\n|---|---|");
     let directory = tempfile::tempdir().expect("a directory is made");
     for (name, sync) in [("synced", true), ("not synced", false)] {
