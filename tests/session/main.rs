@@ -4,6 +4,7 @@
 mod cache;
 mod failures;
 mod leases;
+mod model;
 mod replicas;
 mod requests;
 #[path = "../support/rows.rs"]

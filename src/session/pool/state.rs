@@ -199,10 +199,9 @@ impl State {
         (Some(Batch { number: self.begin(), known, entries, surplus }), left.len())
     }
 
-    /// The store has the batch.
-    pub(super) fn written(&mut self, batch: &Batch, now: Instant) {
+    /// The store has a batch.
+    pub(super) fn written(&mut self, now: Instant) {
         self.written_at = Some(now);
-        self.queue.written(&batch.entries);
         self.surplus.clear();
     }
 
