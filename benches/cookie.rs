@@ -26,7 +26,7 @@ use cookie_store::CookieStore;
 use http::{HeaderValue, Uri};
 use tower_outbound::cookie::CookieJar;
 
-use peer::{Jar, Lines, PAIRS, PER_SITE, lock, session, uri_text};
+use peer::{Jar, Lines, PAIRS, PER_SITE, lock, roomy, session, uri_text};
 
 fn main() {
     let args: Vec<_> = env::args().skip(1).collect();
@@ -34,20 +34,22 @@ fn main() {
         ["--row", row, peer, calls] => {
             let (row, calls): (usize, usize) =
                 (row.parse().expect("a row"), calls.parse().expect("how often"));
-            if peer == "ours" {
-                run::<CookieJar>(&ROWS[row], calls);
-            } else {
-                run::<Mutex<CookieStore>>(&ROWS[row], calls);
+            match peer {
+                "ours" => run::<CookieJar>(&ROWS[row], calls),
+                "logged" => run::<Logged>(&ROWS[row], calls),
+                _ => run::<Mutex<CookieStore>>(&ROWS[row], calls),
             }
         }
         _ if args.iter().any(|arg| arg == "--bench") => {
             instructions();
+            with_a_log();
             throughput(Duration::from_millis(1500), 10_000, 3);
         }
         _ => {
             for row in &ROWS {
                 let few = Row { sites: row.sites.min(20), ..*row };
                 run::<CookieJar>(&few, 10);
+                run::<Logged>(&few, 10);
                 run::<Mutex<CookieStore>>(&few, 10);
             }
             throughput(Duration::from_millis(10), 10, 1);
@@ -267,6 +269,28 @@ fn instructions() {
     );
 }
 
+/// What a log of changes adds: for sessions and files. Nobody takes the changes, as between two
+/// saves.
+fn with_a_log() {
+    const NAMES: [&str; 5] = [
+        "look-up, 10,000 sites",
+        "Set-Cookie unchanged, session",
+        "Set-Cookie unchanged, Max-Age",
+        "Set-Cookie new, on a known site",
+        "Set-Cookie, another value",
+    ];
+    println!("\nInstructions per call, with a log of changes and without\n");
+    println!("{:44} {:>9} {:>13}", "", "without", "with");
+    for (at, row) in ROWS.iter().enumerate().filter(|(_, row)| NAMES.contains(&row.name)) {
+        let of = |peer| (0..3).map(|_| count(at, peer, row.calls.0)).collect::<Option<Vec<_>>>();
+        let (Some(without), Some(with)) = (of("ours"), of("logged")) else {
+            println!("skipped: there is no valgrind on this machine");
+            return;
+        };
+        println!("{:44} {:>9} {:>13}", row.name, median(without), median(with));
+    }
+}
+
 fn verdict(met: bool) -> &'static str {
     if met { "" } else { "  MISSED" }
 }
@@ -336,6 +360,33 @@ fn rate<J: Jar>(jar: &J, sites: usize, time: Duration) -> f64 {
         threads.into_iter().map(|thread| thread.join().expect("no call panics")).sum()
     });
     calls as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Ours with a log of changes.
+struct Logged(CookieJar);
+
+impl Jar for Logged {
+    type Uri = Uri;
+
+    fn new() -> Self {
+        Self(CookieJar::builder().limits(roomy()).log_changes().build())
+    }
+
+    fn uri(text: &str) -> Uri {
+        <CookieJar as Jar>::uri(text)
+    }
+
+    fn set(&self, uri: &Uri, line: &str) {
+        Jar::set(&self.0, uri, line);
+    }
+
+    fn look_up(&self, uri: &Uri) -> Option<HeaderValue> {
+        self.0.look_up(uri)
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// Ours as a jar without locks of its own would have to be shared.

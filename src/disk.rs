@@ -80,12 +80,17 @@ impl Locked {
         beside(&self.lock, max_bytes)
     }
 
-    /// Keeps some bytes in the lock file, for the next one that saves.
+    /// Keeps some bytes, which begin with `name`, in the lock file, for the next one that saves.
     ///
     /// Not a file of its own, which would be one more to see and to remove. Not synced, and no
     /// failure of the save: a reader must do without them, or with half of them.
-    pub(crate) fn keep_beside(&self, bytes: &[u8]) {
+    pub(crate) fn keep_beside(&self, bytes: &[u8], name: &[u8]) {
         let mut lock = &self.lock;
+        // What another program keeps there is not ours to overwrite.
+        let found = self.kept_beside(name.len());
+        if !name.starts_with(&found) || is_linked(lock) {
+            return;
+        }
         let kept =
             lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(bytes));
         if kept.is_err() {
@@ -147,9 +152,27 @@ pub(crate) fn kept_beside(path: &Path, max_bytes: usize) -> Vec<u8> {
     let open = || {
         let path = lock_path(&resolve(path)?);
         regular(&fs::symlink_metadata(&path)?)?;
-        File::open(path)
+        let mut options = File::options();
+        options.read(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, NO_LINK);
+        let file = options.open(path)?;
+        regular(&file.metadata()?).map(|()| file)
     };
     open().map(|lock| beside(&lock, max_bytes)).unwrap_or_default()
+}
+
+/// Whether the file has another name too, under which it may be anybody's: to write to it is to
+/// write to that one.
+fn is_linked(file: &File) -> bool {
+    #[cfg(unix)]
+    let names = file.metadata().map_or(0, |entry| std::os::unix::fs::MetadataExt::nlink(&entry));
+    #[cfg(not(unix))]
+    let names = {
+        let _ = file;
+        1
+    };
+    names > 1
 }
 
 fn beside(mut lock: &File, max_bytes: usize) -> Vec<u8> {
@@ -196,7 +219,8 @@ fn temporary_prefix(target: &Path) -> OsString {
     prefix
 }
 
-const TEMPORARY_LETTERS: usize = 6;
+/// As many as no one types by chance: a word or a date behind the prefix is a person's own copy.
+const TEMPORARY_LETTERS: usize = 16;
 
 /// Removes what killed saves have left. They were under the lock that we hold, so that nobody
 /// writes to it any more.
@@ -229,6 +253,13 @@ fn lock_path(target: &Path) -> PathBuf {
     directory(target).join(name)
 }
 
+/// A link is not followed, and a pipe not waited for.
+#[cfg(unix)]
+const NO_LINK: i32 = {
+    let flags = rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK);
+    flags.bits().cast_signed()
+};
+
 /// Locks a file of no other use, and makes it if it is not there. `None` if another process holds
 /// the lock until the given time.
 ///
@@ -242,10 +273,15 @@ pub(crate) fn lock(path: PathBuf, until: Option<Instant>) -> io::Result<Option<F
     }
     let mut options = File::options();
     options.create(true).truncate(false).read(true).write(true);
-    // As the cookies themselves: who may not read them need not make us wait either.
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // As the cookies themselves: who may not read them need not make us wait either.
+        options.mode(0o600).custom_flags(NO_LINK);
+    }
     let file = options.open(path)?;
+    // It may have been put there since.
+    regular(&file.metadata()?)?;
     // Not the system's own wait, which has no bound: the holder may be a process that is stopped.
     loop {
         match file.try_lock() {

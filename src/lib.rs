@@ -43,6 +43,9 @@
 //! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
 //! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
 //! | `follow-redirect` | yes | [`RedirectPolicy`]; and, in [`cookie`]: if `FollowRedirect` is inside `CookieLayer`, cookies are filed under the host that answered |
+//! | `session` | | [`session`]: one jar of a tenant for many processes, loaded from a store and written to it |
+//! | `seal` | | [`session`]: an AEAD that seals what a store gets |
+//! | `redis` | | [`session`]: sessions on Redis or Valkey |
 //! | `json` | | [`cookie`]: a jar's own file format, which keeps everything |
 //! | `cookie_store` | | [`cookie`]: the `cookie_store` crate's store as the layer's storage, conversions, and its files; brings `json` |
 //! | `idna` | | [`routing`]: mounts whose host is beyond ASCII; without it such a mount is a build error |
@@ -52,7 +55,13 @@
 //! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(
-    not(all(feature = "follow-redirect", feature = "retry", feature = "routing")),
+    not(all(
+        feature = "follow-redirect",
+        feature = "retry",
+        feature = "routing",
+        feature = "session",
+        feature = "seal"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 

@@ -73,7 +73,7 @@ pub(crate) fn session(_: usize, cookie: usize) -> String {
 }
 
 /// 100,000 sites are more than the default limits let a jar hold.
-fn roomy() -> CookieLimits {
+pub(crate) fn roomy() -> CookieLimits {
     CookieLimits { total: 10_000_000, bytes: 1 << 32, ..CookieLimits::default() }
 }
 

@@ -4,7 +4,7 @@
 //! `COOKIE_LINES` says how many lines the files have; 30,000 where it says nothing.
 
 use std::{
-    env,
+    env, fs,
     hint::black_box,
     time::{Duration, Instant},
 };
@@ -13,7 +13,8 @@ use allocation_counter::{AllocationInfo, measure};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::COOKIE};
 use tower::{Layer, Service, service_fn};
 use tower_outbound::cookie::{
-    CookieJar, CookieLayer, CookieLimits, DomainPolicy, Format, PublicSuffixes, SiteForCookies,
+    CookieFile, CookieJar, CookieLayer, CookieLimits, DomainPolicy, Format, PublicSuffixes,
+    SiteForCookies,
 };
 
 use crate::{jars::uri, rows};
@@ -178,6 +179,55 @@ fn a_file_of_any_length_is_read_in_time_by_its_lines() {
             })]);
         }
     }
+}
+
+/// Half of the jar's changes are of an origin that is not secure, and have to be held against what
+/// the file has.
+#[test]
+fn a_file_of_any_length_is_opened_and_saved_in_time_by_its_lines() {
+    let line =
+        |site: usize, name: usize| format!("h{site}.example\tFALSE\t/\tTRUE\t0\tc{name}\t1\n");
+    let prepare = |n: usize, line: &dyn Fn(usize) -> String| -> Box<dyn FnOnce()> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cookies.txt");
+        fs::write(&path, (0..n).map(line).collect::<String>()).unwrap();
+        Box::new(move || {
+            let file = CookieFile::open(&path, Format::Netscape).unwrap();
+            for nth in 0..n / 10 {
+                let scheme = if nth % 2 == 0 { "http" } else { "https" };
+                let uri = uri(format!("{scheme}://h{nth}.example/"));
+                let _ = file.jar().set(&uri, "new=1; Path=/x");
+            }
+            file.save().unwrap();
+            drop(directory);
+        })
+    };
+    play(&[
+        ("of a hundred sites", 10_000, &|n| prepare(n, &|n| line(n % 100, n))),
+        ("of as many sites", 10_000, &|n| prepare(n, &|n| line(n, 0))),
+    ]);
+}
+
+/// Lines that cannot be read are kept and listed. A list of all would take twelve times their memory.
+#[test]
+fn a_file_of_short_lines_takes_a_small_multiple_of_its_size() {
+    const LINES: usize = 400_000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let text = format!("h.example\tFALSE\t/\tFALSE\t0\ta\t1\n{}", "x\n".repeat(LINES));
+    fs::write(&path, &text).unwrap();
+    let (mut opened, mut read) = (None, None);
+    let open = measure(|| opened = Some(CookieFile::open(&path, Format::Netscape).unwrap()));
+    let from =
+        measure(|| read = CookieJar::new().read_from(text.as_bytes(), Format::Netscape).ok());
+    let (file, read) = (opened.unwrap(), read.unwrap());
+    let save = measure(|| file.save().unwrap());
+    // The last line of the text ends with a line break, behind which is no line.
+    let listed = [(file.skipped().len(), file.unlisted()), (read.skipped.len(), read.unlisted)];
+    assert_eq!(listed, [(10_000, LINES - 10_000); 2]);
+    assert_eq!(fs::read_to_string(&path).unwrap().matches("x\n").count(), LINES);
+    let most = [open, from, save].map(|count| count.bytes_max / text.len() as u64);
+    assert!(most.iter().all(|times| *times <= 5), "{most:?} times its size");
 }
 
 /// Up to what `http::Uri` lets a host be, which is more than the DNS does.

@@ -121,6 +121,12 @@ const STORAGE_STATE: &str = r#"{
   ]
 }"#;
 
+/// As `json.dump(driver.get_cookies(), file)` of Selenium.
+const SELENIUM: &str = r#"[{"domain": ".shop.example", "expiry": 4102444800, "httpOnly": true,
+"name": "sid", "path": "/", "sameSite": "Lax", "secure": true, "value": "1"},
+{"domain": "shop.example", "httpOnly": false, "name": "tab", "path": "/", "sameSite": "None",
+"secure": true, "value": "2"}]"#;
+
 /// So that the cap of 400 days ends after the cookies of these files.
 fn clock() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800 - 86_400)
@@ -180,6 +186,11 @@ fn each_program_exports_are_read() {
                 "tab=2 shop.example/",
                 "__Host-chip=3 shop.example/ Secure Partitioned None",
             ],
+        ),
+        (
+            "Selenium",
+            SELENIUM,
+            &["sid=1 *.shop.example/ Secure HttpOnly Lax +0ms", "tab=2 shop.example/ Secure None"],
         ),
         (
             "Playwright",
@@ -279,7 +290,7 @@ fn a_damaged_export_is_an_error_that_names_the_line_and_takes_nothing() {
             "line 2: `sameSite` is not a value that browsers use",
         ),
         (
-            "[GOOD,\n{\"name\": \"a\", \"value\": \"1\", \"domain\": \"https://h.example\"}]",
+            "[\n{\"name\": \"a\", \"value\": \"1\", \"domain\": \"https://h.example\"}]",
             "line 2: a cookie needs the domain of a host, such as `example.com`",
         ),
     ];
@@ -356,9 +367,12 @@ fn what_pages_have_stored_stays_in_a_storage_state_through_every_save() {
 #[test]
 fn an_export_of_an_add_on_becomes_a_storage_state_when_it_is_saved() {
     let directory = tempfile::tempdir().unwrap();
-    for (name, text) in
-        [("add-on", EDIT_THIS_COOKIE), ("other", COOKIE_EDITOR), ("puppeteer", PUPPETEER)]
-    {
+    for (name, text) in [
+        ("add-on", EDIT_THIS_COOKIE),
+        ("other", COOKIE_EDITOR),
+        ("puppeteer", PUPPETEER),
+        ("selenium", SELENIUM),
+    ] {
         let path = directory.path().join(name);
         fs::write(&path, text).unwrap();
         open(&path).save().unwrap();
@@ -408,5 +422,44 @@ fn cookies_txt_says_that_an_export_is_json() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// Browsers hold longer ones than RFC 6265bis allows.
+#[test]
+fn a_cookie_that_no_jar_could_hold_costs_none_of_the_others() {
+    let long = format!(
+        "{{\n\"name\": \"long\", \"value\": \"{}\", \"domain\": \"h.example\"}}",
+        "x".repeat(4_096)
+    );
+    let good = r#"{"name": "a", "value": "1", "domain": "h.example"}"#;
+    let texts = [
+        format!("[{good},\n{long}]"),
+        format!("{{\"cookies\": [{good},\n{long}], \"origins\": [{{\"origin\": \"o\"}}]}}"),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.json");
+    let origins = |text: &str| text.contains(r#"{"origin": "o"}"#);
+    for text in texts {
+        let mut said = Vec::new();
+        let summary = jar().read_from(text.as_bytes(), Format::Browser).unwrap();
+        said.extend(summary.skipped.iter().map(ToString::to_string));
+        fs::write(&path, &text).unwrap();
+        let strict = CookieFile::builder(&path, Format::Browser).strict(true).open();
+        assert_eq!(strict.unwrap_err().line(), Some(2));
+        let uri = "https://h.example/".parse().unwrap();
+        for line in ["b=1", "b=; Max-Age=0", "a=; Max-Age=0; Path=/"] {
+            let file = open(&path);
+            said.extend(file.skipped().iter().map(ToString::to_string));
+            file.jar().set(&uri, line).unwrap();
+            file.save().unwrap();
+            let saved = fs::read_to_string(&path).unwrap();
+            assert!(saved.contains(&long) && origins(&saved) == origins(&text), "{line}: {saved}");
+        }
+        // Of all cookies the one is left that could not be read.
+        assert_eq!((open(&path).jar().len(), open(&path).skipped().len()), (0, 1));
+        let want = "a cookie's name and value are at most 4096 bytes together";
+        let wrong: Vec<_> = said.iter().filter(|said| !said.ends_with(want)).collect();
+        assert!(wrong.is_empty() && said.len() == 4, "{said:?}");
     }
 }

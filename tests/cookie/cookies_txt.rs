@@ -231,3 +231,18 @@ fn whatever_a_jar_holds_its_files_are_read_again() {
         Ok(())
     });
 }
+
+/// Python writes `localhost.local` for `localhost`. In a file of our own it is the host of that name.
+#[test]
+fn a_host_that_is_called_localhost_local_keeps_its_cookies() {
+    let jar = CookieJar::new();
+    jar.set(&"http://localhost.local/".parse().unwrap(), "a=1").unwrap();
+    let text = written(&jar);
+    let again = read(&text).unwrap();
+    assert_eq!(again.iter().next().unwrap().domain(), "localhost.local");
+    assert_eq!(written(&again), text);
+    let line = "localhost.local\tFALSE\t/\tFALSE\t0\ta\t1\n";
+    let python = format!("# Netscape HTTP Cookie File\n# This is a generated file!\n\n{line}");
+    let theirs = read(python).unwrap();
+    assert_eq!(theirs.iter().next().unwrap().domain(), "localhost");
+}

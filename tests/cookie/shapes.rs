@@ -801,6 +801,56 @@ async fn no_timer_waits_for_a_save_that_waits_for_a_lock() {
     save.await.unwrap().unwrap();
 }
 
+const HOLDER: &str = "COOKIE_SHAPES_HOLDER";
+
+/// Not a fact: the process that is stopped in the test below.
+#[test]
+fn child_that_keeps_the_lock() {
+    let Some(path) = std::env::var_os(HOLDER) else { return };
+    let _lock = hold_lock(Path::new(&path));
+    println!("\nlocked");
+    // Until its parent ends it, or is gone.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+/// Another process, which the system stops: it neither saves nor lets the lock go.
+#[cfg(unix)]
+#[test]
+fn a_save_gives_up_in_time_if_a_stopped_process_keeps_the_lock() {
+    use std::io::{BufRead as _, BufReader};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cookies.txt");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["child_that_keeps_the_lock", "--nocapture"])
+        .env(HOLDER, &path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| line == "locked"));
+    let signal = |name: &str| {
+        let kill = Command::new("kill").args([name, &child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    };
+    signal("-STOP");
+    let bound = Duration::from_millis(100);
+    let file = CookieFile::builder(&path, Format::Netscape).lock_timeout(bound).open().unwrap();
+    file.jar().set(&"https://h.example/".parse().unwrap(), "a=1").unwrap();
+    let start = Instant::now();
+    let saved = [file.save(), file.try_save()];
+    let took = start.elapsed();
+    signal("-CONT");
+    // Its end of the pipe goes, and the child with it.
+    drop(child.stdin.take());
+    said.for_each(drop);
+    assert!(child.wait().unwrap().success());
+    let is_locked = saved.iter().all(|saved| matches!(saved, Err(FileError::Locked { .. })));
+    assert!(is_locked && took >= bound && took < Duration::from_secs(5), "{saved:?} in {took:?}");
+    file.save().unwrap();
+    assert_eq!(open(&path).unwrap().jar().len(), 1);
+}
+
 const CHILD: &str = "COOKIE_SHAPES_CHILD";
 
 /// Not a fact: what each process of the test below does.

@@ -264,6 +264,130 @@ fn times_that_are_lost_or_damaged_cost_no_cookie() {
     });
 }
 
+/// A lock of another program, or a name that somebody has given to another file.
+#[cfg(unix)]
+#[test]
+fn a_save_writes_nothing_into_a_lock_file_that_is_not_its_own() {
+    let rows: [(&str, fn(&Path)); 2] = [
+        ("of another program", |lock| fs::write(lock, "PID 4711\n").unwrap()),
+        ("a hard link", |lock| {
+            let precious = lock.with_file_name("precious");
+            fs::write(&precious, "").unwrap();
+            fs::hard_link(precious, lock).unwrap();
+        }),
+    ];
+    rows::hold(rows, |(row, make)| {
+        let shared = Shared::new(Format::Netscape);
+        let lock = shared.directory.path().join(".jar.lock");
+        make(&lock);
+        let before = fs::read(&lock).unwrap();
+        let file = shared.open();
+        saved(&file, "a=1");
+        saved(&file, "b=1");
+        file.overwrite().unwrap();
+        let got = (fs::read(&lock).unwrap() == before, shared.text());
+        (row, got, (true, "a=1 b=1".to_owned()))
+    });
+}
+
+/// What is read is as old as it is, in whatever jar and file it is read again.
+#[test]
+fn reading_a_cookie_again_makes_it_no_newer() {
+    type Read = fn(&Shared, &CookieFile);
+    let rows: [(&str, Read); 4] = [
+        ("into another jar", |shared, _| shared.open().save().unwrap()),
+        ("into the jar that has it", |shared, file| {
+            let jar = file.jar().clone();
+            CookieFile::open_into(shared.path(), shared.format, jar).unwrap().save().unwrap();
+            file.save().unwrap();
+        }),
+        ("into another jar that is in a file", |shared, _| {
+            let other = Shared::new(shared.format);
+            let kept = other.open();
+            let jar = kept.jar().clone();
+            let again = CookieFile::open_into(shared.path(), shared.format, jar.clone()).unwrap();
+            let twice = CookieFile::open_into(shared.path(), shared.format, jar).unwrap();
+            [&again, &twice, &kept].iter().for_each(|file| file.save().unwrap());
+            CookieFile::with_jar(shared.path(), shared.format, kept.jar().clone()).save().unwrap();
+        }),
+        ("as the jar of a new file", |shared, file| {
+            let jar = file.jar().clone();
+            CookieFile::with_jar(shared.path(), shared.format, jar).save().unwrap();
+        }),
+    ];
+    // What another process sets before the reading, and saves after it.
+    let changes = [("sid=2", "sid=2"), ("sid=; Max-Age=0", "")];
+    rows::hold(
+        pairs(formats(), pairs(rows, changes).collect::<Vec<_>>()),
+        |(format, ((row, read), (line, want)))| {
+            let shared = Shared::new(format);
+            let (file, other) = (shared.open(), shared.open());
+            saved(&file, "sid=1");
+            // A cookie's own times have whole milliseconds.
+            let start = SystemTime::now();
+            while start.elapsed().is_ok_and(|since| since < Duration::from_millis(2)) {}
+            set(&other, line);
+            later();
+            read(&shared, &file);
+            other.save().unwrap();
+            (format!("{format:?}, {row}, {line}"), shared.text(), want.to_owned())
+        },
+    );
+}
+
+/// Two files of one path, as a program has that opens it anew.
+#[test]
+fn opening_a_file_again_takes_no_change_that_its_jar_has_not_saved() {
+    rows::hold(formats(), |format| {
+        let shared = Shared::new(format);
+        saved(&shared.open(), "sid=1");
+        let file = shared.open();
+        set(&file, "sid=2");
+        set(&file, "new=1");
+        let again = CookieFile::open_into(shared.path(), format, file.jar().clone()).unwrap();
+        again.save().unwrap();
+        (format!("{format:?}"), shared.text(), "sid=2 new=1".to_owned())
+    });
+}
+
+#[test]
+fn a_clock_that_is_ahead_takes_no_live_cookie_out_of_a_file() {
+    fn ahead() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(12 * 60 * 60)
+    }
+    rows::hold(formats(), |format| {
+        let shared = Shared::new(format);
+        saved(&shared.open(), "sid=1; Max-Age=3600");
+        let jar = CookieJar::builder().clock(ahead).build();
+        let file = CookieFile::open_into(shared.path(), format, jar).unwrap();
+        let sent = file.jar().len();
+        saved(&file, "other=1; Max-Age=99999");
+        file.save().unwrap();
+        let mut names: Vec<_> = shared.open().jar().to_map().into_keys().collect();
+        names.sort();
+        (format!("{format:?}"), (sent, names.join(" ")), (0, "other sid".to_owned()))
+    });
+}
+
+/// It can be read and written by anybody, or by a program of another clock.
+#[cfg(feature = "json")]
+#[test]
+fn times_of_the_far_future_keep_no_cookie_from_being_changed() {
+    let shared = Shared::new(Format::Json);
+    let far = u64::MAX - 1;
+    let text = format!(
+        r#"{{"version": 1, "cookies": [{{"name": "sid", "value": "old", "domain": "example.com",
+        "path": "/", "host_only": true, "created": {far}, "updated": {far}, "sent": {far}}}]}}"#
+    );
+    fs::write(shared.path(), text).unwrap();
+    later();
+    saved(&shared.open(), "sid=new");
+    assert_eq!(shared.text(), "sid=new");
+    let old = shared.open().jar().iter().next().unwrap();
+    let soon = SystemTime::now() + Duration::from_secs(25 * 60 * 60);
+    assert!(old.created() < soon && old.last_access() < soon, "{old:?}");
+}
+
 /// Nobody who may read the lock file alone learns a value.
 #[test]
 fn the_times_beside_a_file_hold_no_value() {
@@ -322,17 +446,19 @@ fn a_save_sweeps_the_temporary_files_of_its_own_file_alone() {
         let named = |name: &str| shared.directory.path().join(name);
         let file = shared.open();
         set(&file, "a=1");
-        for name in [".jar.save-aB3dEf", ".jar.save-000000"] {
+        for name in [".jar.save-aB3dEf0123456789", ".jar.save-0000000000000000"] {
             fs::write(named(name), "half a jar").unwrap();
         }
         let others = [
             ".cookies-abcdef",
             ".jar.save-",
-            ".jar.save-abcde",
-            ".jar.save-abcdefg",
-            ".jar.save-x.save-abcdef",
-            ".jar.txt.save-abcdef",
-            "jar.save-abcdef",
+            ".jar.save-backup",
+            ".jar.save-2026-11-26-17-00",
+            ".jar.save-abcdefghijklmno",
+            ".jar.save-abcdefghijklmnopq",
+            ".jar.save-x.save-abcdefghijklmnop",
+            ".jar.txt.save-abcdefghijklmnop",
+            "jar.save-abcdefghijklmnop",
         ];
         others.iter().for_each(|name| fs::write(named(name), "of another").unwrap());
         fs::create_dir(named(".jar.save-folder")).unwrap();

@@ -11,6 +11,8 @@ mod files;
 mod fleet;
 #[cfg(feature = "seal")]
 mod leases;
+#[cfg(feature = "seal")]
+mod model;
 #[cfg(all(feature = "redis", unix))]
 mod redis;
 #[cfg(feature = "seal")]

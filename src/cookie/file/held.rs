@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
-use super::{merge::each_once, settings::Settings};
+use super::{merge::each_once, settings::Settings, times::MOST_AHEAD};
 use crate::cookie::{
     format::{self, Contents, Entry, Format, ReadError, SkippedLine},
     jar::{
         CookieJar,
         change::{Stamp, to_stamp},
     },
-    model::cookie::Cookie,
+    model::{cookie::Cookie, data::NEVER},
 };
 use crate::disk::contents;
 
-/// What a file holds, without expired cookies, each cookie once.
+/// What a file holds, each cookie once. Without cookies that have expired for a day: this clock may
+/// be ahead, and what has expired by it alone is live to the others.
 #[derive(Default)]
 pub(super) struct Held {
     /// Also what the jar's rules refuse. Those of other programs may not, so a save keeps it.
@@ -21,6 +22,7 @@ pub(super) struct Held {
     /// The cookies that the jar's rules allow.
     pub(super) allowed: Vec<Cookie>,
     pub(super) skipped: Vec<SkippedLine>,
+    pub(super) unlisted: usize,
     /// When the file was written.
     pub(super) written: Stamp,
 }
@@ -39,10 +41,12 @@ pub(super) fn read(
     }
     let now = jar.now();
     let contents = format::read(format, &text, now)?;
-    let Contents { entries, skipped } = if strict { contents.whole()? } else { contents };
-    let alive = |entry: &Entry| entry.cookie().is_none_or(|cookie| cookie.times.expires > now);
-    let judged = entries.into_iter().filter(alive).map(|entry| {
-        let allowed = entry.cookie().is_some_and(|cookie| jar.allows(cookie));
+    let Contents { entries, skipped, unlisted } = if strict { contents.whole()? } else { contents };
+    let expires = |entry: &Entry| entry.cookie().map_or(NEVER, |cookie| cookie.times.expires);
+    let is_left = |entry: &Entry| expires(entry) > now.saturating_sub(MOST_AHEAD / 1_000);
+    let judged = entries.into_iter().filter(is_left).map(|entry| {
+        let is_live = expires(&entry) > now;
+        let allowed = entry.cookie().is_some_and(|cookie| is_live && jar.allows(cookie));
         (entry, allowed)
     });
     // A file that others append to may name a cookie twice, and the merge goes by identity.
@@ -52,5 +56,5 @@ pub(super) fn read(
     let entries = judged.into_iter().map(|(entry, _)| entry).collect();
     // A clock of another machine may be ahead. It was written before now.
     let written = to_stamp(written).min(to_stamp(jar.time()));
-    Ok(Some(Held { entries, allowed, skipped, written }))
+    Ok(Some(Held { entries, allowed, skipped, unlisted, written }))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::times::{Mark, Times};
+use super::times::{Mark, Times, last_set};
 use crate::cookie::{
     format::{Entry, Format},
     jar::{
@@ -152,6 +152,26 @@ fn corrections(outcome: &Outcome<'_>, ours: &[Change]) -> Vec<(Change, Stamp)> {
         }
     }
     corrections.into_values().collect()
+}
+
+/// The cookies of a jar that did not change since the last save, as if they did when they were last
+/// set. `known` has the times of those that were in the file then.
+pub(super) fn brought<'a>(
+    format: Format,
+    jar: &'a [Cookie],
+    taken: &[Change],
+    known: &'a Times,
+    now: Stamp,
+) -> impl Iterator<Item = Change> + use<'a> {
+    let changed: HashSet<_> = taken.iter().map(|change| change.id().clone()).collect();
+    jar.iter().filter(move |cookie| !changed.contains(&cookie.id())).map(move |cookie| {
+        let mark = known.of(&cookie.id(), format.state(cookie)).unwrap_or_else(|| Mark {
+            at: last_set(cookie).min(now),
+            // Only a secure origin sets a Secure cookie. Who set another one, a jar does not know.
+            from_secure: cookie.data.flags.secure,
+        });
+        Change::set_at(cookie.clone(), mark.at, mark.from_secure)
+    })
 }
 
 /// Keeps one of each cookie, as reading them into a jar would: the last that the jar's rules allow,

@@ -17,9 +17,9 @@ use std::{
 pub use self::error::FileError;
 use self::{
     held::{Held, read},
-    merge::{Merged, Terms, Theirs, merge},
+    merge::{Merged, Terms, Theirs, brought, merge},
     settings::{Settings, bounds},
-    times::{Mark, Times, last_set},
+    times::{Mark, Times},
 };
 use crate::cookie::{
     format::{self, Entry, Format, ReadError, SkippedLine},
@@ -41,7 +41,7 @@ use crate::disk::{Locked, kept_beside};
 /// the one that was set later is kept. Most formats do not keep that time, so that a save keeps it
 /// in the lock file, without a value. If the path is a symbolic link, the file that
 /// it points to is replaced and the link stays. A process that is killed while it saves leaves its
-/// temporary file, `.NAME.save-` and six letters, which the next save of the same file removes.
+/// temporary file, `.NAME.save-` and 16 letters, which the next save of the same file removes.
 ///
 /// Until it is dropped, its jar [logs](crate::cookie::CookieJarBuilder::log_changes) the changes
 /// that are not saved yet.
@@ -89,6 +89,7 @@ pub struct CookieFile {
     jar: CookieJar,
     settings: Settings,
     skipped: Vec<SkippedLine>,
+    unlisted: usize,
     changes: Listener,
     unsaved: Mutex<Unsaved>,
 }
@@ -175,7 +176,7 @@ impl CookieFile {
         let changes = jar.listen();
         let (settings, skipped) = (Settings::default(), Vec::new());
         let unsaved = Mutex::new(Unsaved { is_new: true, ..Unsaved::default() });
-        Self { path: path.into(), format, jar, settings, skipped, changes, unsaved }
+        Self { path: path.into(), format, jar, settings, skipped, unlisted: 0, changes, unsaved }
     }
 
     /// The jar.
@@ -190,8 +191,8 @@ impl CookieFile {
         &self.path
     }
 
-    /// The lines that could not be read, as numbered when the file was opened. Empty for every
-    /// format except cookies.txt.
+    /// The lines that could not be read, as numbered when the file was opened, at most the first
+    /// 10,000. Empty for every format except cookies.txt and what browsers export.
     ///
     /// ```
     /// use tower_outbound::cookie::{CookieFile, Format};
@@ -210,6 +211,12 @@ impl CookieFile {
     #[must_use]
     pub fn skipped(&self) -> &[SkippedLine] {
         &self.skipped
+    }
+
+    /// How many more lines could not be read than are [listed](Self::skipped).
+    #[must_use]
+    pub const fn unlisted(&self) -> usize {
+        self.unlisted
     }
 
     /// Writes the jar's changes since the last save into the file, beside those of others.
@@ -280,14 +287,15 @@ impl CookieFile {
         let until = self.until();
         let mut unsaved = self.unsaved();
         let file = self.locked(until)?;
-        let kept = self.kept(&file);
+        let (kept, now) = (self.kept(&file), to_stamp(self.jar.time()));
         self.write(&file, &mut unsaved, |jar, taken, unsaved| {
             let ids: HashSet<_> = jar.iter().map(Cookie::id).collect();
             // What was evicted since is a change, but the jar does not hold it.
             let ours = taken
                 .iter()
                 .filter(|change| change.cookie().is_none() || ids.contains(change.id()));
-            let ours = ours.cloned().chain(self.brought(jar, taken, unsaved)).collect();
+            let brought = brought(self.format, jar, taken, &unsaved.times, now);
+            let ours = ours.cloned().chain(brought).collect();
             (ours, Vec::new(), Times::default(), kept.deletions(&ids))
         })
     }
@@ -297,10 +305,10 @@ impl CookieFile {
         let file = self.locked(until)?;
         let held = read(file.path(), self.format, &self.jar, self.settings)
             .map_err(|error| unread(&self.path, self.format, error))?;
-        let kept = self.kept(&file);
+        let (kept, now) = (self.kept(&file), to_stamp(self.jar.time()));
         self.write(&file, unsaved, |jar, taken, unsaved| {
             let mut ours = taken.to_vec();
-            let brought = self.brought(jar, taken, unsaved);
+            let brought = brought(self.format, jar, taken, &unsaved.times, now);
             let Some(Held { entries, written, .. }) = held else {
                 // It was taken away, not emptied: the jar is all there is.
                 ours.extend(brought);
@@ -313,26 +321,6 @@ impl CookieFile {
             let times = Times::in_file(self.format, &entries, written, [&kept, &unsaved.times]);
             let ids = entries.iter().filter_map(Entry::cookie).map(Cookie::id).collect();
             (ours, entries, times, kept.deletions(&ids))
-        })
-    }
-
-    /// The cookies of the jar that did not change since the last save, as if they did when they were
-    /// last set.
-    fn brought<'a>(
-        &'a self,
-        jar: &'a [Cookie],
-        taken: &[Change],
-        unsaved: &'a Unsaved,
-    ) -> impl Iterator<Item = Change> + use<'a> {
-        let changed: HashSet<_> = taken.iter().map(|change| change.id().clone()).collect();
-        let now = to_stamp(self.jar.time());
-        jar.iter().filter(move |cookie| !changed.contains(&cookie.id())).map(move |cookie| {
-            let mark = unsaved.times.of(&cookie.id(), self.format.state(cookie));
-            // Only a secure origin sets a Secure cookie. Who set another one, the jar does not know.
-            let from_secure = cookie.data.flags.secure;
-            let unknown = || Mark { at: last_set(cookie).min(now), from_secure };
-            let Mark { at, from_secure } = mark.unwrap_or_else(unknown);
-            Change::set_at(cookie.clone(), at, from_secure)
         })
     }
 
@@ -364,7 +352,7 @@ impl CookieFile {
             return Err(self.unsaved_by(error));
         }
         // After the file: what it says of another state of a cookie is ignored.
-        file.keep_beside(&times.to_bytes());
+        file.keep_beside(&times.to_bytes(), times::NAME);
         // What the jar changes from now on comes after what the file holds.
         self.jar.seen_stamp(times.latest());
         *unsaved = Unsaved { times, ..Unsaved::default() };
@@ -419,7 +407,7 @@ impl CookieFileBuilder {
     /// Whether a line that cannot be read is an error, at opening and at each save.
     ///
     /// Default: false; such lines are [skipped](CookieFile::skipped) and kept. This is for
-    /// cookies.txt. The other formats are always strict.
+    /// cookies.txt and what browsers export. The other formats are always strict.
     pub const fn strict(mut self, strict: bool) -> Self {
         self.settings.strict = strict;
         self
@@ -470,16 +458,18 @@ impl CookieFileBuilder {
         // Before the jar is touched: a file with a damaged line must leave it as it was.
         let held =
             read(&path, format, &jar, settings).map_err(|error| unread(&path, format, error))?;
-        let Held { entries, allowed, skipped, written } = held.unwrap_or_default();
+        let Held { entries, allowed, skipped, unlisted, written } = held.unwrap_or_default();
         let most = Times::most_bytes(settings.max_bytes);
         let kept = Times::from_bytes(&kept_beside(&path, most), to_stamp(jar.time()));
         let times = Times::in_file(format, &entries, written, [&kept, &Times::default()]);
         skipped.iter().for_each(SkippedLine::report);
         let changes = jar.listen();
         // As old as they are: what others set meanwhile, in this jar or in the file, is newer.
-        let read = allowed.into_iter().map(|cookie| {
+        let read = allowed.into_iter().map(|mut cookie| {
             let mark = times.of(&cookie.id(), format.state(&cookie));
             let Mark { at, from_secure } = mark.unwrap_or(Mark { at: 0, from_secure: true });
+            // Most formats lose it, and another file of this jar must not take it for newer.
+            cookie.times.updated = cookie.times.updated.min(at / 1_000);
             (Change::set_at(cookie, at, from_secure), at)
         });
         jar.take_in(&changes, &read.collect::<Vec<_>>());
@@ -489,7 +479,7 @@ impl CookieFileBuilder {
         // after all that could be read.
         jar.seen_stamp(times.latest().max(kept.latest()));
         let unsaved = Mutex::new(Unsaved { is_new, times });
-        Ok(CookieFile { path, format, jar, settings, skipped, changes, unsaved })
+        Ok(CookieFile { path, format, jar, settings, skipped, unlisted, changes, unsaved })
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) const MOST_AHEAD: Stamp = 24 * 60 * 60 * 1_000_000;
 
 /// At the beginning; another layout would have another one.
 const MAGIC: &[u8] = b"tower-outbound cookie times 2\n";
+/// At the beginning of every layout.
+pub(super) const NAME: &[u8] = b"tower-outbound cookie times ";
 
 /// Flags of an entry.
 const IS_THERE: u8 = 1;

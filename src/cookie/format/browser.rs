@@ -20,12 +20,13 @@ use crate::cookie::{
     },
 };
 
-/// An array of cookies, or an object that has one.
+/// An array of cookies, or an object that has one. A cookie that no jar could hold is kept and
+/// listed: one that is too long must not cost a person all the others.
 pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Contents, ReadError> {
     let text = text(bytes)?;
     let at = |part: &RawValue, reason| ReadError::Line { line: line_of(text, part.get()), reason };
     let whole: &RawValue = serde_json::from_str(text).map_err(|error| wrong(&error))?;
-    let (cookies, origins) = if whole.get().starts_with('{') {
+    let (cookies, origins, has_none) = if whole.get().starts_with('{') {
         let mut fields: BTreeMap<String, &RawValue> =
             serde_json::from_str(whole.get()).map_err(|error| wrong(&error))?;
         // The jar's own file has `cookies` too, with other fields and milliseconds.
@@ -33,23 +34,47 @@ pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Contents, ReadError> {
             return Err(at(version, "it is a jar's own JSON: see `Format::Json`"));
         }
         let cookies = fields.remove("cookies").ok_or(at(whole, "it has no `cookies`"))?;
-        (cookies, fields.remove("origins"))
+        (cookies, fields.remove("origins"), fields.contains_key(NO_COOKIE))
     } else {
-        (whole, None)
+        (whole, None, false)
     };
     let elements: Vec<&RawValue> = serde_json::from_str(cookies.get())
         .map_err(|_| at(cookies, "it is not an array of cookies"))?;
-    let cookie = |element: &&RawValue| {
+    let mut contents = Contents::default();
+    for element in elements {
         let fields = serde_json::from_str(element.get()).map_err(|_| "a cookie is not an object");
-        fields.and_then(|fields| cookie(&fields, now)).map_err(|reason| at(element, reason))
-    };
-    let mut contents = Contents::of(elements.iter().map(cookie).collect::<Result<_, _>>()?);
+        let read = fields.and_then(|fields| cookie(&fields, now));
+        match read.map_err(|reason| at(element, reason))? {
+            Ok(cookie) => contents.entries.push(Entry::Cookie(cookie)),
+            Err(wrong) => {
+                contents.entries.push(kept(COOKIE, element));
+                contents.list(line_of(text, element.get()), wrong.reason());
+            }
+        }
+    }
+    let is_jar = has_none || contents.entries.iter().any(|entry| entry.cookie().is_some());
     // What pages have stored: a save must not empty it.
-    contents.entries.extend(origins.map(|origins| Entry::Kept(origins.get().into())));
-    Ok(contents)
+    contents.entries.extend(origins.map(|origins| kept(ORIGINS, origins)));
+    // As for cookies.txt: a file without a cookie must not pass for an empty jar.
+    if is_jar { Ok(contents) } else { contents.whole() }
 }
 
-fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static str> {
+/// The first byte of what is kept: the rest is a cookie that could not be read, or the origins.
+const COOKIE: u8 = b'c';
+const ORIGINS: u8 = b'o';
+
+fn kept(kind: u8, part: &RawValue) -> Entry {
+    Entry::Kept([&[kind], part.get().as_bytes()].concat())
+}
+
+/// A field that is written if a save leaves kept cookies and no other. See the one of cookies.txt.
+const NO_COOKIE: &str = "noCookieCouldBeRead";
+
+/// An error on the outside is for a file that is not what it was taken for.
+fn cookie(
+    fields: &Map<String, Value>,
+    now: Millis,
+) -> Result<Result<Cookie, InvalidCookie>, &'static str> {
     let field = |name| fields.get(name).filter(|value| !value.is_null());
     let flag = |name, wrong| field(name).map_or(Ok(false), |value| value.as_bool().ok_or(wrong));
     let text = |name, wrong| field(name).and_then(Value::as_str).ok_or(wrong);
@@ -69,8 +94,10 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
         partitioned: field("partitionKey").is_some_and(|key| key.as_str() != Some("")),
         same_site: same_site(field("sameSite"), secure)?,
     };
-    // `expirationDate` is the name in the interface that browsers give to add-ons.
-    let expires = match field("expirationDate").or(field("expires")) {
+    // `expirationDate` is the name in the interface that browsers give to add-ons, and `expiry` that
+    // of WebDriver, which Selenium's `get_cookies` returns.
+    let at = field("expirationDate").or(field("expires")).or(field("expiry"));
+    let expires = match at {
         Some(_) if flag("session", "`session` is neither true nor false")? => NEVER,
         expires => expiry(expires)?,
     };
@@ -83,7 +110,7 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
         created: now,
         times: Times { expires, updated: now, sent: 0 },
     };
-    Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
+    Ok(Cookie::from_parts(parts, Door::File))
 }
 
 /// Seconds since 1970, with a fraction. Absent, 0 or negative is a session cookie; Puppeteer and
@@ -122,12 +149,28 @@ pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
     let mut sink = BufWriter::new(sink);
     let mut origins: &[u8] = b"[]";
     let mut separator = "";
-    write!(sink, "{{\"cookies\": [")?;
+    let is_kept =
+        |entry: &Entry| matches!(entry, Entry::Kept(kept) if kept.first() == Some(&COOKIE));
+    let has_kept = entries.iter().any(is_kept);
+    let has_none = has_kept && entries.iter().all(|entry| entry.cookie().is_none());
+    write!(sink, "{{")?;
+    if has_none {
+        write!(sink, "\"{NO_COOKIE}\": true, ")?;
+    }
+    write!(sink, "\"cookies\": [")?;
     for entry in entries {
         let cookie = match entry {
             Entry::Cookie(cookie) => cookie,
             Entry::Kept(kept) => {
-                origins = kept;
+                match kept.split_first() {
+                    Some((&COOKIE, kept)) => {
+                        writeln!(sink, "{separator}")?;
+                        sink.write_all(kept)?;
+                        separator = ",";
+                    }
+                    Some((_, kept)) => origins = kept,
+                    None => {}
+                }
                 continue;
             }
         };

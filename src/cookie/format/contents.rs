@@ -10,7 +10,13 @@ use crate::cookie::{event, model::cookie::Cookie};
 pub(in crate::cookie) struct Contents {
     pub(in crate::cookie) entries: Vec<Entry>,
     pub(in crate::cookie) skipped: Vec<SkippedLine>,
+    /// How many more were skipped than are listed.
+    pub(in crate::cookie) unlisted: usize,
 }
+
+/// The most lines that are listed. The list of a file of one-byte lines would take twelve times its
+/// memory, and nobody reads it.
+const MOST_LISTED: usize = 10_000;
 
 /// A piece of a file.
 #[derive(Clone)]
@@ -35,7 +41,7 @@ impl Contents {
     /// The contents of a file in which each piece is a cookie.
     #[cfg(feature = "json")]
     pub(super) fn of(cookies: Vec<Cookie>) -> Self {
-        Self { entries: cookies.into_iter().map(Entry::Cookie).collect(), skipped: Vec::new() }
+        Self { entries: cookies.into_iter().map(Entry::Cookie).collect(), ..Self::default() }
     }
 
     /// Keeps a line that could not be read.
@@ -49,7 +55,16 @@ impl Contents {
             }
             _ => self.entries.push(Entry::Kept(text.to_owned())),
         }
-        self.skipped.push(SkippedLine { line, reason });
+        self.list(line, reason);
+    }
+
+    /// Lists a line that could not be read.
+    pub(super) fn list(&mut self, line: usize, reason: &'static str) {
+        if self.skipped.len() < MOST_LISTED {
+            self.skipped.push(SkippedLine { line, reason });
+        } else {
+            self.unlisted += 1;
+        }
     }
 
     /// The contents, or an error that names the first line that was skipped.
@@ -75,12 +90,16 @@ impl Contents {
 pub struct ReadSummary {
     /// How many cookies the jar was given: those that have not expired and that its rules allow.
     pub cookies: usize,
-    /// The lines that could not be read, in the order of the file. Only cookies.txt has any: the
-    /// other formats are read whole or not at all.
+    /// The lines that could not be read, in the order of the file, at most the first 10,000. Only
+    /// cookies.txt and what browsers export have any: the other formats are read whole or not at
+    /// all.
     pub skipped: Vec<SkippedLine>,
+    /// How many more lines could not be read than are listed.
+    pub unlisted: usize,
 }
 
-/// A line of cookies.txt that could not be read. The others were.
+/// A line of cookies.txt that could not be read, or the first line of a cookie that a browser has
+/// exported. The others were.
 ///
 /// It does not quote the line, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -18,6 +18,9 @@ use crate::cookie::model::{
 
 const VERSION: u64 = 1;
 
+/// How far another clock may be ahead: a day.
+const MOST_AHEAD: Millis = 24 * 60 * 60 * 1_000;
+
 pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> {
     let text = text(bytes)?;
     // Raw values are pieces of the text: where they lie tells the line of a fault.
@@ -80,11 +83,16 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
         },
     };
     // A file that a person wrote has no times: its cookies are as new as the reading.
-    let created = time("created", "`created` is no time", now)?;
+    // None is much later than that, whatever the file says: a cookie of the year 9999 would be the
+    // newest for ever, and never be evicted.
+    let past = |name, wrong, default| {
+        time(name, wrong, default).map(|at| at.min(now.saturating_add(MOST_AHEAD)))
+    };
+    let created = past("created", "`created` is no time", now)?;
     let times = Times {
         expires: time("expires", "`expires` is no time", NEVER)?,
-        updated: time("updated", "`updated` is no time", created)?,
-        sent: time("sent", "`sent` is no time", 0)?,
+        updated: past("updated", "`updated` is no time", created)?,
+        sent: past("sent", "`sent` is no time", 0)?,
     };
     let parts = Parts {
         name: &name,

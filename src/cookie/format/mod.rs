@@ -49,7 +49,7 @@ pub enum Format {
     /// | flags `0` and `1`, in any case | scripts | FALSE and TRUE |
     /// | TRUE for the subdomains of a `__Host-` cookie | add-ons | host-only |
     /// | a port behind the host | Wget | the host |
-    /// | `localhost.local` | Python | `localhost` |
+    /// | `localhost.local`, unless this crate wrote the file | Python | `localhost` |
     /// | an IPv6 address with or without brackets, or with `.local` behind them | curl, Python | the address |
     /// | an indent, a byte-order mark, Windows line ends | editors | nothing |
     ///
@@ -75,18 +75,21 @@ pub enum Format {
     /// milliseconds since 1970. Unknown fields are ignored. A newer version is an error.
     #[cfg(feature = "json")]
     Json,
-    /// What browsers export: the arrays of EditThisCookie, Cookie-Editor and Puppeteer
-    /// (`page.cookies()`), and Playwright's `storageState`. `storageState` is what is written.
+    /// What browsers export: the arrays of EditThisCookie, Cookie-Editor, Puppeteer
+    /// (`page.cookies()`) and Selenium (`get_cookies()`), and Playwright's `storageState`.
+    /// `storageState` is what is written.
     ///
     /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly`, `SameSite` and the
     /// expiry in milliseconds. It does not keep times of creation or use. A cookie that is not
     /// UTF-8 is left out. A cookie without `SameSite` is written as `Lax`, as Playwright does; both
     /// mean the same. A partition key is read as `Partitioned` and is not written. A save keeps the
-    /// `origins` of a `storageState`, with the `localStorage` of pages.
+    /// `origins` of a `storageState`, with the `localStorage` of pages. A cookie that no jar could
+    /// hold, such as one of more than 4,096 bytes, is skipped, listed and kept as a line of
+    /// cookies.txt is.
     ///
     /// | field | read as |
     /// |---|---|
-    /// | `expirationDate`, `expires` | seconds, with a fraction. Absent, `null`, 0 or negative (`-1`): a session cookie |
+    /// | `expirationDate`, `expires`, `expiry` | seconds, with a fraction. Absent, `null`, 0 or negative (`-1`): a session cookie |
     /// | `session` | true: a session cookie, whatever its expiry |
     /// | `hostOnly` | the host-only flag. Absent: true, unless the domain begins with a dot |
     /// | `sameSite` | `strict`, `lax`, `none` in any case, or `no_restriction` for `None`. Absent, `null`, `unspecified`, or `None` without `secure`: no attribute |

@@ -20,6 +20,8 @@ use crate::cookie::model::{
 /// Python's `MozillaCookieJar` reads no file without this line.
 const HEADER: &[u8] =
     b"# Netscape HTTP Cookie File\n# Written by tower-outbound. Edit with care.\n\n";
+/// The second line of the header. What writes the file anew writes its own.
+const WRITTEN_HERE: &[u8] = b"# Written by tower-outbound.";
 /// Written if a save leaves kept lines and no cookie. Without it the next reader would take the
 /// file for damaged, although only its last cookie was removed.
 const NO_COOKIE: &[u8] = b"# There is no cookie. The lines below could not be read and are kept.";
@@ -36,9 +38,11 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Contents, ReadError> {
     }
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let (mut contents, mut is_jar) = (Contents::default(), false);
+    let mut is_ours = false;
     for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
         is_jar |= line.trim_ascii_end() == NO_COOKIE;
-        match cookie_of(line, now) {
+        is_ours |= number == 1 && line.starts_with(WRITTEN_HERE);
+        match cookie_of(line, now, is_ours) {
             Ok(Some(cookie)) => {
                 is_jar = true;
                 contents.entries.push(Entry::Cookie(cookie));
@@ -52,8 +56,9 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Contents, ReadError> {
     if is_jar { Ok(contents) } else { contents.whole() }
 }
 
-/// The cookie of a line. `None` if it is a comment or empty.
-fn cookie_of(line: &[u8], now: Millis) -> Result<Option<Cookie>, &'static str> {
+/// The cookie of a line. `None` if it is a comment or empty. `is_ours` says whether this crate wrote
+/// the file.
+fn cookie_of(line: &[u8], now: Millis, is_ours: bool) -> Result<Option<Cookie>, &'static str> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     // Also in a comment: a file with such line ends alone is one line, and would be a comment.
     if line.contains(&b'\r') {
@@ -71,7 +76,8 @@ fn cookie_of(line: &[u8], now: Millis) -> Result<Option<Cookie>, &'static str> {
     if !http_only && (text.is_empty() || text.starts_with(b"#")) {
         return Ok(None);
     }
-    let cookie = Fields::of_line(line).and_then(|fields| fields.into_cookie(http_only, now));
+    let cookie =
+        Fields::of_line(line).and_then(|fields| fields.into_cookie(http_only, now, is_ours));
     cookie.map(Some).map_err(|reason| other_kind(text).unwrap_or(reason))
 }
 
@@ -136,7 +142,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A line that no jar could hold is skipped, even if another program has written it.
-    fn into_cookie(self, http_only: bool, now: Millis) -> Result<Cookie, &'static str> {
+    fn into_cookie(
+        self,
+        http_only: bool,
+        now: Millis,
+        is_ours: bool,
+    ) -> Result<Cookie, &'static str> {
         let domain = str::from_utf8(self.domain).map_err(|_| InvalidCookie::Domain.reason())?;
         // Every cookie has a path, so an empty one can only mean the whole host.
         let path = if self.path.is_empty() { b"/" } else { self.path };
@@ -153,8 +164,15 @@ impl<'a> Fields<'a> {
             same_site: None,
         };
         let times = Times { expires: self.expires, updated: now, sent: 0 };
-        let parts =
-            Parts { name, value: &value, domain: host(domain), path, flags, created: now, times };
+        let parts = Parts {
+            name,
+            value: &value,
+            domain: host(domain, is_ours),
+            path,
+            flags,
+            created: now,
+            times,
+        };
         Cookie::from_parts(parts, Door::File).map_err(InvalidCookie::reason)
     }
 }
@@ -174,11 +192,12 @@ fn as_servers_read<'a>(name: &'a [u8], value: &'a [u8]) -> (&'a [u8], Cow<'a, [u
 }
 
 /// The host in the first field, without what some writers add to it.
-fn host(domain: &str) -> &str {
+fn host(domain: &str, is_ours: bool) -> &str {
     // Python writes `.local` behind every host without a dot, and so behind an IPv6 address in its
     // brackets. Wget writes the port if it is not 80. curl drops the brackets, which reads as is.
-    // Other hosts may have a name in `.local` (RFC 6762), so theirs is left as it is.
-    if domain.eq_ignore_ascii_case("localhost.local") {
+    // Other hosts may have a name in `.local` (RFC 6762), so theirs is left as it is. So may one
+    // that is called localhost: in a file of our own it is that one.
+    if !is_ours && domain.eq_ignore_ascii_case("localhost.local") {
         return "localhost";
     }
     if spelt_domain(domain).is_some() {

@@ -284,7 +284,9 @@ impl Store {
             let sent = held.map_or(0, |held| held.cookie().times.sent);
             cookie.times.sent = cookie.times.sent.max(sent);
         }
-        if let Some(mut entry) = found {
+        if let Some(mut entry) = found
+            && !goes.is_empty()
+        {
             entry
                 .get_mut()
                 .retain(&mut tally, |slot| !goes.contains(&CookieId::of(&slot.data().identity())));

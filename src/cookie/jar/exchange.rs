@@ -30,7 +30,8 @@ impl CookieJar {
     /// # Errors
     ///
     /// [`ReadError`] if the source cannot be read, if no line of a cookies.txt is a cookie although
-    /// it has lines, or if any part of another format is damaged. The jar is then as it was.
+    /// it has lines, or if any part of another format is damaged. A cookie of a browser that no jar
+    /// could hold is skipped, unless all are. The jar is then as it was.
     pub fn read_from(
         &self,
         mut source: impl Read,
@@ -40,11 +41,11 @@ impl CookieJar {
         source.read_to_end(&mut text)?;
         // All of it is read before any cookie is put in, so that a damaged file leaves no half.
         let contents = format::read(format, &text, self.now())?;
-        let skipped = contents.skipped.clone();
+        let (skipped, unlisted) = (contents.skipped.clone(), contents.unlisted);
         skipped.iter().for_each(SkippedLine::report);
         let cookies = self.judge(contents.into_cookies());
         self.extend(&cookies);
-        Ok(ReadSummary { cookies: cookies.len(), skipped })
+        Ok(ReadSummary { cookies: cookies.len(), skipped, unlisted })
     }
 
     /// The live and allowed ones among cookies that no response set.

@@ -296,12 +296,15 @@ impl CookieJar {
         self.shared.store.remove(site, &domain, path, name.as_bytes(), self.now())
     }
 
-    /// Removes every cookie.
+    /// Removes every cookie that this jar holds. If it is kept in a
+    /// [`CookieFile`](crate::cookie::CookieFile), the next save takes these out of the file. What
+    /// others have put there and this jar has never read, or has evicted, stays.
     pub fn clear(&self) {
         self.shared.store.clear();
     }
 
-    /// Removes the cookies of exactly that domain. Cookies of its subdomains stay.
+    /// Removes the cookies of exactly that domain. Cookies of its subdomains stay. Of a file, it
+    /// takes what [`clear`](Self::clear) takes.
     ///
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
@@ -318,7 +321,8 @@ impl CookieJar {
     }
 
     /// Removes the cookies without an expiry, as the end of a browser's session does, and returns
-    /// their number.
+    /// their number. Of a file, it takes what [`clear`](Self::clear) takes: session cookies of other
+    /// processes stay there.
     pub fn clear_session_cookies(&self) -> usize {
         self.shared.store.remove_session()
     }

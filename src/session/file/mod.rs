@@ -28,7 +28,7 @@ use crate::disk;
 /// A session is a directory, and a site in it is a file (modes 0700 and 0600). A change takes the
 /// session's lock, replaces the file whole, and syncs it. So it is atomic across processes, and a
 /// process that is killed at any moment leaves the old file or the new one. Its temporary file,
-/// `.NAME.save-` and six letters, is removed by the next change of that session. There are 256
+/// `.NAME.save-` and 16 letters, is removed by the next change of that session. There are 256
 /// lock files, `.lock-XX`, which stay; sessions share them.
 ///
 /// It tells no [events](SessionStore::events), so that a pool asks for the version at each request:

@@ -9,12 +9,15 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     join::{self, BoxFuture},
+    queue::Queued,
     session::Session,
     settings::MOST_WAIT,
     shared::Shared,
-    state::{Batch, Need},
+    state::{Batch, Need, State},
 };
-use crate::session::{Applied, Contents, SessionError, SessionStore, TOMBSTONES_KEPT, record};
+use crate::session::{
+    Applied, Contents, SessionError, SessionStore, StoreKey, TOMBSTONES_KEPT, record,
+};
 
 /// Commands of different keys that are on their way at one time.
 pub(super) const AT_ONCE: usize = 8;
@@ -62,28 +65,69 @@ impl<S: SessionStore> Shared<S> {
                 return Ok(());
             }
         }
-        let number = session.state().begin();
-        self.counters.loads.fetch_add(1, Relaxed);
-        let contents = self.store.load(&session.key).await.map_err(|e| self.failed(e))?;
-        self.put_away(session, number, contents)
+        loop {
+            let (number, server) = (session.state().begin(), self.replay().server());
+            self.counters.loads.fetch_add(1, Relaxed);
+            let contents = self.store.load(&session.key).await.map_err(|e| self.failed(e))?;
+            if let Some(read) = self.put_away(session, (number, server), &[], contents) {
+                return read;
+            }
+        }
     }
 
+    /// Makes a session what the store has, which also has these changes. `None` if another server
+    /// has taken its place since the command began: its answer proves nothing then.
     fn put_away(
         &self,
         session: &Session,
-        number: u64,
+        (number, server): (u64, u64),
+        written: &[record::Entry],
         contents: Contents,
-    ) -> Result<(), SessionError> {
+    ) -> Option<Result<(), SessionError>> {
         let Contents { version, records } = contents;
         let seal = self.settings.seal.as_deref();
-        let Ok(entries) = record::read(&records, &session.key, seal) else {
+        let read = record::read(&records, &session.key, seal);
+        let mut state = session.state();
+        self.has_written(&session.key, &mut state, server, written)?;
+        let Ok(entries) = read else {
             self.counters.unreadable.fetch_add(1, Relaxed);
-            session.state().unload();
-            return Err(SessionError::Unreadable);
+            state.unload();
+            return Some(Err(SessionError::Unreadable));
         };
-        let put_away = session.put_away(number, version, entries, self.offset(), self.bound);
-        self.settle(session.key.tenant(), put_away);
-        Ok(())
+        let offset = self.offset();
+        let (put_away, landed) =
+            session.put_away(&mut state, number, version, entries, offset, self.bound);
+        // If another server has come since, these are lost with the one that had them.
+        if self.has_written(&session.key, &mut state, server, &landed).is_none() {
+            for entry in landed {
+                state.push(Queued { entry, only_expiry: false }, self.bound);
+            }
+        }
+        drop(state);
+        self.settle(&session.key, put_away);
+        Some(Ok(()))
+    }
+
+    /// Takes what that server has from the queue, and keeps it for one that may lack it. `None` if
+    /// such a one has come already.
+    fn has_written(
+        &self,
+        key: &StoreKey,
+        state: &mut State,
+        server: u64,
+        written: &[record::Entry],
+    ) -> Option<()> {
+        let (now, keep) = (Instant::now(), self.settings.replay);
+        let mut replay = self.replay();
+        if replay.server() != server {
+            return None;
+        }
+        // Only the driver would hear of another.
+        if !written.is_empty() && self.is_driven.load(Relaxed) {
+            replay.push(key, written, now, keep);
+        }
+        state.queue.written(written);
+        Some(())
     }
 
     /// Writes what a session has changed, within that time. What is not written then stays queued.
@@ -114,6 +158,7 @@ impl<S: SessionStore> Shared<S> {
 
     async fn apply(&self, session: &Arc<Session>) -> Result<(), SessionError> {
         let _turn = session.turn.lock().await;
+        let server = self.replay().server();
         let Some(batch) = self.batch(session) else { return Ok(()) };
         let seal = self.settings.seal.as_deref();
         let records: Vec<_> = batch
@@ -128,11 +173,13 @@ impl<S: SessionStore> Shared<S> {
             let _took = Took { shared: self, began: Instant::now() };
             self.store.apply(&session.key, &batch.known, &records, ttl).await
         };
-        match applied.map_err(|error| self.failed(error))? {
+        let written = match applied.map_err(|error| self.failed(error))? {
             Applied::Clean(version) => {
-                self.has_written(session, &batch);
-                session.state().written_alone(&batch, version, Instant::now());
-                Ok(())
+                let (mut state, now) = (session.state(), Instant::now());
+                self.has_written(&session.key, &mut state, server, &batch.entries).map(|()| {
+                    state.written(now);
+                    state.written_alone(&batch, version, now);
+                })
             }
             Applied::Merged(contents) => {
                 self.counters.merges.fetch_add(1, Relaxed);
@@ -143,12 +190,13 @@ impl<S: SessionStore> Shared<S> {
                 };
                 let refused = batch.entries.iter().filter(|entry| is_refused(entry)).count();
                 self.counters.refused.fetch_add(refused, Relaxed);
-                self.has_written(session, &batch);
-                // Whatever is there, the changes are written.
-                let _ = self.put_away(session, batch.number, contents);
-                Ok(())
+                session.state().written(Instant::now());
+                let command = (batch.number, server);
+                // Whether or not all of it can be read, the changes are written.
+                self.put_away(session, command, &batch.entries, contents).map(drop)
             }
-        }
+        };
+        written.ok_or(SessionError::Unavailable)
     }
 
     fn batch(&self, session: &Session) -> Option<Batch> {
@@ -160,16 +208,8 @@ impl<S: SessionStore> Shared<S> {
         let (batch, dropped) = state.batch(self.bound);
         put_away.dropped += dropped;
         drop(state);
-        self.settle(session.key.tenant(), put_away);
+        self.settle(&session.key, put_away);
         batch
-    }
-
-    fn has_written(&self, session: &Session, batch: &Batch) {
-        session.written(batch);
-        if self.is_driven.load(Relaxed) {
-            let (now, keep) = (Instant::now(), self.settings.replay);
-            self.replay().push(&session.key, &batch.entries, now, keep);
-        }
     }
 
     pub(super) fn failed(&self, error: S::Error) -> SessionError {

@@ -69,14 +69,18 @@ impl Queue {
     /// What a jar has that knows the store's contents and these changes. What the store has a later
     /// change for leaves the queue.
     pub(super) fn over(&mut self, contents: Vec<Entry>) -> Overlaid {
-        let mut refused = 0;
+        let (mut refused, mut landed) = (0, Vec::new());
         let mut entries = Vec::with_capacity(contents.len() + self.by_field.len());
         for stored in contents {
             let field = stored.field();
             match self.by_field.get(&field).map(|queued| queued.entry.stamp) {
                 Some(queued) if queued > stored.stamp => continue,
                 Some(queued) => {
-                    refused += usize::from(queued < stored.stamp);
+                    if queued == stored.stamp {
+                        landed.push(stored.clone());
+                    } else {
+                        refused += 1;
+                    }
                     self.by_field.remove(&field);
                 }
                 None => {}
@@ -84,7 +88,7 @@ impl Queue {
             entries.push(stored);
         }
         entries.extend(self.entries().cloned());
-        Overlaid { entries, refused }
+        Overlaid { entries, refused, landed }
     }
 
     pub(super) fn clear(&mut self) {
@@ -96,4 +100,6 @@ pub(super) struct Overlaid {
     pub(super) entries: Vec<Entry>,
     /// How many changes of this replica were older than the store's.
     pub(super) refused: usize,
+    /// Changes whose write was not confirmed, and which the store has.
+    pub(super) landed: Vec<Entry>,
 }

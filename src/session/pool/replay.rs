@@ -10,12 +10,19 @@ use crate::session::{SessionKey, StoreKey, record::Entry};
 #[derive(Default)]
 pub(super) struct Replay {
     written: VecDeque<(Instant, StoreKey, Entry)>,
+    /// How many servers took the place of another.
+    server: u64,
 }
 
 /// Most changes that are kept, whatever the time. A store takes fewer in half a minute.
 const MOST: usize = 1 << 18;
 
 impl Replay {
+    /// Which server answers. An answer of the one before it proves nothing any more.
+    pub(super) const fn server(&self) -> u64 {
+        self.server
+    }
+
     pub(super) fn push(&mut self, key: &StoreKey, written: &[Entry], now: Instant, keep: Duration) {
         self.forget_old(now, keep);
         if keep.is_zero() {
@@ -40,7 +47,9 @@ impl Replay {
         self.written.retain(|(_, key, _)| key.tenant() != tenant);
     }
 
-    pub(super) fn take(&mut self) -> impl Iterator<Item = (StoreKey, Entry)> + use<> {
+    /// Another server has taken the place. Returns what it may lack.
+    pub(super) fn another_server(&mut self) -> impl Iterator<Item = (StoreKey, Entry)> + use<> {
+        self.server += 1;
         std::mem::take(&mut self.written).into_iter().map(|(_, key, entry)| (key, entry))
     }
 }

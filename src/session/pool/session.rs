@@ -7,11 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    bound::Bound,
-    queue::Queued,
-    state::{Batch, State},
-};
+use super::{bound::Bound, queue::Queued, state::State};
 use crate::{
     cookie::CookieJar,
     session::{
@@ -88,16 +84,17 @@ impl Session {
         put_away
     }
 
-    /// Makes the jar what the store has, and what it has yet to be told.
+    /// Makes the jar what the store has, and what it has yet to be told. Also returns what it has been
+    /// told without a word.
     pub(super) fn put_away(
         &self,
+        state: &mut State,
         number: u64,
         version: Version,
         contents: Vec<Entry>,
         offset: Offset,
         bound: Bound,
-    ) -> PutAway {
-        let state = &mut *self.state();
+    ) -> (PutAway, Vec<Entry>) {
         let mut put_away = self.take_changes(state, bound);
         state.offset = offset;
         let times = (Instant::now(), self.jar.clock_time());
@@ -111,7 +108,7 @@ impl Session {
         }
         let changes = overlaid.entries.iter().map(|entry| entry.to_change(offset));
         self.jar.load_site(self.key.site(), changes);
-        put_away
+        (put_away, overlaid.landed)
     }
 
     /// How long the store shall keep it: as long as the cookie that lives longest.
@@ -122,9 +119,5 @@ impl Session {
             None => session_cookies,
         });
         left.fold(least, Duration::max)
-    }
-
-    pub(super) fn written(&self, batch: &Batch) {
-        self.state().written(batch, Instant::now());
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+    atomic::{
+        AtomicBool, AtomicI64,
+        Ordering::{Relaxed, SeqCst},
+    },
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -20,10 +23,7 @@ use super::{
 };
 use crate::{
     cookie::{CookieJar, CookieJarBuilder},
-    session::{
-        Record, SessionKey, SessionVersion, StoreKey,
-        record::{Entry, Offset},
-    },
+    session::{Record, SessionKey, SessionVersion, StoreKey, record::Offset},
 };
 
 pub(super) struct Shared<S> {
@@ -77,6 +77,7 @@ impl<S> Shared<S> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Taken after a session's state, so that what leaves its queue comes in here at one moment.
     pub(super) fn replay(&self) -> MutexGuard<'_, Replay> {
         self.replay.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,7 +128,7 @@ impl<S> Shared<S> {
         let put_away = session.take_changes(&mut state, self.bound);
         self.plan(session, &mut state);
         drop(state);
-        self.settle(session.key.tenant(), put_away);
+        self.settle(&session.key, put_away);
     }
 
     /// Plans the next write, unless an earlier one is planned.
@@ -157,15 +158,13 @@ impl<S> Shared<S> {
     }
 
     /// Counts, and files the changes of other sites.
-    pub(super) fn settle(&self, tenant: &SessionKey, put_away: PutAway) {
-        use std::sync::atomic::Ordering::Relaxed;
-
+    pub(super) fn settle(&self, key: &StoreKey, put_away: PutAway) {
         let PutAway { refused, dropped, strangers } = put_away;
         self.counters.refused.fetch_add(refused, Relaxed);
         self.counters.dropped.fetch_add(dropped, Relaxed);
         for queued in strangers {
             let site = self.rules.site_of_cookie(&queued.entry.id).to_owned();
-            self.queue(tenant, &site, queued);
+            self.queue(key.tenant(), &site, queued);
         }
     }
 
@@ -175,7 +174,7 @@ impl<S> Shared<S> {
         let Found { session, .. } = self.find(tenant, site);
         let mut state = session.state();
         if state.push(queued, self.bound).is_some() {
-            self.counters.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.counters.dropped.fetch_add(1, Relaxed);
         }
         // With the next load the jar gets it.
         state.invalidate(Instant::now());
@@ -184,8 +183,11 @@ impl<S> Shared<S> {
 
     /// Writes once more what another server may lack.
     pub(super) fn write_again(&self) {
-        self.replay().forget_old(Instant::now(), self.settings.replay);
-        let written: Vec<(StoreKey, Entry)> = self.replay().take().collect();
+        let written = {
+            let mut replay = self.replay();
+            replay.forget_old(Instant::now(), self.settings.replay);
+            replay.another_server()
+        };
         for (key, entry) in written {
             self.queue(key.tenant(), key.site(), Queued { entry, only_expiry: false });
         }

@@ -194,10 +194,9 @@ impl State {
         (Some(Batch { number: self.begin(), known, entries, surplus }), left.len())
     }
 
-    /// The store has the batch.
-    pub(super) fn written(&mut self, batch: &Batch, now: Instant) {
+    /// The store has a batch.
+    pub(super) fn written(&mut self, now: Instant) {
         self.written_at = Some(now);
-        self.queue.written(&batch.entries);
         self.surplus.clear();
     }
 
@@ -228,5 +227,83 @@ impl State {
 
     pub(super) fn push(&mut self, queued: Queued, bound: Bound) -> Option<Queued> {
         if self.is_forgotten { None } else { self.queue.push(queued, bound.all) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What happens to a key, in order. `Begin` and `Answer` are those of a load.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Begin,
+        Answer,
+        Changed,
+    }
+
+    use Step::{Answer, Begin, Changed};
+
+    fn after(steps: &[Step]) -> State {
+        let (mut state, mut begun) = (State::default(), 0);
+        let bound = Bound { cookies: 9, all: 9 };
+        for step in steps {
+            match step {
+                Begin => begun = state.begin(),
+                Answer => {
+                    let times = (Instant::now(), SystemTime::now());
+                    let version = Version::from_bytes(b"v");
+                    state.put_away(begun, version, Vec::new(), times, bound);
+                }
+                Changed => state.invalidate(Instant::now()),
+            }
+        }
+        state
+    }
+
+    #[test]
+    fn a_session_is_looked_at_again_if_a_change_was_told_since_its_load_began() {
+        let (load, check) = (Some(true), Some(false));
+        let here = SessionVersion::seen(&Version::from_bytes(b"v"));
+        let elsewhere = SessionVersion::seen(&Version::from_bytes(b"w"));
+        let (cached, validated) = (Consistency::Cached, Consistency::Validated);
+        // What happened, the terms, and whether to load, to check the version, or neither.
+        let rows: &[(&[Step], Consistency, bool, Option<&SessionVersion>, Option<bool>)] = &[
+            (&[], cached, true, None, load),
+            (&[Begin], cached, true, None, load),
+            (&[Begin, Answer], cached, true, None, None),
+            (&[Changed, Begin, Answer], cached, true, None, None),
+            // It may lack the change: it was told before the answer was read.
+            (&[Begin, Changed, Answer], cached, true, None, load),
+            (&[Begin, Answer, Changed], cached, true, None, load),
+            (&[Begin, Answer, Changed, Begin, Answer], cached, true, None, None),
+            (&[Begin, Answer, Changed, Begin, Changed, Answer], cached, true, None, load),
+            // Nobody tells of changes, or nobody is trusted to.
+            (&[Begin, Answer], cached, false, None, check),
+            (&[Begin, Answer], validated, true, None, check),
+            (&[Begin, Answer, Changed], validated, true, None, load),
+            (&[Begin, Answer], cached, true, Some(&here), None),
+            (&[Begin, Answer], cached, true, Some(&elsewhere), load),
+            (&[Begin, Answer], cached, true, Some(&SessionVersion::ask()), load),
+            (&[Begin, Answer], validated, true, Some(&here), check),
+        ];
+        for (steps, consistency, is_listening, at_least, want) in rows {
+            let (consistency, is_listening) = (*consistency, *is_listening);
+            let terms = Terms { consistency, is_listening, at_least: *at_least };
+            let got = after(steps).need(terms).map(|need| need.is_old);
+            assert_eq!(got, *want, "{steps:?} {terms:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_good_for_those_who_asked_before_its_command_began() {
+        let terms =
+            Terms { consistency: Consistency::Validated, is_listening: true, at_least: None };
+        let mut state = after(&[Begin, Answer]);
+        let early = state.need(terms).unwrap();
+        let number = state.begin();
+        let late = state.need(terms).unwrap();
+        state.confirm(number, Instant::now());
+        assert!(state.has(early) && !state.has(late));
     }
 }
