@@ -25,6 +25,7 @@ use super::{
     model::origin::{Origin, domain_match},
     model::path::path_match,
     model::rules::{self, Admitted, Rejection},
+    model::shield::passes_for,
     model::suffix::PublicSuffixes,
     model::visit::Visit,
 };
@@ -168,7 +169,7 @@ fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection
 fn shields(old: &cookie_store::Cookie<'_>, new: &Admitted<'_>) -> bool {
     let domain = domain_of(old).unwrap_or_default();
     old.secure() == Some(true)
-        && new.passes_for(old.name().as_bytes())
+        && passes_for(new.name, new.value, old.name().as_bytes())
         && (domain_match(&new.domain, domain) || domain_match(domain, &new.domain))
         && path_match(new.path.as_bytes(), String::from(&old.path).as_bytes())
 }

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, header::COOKIE};
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use http::{HeaderMap, Request, Response};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_outbound::{
     CookieLayer,
     cookie::HostDecides,
@@ -112,7 +112,7 @@ async fn a_body_and_an_error_pass_as_they_are() {
 #[cfg(feature = "retry")]
 #[tokio::test(start_paused = true)]
 async fn each_attempt_sees_the_cookies_of_the_one_before_it() {
-    use http::StatusCode;
+    use http::{StatusCode, header::COOKIE};
     use tower_outbound::retry::RetryLayer;
 
     /// Fails until it gets the cookie that it sets.
@@ -149,6 +149,8 @@ async fn each_attempt_sees_the_cookies_of_the_one_before_it() {
 #[cfg(feature = "follow-redirect")]
 #[tokio::test(start_paused = true)]
 async fn a_login_over_another_origin_keeps_its_session_with_our_redirects_alone() {
+    use http::header::COOKIE;
+    use tower::{BoxError, ServiceBuilder};
     use tower_http::follow_redirect::{FollowRedirectLayer, policy::Policy};
     use tower_outbound::RedirectPolicy;
 

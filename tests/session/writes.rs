@@ -5,13 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tower::ServiceExt;
 use tower_outbound::{
     cookie::{CookieJar, CookieLimits},
     session::{Event, MemoryStore, SessionStore, Write},
 };
 
-use crate::support::{Replica, SITE, get, key, request, settle, store_key, tick, uri};
+use crate::support::{Replica, SITE, get, key, settle, store_key, tick, uri};
 
 #[tokio::test(start_paused = true)]
 async fn the_change_of_a_dropped_request_is_stored() {
@@ -140,6 +139,11 @@ async fn what_another_server_may_lack_is_written_again() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(Replica::new(&memory).await.sees("ann").await, want, "{same_server} {late:?}");
         assert_eq!(a.sees("ann").await, want, "{same_server} {late:?}");
+        // And it is kept for as long as the cookie lives.
+        drop(a);
+        tokio::time::sleep(Duration::from_secs(2 * 86_400)).await;
+        let (b, _driver) = Replica::undriven(&memory, |pool| pool);
+        assert_eq!(b.sees("ann").await, want, "{same_server} {late:?}");
     }
 }
 
@@ -164,13 +168,16 @@ async fn a_site_that_invents_names_is_bounded_in_the_store_and_its_login_stays()
     assert!(b.sees("ann").await.contains("sid=2"));
 }
 
+#[cfg(feature = "follow-redirect")]
 #[tokio::test(start_paused = true)]
 async fn a_change_of_another_site_is_filed_under_its_own() {
     // Redirects that are followed below the cookies end elsewhere.
     use http::Request;
-    use tower::{Layer, service_fn};
+    use tower::{Layer, ServiceExt, service_fn};
     use tower_http::follow_redirect::RequestUri;
     use tower_outbound::{cookie::CookieLayer, session::SessionLayer};
+
+    use crate::support::request;
 
     let memory = MemoryStore::new();
     let a = Replica::new(&memory).await;

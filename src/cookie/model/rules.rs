@@ -7,7 +7,6 @@ use super::{
     date::date,
     origin::{domain_match, stands_alone},
     set_cookie::{self, SetCookie, Unparsable},
-    shield::passes_for,
     visit::Visit,
 };
 use crate::authority;
@@ -130,11 +129,6 @@ pub(in crate::cookie) struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    /// Whether servers would read it as a cookie of that name.
-    pub(in crate::cookie) fn passes_for(&self, name: &[u8]) -> bool {
-        passes_for(self.name, self.value, name)
-    }
-
     pub(in crate::cookie) fn identity(&self) -> Identity<'_> {
         Identity {
             name: self.name,

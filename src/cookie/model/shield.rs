@@ -20,7 +20,7 @@ pub(in crate::cookie) fn shields(old: &Data, new: &Identity<'_>, value: &[u8]) -
 }
 
 /// Whether servers would read a cookie with that name and value as one of the name `other`.
-pub(super) fn passes_for(name: &[u8], value: &[u8], other: &[u8]) -> bool {
+pub(in crate::cookie) fn passes_for(name: &[u8], value: &[u8], other: &[u8]) -> bool {
     // A nameless cookie is sent as its value alone. If that is `sid=1`, a server reads `sid`.
     let read = || value.split(|&byte| byte == b'=').next().is_some_and(|read| trim(read) == other);
     name == other || name.is_empty() && read()

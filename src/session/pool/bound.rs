@@ -46,7 +46,8 @@ impl Bound {
         // By the same cookie of a secure origin: an older word is not asked for any more.
         let is_superseded = |entry: &Entry| {
             let is_later = |other: &Entry| {
-                other.from_secure && other.id == entry.id && other.stamp > entry.stamp
+                // Not by one: the deletion would have the stamp of the other.
+                other.from_secure && other.id == entry.id && other.stamp > entry.stamp + 1
             };
             !entry.from_secure && contents.iter().any(is_later)
         };
@@ -124,6 +125,20 @@ mod tests {
                 })
                 .collect();
             assert_eq!(names, *want, "{cookies:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_secure_origin_has_replaced_is_deleted() {
+        let secure = entry(&("a", 5, false, None));
+        // The stamp of what an origin that is not secure has set, and whether it is deleted.
+        for (stamp, is_deleted) in [(3, true), (4, false), (5, false), (6, false)] {
+            let insecure = Entry { from_secure: false, stamp, ..secure.clone() };
+            let surplus = Bound { cookies: 9, all: 9 }.surplus(&[secure.clone(), insecure], at(0));
+            let stamps: Vec<_> =
+                surplus.iter().map(|gone| (gone.from_secure, gone.stamp)).collect();
+            let want = if is_deleted { vec![(false, stamp + 1)] } else { vec![] };
+            assert_eq!(stamps, want, "{stamp}");
         }
     }
 

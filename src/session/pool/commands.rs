@@ -15,9 +15,7 @@ use super::{
     shared::Shared,
     state::{Batch, Need, State},
 };
-use crate::session::{
-    Applied, Contents, SessionError, SessionStore, StoreKey, TOMBSTONES_KEPT, record,
-};
+use crate::session::{Applied, Contents, SessionError, SessionStore, StoreKey, record};
 
 /// Commands of different keys that are on their way at one time.
 pub(super) const AT_ONCE: usize = 8;
@@ -167,7 +165,7 @@ impl<S: SessionStore> Shared<S> {
             .chain(&batch.surplus)
             .map(|entry| entry.to_record(&session.key, seal))
             .collect();
-        let ttl = session.ttl(self.settings.session_cookies, TOMBSTONES_KEPT);
+        let ttl = session.ttl(&batch, self.settings.session_cookies);
         self.counters.applies.fetch_add(1, Relaxed);
         let applied = {
             let _took = Took { shared: self, began: Instant::now() };

@@ -37,7 +37,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 impl<S: SessionStore> SessionPool<S> {
-    /// Waits for a lease of a session and holds it for at most `ttl`.
+    /// Waits for a lease of a session and holds it for at most `ttl`, which is at most a day.
     ///
     /// For what must not happen twice at a time: a refresh token that may be spent once, say. After
     /// it has the lease, what this replica knows of the session is looked up anew, so that the next
@@ -82,6 +82,7 @@ impl<S: SessionStore> SessionPool<S> {
         let shared = self.shared();
         let key = StoreKey::new(key.clone(), claim::site(name));
         let me = random();
+        let ttl = ttl.min(TOMBSTONES_KEPT);
         let micros = u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX);
         let (mut watch, mut pause) = (Watch::default(), FIRST_PAUSE);
         loop {
@@ -101,7 +102,7 @@ impl<S: SessionStore> SessionPool<S> {
             let claim = Claim { holder: Some(me), until: now.saturating_add(micros), micros };
             let record = claim.to_record(&key, stamp, shared.settings.seal.as_deref());
             // It outlives the lease by long, so that no number is given twice.
-            let kept = TOMBSTONES_KEPT.saturating_add(ttl);
+            let kept = TOMBSTONES_KEPT + ttl;
             let records = [record];
             let applied = shared.store.apply(&key, &stored.version, &records, kept);
             let is_mine = match within(shared, applied).await? {

@@ -96,7 +96,8 @@ impl<S: SessionStore> SessionPool<S> {
     /// Removes a session with all its sites and leases: from the store, and from memory.
     ///
     /// The next request of that session starts with an empty jar, on this replica and, as soon as
-    /// the store has told them, on others. A response that is on its way on another replica may
+    /// the store has told them, on others. A jar that someone holds is not written any more. A
+    /// response that is on its way on another replica may
     /// still write its own cookies.
     ///
     /// # Errors

@@ -7,11 +7,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{bound::Bound, queue::Queued, state::State};
+use super::{
+    bound::Bound,
+    queue::Queued,
+    state::{Batch, State},
+};
 use crate::{
-    cookie::CookieJar,
+    cookie::{Cookie, CookieJar},
     session::{
-        StoreKey, Version,
+        StoreKey, TOMBSTONES_KEPT, Version,
         record::{Entry, Offset},
     },
 };
@@ -111,13 +115,19 @@ impl Session {
         (put_away, overlaid.landed)
     }
 
-    /// How long the store shall keep it: as long as the cookie that lives longest.
-    pub(super) fn ttl(&self, session_cookies: Duration, least: Duration) -> Duration {
+    /// How long the store shall keep it: as long as the cookie that lives longest, of the jar and of
+    /// what is written.
+    pub(super) fn ttl(&self, batch: &Batch, session_cookies: Duration) -> Duration {
         let now = self.jar.clock_time();
-        let left = self.jar.iter().map(|cookie| match cookie.expires() {
+        let left = |cookie: &Cookie| match cookie.expires() {
             Some(at) => at.duration_since(now).unwrap_or_default(),
             None => session_cookies,
-        });
-        left.fold(least, Duration::max)
+        };
+        // What was never loaded may have others.
+        let least = if self.state().known().is_some() { Duration::ZERO } else { session_cookies };
+        let written = batch.entries.iter().filter_map(|entry| entry.cookie.as_ref());
+        let longest = written.map(left).chain(self.jar.iter().map(|cookie| left(&cookie))).max();
+        // A tombstone outlives the cookies.
+        longest.unwrap_or_default().max(least).max(TOMBSTONES_KEPT)
     }
 }
