@@ -119,7 +119,8 @@ impl Story {
         self.show(response).await
     }
 
-    /// Status, body and jar; the attempts have been printed as they were made.
+    /// Status, body and jar, with its values: they are the story's own. The attempts have been
+    /// printed as they were made.
     async fn show(&self, response: Response<Incoming>) -> Result<(), BoxError> {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, 64 * 1024).collect().await.map(Collected::to_bytes);
@@ -136,12 +137,7 @@ impl Story {
         if let Some(history) = head.extensions.get::<RetryHistory>() {
             say!("  retries  {} ({})", history.attempts().len() - 1, history.stop_reason());
         }
-        let cookies: Vec<_> = self
-            .jar
-            .iter()
-            .map(|cookie| format!("{} for {}", cookie.name(), cookie.domain()))
-            .collect();
-        say!("  jar      [{}]", cookies.join(", "));
+        say!("  jar      {:?}", self.jar.to_map());
         Ok(())
     }
 }

@@ -88,7 +88,7 @@ pub mod session;
 #[doc(inline)]
 pub use cookie::CookieLayer;
 #[cfg(feature = "follow-redirect")]
-pub use redirect::RedirectPolicy;
+pub use redirect::{LocationFuture, LocationService, RedirectPolicy};
 #[cfg(feature = "retry")]
 #[doc(inline)]
 pub use retry::RetryLayer;

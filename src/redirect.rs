@@ -4,7 +4,11 @@
 use std::fmt;
 
 use http::{Request, Uri, header::HOST};
-use tower_http::follow_redirect::policy::{Action, Attempt, FilterCredentials, Policy};
+use tower_http::follow_redirect::{
+    FollowRedirect,
+    policy::{Action, Attempt, FilterCredentials, Policy},
+};
+use tower_layer::Layer;
 
 #[cfg(feature = "retry")]
 use crate::retry::{
@@ -20,6 +24,10 @@ use crate::{
         hop::{LocationNote, Noted},
     },
 };
+
+mod location;
+
+pub use location::{LocationFuture, LocationService};
 
 #[cfg(feature = "retry")]
 type DefaultReplay = ReplayByTrait;
@@ -47,10 +55,26 @@ type DefaultReplay = ();
 /// # Empty `Location`
 ///
 /// tower-http resolves a `Location` before it asks a policy, and an empty one then looks like the
-/// request's own URI. [`CookieLayer`](crate::CookieLayer) inside the redirects tells this policy
-/// which it was. A GET that sets a cookie and leads to its own URI is therefore followed. If no
-/// `CookieLayer` saw the response, a redirect to the same URI with the same method is returned. Two
-/// things cannot be known then:
+/// request's own URI. So another service must tell this policy which it was. Either of two does:
+///
+/// - A [`CookieLayer`](crate::CookieLayer) inside the redirects.
+/// - This policy as a layer of its own, for any stack. It is then `FollowRedirectLayer` with this
+///   policy, and a service below it that looks at the `Location`:
+///
+///   ```
+///   use tower::ServiceBuilder;
+///   use tower_outbound::RedirectPolicy;
+///
+///   # let client = tower::service_fn(|_: http::Request<http_body_util::Empty<bytes::Bytes>>| async {
+///   #     Ok::<_, tower::BoxError>(http::Response::new(()))
+///   # });
+///   let client = ServiceBuilder::new().layer(RedirectPolicy::new()).service(client);
+///   # let _ = client;
+///   ```
+///
+/// With either, a response that sets a cookie and redirects a GET to its own URI is followed. With
+/// neither, a redirect to the same URI with the same method is returned, and two things cannot be
+/// known:
 ///
 /// - An empty `Location` that turns a POST into a GET (301, 302, 303) is followed.
 /// - Two spellings of a URI, such as `/a/../b` and `/b`, are two URIs.
@@ -244,6 +268,16 @@ impl<B, E> Policy<B, E> for RedirectPolicy {
 
     fn on_request(&mut self, request: &mut Request<B>) {
         self.prepare::<B, E>(request);
+    }
+}
+
+/// tower-http's `FollowRedirectLayer` with this policy, which then knows every
+/// [empty `Location`](RedirectPolicy#empty-location).
+impl<S: Clone, R: Clone> Layer<S> for RedirectPolicy<R> {
+    type Service = FollowRedirect<LocationService<S>, Self>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        FollowRedirect::with_policy(LocationService::new(inner), self.clone())
     }
 }
 

@@ -10,27 +10,36 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use clap::Parser;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri,
-    header::{ACCEPT, CONTENT_TYPE, COOKIE, USER_AGENT},
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, COOKIE, USER_AGENT},
 };
-use percent_encoding::percent_decode_str;
+use url::Host;
 
-use crate::failed::Failed;
+use crate::{
+    decode,
+    failed::Failed,
+    target::{Target, basic, sensitive, target},
+};
 
 /// Fetches each URL in turn, in one session: cookies, redirects and retries as in curl.
 #[derive(Parser)]
-#[command(name = "fetch", args_override_self = true)]
+#[command(name = "fetch", args_override_self = true, after_help = differences())]
 pub(crate) struct Args {
-    /// Read cookies from FILE (Netscape cookies.txt), or send NAME=VALUE itself
+    /// Read cookies from FILE (Netscape cookies.txt), or send NAME=VALUE itself; may be repeated
     #[arg(short = 'b', long = "cookie", value_name = "FILE|NAME=VALUE", value_parser = cookies)]
     cookies: Vec<Cookies>,
     /// Save the session's cookies into FILE, among those that it holds
     #[arg(short = 'c', long, value_name = "FILE", value_parser = cookie_file)]
     pub(crate) cookie_jar: Option<PathBuf>,
+    /// Leave out the session cookies of the files that are read
+    #[arg(short = 'j', long)]
+    pub(crate) junk_session_cookies: bool,
+    /// Send nothing; print which cookies would be sent to each URL, and why each other would not
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Send this header; `N:` leaves out one that would be sent, `N;` sends it empty
     #[arg(short = 'H', long = "header", value_name = "N: V", value_parser = header)]
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
@@ -49,15 +58,39 @@ pub(crate) struct Args {
     /// Send DATA, or `@FILE` byte for byte
     #[arg(long, value_name = "DATA|@FILE", allow_hyphen_values = true)]
     data_binary: Vec<OsString>,
+    /// Basic authorization, whatever userinfo the URLs have
+    #[arg(short = 'u', long = "user", value_name = "USER:PASSWORD", value_parser = user)]
+    user: Option<HeaderValue>,
+    /// Ask for a compressed response, and decompress it
+    #[arg(long)]
+    pub(crate) compressed: bool,
     /// Follow redirects
     #[arg(short = 'L', long)]
-    pub(crate) location: bool,
+    location: bool,
+    /// Follow redirects, and send authorization and -b NAME=VALUE to every host they lead to
+    #[arg(long)]
+    pub(crate) location_trusted: bool,
+    /// Keep method and data where a 301 would make it a GET
+    #[arg(long)]
+    pub(crate) post301: bool,
+    /// The same for a 302
+    #[arg(long)]
+    pub(crate) post302: bool,
+    /// The same for a 303
+    #[arg(long)]
+    pub(crate) post303: bool,
     /// How many redirects to follow; -1 is no limit
     #[arg(long, value_name = "N", default_value = "50", allow_negative_numbers = true, value_parser = redirects)]
     pub(crate) max_redirs: i64,
     /// Retry N times what may succeed the next time
     #[arg(long, value_name = "N")]
     pub(crate) retry: Option<u32>,
+    /// Retry after any failure before the response comes, whatever the method
+    #[arg(long)]
+    pub(crate) retry_all_errors: bool,
+    /// Retry a refused connection; --retry does so by itself
+    #[arg(long)]
+    retry_connrefused: bool,
     /// Wait exactly S seconds before each retry; 0 is a growing wait
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) retry_delay: Option<Duration>,
@@ -73,13 +106,16 @@ pub(crate) struct Args {
     /// Trust the certificates in FILE (PEM) instead of the system's
     #[arg(long, value_name = "FILE")]
     pub(crate) cacert: Option<PathBuf>,
+    /// Accept any certificate
+    #[arg(short = 'k', long)]
+    pub(crate) insecure: bool,
     /// Print the response's head first
     #[arg(short = 'i', long)]
     pub(crate) include: bool,
     /// Write to FILE instead of stdout; one for each URL, in order
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub(crate) outputs: Vec<PathBuf>,
-    /// Print no errors
+    /// Print no errors, warnings or progress
     #[arg(short = 's', long)]
     pub(crate) silent: bool,
     /// Log a line for each attempt, and for each cookie that is refused
@@ -90,7 +126,23 @@ pub(crate) struct Args {
     pub(crate) urls: Vec<Target>,
 }
 
+/// Where a flag's meaning is not curl's: the table on the example's page.
+fn differences() -> &'static str {
+    let page = include_str!("README.md");
+    page.split_once("## Where it differs from curl\n\n").map_or("", |(_, table)| table)
+}
+
 impl Args {
+    /// Whether redirects are followed.
+    pub(crate) const fn follow(&self) -> bool {
+        self.location || self.location_trusted
+    }
+
+    /// Whether the user gave the authorization apart from the URLs.
+    pub(crate) fn has_authorization(&self) -> bool {
+        self.user.is_some() || self.headers.iter().any(|(name, _)| name == AUTHORIZATION)
+    }
+
     pub(crate) fn cookie_files(&self) -> impl Iterator<Item = &Path> {
         self.cookies.iter().filter_map(|cookies| match cookies {
             Cookies::File(path) => Some(path.as_path()),
@@ -124,6 +176,10 @@ impl Args {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static("tower-outbound-fetch"));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        if self.compressed {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(decode::CODINGS));
+        }
+        headers.extend(self.user.clone().map(|value| (AUTHORIZATION, value)));
         if has_body {
             headers.insert(
                 CONTENT_TYPE,
@@ -188,9 +244,11 @@ fn header(line: &str) -> Result<(HeaderName, Option<HeaderValue>), &'static str>
     Ok((name, value.map_err(|_| "the value has control characters")?))
 }
 
-fn sensitive(mut value: HeaderValue) -> HeaderValue {
-    value.set_sensitive(true);
-    value
+/// The name ends at the first colon. Neither part is percent-encoded.
+fn user(text: &str) -> Result<HeaderValue, &'static str> {
+    let (user, password) =
+        text.split_once(':').ok_or("expected USER:PASSWORD; an empty password is USER:")?;
+    basic(user.as_bytes(), password.as_bytes()).ok_or("too long")
 }
 
 fn method(text: &str) -> Result<Method, &'static str> {
@@ -201,9 +259,14 @@ fn redirects(text: &str) -> Result<i64, &'static str> {
     text.parse().ok().filter(|&most| most >= -1).ok_or("expected a number, or -1")
 }
 
+/// As long as tokio's timers can wait: 2^36 ms, two years.
+const LONGEST: u64 = 68_719_476;
+
 fn seconds(text: &str) -> Result<Duration, &'static str> {
-    let seconds = text.parse().map_err(|_| "expected seconds")?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "expected seconds, 0 or more")
+    Some(text.parse().map_err(|_| "expected seconds")?)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|&duration| duration <= Duration::from_secs(LONGEST))
+        .ok_or("expected seconds, from 0 to 68719476")
 }
 
 fn resolve(text: &str) -> Result<((String, u16), IpAddr), &'static str> {
@@ -213,65 +276,12 @@ fn resolve(text: &str) -> Result<((String, u16), IpAddr), &'static str> {
     let address =
         address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
     let port = self::port(port).ok_or(wrong)?;
-    Ok(((host.to_ascii_lowercase(), port), address.parse().map_err(|_| wrong)?))
-}
-
-/// Where a request goes, and what its userinfo asked for.
-#[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) uri: Uri,
-    pub(crate) authorization: Option<HeaderValue>,
-}
-
-/// Of a URL as a user gives it, or a server in a redirect.
-pub(crate) fn target(text: &str) -> Result<Target, &'static str> {
-    let text = text.split('#').next().unwrap_or_default();
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains(['/', '?', '@']) => {
-            (scheme.to_ascii_lowercase(), rest)
-        }
-        _ => ("http".to_owned(), text),
-    };
-    if scheme != "http" && scheme != "https" {
-        return Err("unknown scheme; there are http and https");
-    }
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let (userinfo, host) = split_userinfo(authority);
-    // In lower case, as a redirect's will be, which is compared with it.
-    let host = host.strip_suffix(':').unwrap_or(host).to_ascii_lowercase();
-    if host.is_empty() || host.starts_with(':') {
-        return Err("no host");
-    }
-    let written = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
-    if written.is_some_and(|port| self::port(port).is_none()) {
-        return Err("a port is a number up to 65535");
-    }
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let uri = format!("{scheme}://{host}{slash}{path}").parse().map_err(|_| "not a valid URL")?;
-    Ok(Target { uri, authorization: userinfo.and_then(basic) })
+    // As it is in a URL: in lower case and in ASCII.
+    let host = Host::parse(host).map_err(|_| wrong)?.to_string();
+    Ok(((host, port), address.parse().map_err(|_| wrong)?))
 }
 
 fn port(text: &str) -> Option<u16> {
     // Not `+80`, which `parse` takes.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-fn split_userinfo(authority: &str) -> (Option<&str>, &str) {
-    match authority.rsplit_once('@') {
-        Some((userinfo, host)) => (Some(userinfo).filter(|userinfo| !userinfo.is_empty()), host),
-        None => (None, authority),
-    }
-}
-
-fn basic(userinfo: &str) -> Option<HeaderValue> {
-    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let pair: Vec<u8> =
-        percent_decode_str(user).chain([b':']).chain(percent_decode_str(password)).collect();
-    HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair))).ok().map(sensitive)
-}
-
-/// The URI without userinfo and query, which may be secrets.
-pub(crate) fn show(uri: &Uri) -> String {
-    let (_, host) = split_userinfo(uri.authority().map_or("", |authority| authority.as_str()));
-    format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
 }

@@ -1,13 +1,12 @@
-//! hyper's client, with TLS and `--resolve`.
+//! hyper's client, with TLS, `--resolve` and IPv6 zones.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, uri::Scheme};
+use http::{
+    Request, Response, Uri,
+    uri::{Authority, Scheme},
+};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
@@ -19,9 +18,10 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use tower::{BoxError, ServiceExt, util::BoxCloneService};
 
@@ -37,14 +37,18 @@ pub(crate) fn new(args: &Args) -> Result<HttpClient, Failed> {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     // Below TLS, so that certificates are still checked against the name in the URL.
-    let addresses: Arc<HashMap<_, _>> = Arc::new(args.resolve.iter().cloned().collect());
+    let addresses = Arc::new(addresses(args)?);
     let tcp = tcp.map_request(move |uri: Uri| resolved(&addresses, &uri).unwrap_or(uri));
 
-    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| Failed::new(35, error.to_string()))?
-        .with_root_certificates(roots(args)?)
-        .with_no_client_auth();
+        .map_err(|error| Failed::new(35, error.to_string()))?;
+    let tls = match args.insecure {
+        true => tls.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+        false => tls.with_root_certificates(roots(args)?),
+    };
+    let tls = tls.with_no_client_auth();
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
@@ -53,6 +57,8 @@ pub(crate) fn new(args: &Args) -> Result<HttpClient, Failed> {
     let client = Client::builder(TokioExecutor::new())
         // One header that cannot be read does not cost the response.
         .http1_ignore_invalid_headers_in_responses(true)
+        // Old servers fold long ones, such as a cookie with its attributes.
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
         .build(connector);
     Ok(client.map_err(BoxError::from).boxed_clone())
 }
@@ -75,12 +81,77 @@ fn roots(args: &Args) -> Result<RootCertStore, Failed> {
     if roots.is_empty() { Err(unusable(&"no certificate in it")) } else { Ok(roots) }
 }
 
-/// Where `--resolve` says to connect to, if it does.
-fn resolved(addresses: &HashMap<(String, u16), IpAddr>, uri: &Uri) -> Option<Uri> {
+/// Accepts every certificate, for `-k`. That its owner speaks proves nothing then, so signatures
+/// are not checked either.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Host and port of a URL, and what to connect to in their place.
+type Addresses = HashMap<(String, u16), Authority>;
+
+/// What `--resolve` says, and the zones of IPv6 addresses.
+fn addresses(args: &Args) -> Result<Addresses, Failed> {
+    let mut addresses = Addresses::new();
+    let authority = |text: String| {
+        text.parse::<Authority>().map_err(|_| Failed::new(2, "not an address to connect to"))
+    };
+    for ((host, port), address) in &args.resolve {
+        let to = authority(SocketAddr::new(*address, *port).to_string())?;
+        addresses.insert((host.clone(), *port), to);
+    }
+    for target in &args.urls {
+        let (Some((_, host, port)), Some(zone)) = (origin(&target.uri), &target.zone) else {
+            continue;
+        };
+        let to = authority(format!("{}%{zone}]:{port}", host.trim_end_matches(']')))?;
+        let other = addresses.insert((host.to_owned(), port), to.clone());
+        // Connections are kept by host and port: one zone's would serve another's.
+        if other.is_some_and(|other| other != to) {
+            return Err(Failed::new(2, "the same address in two zones"));
+        }
+    }
+    Ok(addresses)
+}
+
+fn resolved(addresses: &Addresses, uri: &Uri) -> Option<Uri> {
     let (_, host, port) = origin(uri)?;
-    let address = addresses.get(&(host.to_ascii_lowercase(), port))?;
     let mut parts = uri.clone().into_parts();
-    parts.authority = Some(SocketAddr::new(*address, port).to_string().parse().ok()?);
+    parts.authority = Some(addresses.get(&(host.to_ascii_lowercase(), port))?.clone());
     Uri::from_parts(parts).ok()
 }
 

@@ -2,21 +2,27 @@
 
 use std::{io, path::Path};
 
-use bytes::Bytes;
-use http::Response;
-use http_body_util::BodyExt;
+use futures_util::{AsyncReadExt, TryStreamExt};
+use http::{Response, response::Parts};
+use http_body::Body as _;
+use http_body_util::BodyDataStream;
 use hyper::{body::Incoming, ext::ReasonPhrase};
 use tokio::{
     fs::File,
     io::{AsyncWrite, AsyncWriteExt, stdout},
 };
 
-use crate::failed::{Failed, explain};
+use crate::{
+    args::Args,
+    decode::{Reader, decoded, unread},
+    failed::Failed,
+    progress::Progress,
+};
 
 pub(crate) async fn write(
-    mut response: Response<Incoming>,
+    response: Response<Incoming>,
     output: Option<&Path>,
-    include: bool,
+    args: &Args,
 ) -> Result<(), Failed> {
     let path = output.filter(|path| *path != Path::new("-"));
     let unwritable = |error: io::Error| {
@@ -27,31 +33,49 @@ pub(crate) async fn write(
         Some(path) => Box::new(File::create(path).await.map_err(unwritable)?),
         None => Box::new(stdout()),
     };
-    let mut bytes = Bytes::from(if include { head(&response) } else { Vec::new() });
+    let (head, body) = response.into_parts();
+    if args.include {
+        sink.write_all(&self::head(&head)).await.map_err(unwritable)?;
+        sink.flush().await.map_err(unwritable)?;
+    }
+    let length = body.size_hint().exact().filter(|_| !args.compressed);
+    let mut progress = Progress::new(length, args.silent, path.is_some());
+    let stream = BodyDataStream::new(body).map_err(io::Error::other);
+    let mut body: Reader = Box::pin(stream.into_async_read());
+    if args.compressed {
+        body = decoded(&head.headers, body).await?;
+    }
+    let mut buffer = vec![0; 32 * 1024];
     loop {
+        let read = tokio::select! {
+            read = body.read(&mut buffer) => read.map_err(|error| unread(&error))?,
+            () = progress.due() => {
+                progress.show();
+                continue;
+            }
+        };
+        if read == 0 {
+            return Ok(());
+        }
         // Flushed each time: a reader sees what there is, and an error belongs to what was just
         // written.
-        sink.write_all(&bytes).await.map_err(unwritable)?;
+        sink.write_all(&buffer[..read]).await.map_err(unwritable)?;
         sink.flush().await.map_err(unwritable)?;
-        bytes = match response.body_mut().frame().await {
-            Some(frame) => frame.map_err(|error| explain(&error))?.into_data().unwrap_or_default(),
-            None => return Ok(()),
-        };
+        progress.add(read);
     }
 }
 
-fn head(response: &Response<Incoming>) -> Vec<u8> {
-    let status = response.status();
-    let reason = match response.extensions().get::<ReasonPhrase>() {
+fn head(head: &Parts) -> Vec<u8> {
+    let reason = match head.extensions.get::<ReasonPhrase>() {
         Some(reason) => reason.as_bytes(),
-        None => status.canonical_reason().unwrap_or_default().as_bytes(),
+        None => head.status.canonical_reason().unwrap_or_default().as_bytes(),
     };
-    let mut head = format!("{:?} {} ", response.version(), status.as_str()).into_bytes();
-    head.extend_from_slice(reason);
-    for (name, value) in response.headers() {
-        head.extend_from_slice(format!("\r\n{name}: ").as_bytes());
-        head.extend_from_slice(value.as_bytes());
+    let mut text = format!("{:?} {} ", head.version, head.status.as_str()).into_bytes();
+    text.extend_from_slice(reason);
+    for (name, value) in &head.headers {
+        text.extend_from_slice(format!("\r\n{name}: ").as_bytes());
+        text.extend_from_slice(value.as_bytes());
     }
-    head.extend_from_slice(b"\r\n\r\n");
-    head
+    text.extend_from_slice(b"\r\n\r\n");
+    text
 }

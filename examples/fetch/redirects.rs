@@ -1,34 +1,85 @@
-//! curl's redirects, but what was meant for one origin never reaches another.
+//! curl's redirects, but what was meant for one origin reaches another only if it was said to.
 
 use http::{
-    Request,
-    header::{AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION},
+    HeaderMap, HeaderName, Method, Request, StatusCode,
+    header::{
+        AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry,
+        PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    },
 };
 use tower::BoxError;
 use tower_http::follow_redirect::policy::{Action, Attempt, Policy};
 use tower_outbound::RedirectPolicy;
 
 use crate::{
-    args::{Args, Target, target},
+    args::Args,
     client::{Body, origin},
     failed::Failed,
+    target::{Target, target},
 };
+
+const SECRETS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+/// What tower-http takes from a request that it makes a GET.
+const OF_BODY: [HeaderName; 4] =
+    [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING];
 
 #[derive(Clone)]
 pub(crate) struct Redirects {
     follow: bool,
     /// How many more; below 0 there is no limit.
     left: i64,
-    /// Whether the last one led to another origin.
+    /// Whether every host may have what is meant for the first one.
+    trusted: bool,
+    /// Whether the authorization is the user's own, which no URL replaces.
+    authorized: bool,
+    /// The statuses that leave method and body alone, beside 307 and 308.
+    keeping: Vec<StatusCode>,
+    /// What was asked, until a redirect makes a GET of it.
+    original: Option<Original>,
+    /// Whether the last redirect led to another origin.
     crossed: bool,
-    /// Keeps what holds for a request, and knows an empty Location. It counts nothing here.
+    /// Keeps what holds for a request, removes its Host elsewhere, and knows an empty Location. It
+    /// counts nothing here.
     inner: RedirectPolicy,
 }
 
+#[derive(Clone)]
+struct Original {
+    method: Method,
+    body: Body,
+    headers: HeaderMap,
+}
+
 impl Redirects {
-    pub(crate) fn new(args: &Args) -> Self {
-        let inner = RedirectPolicy::new().max(usize::MAX);
-        Self { follow: args.location, left: args.max_redirs, crossed: false, inner }
+    pub(crate) fn new(args: &Args, request: &Request<Body>) -> Self {
+        let keeping = [
+            (args.post301, StatusCode::MOVED_PERMANENTLY),
+            (args.post302, StatusCode::FOUND),
+            (args.post303, StatusCode::SEE_OTHER),
+        ];
+        let original = Original {
+            method: request.method().clone(),
+            body: request.body().clone(),
+            headers: take(&mut request.headers().clone(), OF_BODY),
+        };
+        Self {
+            follow: args.follow(),
+            left: args.max_redirs,
+            trusted: args.location_trusted,
+            authorized: args.has_authorization(),
+            keeping: keeping.into_iter().filter(|row| row.0).map(|row| row.1).collect(),
+            original: Some(original),
+            crossed: false,
+            inner: RedirectPolicy::new().max(usize::MAX),
+        }
+    }
+}
+
+/// Whether a redirect with this status makes a request with this method a GET.
+fn turns(status: StatusCode, method: &Method) -> bool {
+    match status {
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => *method == Method::POST,
+        status => status == StatusCode::SEE_OTHER,
     }
 }
 
@@ -37,9 +88,14 @@ impl Policy<Body, BoxError> for Redirects {
         if !self.follow {
             return Ok(Action::Stop);
         }
+        let (status, keeps) = (attempt.status(), self.keeping.contains(&attempt.status()));
+        self.original.take_if(|original| !keeps && turns(status, &original.method));
+        // The inner policy takes what `keeping` keeps for a GET.
+        let is_unsafe = self.original.as_ref().is_some_and(|original| !original.method.is_safe());
+        let repeats = is_unsafe && attempt.previous() == attempt.location();
         let action: Result<Action, BoxError> =
             Policy::<Body, _>::redirect(&mut self.inner, attempt);
-        if action?.is_stop() {
+        if action?.is_stop() || repeats {
             return Ok(Action::Stop);
         }
         if self.left == 0 {
@@ -53,21 +109,47 @@ impl Policy<Body, BoxError> for Redirects {
     }
 
     fn on_request(&mut self, request: &mut Request<Body>) {
+        // Out of the reach of the inner policy, which does not know what is trusted.
+        let secrets = take(request.headers_mut(), SECRETS);
         Policy::<Body, BoxError>::on_request(&mut self.inner, request);
-        if self.crossed {
+        if self.trusted || !self.crossed {
+            request.headers_mut().extend(secrets);
+        } else {
             // Gone for good: the hop after this one starts from the headers of this one.
-            for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST] {
-                request.headers_mut().remove(name);
+            self.authorized = false;
+        }
+        match self.original.clone() {
+            Some(Original { method, body, headers }) => {
+                *request.method_mut() = method;
+                *request.body_mut() = body;
+                // In place of those that are there.
+                request.headers_mut().extend(headers);
             }
+            None => _ = take(request.headers_mut(), OF_BODY),
         }
         // A Location may have userinfo too.
-        if let Ok(Target { uri, authorization: Some(value) }) = target(&request.uri().to_string()) {
+        let target = target(&request.uri().to_string());
+        if let Ok(Target { uri, authorization: Some(value), .. }) = target {
             *request.uri_mut() = uri;
-            request.headers_mut().entry(AUTHORIZATION).or_insert(value);
+            if !self.authorized {
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
         }
     }
 
     fn clone_body(&self, body: &Body) -> Option<Body> {
         Policy::<Body, BoxError>::clone_body(&self.inner, body)
     }
+}
+
+/// Takes all headers of these names out.
+fn take<const N: usize>(headers: &mut HeaderMap, names: [HeaderName; N]) -> HeaderMap {
+    let mut taken = HeaderMap::new();
+    for name in names {
+        if let Entry::Occupied(entry) = headers.entry(&name) {
+            let (_, values) = entry.remove_entry_mult();
+            taken.extend(values.map(|value| (name.clone(), value)));
+        }
+    }
+    taken
 }

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, Method, Response, StatusCode, Uri, header::SET_COOKIE};
+use http::{Method, Response, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
 use super::{
@@ -30,7 +30,7 @@ pub(super) struct Exchange<J> {
     pub(super) storage: Arc<J>,
     pub(super) uri: Uri,
     /// The request's own URI, if its `Host` header gave the other one its host.
-    #[cfg(feature = "follow-redirect")]
+    #[cfg(any(feature = "follow-redirect", feature = "tracing"))]
     pub(super) reached: Option<Uri>,
     pub(super) method: Method,
     pub(super) site: Option<SiteForCookies>,
@@ -82,21 +82,37 @@ impl<J> Exchange<J> {
         Cow::Borrowed(&self.uri)
     }
 
+    /// What the client connected to for this response, whatever a `Host` header says.
+    #[cfg(feature = "tracing")]
+    fn connected_to<'a>(&'a self, extensions: &'a http::Extensions) -> &'a Uri {
+        #[cfg(feature = "follow-redirect")]
+        if let Some(tower_http::follow_redirect::RequestUri(uri)) = extensions.get()
+            && uri.authority().is_some()
+        {
+            return uri;
+        }
+        #[cfg(not(feature = "follow-redirect"))]
+        let _ = extensions;
+        self.reached.as_ref().unwrap_or(&self.uri)
+    }
+
     /// Tells the redirect policy and the log what they cannot see, or not in time.
     #[cfg_attr(
         not(any(feature = "follow-redirect", feature = "tracing")),
         allow(unused_variables, clippy::unused_self, reason = "there is no one to tell")
     )]
-    fn tell_redirect(&self, status: StatusCode, headers: &HeaderMap) {
+    fn tell_redirect<B>(&self, response: &Response<B>) {
+        let (status, headers) = (response.status(), response.headers());
         #[cfg(feature = "follow-redirect")]
         if let Some(location) = &self.location {
             location.set(status, headers);
         }
         #[cfg(feature = "tracing")]
-        if self.is_restricted
-            && let Some(to) = super::hop::leads_away(&self.uri, status, headers)
-        {
-            super::event::restricted_redirect(&self.uri, &to);
+        if self.is_restricted {
+            let from = self.connected_to(response.extensions());
+            if let Some(to) = super::hop::leads_away(from, status, headers) {
+                super::event::restricted_redirect(from, &to);
+            }
         }
     }
 }
@@ -119,7 +135,7 @@ where
         // An error passes through untouched: it sets no cookie.
         let mut response = ready!(this.inner.poll(cx))?;
         let Some(exchange) = this.exchange else { return Poll::Ready(Ok(response)) };
-        exchange.tell_redirect(response.status(), response.headers());
+        exchange.tell_redirect(&response);
         if response.headers().contains_key(SET_COOKIE) {
             // A 302's cookies belong to the host that answered, not to the one it points to, nor to
             // the one that was asked first.

@@ -130,8 +130,8 @@
 //!
 //! # What may be stored and sent
 //!
-//! An origin is secure if its scheme is `https` or `wss`, or if it is this machine, whatever the
-//! scheme: `localhost`, `127.0.0.0/8`, `[::1]`. `*.localhost` and `localhost.` are not, since
+//! Cookies come from and go to URIs with a host, by `http`, `https`, `ws` and `wss`. An origin is
+//! secure if its scheme is `https` or `wss`, or if it is this machine, whatever the scheme: `localhost`, `127.0.0.0/8`, `[::1]`. `*.localhost` and `localhost.` are not, since
 //! resolvers may ask the DNS for them: see [`CookieJarBuilder::localhost_names`]. For hosts of your
 //! own see [`CookieJarBuilder::secure_hosts`]. [`Rejection`] names every rule. [`CookiePolicy`] adds rules of the caller's own, and [`DomainPolicy`] lists of domains.
 //! [`CookieLimits`] bounds what a jar holds and sends.

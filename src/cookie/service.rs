@@ -91,7 +91,7 @@ where
         let exchange = uri.map(|uri| Exchange {
             storage: Arc::clone(&self.storage),
             uri,
-            #[cfg(feature = "follow-redirect")]
+            #[cfg(any(feature = "follow-redirect", feature = "tracing"))]
             reached,
             method: request.method().clone(),
             #[cfg(feature = "tracing")]

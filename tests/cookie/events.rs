@@ -2,10 +2,14 @@
 
 use std::fs;
 
-use http::{Request, Response, header::LOCATION};
+use http::{
+    Request, Response,
+    header::{HOST, LOCATION},
+};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_outbound::cookie::{
-    CookieControl, CookieFile, CookieJar, CookieLayer, CookieLimits, Format, SiteForCookies,
+    CookieControl, CookieFile, CookieJar, CookieLayer, CookieLimits, Format, HostDecides,
+    SiteForCookies,
 };
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -65,23 +69,64 @@ fn a_restricted_request_that_is_redirected_to_another_origin_is_an_event_without
     assert_eq!(*written.events.lock().unwrap(), [event; 2]);
 }
 
+/// A virtual host at an address: redirect layers go by the address, and drop the restrictions there.
+#[test]
+fn a_host_that_decides_hides_no_redirect_away_from_its_address() {
+    let rows = [
+        ("http://www.example.com/", Some("http://www.example.com:80")),
+        ("http://127.0.0.1:8080/next", None),
+        ("/next", None),
+        ("https:SECRET", Some("an address that cannot be read")),
+    ];
+    crate::rows::hold(rows, |(location, to)| {
+        let written = Written::default();
+        listen(tracing_subscriber::registry().with(written.clone()), || {
+            let client =
+                CookieLayer::default().layer(service_fn(move |_: Request<()>| async move {
+                    Response::builder().status(302).header(LOCATION, location).body(())
+                }));
+            let request = Request::get("http://127.0.0.1:8080/")
+                .header(HOST, "www.example.com")
+                .extension(HostDecides)
+                .extension(CookieControl { send: true, store: false })
+                .body(())
+                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(client.oneshot(request)).unwrap();
+        });
+        let event = |to| {
+            format!(
+                " message=a restricted request is redirected to another origin \
+                 from=\"127.0.0.1\" to=\"{to}\""
+            )
+        };
+        (location, written.events.lock().unwrap().clone(), Vec::from_iter(to.map(event)))
+    });
+}
+
 #[test]
 fn a_header_that_leaves_cookies_out_over_a_limit_is_an_event_with_their_count() {
-    let limits = CookieLimits { header_cookies: 2, ..CookieLimits::default() };
-    let jar = CookieJar::builder().limits(limits).build();
-    let uri = "https://example.com/".parse().unwrap();
-    let written = Written::default();
-    listen(tracing_subscriber::registry().with(written.clone()), || {
-        for line in ["a=SECRET", "b=SECRET", "c=SECRET", "d=SECRET"] {
-            jar.set(&uri, line).unwrap();
-            jar.header(&uri).unwrap();
-        }
+    // Of cookies of eight bytes, and two more between two.
+    let rows = [
+        ("header_cookies", CookieLimits { header_cookies: 2, ..CookieLimits::default() }),
+        ("header_bytes", CookieLimits { header_bytes: 18, ..CookieLimits::default() }),
+    ];
+    crate::rows::hold(rows, |(row, limits)| {
+        let jar = CookieJar::builder().limits(limits).build();
+        let uri = "https://example.com/".parse().unwrap();
+        let written = Written::default();
+        listen(tracing_subscriber::registry().with(written.clone()), || {
+            for line in ["a=SECRET", "b=SECRET", "c=SECRET", "d=SECRET"] {
+                jar.set(&uri, line).unwrap();
+                jar.header(&uri).unwrap();
+            }
+        });
+        let event = |count| {
+            format!(
+                " message=cookies left out of a header over its limit host=\"example.com\" \
+                 left_out={count}"
+            )
+        };
+        (row, written.events.lock().unwrap().clone(), vec![event(1), event(2)])
     });
-    let event = |count| {
-        format!(
-            " message=cookies left out of a header over its limit host=\"example.com\" \
-             left_out={count}"
-        )
-    };
-    assert_eq!(*written.events.lock().unwrap(), [event(1), event(2)]);
 }

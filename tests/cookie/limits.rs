@@ -1,6 +1,7 @@
 //! What a jar holds at most, what goes first, and what a crowd of threads does to it.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -419,4 +420,86 @@ fn each_cookie_of_the_site_is_explained_by_its_first_reason_and_nothing_changes(
     let sent = CookieStorage::header(&jar, &context).unwrap();
     assert_eq!(sent, "a=1; b=1; c=1", "as it was explained");
     assert!(jar.explain(&CookieContext::new(&uri("/relative"), &Method::GET)).is_empty());
+}
+
+/// An attacker's cookies fill the jar. Then 1,000 victims log in, while the attacker goes on.
+#[test]
+fn an_attacker_who_came_first_pushes_no_login_out() {
+    thread_local! {
+        static NOW: Cell<u64> = const { Cell::new(0) };
+    }
+    fn clock() -> SystemTime {
+        NOW.set(NOW.get() + 1);
+        UNIX_EPOCH + Duration::from_millis(NOW.get())
+    }
+    const VICTIMS: usize = 1_000;
+    struct Attack {
+        /// How many cookies its sites have, in turn.
+        per_site: &'static [usize],
+        length: usize,
+        /// Whether it sends each of its cookies.
+        sends: bool,
+        /// How many cookies it sets after each login, and after the last.
+        goes_on: [usize; 2],
+        /// Whether the victims use their logins: at once, and after every hundredth login.
+        uses: [bool; 2],
+    }
+    let few_sites = Attack {
+        per_site: &[180],
+        length: 10,
+        sends: true,
+        goes_on: [10, 5_000],
+        uses: [true, false],
+    };
+    let many_sites = Attack { per_site: &[1], goes_on: [10, 0], uses: [true; 2], ..few_sites };
+    let rows = [
+        ("many cookies on few sites", Attack { ..few_sites }),
+        ("long cookies on few sites", Attack { length: 4_000, ..few_sites }),
+        ("never sent, on few sites", Attack { sends: false, ..few_sites }),
+        ("the logins are not used yet", Attack { uses: [false; 2], ..few_sites }),
+        ("one cookie on each of many sites", Attack { ..many_sites }),
+        ("long cookies on many sites", Attack { length: 4_000, goes_on: [1, 0], ..many_sites }),
+        (
+            "on many sites, and the logins are not used yet",
+            Attack { goes_on: [0, 200], uses: [false; 2], ..many_sites },
+        ),
+        ("both", Attack { per_site: &[180, 1, 1, 1], ..many_sites }),
+    ];
+    // A fifth of the defaults.
+    let limits = CookieLimits { total: 10_000, bytes: 3_200_000, ..CookieLimits::default() };
+    rows::hold(rows, |(row, attack)| {
+        NOW.set(1_000_000);
+        let jar = CookieJar::builder().clock(clock).limits(limits).build();
+        let (mut site, mut left) = (0, 0);
+        let mut set_more = |count| {
+            for _ in 0..count {
+                if left == 0 {
+                    site += 1;
+                    left = attack.per_site[site % attack.per_site.len()];
+                }
+                left -= 1;
+                // A path for each, so that a header has but one.
+                let at = format!("https://evil{site}.example/{left}");
+                set(&jar, &at, format!("e={}; Path=/{left}", "x".repeat(attack.length))).unwrap();
+                if attack.sends {
+                    header(&jar, &at);
+                }
+            }
+        };
+        set_more(limits.total);
+        let host = |victim: usize| format!("https://victim{victim}.example/");
+        for victim in 0..VICTIMS {
+            set(&jar, &host(victim), format!("sid={victim}; Secure; HttpOnly")).unwrap();
+            if attack.uses[0] {
+                header(&jar, &host(victim));
+            }
+            set_more(attack.goes_on[0]);
+            if attack.uses[1] && victim % 100 == 99 {
+                (0..=victim).for_each(|victim| drop(header(&jar, &host(victim))));
+            }
+        }
+        set_more(attack.goes_on[1]);
+        let lost = (0..VICTIMS).filter(|&victim| header(&jar, &host(victim)).is_empty()).count();
+        (row, lost, 0)
+    });
 }

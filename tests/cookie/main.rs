@@ -46,4 +46,6 @@ mod shapes;
 mod shared_file;
 mod shared_floods;
 mod shared_secure;
+mod suffixes;
+mod suites;
 mod tenants;

@@ -357,28 +357,108 @@ fn a_new_jar_that_panics_leaves_nobody_waiting() {
     assert_eq!(jars.len(), 1);
 }
 
-/// How often keys are hashed says how many jars were looked at.
+/// Each callback notes that it runs for its key, and gives the others their turn meanwhile.
 #[test]
-fn a_new_key_costs_the_same_however_many_jars_are_held() {
-    use std::hash::{Hash, Hasher};
-    static HASHED: AtomicU64 = AtomicU64::new(0);
-    #[derive(PartialEq, Eq)]
-    struct Key(u64);
+fn no_two_callbacks_run_for_one_key_at_a_time() {
+    use std::sync::atomic::AtomicBool;
+    static RUNNING: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+    static TWICE: AtomicU64 = AtomicU64::new(0);
+    fn run(key: usize) {
+        if RUNNING[key].swap(true, Ordering::SeqCst) {
+            TWICE.fetch_add(1, Ordering::SeqCst);
+        }
+        (0..10).for_each(|_| std::thread::yield_now());
+        RUNNING[key].store(false, Ordering::SeqCst);
+    }
+    let jars: JarPool<usize> = JarPool::keyed()
+        .max_jars(1)
+        .new_jar(|key| {
+            run(*key);
+            CookieJar::new()
+        })
+        .on_evict(|key, _| run(*key))
+        .build();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let jars = &jars;
+            scope.spawn(move || {
+                for round in 0..500_usize {
+                    let key = (thread + round) % 3;
+                    drop(jars.get(key));
+                    match round % 50 {
+                        0 => _ = jars.evict_all(),
+                        25 => _ = jars.remove(&key),
+                        _ => {}
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!((jars.evict_all() <= 3, jars.len(), TWICE.load(Ordering::SeqCst)), (true, 0, 0));
+}
+
+/// At each question that the pool asks of a key, and at each place where it asks.
+#[test]
+fn a_key_whose_hash_or_eq_panics_spoils_nothing_and_leaves_nobody_waiting() {
+    use std::{
+        cell::Cell,
+        hash::{Hash, Hasher},
+    };
+    thread_local! {
+        /// Counts the questions down; the one at 1 panics.
+        static LEFT: Cell<u32> = const { Cell::new(0) };
+    }
+    #[derive(Clone)]
+    struct Key(u32);
+    fn ask() {
+        let left = LEFT.get();
+        LEFT.set(left.saturating_sub(1));
+        assert!(left != 1, "on purpose");
+    }
     impl Hash for Key {
         fn hash<H: Hasher>(&self, state: &mut H) {
-            HASHED.fetch_add(1, Ordering::Relaxed);
+            ask();
             self.0.hash(state);
         }
     }
-    let cost = |most: u64| {
-        let jars: JarPool<Key> = JarPool::keyed().max_jars(usize::try_from(most).unwrap()).build();
-        let held: Vec<_> = (0..most).map(|n| jars.get(Key(n))).collect();
-        let before = HASHED.load(Ordering::Relaxed);
-        let more: Vec<_> = (0..1_000).map(|n| jars.get(Key(most + n))).collect();
-        assert_eq!(u64::try_from(jars.len()).unwrap(), most);
-        drop((held, more));
-        (HASHED.load(Ordering::Relaxed) - before) / 1_000
-    };
-    let costs = [100, 4_000].map(cost);
-    assert!(costs[1] < costs[0] * 2, "{costs:?}");
+    impl PartialEq for Key {
+        fn eq(&self, other: &Self) -> bool {
+            ask();
+            self.0 == other.0
+        }
+    }
+    impl Eq for Key {}
+    let calls: &[(&str, fn(&JarPool<Key>))] = &[
+        ("get one that is not there", |jars| drop(jars.get(Key(9)))),
+        ("get one that is", |jars| drop(jars.get(Key(2)))),
+        ("peek", |jars| drop(jars.peek(&Key(2)))),
+        ("remove", |jars| drop(jars.remove(&Key(2)))),
+        ("evict all", |jars| _ = jars.evict_all()),
+    ];
+    rows::hold(pairs(calls, 1..8), |((row, call), question)| {
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let left = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&left);
+            let jars: JarPool<Key> = JarPool::keyed()
+                .max_jars(2)
+                .on_evict(move |_, _| _ = count.fetch_add(1, Ordering::SeqCst))
+                .build();
+            (1..=2).for_each(|key| drop(jars.get(Key(key))));
+            LEFT.set(question);
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| call(&jars)));
+            LEFT.set(0);
+            // As if nothing had been.
+            for key in [9, 1, 2, 3, 9, 2] {
+                drop(jars.get(Key(key)));
+                assert!(jars.len() <= 2 && jars.peek(&Key(key)).is_some());
+            }
+            let before = left.load(Ordering::SeqCst);
+            let all = jars.evict_all();
+            done.send((all, jars.len(), left.load(Ordering::SeqCst) - before)).unwrap();
+        });
+        // Long enough for any machine: one who waits for ever is the fault.
+        let outcome = finished.recv_timeout(Duration::from_secs(60));
+        (format!("{row}, question {question}"), outcome, Ok((2, 0, 2)))
+    });
 }

@@ -5,9 +5,14 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use tower_outbound::cookie::{CookieJar, Rejection, StoreAction};
+use http::Method;
+use tower_outbound::cookie::{CookieContext, CookieJar, Rejection, StoreAction};
 
-use crate::{jars::header, pairs::pairs, rows};
+use crate::{
+    jars::{header, set},
+    pairs::pairs,
+    rows,
+};
 
 const H: &str = "https://example.com/";
 
@@ -269,6 +274,46 @@ fn a_relative_uri_has_no_cookies_and_no_panic() {
     // http::Uri lets such a port through; cookies know none.
     jar.set(&"http://a.example:99999/".parse().unwrap(), "a=1").unwrap();
     assert_eq!(header(&jar, "http://a.example/"), "a=1");
+}
+
+#[test]
+fn cookies_go_to_and_come_from_http_and_web_sockets_alone() {
+    let rows = [
+        ("http", true),
+        ("HTTP", true),
+        ("https", true),
+        ("HttpS", true),
+        ("ws", true),
+        ("WS", true),
+        ("wss", true),
+        ("Wss", true),
+        ("ftp", false),
+        ("FILE", false),
+        ("file", false),
+        ("unix", false),
+        ("httpx", false),
+        ("http+unix", false),
+        ("w", false),
+        ("h2c", false),
+    ];
+    rows::hold(rows, |(scheme, has_cookies)| {
+        let jar = CookieJar::new();
+        set(&jar, "https://example.com/", "a=1").unwrap();
+        let uri = format!("{scheme}://example.com/");
+        let sent = header(&jar, &uri);
+        // The line that was set before too.
+        let stored = [set(&jar, &uri, "a=1"), set(&jar, &uri, "b=2")].map(Result::ok);
+        let explained = jar.explain(&CookieContext::new(&uri.parse().unwrap(), &Method::GET)).len();
+        let site = jar.site_of(&uri.parse().unwrap());
+        let got = (sent, stored, explained, site);
+        let want = if has_cookies {
+            let stored = [StoreAction::Unchanged, StoreAction::Inserted].map(Some);
+            ("a=1".to_owned(), stored, 2, Some("example.com".to_owned()))
+        } else {
+            (String::new(), [None; 2], 0, None)
+        };
+        (scheme, got, want)
+    });
 }
 
 /// Data of the public suites of abarth/http-state; each file says what it means.

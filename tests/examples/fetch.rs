@@ -11,13 +11,18 @@ use std::{
 
 use crate::program::program;
 
+mod compressed;
 mod cookies;
+mod explain;
 mod log;
 mod output;
+#[cfg(target_os = "linux")]
+mod progress;
 mod redirects;
 mod requests;
 mod retries;
 mod tls;
+mod urls;
 
 /// One request as a server got it.
 #[derive(Clone, Debug, Default)]

@@ -5,6 +5,8 @@
 mod adapters;
 #[cfg(all(feature = "cookie", feature = "retry"))]
 mod fetch;
+#[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
+mod minimal;
 #[cfg(all(feature = "cookie", feature = "retry"))]
 #[path = "../support/pairs.rs"]
 mod pairs;

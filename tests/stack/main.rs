@@ -5,6 +5,9 @@
 mod listen;
 #[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 mod orders;
+#[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
+#[path = "../support/pairs.rs"]
+mod pairs;
 #[cfg(all(
     feature = "cookie_store",
     feature = "follow-redirect",

@@ -1,16 +1,27 @@
-//! `RedirectPolicy` and the bodies of requests.
+//! `RedirectPolicy`: the bodies of requests, and an empty `Location` in every stack.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{
+    BoxError, Layer, Service, ServiceExt,
+    layer::util::Identity,
+    service_fn,
+    util::{BoxCloneSyncService, MapErrLayer},
+};
 use tower_http::follow_redirect::{FollowRedirectLayer, policy::Policy};
-use tower_outbound::{RedirectPolicy, retry::ReplayBody};
+use tower_outbound::{
+    CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
+    retry::{ReplayBody, RetryPolicy},
+};
 
-use crate::rows;
+use crate::{pairs::pairs, rows, rows_async};
 
 /// Method and body of each request, and the last status. The server redirects once.
 type Got = (Vec<(Method, String)>, u16);
@@ -72,4 +83,66 @@ async fn a_body_that_can_be_sent_again_is_and_another_response_is_returned() {
         ("a function that does not, 303", follow(none, 303, text()).await, &as_get),
     ];
     rows::hold(rows, |(row, got, want)| (row, got, want.clone()));
+}
+
+type Request1 = Request<Full<Bytes>>;
+type Client = BoxCloneSyncService<Request1, Response<Full<Bytes>>, BoxError>;
+
+/// `RedirectPolicy` as a layer around `inner` and a server that always redirects to the same place,
+/// and is satisfied past three requests.
+fn redirecting<L>(status: u16, location: &'static str, inner: &L) -> (Client, Arc<AtomicUsize>)
+where
+    L: Layer<Client>,
+    L::Service: Service<Request1, Response = Response<Full<Bytes>>> + Clone + Send + Sync + 'static,
+    <L::Service as Service<Request1>>::Error: Into<BoxError>,
+    <L::Service as Service<Request1>>::Future: Send,
+{
+    let sends = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sends);
+    let server = service_fn(move |_: Request1| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let response = match number {
+                3.. => Response::builder(),
+                _ => Response::builder().status(status).header("location", location),
+            };
+            Ok(response.body(Full::default())?)
+        }
+    });
+    let client = MapErrLayer::new(Into::into).layer(inner.layer(Client::new(server)));
+    (Client::new(RedirectPolicy::new().layer(client)), sends)
+}
+
+#[tokio::test]
+async fn as_a_layer_it_knows_an_empty_location_in_every_stack() {
+    let facts = [
+        (Method::GET, 302, "", 1),
+        (Method::GET, 307, " ", 1),
+        (Method::POST, 301, "", 1),
+        (Method::POST, 302, "", 1),
+        (Method::POST, 303, "", 1),
+        (Method::POST, 307, "", 1),
+        (Method::GET, 302, "/a/../p?q=1", 4),
+        (Method::GET, 302, "?q=1", 4),
+        (Method::POST, 303, "/p?q=1", 4),
+        (Method::POST, 308, "/p?q=1", 1),
+        (Method::POST, 307, "/p?q=2", 2),
+    ];
+    let stacks = ["the client alone", "retries", "mounts", "cookies"];
+    let rows = pairs(facts, stacks);
+    rows_async::hold(rows, async |((method, status, location, want), stack)| {
+        let routes = || RoutingLayer::builder().mount("https://a.example", Identity::new());
+        let (client, sends) = match stack {
+            "retries" => redirecting(status, location, &RetryLayer::new(RetryPolicy::new())),
+            "mounts" => redirecting(status, location, &routes().build().unwrap()),
+            "cookies" => redirecting(status, location, &CookieLayer::default()),
+            _ => redirecting(status, location, &Identity::new()),
+        };
+        let request = Request::builder().method(&method).uri("https://a.example:443/p?q=1");
+        let response = client.oneshot(request.body(Full::from("x")).unwrap()).await.unwrap();
+        let sends = sends.load(Ordering::Relaxed);
+        assert_eq!(response.status() == 200, sends == 4, "the redirect is returned");
+        (format!("{method} {status} {location:?}, {stack}"), sends, want)
+    })
+    .await;
 }

@@ -98,7 +98,7 @@ impl CookieJar {
     ///
     /// let jar = CookieJar::builder().log_changes().build();
     /// let uri = "https://example.com/".parse()?;
-    /// let cookie = Cookie::builder("id", "1").domain("example.com").secure(true).build()?;
+    /// let cookie = Cookie::builder("id", "1").domain("example.com").host_only(true).build()?;
     /// jar.load_site("example.com", [Change::set(cookie, SystemTime::now())]);
     /// assert_eq!(jar.header(&uri).expect("it was loaded"), "id=1");
     ///

@@ -1,7 +1,7 @@
 //! Which cookies a full site or a full jar gives up. Values in, a choice out: the store gathers the
 //! candidates under its locks, and carries the choice out.
 
-use std::collections::HashSet;
+use std::{cmp::Reverse, collections::HashSet};
 
 use super::limits::CookieLimits;
 use crate::cookie::model::data::Millis;
@@ -17,6 +17,15 @@ pub(super) struct Candidate {
     pub(super) was_sent: bool,
     pub(super) last_used: Millis,
     pub(super) expires: Millis,
+    /// How many whole shares of a jar the better cookies of its site take: see [`share_out`].
+    pub(super) shares_before: usize,
+}
+
+impl Candidate {
+    /// Of two cookies of one site, the one that is worth more stays.
+    const fn worth(&self) -> (bool, Millis, u64) {
+        (self.is_secure, self.last_used, self.order)
+    }
 }
 
 /// What a site with more than `most` cookies gives up, by their numbers: the expired ones, then
@@ -44,19 +53,48 @@ pub(super) fn of_site(
         // The newest is the last of its group: a server that has just set it will ask for it. But
         // it never displaces a `Secure` one, or http could empty a site of what https has set.
         live.select_nth_unstable_by_key(excess - 1, |cookie| {
-            (cookie.is_secure, cookie.order == newest, cookie.last_used, cookie.order)
+            let (is_secure, last_used, order) = cookie.worth();
+            (is_secure, order == newest, last_used, order)
         });
         doomed.extend(live[..excess].iter().map(|cookie| cookie.order));
     }
     doomed
 }
 
-/// What a jar over its total count or bytes gives up, by their numbers: the expired ones, then
-/// those that were never sent, then the others; least recently used first within each group. The
-/// newest stays.
+/// A site's share of a jar: this part of it, but not less than what a login may take.
+const SHARE: usize = 1_024;
+/// The smallest share, in cookies and in bytes.
+const LOGIN: (usize, usize) = (8, 4_096);
+
+/// Counts in each cookie of one site how many shares of the jar those of the site fill that are
+/// worth more.
+///
+/// A site that fills a jar gives up its own cookies before it reaches others'. The share is small,
+/// so that it takes many sites to fill a jar, each within its share.
+pub(super) fn share_out(site: &mut [Candidate], limits: &CookieLimits, now: Millis) {
+    let count = (limits.total / SHARE).max(LOGIN.0);
+    let bytes = (limits.bytes / SHARE).max(LOGIN.1);
+    // Nearly every site.
+    if site.len() <= count && site.iter().map(|cookie| cookie.bytes).sum::<usize>() <= bytes {
+        return;
+    }
+    site.sort_unstable_by_key(|cookie| Reverse(cookie.worth()));
+    let mut before = (0, 0);
+    for cookie in site.iter_mut().filter(|cookie| cookie.expires > now) {
+        // By both limits, as in `part`.
+        cookie.shares_before = (before.0 / count).max(before.1 / bytes);
+        before = (before.0 + 1, before.1 + cookie.bytes);
+    }
+}
+
+/// What a jar over its total count or bytes gives up, by their numbers: the expired ones; then what
+/// is beyond its site's [share](share_out), the largest site first; then those that were never
+/// sent; then the others, least recently used first. The newest stays.
 ///
 /// The half of the jar that came first is spared while there is another. So a flood of newcomers
-/// reaches nothing that was there before it, whether that was sent or not.
+/// reaches nothing that was there before it, whether that was sent or not. What came last, an
+/// eighth, goes after the others of the newer half that are within their share. So a login is not
+/// lost before it is used, though everything else in the jar was.
 pub(super) fn of_jar(
     cookies: Vec<Candidate>,
     newest: u64,
@@ -74,35 +112,53 @@ pub(super) fn of_jar(
     // A response that was told that its cookie is stored should find it there.
     live.retain(|cookie| cookie.order != newest);
     live.sort_unstable_by_key(|cookie| cookie.order);
-    let older = older_half(&live, limits);
+    let older = part(live.iter(), limits, 2);
     let (older, newer) = live.split_at_mut(older);
-    for half in [&mut *older, &mut *newer] {
-        half.sort_unstable_by_key(|cookie| (cookie.was_sent, cookie.last_used, cookie.order));
-    }
+    let last = newer.len() - part(newer.iter().rev(), limits, 8);
+    let last = newer.get(last).map_or(u64::MAX, |cookie| cookie.order);
+    let worth = |cookie: &Candidate| {
+        let Candidate { shares_before, order, was_sent, last_used, .. } = *cookie;
+        (Reverse(shares_before), order >= last, was_sent, last_used, order)
+    };
     // A sixteenth more than has to go: the search looks at the whole jar, and a flood should not
     // pay for it, or make others pay, with each cookie.
     let (most, room) = (limits.total - limits.total / 16, limits.bytes - limits.bytes / 16);
-    for cookie in newer.iter().chain(older.iter()) {
-        if len <= most && bytes <= room {
-            break;
+    for half in [newer, older] {
+        let excess = len.saturating_sub(most).min(half.len());
+        if 0 < excess && excess < half.len() {
+            half.select_nth_unstable_by_key(excess - 1, worth);
         }
-        len -= 1;
-        bytes -= cookie.bytes;
-        doomed.insert(cookie.order);
+        // In order only if it is needed: to sort a half costs as much as all the rest.
+        let goes: usize = half[..excess].iter().map(|cookie| cookie.bytes).sum();
+        if bytes - goes > room {
+            half[excess..].sort_unstable_by_key(worth);
+        }
+        for cookie in half {
+            if len <= most && bytes <= room {
+                break;
+            }
+            len -= 1;
+            bytes -= cookie.bytes;
+            doomed.insert(cookie.order);
+        }
     }
     doomed
 }
 
-/// How many of these, oldest first, are the older half of a full jar, by its count and its bytes.
-fn older_half(cookies: &[Candidate], limits: &CookieLimits) -> usize {
+/// How many of these, from the first on, are the `nth` part of a full jar, by its count and its
+/// bytes.
+fn part<'a>(
+    cookies: impl Iterator<Item = &'a Candidate>,
+    limits: &CookieLimits,
+    nth: usize,
+) -> usize {
     // By both limits: else the newcomers could be few and large, or many and small.
     let mut text = 0;
     cookies
-        .iter()
-        .take(limits.total / 2)
+        .take(limits.total / nth)
         .take_while(|cookie| {
             text += cookie.bytes;
-            text <= limits.bytes / 2
+            text <= limits.bytes / nth
         })
         .count()
 }
@@ -114,7 +170,7 @@ mod tests {
     const NOW: Millis = 1_000;
 
     /// A cookie as rows write it: its number, then `s` for Secure, `u` for never sent, `x` for
-    /// expired, then when it was last used.
+    /// expired, a `b` for each share that it is beyond, then when it was last used.
     fn candidates(row: &str) -> Vec<Candidate> {
         row.split_whitespace()
             .map(|text| {
@@ -128,6 +184,7 @@ mod tests {
                     was_sent: !flags.contains('u'),
                     last_used: used.parse().unwrap(),
                     expires: if flags.contains('x') { NOW } else { NOW + 1 },
+                    shares_before: flags.matches('b').count(),
                 }
             })
             .collect()
@@ -193,6 +250,13 @@ mod tests {
             // The older half goes when there is no other.
             ("1-2 2-1 3-9", 3, [2, 99], &[2]),
             ("1-1 2-2", 2, [1, 99], &[1]),
+            // Before that goes what is beyond its site's share, though it was sent last; of that
+            // what is furthest beyond it.
+            ("1-1 2-2 3-3 4b9 5u4 6-6", 6, [5, 99], &[4]),
+            ("1-1 2-2 3bb9 4b3 5bb8 6-6", 6, [5, 99], &[5]),
+            ("1-1 2-2 3b3 4b2 5bu9 6-6", 6, [5, 99], &[5]),
+            // But not of the older half.
+            ("1b1 2b2 3-3 4-4 5-5 6-6", 6, [5, 99], &[3]),
             // By bytes, the older half is what half of the bytes hold.
             ("1-1 2-2 3-3 4-4 5-5 6-6", 6, [99, 50], &[3, 4]),
             ("1-1", 1, [99, 5], &[]),
@@ -205,6 +269,67 @@ mod tests {
                 (row, sorted(of_jar(candidates(row), *newest, &limits, NOW)), want)
             })
             .filter(|(_, got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn the_last_eighth_of_a_jar_goes_after_the_rest_of_the_newer_half() {
+        // Of 17 cookies in a jar of 16, the newest aside: how the last ones are written, and which
+        // two go.
+        let rows: &[(&str, &[u64])] = &[
+            ("9-9 10-10 11-11 12-12 13-13 14-14 15u1 16u2", &[9, 10]),
+            ("9-9 10-10 11-11 12-12 13-13 14u14 15u1 16u2", &[9, 14]),
+            // Unless it is beyond its site's share.
+            ("9-9 10-10 11-11 12-12 13-13 14-14 15b15 16bb16", &[15, 16]),
+        ];
+        let older: String = (1..=8).map(|order| format!("{order}-{order} ")).collect();
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(row, want)| {
+                let limits = CookieLimits { total: 16, ..CookieLimits::default() };
+                let cookies = candidates(&format!("{older}{row} 17-17"));
+                (row, sorted(of_jar(cookies, 17, &limits, NOW)), want)
+            })
+            .filter(|(_, got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn a_site_is_beyond_its_share_by_its_least_used_cookies_and_secure_ones_last() {
+        // How many cookies, how long each is, the limits of count and bytes, and by how many shares
+        // each is beyond its site's, from the one that is worth most on.
+        let rows: &[(usize, usize, [usize; 2], &str)] = &[
+            (8, 10, [100, 10_000], "00000000"),
+            (10, 10, [100, 10_000], "0000000011"),
+            (18, 10, [100, 10_000], "000000001111111122"),
+            (10, 10, [9 * 1_024, usize::MAX], "0000000001"),
+            (4, 2_000, [100, 10_000], "0001"),
+            (6, 2_000, [100, 10_000], "000112"),
+            (6, 2_000, [100, 6_000 * 1_024], "000111"),
+            // One cookie is never beyond it.
+            (1, 9_000, [100, 10_000], "0"),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(count, bytes, [total, most], want)| {
+                let limits =
+                    CookieLimits { total: *total, bytes: *most, ..CookieLimits::default() };
+                // The first is Secure, and then each is used earlier than the one before it. One
+                // has expired, and takes no share.
+                let mut row: String =
+                    (2..=*count).map(|order| format!("{order}-{} ", 99 - order)).collect();
+                row += "1s1 99x99";
+                let mut site = candidates(&row);
+                site.iter_mut().for_each(|cookie| cookie.bytes = *bytes);
+                share_out(&mut site, &limits, NOW);
+                site.retain(|cookie| cookie.expires > NOW);
+                site.sort_unstable_by_key(|cookie| cookie.order);
+                let got: String = site.iter().map(|c| c.shares_before.to_string()).collect();
+                (count, bytes, got, want)
+            })
+            .filter(|(.., got, want)| got != *want)
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }

@@ -10,6 +10,32 @@
 /// # let _ = jar;
 /// ```
 ///
+/// # What a full jar evicts
+///
+/// Above [`total`](Self::total) or [`bytes`](Self::bytes) cookies are evicted, up to a sixteenth of
+/// the jar at once: expired ones first, then those beyond their site's share, then those never
+/// sent, then the others; least recently used first within each group.
+///
+/// - The half of the jar that came first is spared while there is another.
+/// - A site's share is a 1,024th of the limit, and at least 8 cookies and 4,096 bytes. The site
+///   that is furthest beyond its share gives up cookies first.
+/// - Within their share, the cookies of the eighth of the jar that came last go after the others.
+///
+/// So this holds against sites that set cookies to push out others':
+///
+/// - A flood of new cookies does not reach what was there before it, up to half of the jar.
+/// - Few sites cannot push out a login, however many cookies they set, and even if theirs came first
+///   and are in use. At the default limits it takes 512 sites to fill, each within its share, the
+///   half of the jar that came last.
+/// - A login that was not used yet is kept until an eighth of the jar has come after it. Once it is
+///   used, it is kept until new cookies and cookies used since then are seven sixteenths of the
+///   jar.
+///
+/// This does not hold: if one attacker has thousands of registrable domains, and the client visits
+/// that many of them between two uses of a login, the login is evicted. Nothing tells these
+/// domains from those of others. If strangers decide where a client goes, give it a jar of its own,
+/// or a larger one.
+///
 /// Source: RFC 6265 section 6.1 lets a client have such limits. 180 of a domain and the order of
 /// eviction are Chromium's. 50 of a response, and 150 or 8,190 bytes in a header, are curl's.
 ///
@@ -30,11 +56,8 @@ pub struct CookieLimits {
     /// limit cookies are evicted: expired first, then non-`Secure`, then `Secure`; least
     /// recently used first within each group.
     pub per_domain: usize,
-    /// Most cookies in all. Default: 50,000. Above the limit cookies are evicted: expired first,
-    /// then those never sent, then the others; least recently used first within each group. Up
-    /// to a sixteenth is evicted at once. The half that has been there longest is spared while
-    /// there is another, so that a flood of new cookies does not reach those that were there
-    /// before it.
+    /// Most cookies in all. Default: 50,000. Above the limit cookies are
+    /// [evicted](#what-a-full-jar-evicts).
     pub total: usize,
     /// Most bytes in all: of names, values, domains and paths, and of the headers that are kept
     /// for the next request. Default: 16 MiB. Evicts as [`total`](Self::total) does.

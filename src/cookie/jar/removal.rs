@@ -164,7 +164,11 @@ impl Store {
         // What they change is at worst one cookie more or less than there should be.
         let mut candidates = Vec::with_capacity(self.len());
         for shard in &*self.shards {
-            candidates.extend(shard.read().iter().flat_map(Bucket::slots).map(Slot::candidate));
+            for bucket in shard.read().iter() {
+                let first = candidates.len();
+                candidates.extend(bucket.slots().iter().map(Slot::candidate));
+                eviction::share_out(&mut candidates[first..], limits, now);
+            }
         }
         let doomed = eviction::of_jar(candidates, newest, limits, now);
         self.retain(|slot| !doomed.contains(&slot.order()));

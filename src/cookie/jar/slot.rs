@@ -93,6 +93,7 @@ impl Slot {
             was_sent: sent != 0,
             last_used: sent.max(updated),
             expires,
+            shares_before: 0,
         }
     }
 

@@ -15,12 +15,17 @@ use super::{
 /// ```
 /// use tower_outbound::cookie::{Cookie, CookieId};
 ///
-/// let old = Cookie::builder("id", "1").domain("example.com").build()?;
-/// let new = Cookie::builder("id", "2").domain("example.com").build()?;
+/// // As most servers set it: without a `Domain`.
+/// let old = Cookie::builder("id", "1").domain("example.com").host_only(true).build()?;
+/// let new = Cookie::builder("id", "2").domain("example.com").host_only(true).build()?;
 /// assert_eq!(old.id(), new.id());
-/// assert_eq!(old.id().as_bytes(), b"-example.com\0/\0id");
+/// assert_eq!(old.id().as_bytes(), b"=example.com\0/\0id");
 /// assert_eq!(old.id().domain(), "example.com");
-/// assert_eq!(CookieId::from_bytes(b"-example.com\0/\0id"), Some(old.id()));
+/// assert_eq!(CookieId::from_bytes(b"=example.com\0/\0id"), Some(old.id()));
+///
+/// // The one that `Domain=example.com` sets is another cookie.
+/// let wide = Cookie::builder("id", "3").domain("example.com").build()?;
+/// assert_eq!(wide.id().as_bytes(), b"-example.com\0/\0id");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -102,9 +107,9 @@ impl Cookie {
     /// ```
     /// use tower_outbound::cookie::Cookie;
     ///
-    /// let cookie = Cookie::builder("id", "42").domain("example.com").secure(true).build()?;
+    /// let cookie = Cookie::builder("id", "42").domain("example.com").host_only(true).build()?;
     /// let again = Cookie::from_bytes(&cookie.to_bytes())?;
-    /// assert_eq!((again.id(), again.value(), again.secure()), (cookie.id(), "42".into(), true));
+    /// assert_eq!((again.id(), again.value()), (cookie.id(), "42".into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]

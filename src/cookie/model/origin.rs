@@ -29,9 +29,9 @@ pub(in crate::cookie) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// `None` for a URI without a host or without a scheme: no cookies go in or out.
+    /// `None` for a URI without a host, or without a scheme that has cookies: none go in or out.
     pub(in crate::cookie) fn of(uri: &'a Uri) -> Option<Self> {
-        let scheme = uri.scheme_str()?;
+        let is_tls = is_tls(uri.scheme_str()?)?;
         let authority = uri.authority()?.as_str();
         let (spelt, host) = match authority::plain(authority) {
             Some((host, _)) => (host, Cow::Borrowed(host)),
@@ -42,8 +42,6 @@ impl<'a> Origin<'a> {
             }
         };
         let rooted = spelt.ends_with('.');
-        // `http` parses the scheme of https in any case, but not those that it does not know.
-        let is_tls = scheme == "https" || scheme.eq_ignore_ascii_case("wss");
         let secure = is_tls || is_loopback(spelt, &host);
         Some(Self { host, path: uri.path(), is_tls, secure, rooted })
     }
@@ -94,6 +92,19 @@ pub(in crate::cookie) fn domain_match(host: &str, domain: &str) -> bool {
         Some("") => true,
         Some(rest) => rest.ends_with('.') && !stands_alone(host),
         None => false,
+    }
+}
+
+/// Whether a scheme that has cookies is one over TLS. `None` for any other, as in browsers: what
+/// `ftp:` or `unix:` answers is no word of the site that http asks for under the same name.
+fn is_tls(scheme: &str) -> Option<bool> {
+    match scheme {
+        "https" => Some(true),
+        "http" => Some(false),
+        // `http` parses its own two schemes in any case, but not those that it does not know.
+        other if other.eq_ignore_ascii_case("wss") => Some(true),
+        other if other.eq_ignore_ascii_case("ws") => Some(false),
+        _ => None,
     }
 }
 

@@ -27,7 +27,8 @@ pub enum Rejection {
     TooLong,
     /// There is neither a name nor a value.
     Empty,
-    /// The URI has no scheme, or no host that a cookie could belong to.
+    /// The URI's scheme is not http, https, ws or wss, or it has no host that a cookie could belong
+    /// to.
     NoHost,
     /// The `Domain` attribute is not ASCII; it would have to be an A-label (`xn--...`).
     NonAsciiDomain,
@@ -76,7 +77,7 @@ impl fmt::Display for Rejection {
             Self::ControlCharacter => "it holds a control character",
             Self::TooLong => "name and value are longer than 4096 bytes",
             Self::Empty => "it has neither name nor value",
-            Self::NoHost => "the URI has no scheme or no host",
+            Self::NoHost => "the URI is not one of http, https, ws or wss with a host",
             Self::NonAsciiDomain => "its domain is not ASCII",
             Self::DomainMismatch => "its domain does not cover the host",
             Self::PublicSuffix => "its domain is a public suffix",

@@ -4,14 +4,13 @@ mod jars;
 
 use std::{
     fmt,
-    hash::Hash,
+    hash::{Hash, RandomState},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
-use self::jars::{Jars, Leaving};
+use self::jars::{Jars, Keyed, Leaving};
 use super::jar::CookieJar;
 
 /// A bounded pool of jars by key, for one client that serves many tenants: see
@@ -25,7 +24,8 @@ use super::jar::CookieJar;
 ///
 /// A jar that leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be
 /// saved. The pool is not locked during the call. Whoever asks for that key meanwhile gets the same
-/// jar, and the jar then stays.
+/// jar, and the jar then stays. No two callbacks run for one key at a time, so that no jar is saved
+/// over a later one: a second eviction of a key waits for the first.
 ///
 /// The pool's callbacks must not use the pool. A call to it from inside one panics, so that a
 /// callback cannot call itself without end.
@@ -101,9 +101,10 @@ pub struct JarPool<K = String> {
 
 struct Shared<K> {
     settings: JarPoolBuilder<K>,
+    hasher: RandomState,
     jars: Mutex<Jars<K>>,
-    /// A jar was made, or its callback has panicked.
-    made: Condvar,
+    /// A callback is over.
+    over: Condvar,
 }
 
 /// Builds a [`JarPool`].
@@ -171,8 +172,10 @@ impl<K> JarPoolBuilder<K> {
     /// The empty pool.
     #[must_use]
     pub fn build(self) -> JarPool<K> {
-        let (jars, made) = (Mutex::new(Jars::new()), Condvar::new());
-        JarPool { shared: Arc::new(Shared { settings: self, jars, made }) }
+        let (jars, over) = (Mutex::new(Jars::new()), Condvar::new());
+        JarPool {
+            shared: Arc::new(Shared { settings: self, hasher: RandomState::new(), jars, over }),
+        }
     }
 }
 
@@ -207,8 +210,9 @@ impl<K> JarPool<K> {
     fn lock(&self) -> MutexGuard<'_, Jars<K>> {
         let jars = self.enter();
         // Without this a callback that asks for one more jar evicts another, whose callback asks
-        // for one more, until the stack ends. The lock is given back before the panic.
-        if !jars.in_callback.is_empty() && jars.in_callback.contains(&thread::current().id()) {
+        // for one more, until the stack ends; or a callback waits for itself. The lock is given
+        // back before the panic.
+        if jars.is_in_callback() {
             drop(jars);
             panic!("a callback of a JarPool must not use the pool");
         }
@@ -216,34 +220,26 @@ impl<K> JarPool<K> {
     }
 
     fn enter(&self) -> MutexGuard<'_, Jars<K>> {
-        // A key's `Hash` or `Eq` that panics does so before anything is changed, so a poisoned
+        // What panics under the lock is a key's `Eq`, before anything is changed, so a poisoned
         // lock guards a whole pool.
         self.shared.jars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a callback of the user's: under no lock, since it may read and write files for as long
-    /// as it likes while other tenants go on.
-    fn in_callback<T>(&self, callback: impl FnOnce() -> T) -> T {
-        // On drop, so that a panic is followed by it too.
-        struct Leave<'a, K>(&'a JarPool<K>);
+    fn wait<'a>(&self, jars: MutexGuard<'a, Jars<K>>) -> MutexGuard<'a, Jars<K>> {
+        self.shared.over.wait(jars).unwrap_or_else(PoisonError::into_inner)
+    }
 
-        impl<K> Drop for Leave<'_, K> {
-            fn drop(&mut self) {
-                let threads = &mut self.0.enter().in_callback;
-                let own = threads.iter().position(|&thread| thread == thread::current().id());
-                own.map(|at| threads.swap_remove(at));
-            }
-        }
-
-        self.enter().in_callback.push(thread::current().id());
-        let _leave = Leave(self);
-        callback()
+    /// Gives the lock back for a callback of that key: it may read and write files for as long as
+    /// it likes while other tenants go on.
+    fn begin<'a>(&'a self, mut jars: MutexGuard<'a, Jars<K>>, hash: u64) -> Callback<'a, K> {
+        jars.begin(hash);
+        Callback { pool: self, is_over: false }
     }
 
     /// How many jars there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().by_key.len()
+        self.lock().len()
     }
 
     /// Whether there are none.
@@ -254,17 +250,29 @@ impl<K> JarPool<K> {
 }
 
 impl<K: Hash + Eq> JarPool<K> {
-    /// The jar of that key, made if there is none. Waits if another thread is making it.
+    /// The jar of that key, made if there is none. This call never evicts it.
+    ///
+    /// Waits while another thread makes it, and while another thread's
+    /// [`on_evict`](JarPoolBuilder::on_evict) runs for a key that this call evicts.
     ///
     /// # Panics
     ///
     /// If one of the pool's callbacks does; so every method does that is called from inside one.
     pub fn get(&self, key: impl Into<K>) -> CookieJar {
-        let (key, settings) = (key.into(), &self.shared.settings);
+        let (settings, key) = (&self.shared.settings, Keyed::new(&self.shared.hasher, key.into()));
         let now = (settings.clock)();
-        let known = self.lock().touch(&key, now);
-        let jar = known.unwrap_or_else(|| self.make(Arc::new(key), now));
-        self.evict(now, settings.max_jars);
+        let mut jars = self.lock();
+        let known = jars.touch(&Keyed { hash: key.hash, key: &key.key }, now);
+        let jar;
+        (jars, jar) = match known {
+            Some(jar) => (jars, jar),
+            None => self.make(jars, Keyed { hash: key.hash, key: Arc::new(key.key) }, now),
+        };
+        // Under the same lock, so that the last use is this one.
+        let spared = jars.last_use();
+        let leaving = jars.leaving(now, settings.idle, settings.max_jars, spared);
+        drop(jars);
+        self.send_off(leaving);
         jar
     }
 
@@ -272,30 +280,26 @@ impl<K: Hash + Eq> JarPool<K> {
     ///
     /// One thread makes it, and the others wait. If two made it, one of them could be slow, come
     /// after the other's jar has left again, and put in what was read before that jar was saved.
-    fn make(&self, key: Arc<K>, now: Instant) -> CookieJar {
-        let mut jars = self.lock();
-        loop {
-            if let Some(jar) = jars.touch(&key, now) {
-                return jar;
+    fn make<'a>(
+        &'a self,
+        mut jars: MutexGuard<'a, Jars<K>>,
+        key: Keyed<Arc<K>>,
+        now: Instant,
+    ) -> (MutexGuard<'a, Jars<K>>, CookieJar) {
+        while jars.has_callback(key.hash) {
+            jars = self.wait(jars);
+            if let Some(jar) = jars.touch(&Keyed { hash: key.hash, key: &*key.key }, now) {
+                return (jars, jar);
             }
-            if !jars.making.contains_key(&key) {
-                break;
-            }
-            jars = self.shared.made.wait(jars).unwrap_or_else(PoisonError::into_inner);
         }
         loop {
-            jars.making.insert(Arc::clone(&key), false);
-            drop(jars);
-            // On drop, since the callback may panic. One who waits then makes the jar.
-            let mut making = Making { pool: self, key: Some(&key) };
-            let jar = self.in_callback(|| (self.shared.settings.new_jar)(&key));
-            jars = self.lock();
-            let is_outdated = making.end(&mut jars);
+            let callback = self.begin(jars, key.hash);
+            let jar = (self.shared.settings.new_jar)(&key.key);
+            let is_outdated;
+            (jars, is_outdated) = callback.end();
             if !is_outdated {
-                jars.insert(Arc::clone(&key), jar.clone(), now);
-                drop(jars);
-                self.shared.made.notify_all();
-                return jar;
+                jars.insert(key, jar.clone(), now);
+                return (jars, jar);
             }
         }
     }
@@ -303,53 +307,57 @@ impl<K: Hash + Eq> JarPool<K> {
     /// The jar of that key if it is in the pool. This does not count as use.
     #[must_use]
     pub fn peek(&self, key: &K) -> Option<CookieJar> {
-        self.lock().by_key.get(key).map(|entry| entry.jar.clone())
+        let key = Keyed::new(&self.shared.hasher, key);
+        self.lock().peek(&key).cloned()
     }
 
     /// Takes the jar of that key out, without the callback.
     pub fn remove(&self, key: &K) -> Option<CookieJar> {
-        let mut jars = self.lock();
+        let key = Keyed::new(&self.shared.hasher, key);
         // What is being made may have been read before this call.
-        if let Some(is_outdated) = jars.making.get_mut(key) {
-            *is_outdated = true;
-        }
-        let entry = jars.take(key)?;
-        Some(entry.jar)
+        self.lock().take(&key)
     }
 
     /// Evicts the jars that have been idle for too long, and returns their number. For a timer of
     /// the caller's own; `get` does the same.
     pub fn evict_idle(&self) -> usize {
         let settings = &self.shared.settings;
-        self.evict((settings.clock)(), settings.max_jars)
-    }
-
-    /// Evicts every jar, also those that requests hold, and returns their number. For saving all
-    /// at the end.
-    pub fn evict_all(&self) -> usize {
-        let leaving = self.lock().all();
+        let now = (settings.clock)();
+        let leaving = self.lock().leaving(now, settings.idle, settings.max_jars, None);
         self.send_off(leaving)
     }
 
-    fn evict(&self, now: Instant, max_jars: usize) -> usize {
-        let leaving = self.lock().leaving(now, self.shared.settings.idle, max_jars);
+    /// Evicts every jar, also those that requests hold, and returns their number. For saving all at
+    /// the end: a jar whose callback runs on another thread is handed over once more.
+    pub fn evict_all(&self) -> usize {
+        let leaving = self.lock().all();
         self.send_off(leaving)
     }
 
     /// No panic of a callback holds up the jars behind it, or leaves one in the pool for good.
     fn send_off(&self, leaving: Vec<Leaving<K>>) -> usize {
         let (mut left, mut panic) = (0, None);
-        for (key, jar, eviction) in leaving {
+        for leaving in leaving {
+            let mut jars = self.lock();
             if let Some(on_evict) = &self.shared.settings.on_evict {
-                let call = || self.in_callback(|| on_evict(&key, &jar));
+                let key = &leaving.key;
+                while jars.has_callback(key.hash) {
+                    jars = self.wait(jars);
+                }
+                if !jars.is_leaving(&leaving) {
+                    continue;
+                }
+                let callback = self.begin(jars, key.hash);
+                let call = || on_evict(&key.key, &leaving.jar);
                 // The first panic is the one to report: later ones tend to follow from it.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
                     panic.get_or_insert(payload);
                 }
+                (jars, _) = callback.end();
             }
             // Only now: whoever asks for the key during the call must get this jar, not a new one
             // that is read from a half-written file.
-            left += usize::from(self.lock().finish(&key, eviction));
+            left += usize::from(jars.finish(&leaving));
         }
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -358,26 +366,29 @@ impl<K: Hash + Eq> JarPool<K> {
     }
 }
 
-/// A jar that is being made.
-struct Making<'a, K: Hash + Eq> {
+/// A callback of the user's, which runs under no lock.
+struct Callback<'a, K> {
     pool: &'a JarPool<K>,
-    /// `None` once it is made.
-    key: Option<&'a Arc<K>>,
+    is_over: bool,
 }
 
-impl<K: Hash + Eq> Making<'_, K> {
-    /// Says whether the jar is out of date.
-    fn end(&mut self, jars: &mut Jars<K>) -> bool {
-        self.key.take().and_then(|key| jars.making.remove(key)).unwrap_or_default()
+impl<'a, K> Callback<'a, K> {
+    /// Takes the lock again; says whether the key was taken out meanwhile.
+    fn end(mut self) -> (MutexGuard<'a, Jars<K>>, bool) {
+        let mut jars = self.pool.enter();
+        self.is_over = true;
+        let is_outdated = jars.end();
+        (jars, is_outdated)
     }
 }
 
-impl<K: Hash + Eq> Drop for Making<'_, K> {
+// On drop, since a callback may panic. One who waits for a jar then makes it.
+impl<K> Drop for Callback<'_, K> {
     fn drop(&mut self) {
-        if self.key.is_some() {
-            self.end(&mut self.pool.enter());
-            self.pool.shared.made.notify_all();
+        if !self.is_over {
+            self.pool.enter().end();
         }
+        self.pool.shared.over.notify_all();
     }
 }
 
@@ -396,6 +407,6 @@ impl<K> Default for JarPool<K> {
 // Keys may be secrets: a session's token, say.
 impl<K> fmt::Debug for JarPool<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JarPool").field("len", &self.enter().by_key.len()).finish_non_exhaustive()
+        f.debug_struct("JarPool").field("len", &self.enter().len()).finish_non_exhaustive()
     }
 }

@@ -366,6 +366,17 @@ impl Oracle {
         Ok(StoreAction::Inserted)
     }
 
+    /// How many shares of the jar the better cookies of its site fill.
+    fn shares_before(&self, cookie: &Stored) -> usize {
+        let CookieLimits { total, bytes, .. } = self.limits;
+        let worth = |cookie: &Stored| (cookie.flags.secure, cookie.last_used, cookie.order);
+        let better = self.cookies.iter().filter(|other| {
+            site(&other.domain) == site(&cookie.domain) && worth(other) > worth(cookie)
+        });
+        let (len, text) = better.fold((0, 0), |(len, text), other| (len + 1, text + other.bytes()));
+        (len / (total / 1_024).max(8)).max(text / (bytes / 1_024).max(4_096))
+    }
+
     /// The jar over its total: as `CookieLimits::total` tells, one by one, the newest aside.
     pub(super) fn evict(&mut self, newest: u64) {
         let CookieLimits { total, bytes, .. } = self.limits;
@@ -375,29 +386,43 @@ impl Oracle {
         if len <= total && text <= bytes {
             return;
         }
-        // Those that came first, as far as they fill half of the jar.
-        let mut spared = Vec::new();
         let mut by_age: Vec<_> =
             self.cookies.iter().filter(|cookie| cookie.order != newest).collect();
         by_age.sort_by_key(|cookie| cookie.order);
-        let mut half = 0;
-        for cookie in by_age {
-            half += cookie.bytes();
-            if spared.len() == total / 2 || half > bytes / 2 {
-                break;
+        // Those that come first, as far as they fill a part of the jar.
+        let fill = |cookies: &[&Stored], nth: usize| {
+            let mut orders = Vec::new();
+            let mut text = 0;
+            for cookie in cookies {
+                text += cookie.bytes();
+                if orders.len() == total / nth || text > bytes / nth {
+                    break;
+                }
+                orders.push(cookie.order);
             }
-            spared.push(cookie.order);
-        }
-        loop {
+            orders
+        };
+        let first = fill(&by_age, 2);
+        by_age.retain(|cookie| !first.contains(&cookie.order));
+        by_age.reverse();
+        let last = fill(&by_age, 8);
+        let mut worth: Vec<_> = self
+            .cookies
+            .iter()
+            .map(|cookie| {
+                let order = cookie.order;
+                let is_newest = order == newest;
+                let share = usize::MAX - self.shares_before(cookie);
+                let age = (first.contains(&order), share, last.contains(&order));
+                (is_newest, age, cookie.was_sent, cookie.last_used, order)
+            })
+            .collect();
+        worth.sort_unstable();
+        for (.., out) in worth {
             let (len, text) = size(&self.cookies);
             if len == 1 || (len <= total - total / 16 && text <= bytes - bytes / 16) {
                 return;
             }
-            let worth = |cookie: &&Stored| {
-                let order = cookie.order;
-                (order == newest, spared.contains(&order), cookie.was_sent, cookie.last_used, order)
-            };
-            let out = self.cookies.iter().min_by_key(worth).unwrap().order;
             self.cookies.retain(|cookie| cookie.order != out);
         }
     }

@@ -327,3 +327,63 @@ fn over_http_a_host_of_the_users_own_overrides_no_secure_cookie() {
     want.sort_unstable();
     assert_eq!(lines, want);
 }
+
+/// curl 7.88 reads the first of its lines only.
+#[test]
+fn a_folded_cookie_keeps_its_attributes() {
+    let folds = ["\r\n ", "\r\n\t", "\r\n   "];
+    rows::hold(folds, |fold| {
+        let set = ["sid=1;", "Path=/only;", "HttpOnly; Max-Age=60"].join(fold);
+        let server = Server::new(move |_, _| reply(200, &format!("Set-Cookie: {set}\r\n"), ""));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cookies.txt");
+        let urls = ["/only/deep/x", "/only/y", "/"].map(|path| server.url(path));
+        let [one, two, three] = urls.each_ref().map(String::as_str);
+        assert_outcome(&fetch(&["-c", path.to_str().unwrap(), one, two, three]), 0, "");
+        let sent: Vec<_> =
+            server.seen().iter().map(|seen| seen.header("cookie").to_owned()).collect();
+        let saved = fs::read_to_string(&path).unwrap();
+        let got = (sent, saved.contains("#HttpOnly_127.0.0.1\tFALSE\t/only\tFALSE"));
+        (format!("{fold:?}: {saved}"), got, (vec!["".into(), "sid=1".into(), String::new()], true))
+    });
+}
+
+#[test]
+fn several_files_are_read_and_junk_leaves_session_cookies_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let [a, b, missing, out] =
+        ["a", "b", "missing", "out"].map(|name| directory.path().join(name).display().to_string());
+    let line = |name: &str, expires: u64, value: &str| {
+        format!("127.0.0.1\tFALSE\t/\tFALSE\t{expires}\t{name}\t{value}\n")
+    };
+    let kept = 4_102_444_800;
+    // Arguments, what is sent, and what is saved into the last file that is named.
+    let rows: [(&[&str], &str, &str); 7] = [
+        (&["-b", &a, "-b", &b], "both=b; one=a; two=b", ""),
+        (&["-b", &b, "-b", &a], "both=a; one=a; two=b", ""),
+        (&["-b", &a, "-b", &missing, "-b", "x=1"], "both=a; one=a; x=1", ""),
+        (&["-j", "-b", &a, "-b", &b], "both=b", ""),
+        (&["-b", &a, "-b", &b, "-c", &out], "both=b; one=a; two=b", "both=b one=a set=1 two=b"),
+        (&["-b", &a, "-b", &b, "-c", &a], "both=b; one=a; two=b", "both=b one=a set=1 two=b"),
+        (&["-j", "-b", &a, "-c", &a], "both=a", "both=a set=1"),
+    ];
+    rows::hold(rows, |(arguments, sent, saved)| {
+        fs::write(&a, line("one", 0, "a") + &line("both", kept, "a")).unwrap();
+        fs::write(&b, line("two", 0, "b") + &line("both", kept, "b")).unwrap();
+        let server = Server::new(|_, _| reply(200, "Set-Cookie: set=1\r\n", ""));
+        assert_outcome(&fetch(&[arguments, &[&server.url("/")]].concat()), 0, "");
+        let text = match saved {
+            "" => String::new(),
+            _ => fs::read_to_string(arguments.last().unwrap()).unwrap(),
+        };
+        let mut lines: Vec<_> = text
+            .lines()
+            .map(|line| line.split('\t').collect::<Vec<_>>())
+            .filter(|fields| fields.len() == 7)
+            .map(|fields| format!("{}={}", fields[5], fields[6]))
+            .collect();
+        lines.sort_unstable();
+        let got = (sorted(server.seen()[0].header("cookie")), lines.join(" "));
+        (format!("{arguments:?}"), got, (sent.to_owned(), saved.to_owned()))
+    });
+}

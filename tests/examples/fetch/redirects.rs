@@ -194,3 +194,161 @@ fn a_redirect_out_of_http_is_an_error() {
     assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
     assert!(!outcome.stderr.contains("SECRET"), "{outcome:?}");
 }
+
+/// curl 7.88 follows the first of its lines only.
+#[test]
+fn a_folded_location_is_followed() {
+    let rows = [("\r\n /next", "/next"), (" /ne\r\n xt", "/ne%20xt"), (" /next\r\n ", "/next")];
+    rows::hold(rows, |(location, target)| {
+        let server = Server::new(move |_, number| match number {
+            0 => reply(302, &format!("Location:{location}\r\n"), ""),
+            _ => ok("end"),
+        });
+        assert_outcome(&fetch(&["-L", &server.url("/")]), 0, "end");
+        (format!("{location:?}"), server.seen()[1].target.clone(), target)
+    });
+}
+
+/// What curl does, unless a row says otherwise. The server is asked as 127.0.0.1; `away` is the same
+/// server as localhost.
+#[test]
+fn credentials_of_a_location_replace_those_of_a_url_and_none_of_the_users_own() {
+    const OLD: &str = "Basic b2xkOnB3";
+    const NEW: &str = "Basic bmV3OnB3";
+    let own = ["-u", "old:pw"];
+    let header = ["-H", "Authorization: mine"];
+    let trusted = ["--location-trusted", "-u", "old:pw"];
+    let trusted_header = ["--location-trusted", "-H", "Authorization: mine"];
+    // Flags, userinfo of the URL; the Location's host and userinfo; what the second and the third
+    // request send, where the third is one more hop within the second's origin.
+    let rows: [(&[&str], &str, &str, [&str; 2]); 14] = [
+        (&[], "old:pw@", "new:pw@home", [NEW, NEW]),
+        (&[], "old:pw@", "home", [OLD, OLD]),
+        (&[], "old:pw@", "@home", [OLD, OLD]),
+        (&[], "", "new:pw@home", [NEW, NEW]),
+        // curl keeps the first password for it.
+        (&[], "old:pw@", "new@home", ["Basic bmV3Og=="; 2]),
+        (&own, "", "new:pw@home", [OLD, OLD]),
+        (&own, "url:pw@", "home", [OLD, OLD]),
+        (&header, "", "new:pw@home", ["mine", "mine"]),
+        (&own, "", "away", ["", ""]),
+        // curl sends none of both.
+        (&own, "", "new:pw@away", [NEW, NEW]),
+        (&trusted, "", "away", [OLD, OLD]),
+        (&trusted_header, "", "new:pw@away", ["mine", "mine"]),
+        (&["--location-trusted"], "old:pw@", "away", [OLD, OLD]),
+        (&["--location-trusted"], "old:pw@", "new:pw@away", [NEW, NEW]),
+    ];
+    rows::hold(rows, |(flags, userinfo, location, want)| {
+        let server = Server::new(move |seen, number| {
+            let port = seen.header("host").rsplit(':').next().unwrap().to_owned();
+            let location = location
+                .replace("home", &format!("127.0.0.1:{port}"))
+                .replace("away", &format!("localhost:{port}"));
+            match number {
+                0 => reply(302, &format!("Location: http://{location}/n\r\n"), ""),
+                1 => reply(302, "Location: /m\r\n", ""),
+                _ => ok("end"),
+            }
+        });
+        let resolve = format!("localhost:{}:127.0.0.1", server.port());
+        let url = format!("http://{userinfo}{}/", server.address);
+        let outcome = fetch(&[&["-L", "--resolve", &resolve], flags, &[&url]].concat());
+        assert_outcome(&outcome, 0, "end");
+        let seen = server.seen();
+        let got = [1, 2].map(|number| seen[number].header("authorization"));
+        (
+            format!("{flags:?} {userinfo} {location}"),
+            got.map(str::to_owned),
+            want.map(str::to_owned),
+        )
+    });
+}
+
+#[test]
+fn trusted_hosts_get_cookies_and_authorization_but_no_host_header() {
+    let other = Server::new(|_, _| ok("end"));
+    let location = format!("Location: {}\r\n", other.url("/"));
+    let server = Server::new(move |_, _| reply(302, &location, ""));
+    let arguments = [
+        "--location-trusted",
+        "-H",
+        "Host: virtual.example",
+        "-H",
+        "Cookie: own=1",
+        "-H",
+        "Proxy-Authorization: p",
+        "-b",
+        "inline=1",
+        "-u",
+        "u:p",
+        &server.url("/"),
+    ];
+    assert_outcome(&fetch(&arguments), 0, "end");
+    let seen = &other.seen()[0];
+    let names = ["host", "cookie", "proxy-authorization", "authorization"];
+    let address = other.address.to_string();
+    assert_eq!(
+        names.map(|name| seen.all(name).join(", ")),
+        [&address, "own=1; inline=1", "p", "Basic dTpw"]
+    );
+}
+
+/// As curl does, except that a method of `-X` is not kept where these flags do not keep it.
+#[test]
+fn post301_and_its_kin_keep_method_data_and_type() {
+    let (put, post) = ("PUT x=1 typed", "POST x=1 typed");
+    let get = "GET";
+    let rows: [(&[&str], &[u16], &[&str]); 14] = [
+        (&["--post301"], &[301], &[post]),
+        (&["--post302"], &[301], &[get]),
+        (&["--post303"], &[301], &[get]),
+        (&["--post302"], &[302], &[post]),
+        (&["--post301"], &[302], &[get]),
+        (&["--post303"], &[303], &[post]),
+        (&["--post302"], &[303], &[get]),
+        (&["--post301"], &[301, 302, 307], &[post, get, get]),
+        (&["--post301"], &[302, 301], &[get, get]),
+        (&["--post301", "--post302"], &[301, 307, 301, 302], &[post; 4]),
+        (&["--post303"], &[303, 301, 307], &[post, get, get]),
+        (&["-X", "PUT", "--post303"], &[303, 302, 303], &[put; 3]),
+        (&["-X", "PUT"], &[301, 303], &[put, get]),
+        (&["-X", "PUT", "--post301"], &[303], &[get]),
+    ];
+    rows::hold(rows, |(flags, statuses, want)| {
+        let server = Server::new(move |_, number| match statuses.get(number) {
+            Some(&status) => reply(status, &format!("Location: /{number}\r\n"), ""),
+            None => ok("end"),
+        });
+        let outcome = fetch(&[&["-L", "-d", "x=1"], flags, &[&server.url("/")]].concat());
+        assert_outcome(&outcome, 0, "end");
+        let got: Vec<_> = server.seen()[1..]
+            .iter()
+            .map(|seen| {
+                let typed = if seen.all("content-type").len() == 1 { " typed" } else { "" };
+                let body = String::from_utf8_lossy(&seen.body);
+                format!("{} {body}{typed}", seen.method).trim_end().to_owned()
+            })
+            .collect();
+        (format!("{flags:?} {statuses:?}"), got, want.to_vec())
+    });
+    // They follow nothing by themselves; what is trusted is followed.
+    for (flag, requests) in [("--post302", 1), ("--location-trusted", 2)] {
+        let server = Server::new(|_, number| match number {
+            0 => reply(302, "Location: /end\r\n", "moved"),
+            _ => ok("moved"),
+        });
+        assert_outcome(&fetch(&[flag, &server.url("/")]), 0, "moved");
+        assert_eq!(server.seen().len(), requests, "{flag}");
+    }
+}
+
+#[test]
+fn a_post_that_is_kept_is_not_repeated_at_its_own_url() {
+    for (flag, status) in [("--post301", 301), ("--post302", 302), ("--post303", 303)] {
+        let server = Server::new(move |_, _| reply(status, "Location: /\r\n", "moved"));
+        let outcome = fetch(&["-L", flag, "-d", "x=1", &server.url("/")]);
+        assert_outcome(&outcome, 1, "");
+        assert_eq!(server.seen().len(), 1, "{flag}");
+    }
+}

@@ -93,6 +93,29 @@ fn userinfo_becomes_basic_authorization() {
     );
 }
 
+/// As curl does: `-H` before `-u` before the URL.
+#[test]
+fn user_and_password_apart_from_the_url_replace_those_in_it() {
+    let server = Server::new(|_, _| ok(""));
+    let plain = format!("http://{}/", server.address);
+    let with_userinfo = format!("http://url:pw@{}/", server.address);
+    let own = ["-u", "opt:pw", "-H", "Authorization: mine"];
+    let rows: [(&[&str], &str, &str); 7] = [
+        (&["-u", "opt:pw"], &plain, "Basic b3B0OnB3"),
+        (&["-u", "opt:p:w%20"], &plain, "Basic b3B0OnA6dyUyMA=="),
+        (&["-u", "opt:"], &plain, "Basic b3B0Og=="),
+        (&["-u", ":"], &plain, "Basic Og=="),
+        (&["-u", "a:b", "-u", "c:d"], &plain, "Basic Yzpk"),
+        (&["-u", "opt:pw"], &with_userinfo, "Basic b3B0OnB3"),
+        (&own, &with_userinfo, "mine"),
+    ];
+    rows::hold(rows, |(arguments, url, want)| {
+        assert_outcome(&fetch(&[arguments, &[url]].concat()), 0, "");
+        let got = server.seen().pop().unwrap().all("authorization").join(", ");
+        (format!("{arguments:?} {url}"), got, want)
+    });
+}
+
 #[test]
 fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
     let server = Server::new(|_, _| ok(""));
@@ -109,6 +132,10 @@ fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
         &["--max-time", "NaN", good],
         &["--max-time", "1e400", good],
         &["--retry-delay", "soon", good],
+        &["--retry-delay", "1e19", good],
+        &["--retry-delay", "68719477", good],
+        &["--retry-max-time", "1e19", good],
+        &["--max-time", "1e19", good],
         &["--max-redirs", "-2", good],
         &["--resolve", "example.com", good],
         &["--resolve", "example.com:80", good],
@@ -122,7 +149,7 @@ fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
         &["-b", "SECRET=\u{1}", good],
         &["-b", "-", good],
         &["-c", "-", good],
-        &["-b", "one.txt", "-b", "two.txt", good],
+        &["-u", "SECRET", good],
         &["-X", "GE T", good],
         &["-X", "GET\r\nX-Injected: 1", good],
         &["-X", "", good],
@@ -143,6 +170,14 @@ fn bad_usage_is_2_before_any_request_and_repeats_no_secret() {
         &[good, "http://exa mple.com/?SECRET"],
         &[good, "http://127.0.0.1/?SECRET\r\nX-Injected: 1"],
         &[good, "http://[::1/?SECRET"],
+        &[good, "http://127.0.0.1/?SECRET space"],
+        &[good, "http://\\SECRET/"],
+        &[good, "http://xn--/?SECRET"],
+        &[good, "http://a\u{2260}\u{338}%00b/?SECRET"],
+        &[good, "http://[fe80::1%25SECRET"],
+        &[good, "http://[fe80::1%]/?SECRET"],
+        &[good, "http://[fe80::1%25a/b]/?SECRET"],
+        &[good, "http://[fe80::1%25SECRET]/", "http://[fe80::1%25other]/"],
     ];
     rows::hold(rows, |arguments| {
         let outcome = fetch(arguments);
@@ -200,8 +235,11 @@ fn files_to_send_or_trust_that_cannot_be_used_end_it_before_any_request() {
 }
 
 #[test]
-fn help_is_no_error() {
+fn help_is_no_error_and_has_the_table_of_the_page() {
     let outcome = fetch(&["--help"]);
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     assert!(outcome.stdout.contains("--retry-max-time"), "{}", outcome.stdout);
+    let page = include_str!("../../../examples/fetch/README.md");
+    let table: Vec<_> = page.lines().filter(|line| line.starts_with('|')).collect();
+    assert!(table.len() > 20 && outcome.stdout.ends_with(&format!("{}\n", table.join("\n"))));
 }

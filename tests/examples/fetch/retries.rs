@@ -215,11 +215,13 @@ fn max_time_bounds_everything_and_is_not_retried() {
     }
 }
 
+/// The longest that a timer can wait is the longest that can be asked for. What is longer is bad
+/// usage.
 #[test]
 fn absurd_times_are_no_panic() {
     let server =
         Server::new(|_, number| if number % 2 == 0 { reply(500, "", "") } else { ok("done") });
-    for time in ["0", "1e-9", "1e19"] {
+    for time in ["0", "1e-9", "68719476"] {
         let limits = if time == "1e-9" { "5" } else { time };
         let arguments = [
             "--retry",
@@ -234,8 +236,40 @@ fn absurd_times_are_no_panic() {
         ];
         assert_outcome(&fetch(&arguments), 0, "done");
     }
-    // A wait that would never end is cut by --max-time.
+    // A wait of two years is cut by --max-time.
     let arguments =
-        ["--retry", "1", "--retry-delay", "1e19", "--max-time", "0.3", &server.url("/")];
+        ["--retry", "1", "--retry-delay", "68719476", "--max-time", "0.3", &server.url("/")];
     assert_outcome(&fetch(&arguments), 28, "");
+}
+
+#[test]
+fn with_all_errors_any_failure_before_the_response_is_retried() {
+    let failures: [(&str, Answer, i32); 3] = [
+        ("reset", || Reply::Reset, 56),
+        ("not HTTP", || Reply::Close(b"SSH-2.0\r\n\r\n".to_vec()), 8),
+        ("503", || reply(503, "", "busy"), 0),
+    ];
+    let flags: [(&[&str], usize); 3] = [
+        (&["--retry-connrefused"], 1),
+        (&["--retry-all-errors"], 2),
+        (&["--retry-all-errors", "--retry-connrefused"], 2),
+    ];
+    rows::hold(pairs(failures, flags), |((what, failure, exit), (flags, attempts))| {
+        let server = Server::new(move |_, number| if number == 0 { failure() } else { ok("done") });
+        let url = server.url("/");
+        let arguments = ["--retry", "2", "--retry-delay", "0.01", "-d", "x=1", &url];
+        let outcome = fetch(&[flags, &arguments].concat());
+        let exit = if attempts == 1 { exit } else { 0 };
+        (
+            format!("{what}, {flags:?}: {outcome:?}"),
+            (outcome.status, server.seen().len()),
+            (exit, attempts),
+        )
+    });
+    // Not once the body has begun: two of them would be one after the other.
+    let cut = || Reply::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec());
+    let server = Server::new(move |_, _| cut());
+    let arguments = ["--retry", "2", "--retry-all-errors", "--retry-delay", "0.01"];
+    assert_outcome(&fetch(&[&arguments[..], &[&server.url("/")]].concat()), 18, "abc");
+    assert_eq!(server.seen().len(), 1);
 }

@@ -65,6 +65,30 @@ fn tls_trusts_cacert_and_checks_the_name_behind_resolve() {
 }
 
 #[test]
+fn insecure_accepts_any_certificate_and_warns() {
+    let made = certificate("other.example");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let server = Server::on(listener, Some(made.config), |_, _| ok("body"));
+    let url = format!("https://127.0.0.1:{}/", server.port());
+    assert_outcome(&fetch(&[&url]), 60, "");
+    let rows: [(&[&str], usize); 2] = [(&["-k"], 1), (&["--insecure", "-s"], 0)];
+    for (flags, lines) in rows {
+        let outcome = fetch(&[flags, &[&url]].concat());
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "body"), "{outcome:?}");
+        assert_eq!(outcome.stderr.lines().count(), lines, "{outcome:?}");
+        assert!(lines == 0 || outcome.stderr.starts_with("fetch: warning: -k "), "{outcome:?}");
+    }
+    // Tried again only if it is said to be.
+    for (flags, lines) in [(&[][..], 1), (&["--retry-all-errors"], 3)] {
+        let arguments = ["-v", "--retry", "2", "--retry-delay", "0.01", &url];
+        let outcome = fetch(&[flags, &arguments].concat());
+        assert_eq!(outcome.status, 60);
+        let attempts = outcome.stderr.lines().filter(|line| line.starts_with("* GET ")).count();
+        assert_eq!(attempts, lines, "{flags:?}: {outcome:?}");
+    }
+}
+
+#[test]
 fn resolve_is_for_one_host_and_port() {
     let server = Server::new(|seen, _| ok(seen.header("host")));
     let port = server.port();

@@ -1,0 +1,62 @@
+//! A bar on the terminal, for transfers that take their time.
+
+use std::{
+    future,
+    io::{IsTerminal, stderr, stdout},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{Instant, sleep_until};
+
+/// A shorter transfer has none.
+const AFTER: Duration = Duration::from_secs(2);
+
+pub(crate) struct Progress {
+    /// Hidden at first. It counts all the same, or the speed would be wrong.
+    bar: ProgressBar,
+    /// When to show it, if that is still to come.
+    due: Option<Instant>,
+}
+
+impl Progress {
+    /// `length` is that of the body, if it is known. No bar if the body itself is written to the
+    /// terminal.
+    pub(crate) fn new(length: Option<u64>, silent: bool, to_file: bool) -> Self {
+        let wanted = !silent && stderr().is_terminal() && (to_file || !stdout().is_terminal());
+        let template = match length {
+            Some(_) => "{bytes} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left",
+            None => "{bytes} {spinner} {bytes_per_sec}, {elapsed}",
+        };
+        let style = ProgressStyle::with_template(template);
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden())
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, due: wanted.then(|| Instant::now() + AFTER) }
+    }
+
+    /// Waits until it is time to [`show`](Self::show) the bar, or for ever.
+    pub(crate) async fn due(&self) {
+        match self.due {
+            Some(due) => sleep_until(due).await,
+            None => future::pending().await,
+        }
+    }
+
+    pub(crate) fn show(&mut self) {
+        self.due = None;
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        // It also shows that nothing comes.
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.bar.inc(bytes as u64);
+    }
+}
+
+impl Drop for Progress {
+    /// What comes next on the terminal begins in its place.
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
