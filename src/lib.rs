@@ -111,6 +111,9 @@
 //! | `reqwest` | no | a [`cookie::CookieJar`] as the cookie store of a `reqwest::Client` |
 //! | `tracing` | no | debug events: attempts, retry decisions, rejected cookies, requests that no mount serves though their host has one; no secrets |
 //! | `serde` | no | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
+//! | `session` | no | [`session`]: one jar of a tenant for many processes, loaded from a store and written to it |
+//! | `seal` | no | [`session`]: an AEAD that seals what a store gets |
+//! | `redis` | no | [`session`]: sessions on Redis or Valkey |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 // Links lead to wings that are not built, and to the guide, which needs them all.
@@ -123,7 +126,8 @@
         feature = "retry",
         feature = "routing",
         feature = "serde",
-        feature = "session"
+        feature = "session",
+        feature = "seal"
     )),
     allow(rustdoc::broken_intra_doc_links)
 )]
@@ -149,6 +153,8 @@ pub mod cookie;
     feature = "session"
 ))]
 pub mod guide;
+#[cfg(feature = "cookie")]
+mod disk;
 #[cfg(feature = "follow-redirect")]
 mod redirect;
 #[cfg(feature = "retry")]

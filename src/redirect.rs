@@ -15,6 +15,8 @@ use crate::retry::{
     RetryPolicy,
     replay::{Replay, ReplayByTrait, ReplayWith},
 };
+#[cfg(feature = "session")]
+use crate::session::{SessionKey, SessionVersion};
 use crate::{
     authority,
     cookie::{
@@ -41,8 +43,8 @@ type DefaultReplay = ();
 /// returned. In four points it does something else:
 ///
 /// - When a hop leaves the origin, these request extensions stay: [`CookieControl`],
-///   [`SiteForCookies`], the [`CookieJar`] of one request, and a `RetryPolicy` that overrides the
-///   layer's. All others are removed. If [`HostDecides`] is among those, so is the `Host` header.
+///   [`SiteForCookies`], the [`CookieJar`] of one request, a `SessionKey` and a `SessionVersion`
+///   (feature `session`), and a `RetryPolicy` that overrides the layer's. All others are removed. If [`HostDecides`] is among those, so is the `Host` header.
 /// - A 307 or 308 sends the body again, if the body is a
 ///   [`ReplayableBody`](crate::retry::ReplayableBody). See [`replay_with`](Self::replay_with) for
 ///   other bodies. Without the feature `retry` any body type is accepted, and a response that asks
@@ -226,6 +228,8 @@ fn filter() -> FilterCredentials {
         .allow_extension::<CookieJar>();
     #[cfg(feature = "retry")]
     let filter = filter.allow_extension::<RetryPolicy>();
+    #[cfg(feature = "session")]
+    let filter = filter.allow_extension::<SessionKey>().allow_extension::<SessionVersion>();
     filter
 }
 

@@ -79,7 +79,7 @@ impl Default for CookieControl {
 pub struct HostDecides;
 
 /// An absolute URI with the host that the `Host` header names. `None` if it names none.
-pub(super) fn named_by_host(uri: Uri, headers: &HeaderMap) -> Option<Uri> {
+pub(crate) fn named_by_host(uri: Uri, headers: &HeaderMap) -> Option<Uri> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else { return Some(uri) };
     let authority = Authority::try_from(host.as_bytes()).ok()?;

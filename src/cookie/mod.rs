@@ -175,6 +175,8 @@ mod pool;
 mod reqwest;
 mod service;
 
+#[cfg(feature = "session")]
+pub(crate) use self::control::named_by_host;
 pub use self::{
     control::{CallerCookies, CookieControl, HostDecides},
     file::{CookieFile, CookieFileBuilder, FileError},

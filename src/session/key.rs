@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-/// Whose session a request belongs to: a request extension.
+/// Whose session a request belongs to: a request extension. A request without one sends and stores
+/// no cookies.
+///
+/// It is an extension, so redirect layers drop it when a hop leaves the origin: a login over another
+/// origin and back loses its session. [`RedirectPolicy`](crate::RedirectPolicy) keeps it.
 ///
 /// Any bytes: a tenant's id, a user's, one of a crawler's identities. Two keys are the same session
 /// if their bytes are the same.
@@ -48,8 +52,9 @@ pub struct StoreKey {
 }
 
 impl StoreKey {
-    #[cfg_attr(not(test), allow(dead_code))]
-    pub(crate) fn new(tenant: SessionKey, site: impl Into<Arc<str>>) -> Self {
+    /// The cookies of this site in this session. A pool makes it; the tests of a store may.
+    #[must_use]
+    pub fn new(tenant: SessionKey, site: impl Into<Arc<str>>) -> Self {
         Self { tenant, site: site.into() }
     }
 

@@ -19,6 +19,9 @@ pub struct Record {
     pub field: Box<[u8]>,
     /// When it was set or deleted: microseconds since 1970 by the store's clock. The greater stamp
     /// wins.
+    ///
+    /// It is below 2^53, so that a store may keep it as a double. A pool refuses a key that has a
+    /// greater one.
     pub stamp: u64,
     /// The sealed cookie. `None` for a deleted one: a tombstone, which keeps a write that comes
     /// late from bringing the cookie back.
@@ -145,3 +148,34 @@ pub trait SessionStore: Send + Sync + 'static {
 ///
 /// No replica may hold a cookie, or a write that waits, for longer than this without looking.
 pub const TOMBSTONES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A store that several pools of one process share.
+impl<S: SessionStore> SessionStore for Arc<S> {
+    type Error = S::Error;
+
+    fn load(&self, key: &StoreKey) -> impl Future<Output = Result<Contents, Self::Error>> + Send {
+        S::load(self, key)
+    }
+
+    fn apply(
+        &self,
+        key: &StoreKey,
+        known: &Version,
+        records: &[Record],
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Applied, Self::Error>> + Send {
+        S::apply(self, key, known, records, ttl)
+    }
+
+    fn version(&self, key: &StoreKey) -> impl Future<Output = Result<Version, Self::Error>> + Send {
+        S::version(self, key)
+    }
+
+    fn forget(&self, tenant: &SessionKey) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        S::forget(self, tenant)
+    }
+
+    fn events(&self) -> impl Stream<Item = Event> + Send {
+        S::events(self)
+    }
+}

@@ -410,7 +410,7 @@ async fn a_panic_in_what_is_mounted_propagates_and_the_table_goes_on_serving() {
         handle.update(|mounts| mounts.unmount("https://bad").mount("https://new", layer))
     });
     assert!(std::panic::catch_unwind(update).is_err());
-    assert_eq!(handle.prefixes(), ["https://bad".into()], "all of it or nothing");
+    assert_eq!(handle.prefixes(), [Arc::<str>::from("https://bad")], "all of it or nothing");
     handle.update(|mounts| mounts.unmount("https://bad")).unwrap();
     client.oneshot(get("https://bad/")).await.unwrap();
 }

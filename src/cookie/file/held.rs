@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{disk::contents, merge::each_once, settings::Settings, times::MOST_AHEAD};
+use super::{merge::each_once, settings::Settings, times::MOST_AHEAD};
 use crate::cookie::{
     format::{self, Contents, Entry, Format, ReadError, SkippedLine},
     jar::{
@@ -11,6 +11,7 @@ use crate::cookie::{
     },
     model::{cookie::Cookie, data::NEVER},
 };
+use crate::disk::contents;
 
 /// What a file holds, each cookie once. Without cookies that have expired for a day: this clock may
 /// be ahead, and what has expired by it alone is live to the others.

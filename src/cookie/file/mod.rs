@@ -1,6 +1,5 @@
 //! `CookieFile`: a jar and the file it is kept in; saves are atomic, locked and merged.
 
-mod disk;
 mod error;
 mod held;
 mod merge;
@@ -17,7 +16,6 @@ use std::{
 
 pub use self::error::FileError;
 use self::{
-    disk::{Locked, kept_beside},
     held::{Held, read},
     merge::{Merged, Terms, Theirs, brought, merge},
     settings::{Settings, bounds},
@@ -32,6 +30,7 @@ use crate::cookie::{
     },
     model::cookie::Cookie,
 };
+use crate::disk::{Locked, kept_beside};
 
 /// A jar and the file it is kept in.
 ///

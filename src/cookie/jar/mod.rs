@@ -16,6 +16,8 @@ pub(in crate::cookie) mod policy;
 mod removal;
 pub(in crate::cookie) mod replay;
 pub(in crate::cookie) mod response;
+#[cfg(feature = "session")]
+mod session;
 mod settings;
 mod shard;
 pub(in crate::cookie) mod shares;

@@ -1,4 +1,5 @@
-//! The disk: reading a regular file, following links, the lock, and replacing a file whole.
+//! The disk: reading a regular file, following links, the lock, and replacing a file whole. For
+//! the files of `cookie` and those of `session`.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -11,7 +12,7 @@ use std::{
 
 /// The bytes of a regular file, and when they were written. `None` if there is nothing at that
 /// path. One byte more than `max_bytes` means that there are too many.
-pub(super) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<(Vec<u8>, SystemTime)>> {
+pub(crate) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<(Vec<u8>, SystemTime)>> {
     let most = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     let read = || {
         // The kind comes first: opening a pipe waits for a writer, and a device may never end.
@@ -55,7 +56,7 @@ fn points_nowhere() -> io::Error {
 }
 
 /// A file that no other process replaces until this is dropped, if all of them lock it.
-pub(super) struct Locked {
+pub(crate) struct Locked {
     target: PathBuf,
     lock: File,
 }
@@ -63,19 +64,19 @@ pub(super) struct Locked {
 impl Locked {
     /// `None` if another process holds the lock until the given time. Without a time it waits for
     /// as long as it takes. There need be no file yet.
-    pub(super) fn at(path: &Path, until: Option<Instant>) -> io::Result<Option<Self>> {
+    pub(crate) fn at(path: &Path, until: Option<Instant>) -> io::Result<Option<Self>> {
         let target = resolve(path)?;
-        let lock = lock(&target, until)
+        let lock = lock(lock_path(&target), until)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot lock it: {error}")))?;
         Ok(lock.map(|lock| Self { target, lock }))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.target
     }
 
     /// What was [kept](Self::keep_beside) beside the file. Empty if it cannot be read.
-    pub(super) fn kept_beside(&self, max_bytes: usize) -> Vec<u8> {
+    pub(crate) fn kept_beside(&self, max_bytes: usize) -> Vec<u8> {
         beside(&self.lock, max_bytes)
     }
 
@@ -83,7 +84,7 @@ impl Locked {
     ///
     /// Not a file of its own, which would be one more to see and to remove. Not synced, and no
     /// failure of the save: a reader must do without them, or with half of them.
-    pub(super) fn keep_beside(&self, bytes: &[u8], name: &[u8]) {
+    pub(crate) fn keep_beside(&self, bytes: &[u8], name: &[u8]) {
         let mut lock = &self.lock;
         // What another program keeps there is not ours to overwrite.
         let found = self.kept_beside(name.len());
@@ -99,39 +100,55 @@ impl Locked {
     }
 
     /// Replaces the file by what `write` writes: whole, or not at all.
-    pub(super) fn replace(
+    pub(crate) fn replace(
         &self,
         max_bytes: usize,
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
-        // In the same directory: a rename to another file system is a copy, which can be cut short.
-        let directory = directory(&self.target);
-        let prefix = temporary_prefix(&self.target);
-        sweep(directory, &prefix);
-        let mut file = tempfile::Builder::new()
-            .prefix(&prefix)
-            .rand_bytes(TEMPORARY_LETTERS)
-            .tempfile_in(directory)?;
-        write(file.as_file_mut())?;
-        file.as_file_mut().flush()?;
-        // A file that nobody would read again is no save.
-        if file.as_file().metadata()?.len() > u64::try_from(max_bytes).unwrap_or(u64::MAX) {
-            let most = format!("it would be larger than {max_bytes} bytes, the most that is read");
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, most));
-        }
-        // Before the rename: else a crash can leave the new name with no bytes behind it.
-        file.as_file().sync_all()?;
-        file.persist(&self.target).map_err(|error| error.error)?;
-        // After it: the rename itself must survive a crash. Only Unix lets a directory be synced.
-        #[cfg(unix)]
-        File::open(directory)?.sync_all()?;
-        Ok(())
+        replace(&self.target, max_bytes, true, write)
     }
+}
+
+/// Replaces a file by what `write` writes: whole, or not at all. The caller holds its lock.
+///
+/// Without `sync` that holds if the process is killed, but not if the machine stops.
+pub(crate) fn replace(
+    target: &Path,
+    max_bytes: usize,
+    sync: bool,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    // In the same directory: a rename to another file system is a copy, which can be cut short.
+    let directory = directory(target);
+    let prefix = temporary_prefix(target);
+    sweep(directory, &prefix);
+    let mut file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .rand_bytes(TEMPORARY_LETTERS)
+        .tempfile_in(directory)?;
+    write(file.as_file_mut())?;
+    file.as_file_mut().flush()?;
+    // A file that nobody would read again is no save.
+    if file.as_file().metadata()?.len() > u64::try_from(max_bytes).unwrap_or(u64::MAX) {
+        let most = format!("it would be larger than {max_bytes} bytes, the most that is read");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, most));
+    }
+    // Before the rename: else a crash can leave the new name with no bytes behind it.
+    if sync {
+        file.as_file().sync_all()?;
+    }
+    file.persist(target).map_err(|error| error.error)?;
+    // After it: the rename itself must survive a crash. Only Unix lets a directory be synced.
+    #[cfg(unix)]
+    if sync {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What the last save [kept](Locked::keep_beside) beside the file. It is read without the
 /// lock, so it may be half old and half new. Empty if nothing was kept.
-pub(super) fn kept_beside(path: &Path, max_bytes: usize) -> Vec<u8> {
+pub(crate) fn kept_beside(path: &Path, max_bytes: usize) -> Vec<u8> {
     let open = || {
         let path = lock_path(&resolve(path)?);
         regular(&fs::symlink_metadata(&path)?)?;
@@ -243,9 +260,11 @@ const NO_LINK: i32 = {
     flags.bits().cast_signed()
 };
 
+/// Locks a file of no other use, and makes it if it is not there. `None` if another process holds
+/// the lock until the given time.
+///
 /// The lock ends when the file is dropped, also by the end of the process.
-fn lock(target: &Path, until: Option<Instant>) -> io::Result<Option<File>> {
-    let path = lock_path(target);
+pub(crate) fn lock(path: PathBuf, until: Option<Instant>) -> io::Result<Option<File>> {
     // A link would have us make, or wait for, a file of somebody else's choice.
     match fs::symlink_metadata(&path) {
         Ok(entry) => regular(&entry)?,

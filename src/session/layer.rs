@@ -1,0 +1,91 @@
+use std::fmt;
+
+use http::Uri;
+use tower_layer::Layer;
+
+use super::{SessionPool, service::SessionService};
+
+/// Gives each request the jar of its session, and writes what the response changes.
+///
+/// Place it right outside [`CookieLayer::per_request`](crate::CookieLayer::per_request), and inside
+/// redirects and retries: each hop and each attempt then has the cookies of its own site, with those
+/// of the response before it.
+///
+/// Whose session it is says the request's [`SessionKey`](super::SessionKey). A request without one,
+/// or without a host, passes as it is. The service's error is a `BoxError`: a
+/// [`SessionError`](super::SessionError) if the request was not sent, else the client's own.
+///
+/// A body is not touched. A response waits until its changes are stored, but with the load no longer
+/// than the pool's [deadline](super::SessionPoolBuilder::deadline). A request that is dropped while
+/// it waits has its changes written later.
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_outbound::{
+///     CookieLayer,
+///     session::{MemoryStore, SessionKey, SessionLayer, SessionPool},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower::BoxError> {
+/// let (pool, driver) = SessionPool::builder(MemoryStore::new()).unsealed().build();
+/// tokio::spawn(driver);
+/// let client = ServiceBuilder::new()
+///     .layer(SessionLayer::new(pool.clone()))
+///     .layer(CookieLayer::per_request())
+///     .service(service_fn(|_request: Request<()>| async {
+///         Response::builder().header("set-cookie", "id=42; Secure").body(())
+///     }));
+///
+/// let ann = SessionKey::new("ann".as_bytes());
+/// let request = Request::get("https://example.com/").extension(ann.clone()).body(())?;
+/// client.oneshot(request).await?;
+/// let jar = pool.jar(&ann, &"https://example.com/".parse()?).await?;
+/// assert_eq!(jar.to_map()["id"], "42");
+/// # Ok(())
+/// # }
+/// ```
+pub struct SessionLayer<S> {
+    pool: SessionPool<S>,
+    default_origin: Option<Uri>,
+}
+
+impl<S> SessionLayer<S> {
+    /// Uses the sessions of a pool.
+    #[must_use]
+    pub const fn new(pool: SessionPool<S>) -> Self {
+        Self { pool, default_origin: None }
+    }
+
+    /// Scheme and authority of requests whose URI is relative. Give
+    /// [`CookieLayer::default_origin`](crate::CookieLayer::default_origin) the same.
+    ///
+    /// Default: none. Such requests then have no session.
+    #[must_use]
+    pub fn default_origin(mut self, origin: Uri) -> Self {
+        self.default_origin = Some(origin);
+        self
+    }
+}
+
+// The default origin is left out: a URI may hold a password.
+impl<S> fmt::Debug for SessionLayer<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+impl<S> Clone for SessionLayer<S> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), default_origin: self.default_origin.clone() }
+    }
+}
+
+impl<C, S> Layer<C> for SessionLayer<S> {
+    type Service = SessionService<C, S>;
+
+    fn layer(&self, inner: C) -> Self::Service {
+        SessionService::new(inner, self.pool.clone(), self.default_origin.clone())
+    }
+}

@@ -1,0 +1,166 @@
+//! How much of one key a store is given. A site can invent names without end, and what a jar evicts
+//! for them is not written. No clock, no lock.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
+
+use crate::session::record::{Entry, Field};
+
+/// Most records of one key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    /// Cookies. Above it the next write deletes some.
+    pub(super) cookies: usize,
+    /// Cookies and tombstones. Above it a cookie that the store lacks is not written.
+    pub(super) all: usize,
+}
+
+/// Clocks of replicas differ. One that is ahead must not delete what lives for the others.
+const SURELY_EXPIRED: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Bound {
+    /// Above the limit of a jar: an eviction is one replica's own, and takes nothing from the store
+    /// until there is twice as much as a jar holds.
+    pub(super) const fn of_jar(per_site: usize) -> Self {
+        Self { cookies: per_site.saturating_mul(2), all: per_site.saturating_mul(6) }
+    }
+
+    /// What the next write deletes: cookies that have been expired for a day; what an origin that is
+    /// not secure has set and a secure one has replaced; and above the limit the expired first, then those not `Secure`, then the others, each the oldest first.
+    ///
+    /// A deletion has the stamp right after the cookie's, so that whoever sets it meanwhile wins.
+    pub(super) fn surplus(self, contents: &[Entry], now: SystemTime) -> Vec<Entry> {
+        let mut cookies: Vec<_> = contents
+            .iter()
+            .filter_map(|entry| {
+                let cookie = entry.cookie.as_ref()?;
+                let expired = cookie.expires().and_then(|at| now.duration_since(at).ok());
+                Some((expired, cookie.secure(), entry))
+            })
+            .collect();
+        cookies.sort_unstable_by_key(|(expired, is_secure, entry)| {
+            (expired.is_none(), *is_secure, entry.stamp)
+        });
+        // By the same cookie of a secure origin: an older word is not asked for any more.
+        let is_superseded = |entry: &Entry| {
+            let is_later = |other: &Entry| {
+                // Not by one: the deletion would have the stamp of the other.
+                other.from_secure && other.id == entry.id && other.stamp > entry.stamp + 1
+            };
+            !entry.from_secure && contents.iter().any(is_later)
+        };
+        let over = cookies.len().saturating_sub(self.cookies);
+        let is_surplus =
+            |(place, (expired, _, entry)): &(usize, &(Option<Duration>, bool, &Entry))| {
+                let is_expired = expired.is_some_and(|since| since > SURELY_EXPIRED);
+                *place < over || is_expired || is_superseded(entry)
+            };
+        let surplus = cookies.iter().enumerate().filter(is_surplus);
+        surplus.map(|(_, (.., entry))| entry.deleted()).collect()
+    }
+
+    /// Parts what may be written from what the store has no room for.
+    pub(super) fn fitting(
+        self,
+        stored: &HashSet<Field>,
+        entries: impl Iterator<Item = Entry>,
+    ) -> (Vec<Entry>, Vec<Entry>) {
+        let mut room = self.all.saturating_sub(stored.len());
+        entries.partition(|entry| {
+            let is_known = stored.contains(&entry.field());
+            let fits = is_known || room > 0;
+            room -= usize::from(fits && !is_known);
+            fits
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::cookie::Cookie;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// Its name, its stamp, whether it is `Secure`, and when it expires.
+    fn entry(&(name, stamp, is_secure, expires): &(&str, u64, bool, Option<u64>)) -> Entry {
+        let cookie = Cookie::builder(name, "1").domain("example.com").secure(is_secure);
+        let cookie = match expires {
+            Some(seconds) => cookie.expires(at(seconds)),
+            None => cookie,
+        };
+        let cookie = cookie.build().unwrap();
+        Entry { id: cookie.id(), from_secure: true, stamp, cookie: Some(cookie) }
+    }
+
+    #[test]
+    fn expired_cookies_are_deleted_first_and_secure_ones_last() {
+        const DAY: u64 = 24 * 60 * 60;
+        let now = at(10 * DAY);
+        let rows: &[(&[(&str, u64, bool, Option<u64>)], &[&str])] = &[
+            (&[("a", 1, true, None), ("b", 2, false, None)], &[]),
+            (&[("a", 1, true, None), ("b", 2, false, None), ("c", 3, false, None)], &["b"]),
+            (&[("a", 3, true, None), ("b", 2, true, None), ("c", 1, true, None)], &["c"]),
+            (&[("a", 1, false, None), ("b", 2, true, Some(9 * DAY)), ("c", 3, true, None)], &["b"]),
+            // Below the limit what has just expired stays, and what has long expired does not.
+            (&[("a", 1, false, Some(9 * DAY + 1))], &[]),
+            (&[("a", 1, false, Some(9 * DAY - 1))], &["a"]),
+        ];
+        let bound = Bound { cookies: 2, all: 9 };
+        for (cookies, want) in rows {
+            let contents: Vec<_> = cookies.iter().map(entry).collect();
+            let surplus = bound.surplus(&contents, now);
+            let names: Vec<_> = surplus
+                .iter()
+                .map(|gone| {
+                    let old = contents.iter().find(|old| old.id == gone.id).unwrap();
+                    assert_eq!(gone.stamp, old.stamp + 1);
+                    old.cookie.as_ref().unwrap().name().into_owned()
+                })
+                .collect();
+            assert_eq!(names, *want, "{cookies:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_secure_origin_has_replaced_is_deleted() {
+        let secure = entry(&("a", 5, false, None));
+        // The stamp of what an origin that is not secure has set, and whether it is deleted.
+        for (stamp, is_deleted) in [(3, true), (4, false), (5, false), (6, false)] {
+            let insecure = Entry { from_secure: false, stamp, ..secure.clone() };
+            let surplus = Bound { cookies: 9, all: 9 }.surplus(&[secure.clone(), insecure], at(0));
+            let stamps: Vec<_> =
+                surplus.iter().map(|gone| (gone.from_secure, gone.stamp)).collect();
+            let want = if is_deleted { vec![(false, stamp + 1)] } else { vec![] };
+            assert_eq!(stamps, want, "{stamp}");
+        }
+    }
+
+    #[test]
+    fn a_full_store_takes_changes_of_what_it_has_and_nothing_new() {
+        let bound = Bound { cookies: 2, all: 3 };
+        let entries = ["a", "new", "b", "newer"].map(|name| entry(&(name, 9, true, None)));
+        let stored = |names: &[&str]| {
+            names.iter().map(|name| entry(&(name, 1, true, None)).id.as_bytes().into()).collect()
+        };
+        let rows: &[(&[&str], &[&str])] = &[
+            (&["a", "b", "c"], &["a", "b"]),
+            (&["a", "b"], &["a", "new", "b"]),
+            (&["a"], &["a", "new", "b"]),
+            (&[], &["a", "new", "b"]),
+        ];
+        for (has, want) in rows {
+            let (fitting, left) = bound.fitting(&stored(has), entries.iter().cloned());
+            let names: Vec<_> =
+                fitting.iter().map(|entry| entry.cookie.as_ref().unwrap().name()).collect();
+            assert_eq!(names, *want, "{has:?}");
+            assert_eq!(fitting.len() + left.len(), entries.len());
+        }
+    }
+}

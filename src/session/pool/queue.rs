@@ -1,0 +1,105 @@
+//! The changes of a key that the store is not known to have. No clock, no lock.
+
+use std::collections::BTreeMap;
+
+use crate::session::record::{Entry, Field, Stamp};
+
+/// At most one change for each field: its latest.
+#[derive(Default)]
+pub(super) struct Queue {
+    by_field: BTreeMap<Field, Queued>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Queued {
+    pub(super) entry: Entry,
+    /// Whether the store has the cookie with another expiry. It is then written less often.
+    pub(super) only_expiry: bool,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_field.is_empty()
+    }
+
+    /// Whether something must be written at once.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.by_field.values().any(|queued| !queued.only_expiry)
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.by_field.values().map(|queued| &queued.entry)
+    }
+
+    /// Adds a change, unless there is a later one of the same cookie. Returns one that has no room:
+    /// above the limit it is the new one, so that a flood reaches nothing that was there before it.
+    pub(super) fn push(&mut self, mut new: Queued, limit: usize) -> Option<Queued> {
+        let (field, has_room) = (new.entry.field(), self.by_field.len() < limit);
+        match self.by_field.get_mut(&field) {
+            Some(old) if old.entry.stamp >= new.entry.stamp => {}
+            Some(old) => {
+                new.only_expiry &= old.only_expiry;
+                *old = new;
+            }
+            None if has_room => {
+                self.by_field.insert(field, new);
+            }
+            None => return Some(new),
+        }
+        None
+    }
+
+    /// The store has these now. A later change of the same cookie stays.
+    pub(super) fn written(&mut self, written: &[Entry]) {
+        for entry in written {
+            let field = entry.field();
+            if self.by_field.get(&field).is_some_and(|queued| queued.entry.stamp == entry.stamp) {
+                self.by_field.remove(&field);
+            }
+        }
+    }
+
+    /// Takes out what has waited since before `oldest`.
+    pub(super) fn give_up(&mut self, oldest: Stamp) -> usize {
+        let before = self.by_field.len();
+        self.by_field.retain(|_, queued| queued.entry.stamp >= oldest);
+        before - self.by_field.len()
+    }
+
+    /// What a jar has that knows the store's contents and these changes. What the store has a later
+    /// change for leaves the queue.
+    pub(super) fn over(&mut self, contents: Vec<Entry>) -> Overlaid {
+        let (mut refused, mut landed) = (0, Vec::new());
+        let mut entries = Vec::with_capacity(contents.len() + self.by_field.len());
+        for stored in contents {
+            let field = stored.field();
+            match self.by_field.get(&field).map(|queued| queued.entry.stamp) {
+                Some(queued) if queued > stored.stamp => continue,
+                Some(queued) => {
+                    if queued == stored.stamp {
+                        landed.push(stored.clone());
+                    } else {
+                        refused += 1;
+                    }
+                    self.by_field.remove(&field);
+                }
+                None => {}
+            }
+            entries.push(stored);
+        }
+        entries.extend(self.entries().cloned());
+        Overlaid { entries, refused, landed }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.by_field.clear();
+    }
+}
+
+pub(super) struct Overlaid {
+    pub(super) entries: Vec<Entry>,
+    /// How many changes of this replica were older than the store's.
+    pub(super) refused: usize,
+    /// Changes whose write was not confirmed, and which the store has.
+    pub(super) landed: Vec<Entry>,
+}

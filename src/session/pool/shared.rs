@@ -1,0 +1,203 @@
+//! What the handles of a pool share, and what its parts do to one another.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{
+        AtomicBool, AtomicI64,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    bound::Bound,
+    queue::Queued,
+    replay::Replay,
+    schedule::Schedule,
+    session::{PutAway, Session},
+    sessions::{Found, Sessions},
+    settings::{Settings, Write},
+    state::{State, Terms},
+    stats::Counters,
+};
+use crate::{
+    cookie::{CookieJar, CookieJarBuilder},
+    session::{Record, SessionKey, SessionVersion, StoreKey, record::Offset},
+};
+
+pub(super) struct Shared<S> {
+    pub(super) store: S,
+    pub(super) settings: Settings,
+    pub(super) bound: Bound,
+    pub(super) jars: CookieJarBuilder,
+    /// An empty jar, which knows the rules of all of them.
+    pub(super) rules: CookieJar,
+    sessions: Mutex<Sessions>,
+    pub(super) schedule: Schedule,
+    replay: Mutex<Replay>,
+    /// Whether the driver runs.
+    pub(super) is_driven: AtomicBool,
+    /// Whether the store tells of changes.
+    pub(super) is_listening: AtomicBool,
+    offset: AtomicI64,
+    pub(super) counters: Counters,
+    /// The last handle was dropped.
+    pub(super) closed: Notify,
+    /// Leases that were dropped, for the driver to give back.
+    pub(super) released: Mutex<Vec<(StoreKey, Record)>>,
+    pub(super) is_released: Notify,
+}
+
+impl<S> Shared<S> {
+    pub(super) fn new(store: S, settings: Settings, jars: CookieJarBuilder) -> Self {
+        let jars = jars.log_changes();
+        let rules = jars.clone().build();
+        Self {
+            store,
+            settings,
+            bound: Bound::of_jar(rules.most_per_site()),
+            jars,
+            rules,
+            sessions: Mutex::new(Sessions::new(Instant::now())),
+            schedule: Schedule::default(),
+            replay: Mutex::default(),
+            is_driven: AtomicBool::new(false),
+            is_listening: AtomicBool::new(false),
+            offset: AtomicI64::new(0),
+            counters: Counters::default(),
+            closed: Notify::new(),
+            released: Mutex::default(),
+            is_released: Notify::new(),
+        }
+    }
+
+    /// Taken before a session's state, never after it.
+    pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Taken after a session's state, so that what leaves its queue comes in here at one moment.
+    pub(super) fn replay(&self) -> MutexGuard<'_, Replay> {
+        self.replay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn offset(&self) -> Offset {
+        Offset(self.offset.load(SeqCst))
+    }
+
+    pub(super) fn set_offset(&self, offset: i64) {
+        self.offset.store(offset, SeqCst);
+    }
+
+    pub(super) fn find(&self, tenant: &SessionKey, site: &str) -> Found {
+        let (max, idle) = (self.settings.max_sessions, self.settings.idle);
+        let new_jar = || self.jars.clone().build();
+        let now = Instant::now();
+        self.sessions().find(tenant, site, max, idle, now, new_jar)
+    }
+
+    pub(super) fn terms<'a>(&self, at_least: Option<&'a SessionVersion>) -> Terms<'a> {
+        let is_listening = self.is_listening.load(SeqCst);
+        Terms { consistency: self.settings.consistency, is_listening, at_least }
+    }
+
+    /// Sees to sessions that would leave if they were written: by the driver, or else by the caller,
+    /// who gets one of them.
+    pub(super) fn see_off(&self, unwritten: Vec<Arc<Session>>) -> Option<Arc<Session>> {
+        let now = Instant::now();
+        let is_driven = self.is_driven.load(SeqCst);
+        let mut unwritten = unwritten.into_iter();
+        if !is_driven {
+            return unwritten.next();
+        }
+        for session in unwritten {
+            self.collect(&session);
+            let mut state = session.state();
+            // Else the driver would try without a pause while the store is down.
+            if !state.has_just_failed(now) {
+                self.schedule.set(&session, &mut state, Some(now));
+            }
+        }
+        None
+    }
+
+    /// Queues the changes of a session's jar, for the driver if no one else writes them.
+    pub(super) fn collect(&self, session: &Arc<Session>) {
+        let mut state = session.state();
+        let put_away = session.take_changes(&mut state, self.bound);
+        self.plan(session, &mut state);
+        drop(state);
+        self.settle(&session.key, put_away);
+    }
+
+    /// Plans the next write, unless an earlier one is planned.
+    fn plan(&self, session: &Arc<Session>, state: &mut State) {
+        let due = self.due(state);
+        let due = due.map(|due| state.due.map_or(due, |planned| planned.min(due)));
+        self.schedule.set(session, state, due);
+    }
+
+    /// When the driver is to write. A response that writes for itself gets its time first.
+    pub(super) fn due(&self, state: &State) -> Option<Instant> {
+        let wait = match self.settings.write {
+            Write::Through => self.settings.deadline,
+            Write::Behind(wait) => wait,
+        };
+        let now = Instant::now();
+        let at = state.write_at(now, self.settings.refresh)?;
+        Some(at.checked_add(wait).unwrap_or(at))
+    }
+
+    /// Whether a response has to write before it is returned.
+    pub(super) fn must_write(&self, session: &Session) -> bool {
+        let is_behind = self.settings.write != Write::Through && self.is_driven.load(SeqCst);
+        let now = Instant::now();
+        let at = session.state().write_at(now, self.settings.refresh);
+        !is_behind && at.is_some_and(|at| at <= now)
+    }
+
+    /// Counts, and files the changes of other sites.
+    pub(super) fn settle(&self, key: &StoreKey, put_away: PutAway) {
+        let PutAway { refused, dropped, strangers } = put_away;
+        self.counters.refused.fetch_add(refused, Relaxed);
+        self.counters.dropped.fetch_add(dropped, Relaxed);
+        for queued in strangers {
+            let site = self.rules.site_of_cookie(&queued.entry.id).to_owned();
+            self.queue(key.tenant(), &site, queued);
+        }
+    }
+
+    /// Queues a change that the session's own jar does not have.
+    pub(super) fn queue(&self, tenant: &SessionKey, site: &str, queued: Queued) {
+        // Those in the way are met again by the next one that comes in.
+        let Found { session, .. } = self.find(tenant, site);
+        let mut state = session.state();
+        if state.push(queued, self.bound).is_some() {
+            self.counters.dropped.fetch_add(1, Relaxed);
+        }
+        // With the next load the jar gets it.
+        state.invalidate(Instant::now());
+        self.plan(&session, &mut state);
+    }
+
+    /// Writes once more what another server may lack.
+    pub(super) fn write_again(&self) {
+        let written = {
+            let mut replay = self.replay();
+            replay.forget_old(Instant::now(), self.settings.replay);
+            replay.another_server()
+        };
+        for (key, entry) in written {
+            self.queue(key.tenant(), key.site(), Queued { entry, only_expiry: false });
+        }
+    }
+
+    /// Nothing in memory is trusted until it is looked at.
+    pub(super) fn invalidate_all(&self) {
+        let now = Instant::now();
+        for session in self.sessions().iter() {
+            session.state().invalidate(now);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The stream of events, which keeps the connection while someone listens.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tokio::time::{sleep, timeout};
+
+use super::nodes::{Nodes, PAUSE};
+use crate::session::Event;
+
+/// Connects, pings and connects again as it is polled.
+pub(super) struct Events<'a> {
+    nodes: &'a Nodes,
+    listener: u64,
+    keep: Pin<Box<dyn Future<Output = Infallible> + Send + 'a>>,
+}
+
+impl<'a> Events<'a> {
+    pub(super) fn new(nodes: &'a Nodes) -> Self {
+        let listener = nodes.watch.listen();
+        Self { nodes, listener, keep: Box::pin(keep_connected(nodes)) }
+    }
+}
+
+async fn keep_connected(nodes: &Nodes) -> Infallible {
+    let every = nodes.config.ping.max(Duration::from_millis(1));
+    loop {
+        match nodes.keep_home().await {
+            // Until it is time to ask, or to connect again.
+            Ok(_) => {
+                if timeout(every, nodes.watch.lost.notified()).await.is_err() {
+                    nodes.ping(every).await;
+                }
+            }
+            Err(error) if error.may_pass() => sleep(PAUSE).await,
+            // A wrong password, say: someone has to mend it first.
+            Err(_) => sleep(every).await,
+        }
+    }
+}
+
+impl Stream for Events<'_> {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        // First: it may make events. Its waker and that of the events are the same.
+        match self.keep.as_mut().poll(cx) {
+            Poll::Ready(never) => match never {},
+            Poll::Pending => self.nodes.watch.poll(cx).map(Some),
+        }
+    }
+}
+
+impl Drop for Events<'_> {
+    fn drop(&mut self) {
+        self.nodes.watch.stop_listening(self.listener);
+    }
+}

@@ -1,0 +1,163 @@
+//! What happens when the store fails.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use tokio::time::Instant;
+use tower_outbound::session::{
+    Contents, Event, MemoryStore, OnOutage, Record, SessionError, SessionStore, Version,
+};
+
+use crate::{
+    rows_async,
+    support::{Replica, SITE, get, key, settle, store_key, uri},
+};
+
+fn refused(error: tower::BoxError) -> SessionError {
+    *error.downcast_ref().unwrap_or_else(|| panic!("{error}"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_loaded_is_refused_and_nothing_is_sent() {
+    let memory = MemoryStore::new();
+    let rows = [
+        ("it is down", true, OnOutage::Refuse),
+        ("it is down, the last known will do", true, OnOutage::LastKnown(Duration::MAX)),
+        ("it is slow", false, OnOutage::Refuse),
+    ];
+    rows_async::hold(rows, async |(name, is_down, on_outage)| {
+        let a = Replica::with(&memory, |pool| pool.on_outage(on_outage)).await;
+        a.store.is_down.store(is_down, SeqCst);
+        let _gate = a.store.shut_loads();
+        let start = Instant::now();
+        if is_down {
+            _gate.open();
+        }
+        let error = get(&a.client, "ann", &["id=1"]).await.unwrap_err();
+        assert!(start.elapsed() <= Duration::from_millis(251), "{name}: {:?}", start.elapsed());
+        // Nothing was sent, so nothing was set.
+        assert_eq!(a.pool.stats().failures, 1, "{name}");
+        (name, refused(error), SessionError::Unavailable)
+    })
+    .await;
+    assert_eq!(Replica::new(&memory).await.sees("ann").await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_known_cookies_serve_for_their_time() {
+    let (minute, none) = (Duration::from_secs(60), OnOutage::Refuse);
+    let rows = [
+        ("refused", none, Duration::ZERO, false),
+        ("at once", OnOutage::LastKnown(minute), Duration::ZERO, true),
+        ("in time", OnOutage::LastKnown(minute), minute / 2, true),
+        ("too late", OnOutage::LastKnown(minute), minute * 2, false),
+    ];
+    rows_async::hold(rows, async |(name, on_outage, wait, serves)| {
+        let memory = MemoryStore::new();
+        let a = Replica::with(&memory, |pool| pool.on_outage(on_outage)).await;
+        a.set("ann", &["id=1"]).await;
+        // It was right all the while.
+        tokio::time::sleep(minute * 5).await;
+        a.store.tell(Event::Lost);
+        a.store.is_down.store(true, SeqCst);
+        settle().await;
+        tokio::time::sleep(wait).await;
+        let got = get(&a.client, "ann", &[]).await;
+        if serves {
+            // The next one does not even ask.
+            let before = a.store.commands();
+            get(&a.client, "ann", &[]).await.unwrap();
+            assert_eq!(a.store.commands(), before, "{name}");
+        }
+        let want = if serves { Ok("id=1".to_owned()) } else { Err(SessionError::Unavailable) };
+        (name, got.map_err(refused), want)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_response_is_held_longer_than_the_deadline_and_its_change_is_written_later() {
+    let memory = MemoryStore::new();
+    let a = Replica::new(&memory).await;
+    // The load takes 200 ms of the 250, so the apply has 50.
+    let gate = a.store.shut_loads();
+    let applies = a.store.shut_applies();
+    let start = Instant::now();
+    let ((), got) = tokio::join!(
+        async {
+            gate.waits().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            gate.open();
+        },
+        get(&a.client, "ann", &["id=1"])
+    );
+    assert_eq!(got.unwrap(), "");
+    let took = start.elapsed();
+    assert!((249..252).contains(&took.as_millis()), "{took:?}");
+    applies.open();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(Replica::new(&memory).await.sees("ann").await, "id=1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_made_while_the_store_is_down_is_written_when_it_is_back() {
+    for answers_are_lost in [false, true] {
+        let memory = MemoryStore::new();
+        let a = Replica::new(&memory).await;
+        a.sees("ann").await;
+        a.store.answers_are_lost.store(answers_are_lost, SeqCst);
+        a.store.is_down.store(true, SeqCst);
+        a.set("ann", &["id=1"]).await;
+        a.set("ann", &["id=2"]).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let failures = a.pool.stats().failures;
+        assert!(failures < 620, "about one try a second: {failures}");
+        assert_eq!(a.pool.stats().last_failure.as_deref(), Some("it is down"));
+        a.store.is_down.store(false, SeqCst);
+        a.store.tell(Event::Back { same_server: true, offset: 0 });
+        settle().await;
+        assert_eq!(Replica::new(&memory).await.sees("ann").await, "id=2");
+        assert_eq!(a.sees("ann").await, "id=2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_refused_and_stays_as_it_is() {
+    let memory = MemoryStore::new();
+    let ann = store_key(&memory, "ann").await;
+    let good = memory.load(&ann).await.unwrap().records;
+    let [record] = &good[..] else { panic!("{good:?}") };
+    let with = |change: fn(&mut Record)| {
+        let mut record = record.clone();
+        change(&mut record);
+        vec![record]
+    };
+    let rows: [(&str, Vec<Record>, bool); 9] = [
+        ("nothing", vec![], true),
+        ("its own", good.clone(), true),
+        ("a field twice", vec![record.clone(), record.clone()], false),
+        ("the last stamp", with(|record| record.stamp = u64::MAX), false),
+        ("a stamp that is no double", with(|record| record.stamp = 1 << 53), false),
+        ("no field", with(|record| record.field = b""[..].into()), false),
+        ("another field", with(|record| record.field = b"=example.com\0/\0x"[..].into()), false),
+        ("no body to speak of", with(|record| record.body = Some(b""[..].into())), false),
+        ("a body of a megabyte", with(|record| record.body = Some(vec![1; 1 << 20].into())), false),
+    ];
+    rows_async::hold(rows, async |(name, records, is_readable)| {
+        let a = Replica::new(&memory).await;
+        let contents = Contents { version: Version::from_bytes(b"x"), records };
+        *a.store.garbage.lock().unwrap() = Some(contents);
+        let got = get(&a.client, "ann", &["evil=1"]).await.map(drop).map_err(refused);
+        let stats = a.pool.stats();
+        let want = if is_readable { Ok(()) } else { Err(SessionError::Unreadable) };
+        assert_eq!(stats.unreadable, u64::from(!is_readable), "{name}");
+        if !is_readable {
+            // Not even the last known cookies are served, and a jar is refused too.
+            let jar = a.pool.jar(&key("ann"), &uri(SITE)).await;
+            assert_eq!(jar.unwrap_err(), SessionError::Unreadable, "{name}");
+            *a.store.garbage.lock().unwrap() = None;
+            assert_eq!(a.sees("ann").await.split("; ").next(), Some("key=1"), "{name}");
+        }
+        (name, got, want)
+    })
+    .await;
+}
