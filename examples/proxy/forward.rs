@@ -8,7 +8,7 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tower::{BoxError, ServiceExt};
+use tower::{BoxError, Service};
 use tower_outbound::{
     retry::ReplayBody,
     routing::{NoMount, UriError},
@@ -65,6 +65,8 @@ pub(crate) async fn forward(
     head.uri = uri;
     head.version = Version::HTTP_11;
     head.extensions.clear();
+    // Via, and the four of `tell`.
+    head.headers.reserve(5);
     head.headers.append(VIA, proxy.via.clone());
     peer.tell(&mut head.headers, &host);
     // Whose request it is: the tenant's that the header names, and no one's if it is not exactly
@@ -82,7 +84,8 @@ pub(crate) async fn forward(
         head.extensions.insert(client.clone());
     }
     let outbound = Request::from_parts(head, ReplayBody::new(upload, MOST_KEPT));
-    match proxy.routes.clone().oneshot(outbound).await {
+    // Mounts are always ready: each call makes its own way.
+    match proxy.routes.clone().call(outbound).await {
         Ok(answer) => {
             let (head, body) = answer.into_parts();
             Response::from_parts(head, Answer::Passed(Passed::new(body, proxy.stall)))

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{Entry, FORWARDED},
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -53,13 +56,16 @@ impl Peer {
 
 /// Puts a value at the end of a list, in one line: some servers read the first one alone.
 fn add(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    let mut lines: Vec<_> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    if lines.is_empty() {
-        headers.insert(name, value);
-        return;
-    }
-    lines.push(value.as_bytes());
-    if let Ok(list) = HeaderValue::try_from(lines.join(&b", "[..])) {
-        headers.insert(name, list);
+    match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+        }
+        Entry::Occupied(mut entry) => {
+            let mut lines: Vec<_> = entry.iter().map(HeaderValue::as_bytes).collect();
+            lines.push(value.as_bytes());
+            if let Ok(list) = HeaderValue::try_from(lines.join(&b", "[..])) {
+                entry.insert(list);
+            }
+        }
     }
 }

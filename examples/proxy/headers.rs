@@ -57,7 +57,7 @@ impl Said {
 /// Takes out of a request what is for this proxy alone, and says what that was.
 ///
 /// - Hop-by-hop headers (RFC 9110 section 7.6.1), and what `Connection` names.
-/// - `Host`, cookies, the tenant, `Expect`: the proxy answers these itself.
+/// - Cookies, the tenant, `Expect`: the proxy answers these itself.
 /// - What only a proxy may say of a client, unless the peer is one that is trusted. `Connection`
 ///   does not take these out, or a client could through a proxy that passes it on.
 /// - `Proxy`, which a CGI reads as the address of one; and names beyond letters, digits and
@@ -76,9 +76,10 @@ pub(crate) fn take_from_request(
                 said.tenant.add(value);
                 false
             }
+            // Each mount puts its own in the place of this one.
             "host" => {
                 said.host.add(value);
-                false
+                true
             }
             "transfer-encoding" => {
                 said.coding.add(value);
@@ -118,16 +119,17 @@ pub(crate) fn take_from_request(
 /// What is wrong with the head of an answer.
 pub(crate) const CODED: &str = "its transfer coding is not chunked";
 
-/// Takes out of an answer what is between the upstream and the proxy, and its cookies.
+/// Takes out of an answer what is between the upstream and the proxy, and its cookies. Says whether
+/// it names a place, which the upstream may call by its own name.
 ///
 /// # Errors
 ///
 /// If its body has a transfer coding beside `chunked`.
-pub(crate) fn take_from_answer(headers: &mut HeaderMap) -> Result<(), &'static str> {
+pub(crate) fn take_from_answer(headers: &mut HeaderMap) -> Result<bool, &'static str> {
+    let (mut is_listed, mut names_a_place) = (false, false);
     let mut coding = Sole::default();
     let mut length = Sole::default();
     let mut gone = Vec::new();
-    let mut is_listed = false;
     for (name, value) in &*headers {
         let goes_on = match name.as_str() {
             "transfer-encoding" => {
@@ -141,6 +143,10 @@ pub(crate) fn take_from_answer(headers: &mut HeaderMap) -> Result<(), &'static s
             "connection" => {
                 is_listed |= !is_plain(value);
                 false
+            }
+            "location" | "content-location" | "refresh" | "link" => {
+                names_a_place = true;
+                true
             }
             "set-cookie" | "set-cookie2" => false,
             text => !is_hop_by_hop(text),
@@ -160,7 +166,7 @@ pub(crate) fn take_from_answer(headers: &mut HeaderMap) -> Result<(), &'static s
     for name in gone {
         headers.remove(name);
     }
-    if is_coded(&coding) { Err(CODED) } else { Ok(()) }
+    if is_coded(&coding) { Err(CODED) } else { Ok(names_a_place) }
 }
 
 /// RFC 9110 section 7.6.1, `Connection` and `Transfer-Encoding` apart: these are between two

@@ -14,14 +14,12 @@
 //!   the old one. Mounts that are written as before keep their budgets, and tenants their jars.
 //! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace`
 //!   seconds, or when told again.
-//! - A client that stalls has `--head` seconds for the head of a request, and `--idle` for anything
-//!   more of its body, or of an answer. `Via` names this proxy: a request that comes back is
-//!   refused.
-//! - `/metrics`, on an address of its own, counts requests, attempts and what budgets refused, per
-//!   mount.
+//! - Neither a client nor an upstream that stalls is waited for without end.
+//! - `/metrics`, on an address of its own, counts requests, attempts, what budgets refused and how
+//!   long answers took, per mount.
 //!
-//! Rooms: `table` reads the file, `upstream` is the stack of layers, `forward` is a request's way
-//! through, `upload` its body's.
+//! `README.md`, beside this file, has the way of a request through the rooms, every bound, and the
+//! figures beside nginx and haproxy.
 
 mod body;
 mod forward;

@@ -15,7 +15,7 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tower::{BoxError, Layer, Service, ServiceBuilder, timeout::error::Elapsed};
+use tower::{BoxError, Layer, Service, ServiceBuilder, layer::layer_fn, timeout::error::Elapsed};
 use tower_outbound::{
     CookieLayer, RetryLayer,
     cookie::{CookieService, PerRequest},
@@ -120,15 +120,34 @@ fn add(
             }
         })
         .layer(RetryLayer::new(mount.retry.clone()))
-        .map_request(move |request: Request<Sent>| {
-            of_attempts.counters.attempts.add();
-            if let Some(client) = request.extensions().get::<Client>() {
-                client.begin();
-            }
-            request
-        })
+        .layer(layer_fn(move |inner| Attempts { inner, served: Arc::clone(&of_attempts) }))
         .into_inner();
     mounts.mount_keyed(prefix.clone(), mount.written.as_str(), layer)
+}
+
+/// Counts what goes to the upstream, retries included.
+#[derive(Clone)]
+struct Attempts<S> {
+    inner: S,
+    served: Arc<Served>,
+}
+
+impl<S: Service<Request<Sent>>> Service<Request<Sent>> for Attempts<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Sent>) -> S::Future {
+        self.served.counters.attempts.add();
+        if let Some(client) = request.extensions().get::<Client>() {
+            client.begin();
+        }
+        self.inner.call(request)
+    }
 }
 
 impl Served {
@@ -147,8 +166,9 @@ impl Served {
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Err("it switched protocols unasked".into());
             }
-            headers::take_from_answer(answer.headers_mut())?;
-            make_public(answer.headers_mut(), &self.upstream);
+            if headers::take_from_answer(answer.headers_mut())? {
+                make_public(answer.headers_mut(), &self.upstream);
+            }
             Ok(answer)
         });
         fit.map_err(|error| Failed { mount: self.prefix.clone(), error }.into())

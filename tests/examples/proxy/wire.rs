@@ -201,7 +201,6 @@ async fn a_head_past_its_bound_is_a_431_and_at_its_bound_is_sent_on() {
         let head = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".to_owned();
         (2..count).fold(head, |head, number| head + &format!("x-{number}: 1\r\n")) + "\r\n"
     };
-    // The answer's head has the request's as its body: no bound of heads.
     let rows = [
         ("32 KiB", of_bytes(32 * 1024), "200"),
         ("32 KiB and a byte", of_bytes(32 * 1024 + 1), "431"),
@@ -214,6 +213,27 @@ async fn a_head_past_its_bound_is_a_431_and_at_its_bound_is_sent_on() {
         socket.write_all(sent.as_bytes()).await.unwrap();
         let head = timeout(PATIENCE, head(&mut socket)).await.unwrap().unwrap_or_default();
         (name, status(&head).to_owned(), want.to_owned())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_past_its_bound_is_a_502() {
+    let upstream = loopback::serve(|mut socket, _| async move {
+        let Some(request) = head(&mut socket).await else { return };
+        let length: usize = request.split(['/', ' ']).nth(2).unwrap().parse().unwrap();
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n";
+        let value = "x".repeat(length - head.len() - "a: \r\n\r\n".len());
+        let answer = format!("{head}a: {value}\r\n\r\nok");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        // Until the proxy has had enough of it.
+        let _ = socket.read_u8().await;
+    })
+    .await;
+    let proxy = Proxy::start(&mount("", upstream, "")).await;
+    let rows = [(14 * 1024, 200), (14 * 1024 + 1, 502), (64 * 1024, 502)];
+    rows_async::hold(rows, async |(length, want)| {
+        (length, proxy.get(&format!("/{length}")).await.status.as_u16(), want)
     })
     .await;
 }
