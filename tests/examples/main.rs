@@ -5,6 +5,9 @@
 mod adapters;
 #[cfg(all(feature = "cookie", feature = "retry"))]
 mod fetch;
+#[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]
+#[path = "../support/loopback.rs"]
+mod loopback;
 #[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
 mod minimal;
 mod pages;
