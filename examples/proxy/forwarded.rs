@@ -38,12 +38,9 @@ impl Peer {
     /// Says that a request for this host is the peer's. What a trusted proxy has said already is
     /// still in the headers: the peer comes after it, and its host and scheme stay.
     pub(crate) fn tell(&self, headers: &mut HeaderMap, host: &HeaderValue) {
-        let mut forwarded = Vec::with_capacity(self.node.len() + host.len() + 20);
-        forwarded.extend_from_slice(self.node.as_bytes());
         // Quoted: a port's colon is no part of a token.
-        for part in [b";host=\"", host.as_bytes(), b"\";proto=http"] {
-            forwarded.extend_from_slice(part);
-        }
+        let parts = [self.node.as_bytes(), b";host=\"", host.as_bytes(), b"\";proto=http"];
+        let forwarded = parts.concat();
         // A host is visible ASCII without quotation marks, or it would not have been parsed.
         if let Ok(forwarded) = HeaderValue::try_from(forwarded) {
             add(headers, FORWARDED, forwarded);

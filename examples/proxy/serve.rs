@@ -79,8 +79,7 @@ pub(crate) async fn serve<S, B>(
         .max_buf_size(LONGEST_HEAD)
         // A client that has closed its own side still reads its answer.
         .half_close(true);
-    let mut turns = workers.0.iter().cycle();
-    while let Some(worker) = turns.next() {
+    for worker in workers.0.iter().cycle() {
         let (stream, peer) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             _ = ended.changed() => break,

@@ -608,8 +608,9 @@ fn a_replay_body_is_unpin_send_and_sync() {
 fn nothing_is_held_of_a_body_that_has_ended_before_it_is_sent() {
     // Says that it is dropped, by its count.
     struct Ended {
-        _counted: Arc<()>,
+        _alive: Arc<()>,
     }
+
     impl Body for Ended {
         type Data = Bytes;
         type Error = io::Error;
@@ -626,7 +627,7 @@ fn nothing_is_held_of_a_body_that_has_ended_before_it_is_sent() {
         }
     }
     let alive = Arc::new(());
-    let mut body = ReplayBody::new(Ended { _counted: Arc::clone(&alive) }, 10);
+    let mut body = ReplayBody::new(Ended { _alive: Arc::clone(&alive) }, 10);
     assert_eq!(Arc::strong_count(&alive), 1);
     let mut copy = body.try_replay().unwrap();
     for body in [&mut body, &mut copy] {
