@@ -166,6 +166,8 @@ fn connector(
     }));
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
+    // Or a small last piece of a request waits for an acknowledgement, 40 ms or more.
+    tcp.set_nodelay(true);
     HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_only()
@@ -203,6 +205,7 @@ impl Server {
 
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
     while let Ok((socket, _)) = listener.accept().await {
+        let _ = socket.set_nodelay(true); // as above
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
             // A client that refuses the handshake is none of the server's business.

@@ -49,6 +49,8 @@ use tower_outbound::{
     routing::Mount,
 };
 
+use attempts::{PrintAttempts, print_retry};
+
 type Body = Full<Bytes>;
 type HttpClient = Client<Counted, Body>;
 type Session = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
@@ -67,6 +69,7 @@ fn session(client: HttpClient, jar: CookieJar, base: &str) -> Result<Session, Bo
         .layer(TimeoutLayer::new(Duration::from_secs(30)))
         .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
         .layer(routes)
+        .layer(PrintAttempts)
         .layer(CookieLayer::new(jar))
         .service(client);
     Ok(BoxCloneService::new(
@@ -83,6 +86,7 @@ fn retries() -> RetryPolicy {
         .backoff(Backoff::exponential(Duration::from_millis(100)).jitter(Jitter::None))
         .status_forcelist([StatusCode::INTERNAL_SERVER_ERROR])
         .allowed_methods([Method::GET])
+        .before_retry(print_retry)
 }
 
 struct Story {
@@ -119,7 +123,7 @@ impl Story {
         self.show(response).await
     }
 
-    /// Status, body and jar, with its values: they are the story's own. The attempts have been
+    /// Status, body and jar, with its values: they are the story's own. The attempts were
     /// printed as they were made.
     async fn show(&self, response: Response<Incoming>) -> Result<(), BoxError> {
         let (head, body) = response.into_parts();
@@ -207,7 +211,6 @@ fn indented(history: &RetryHistory) -> String {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    attempts::print();
     let url = std::env::args_os().nth(1).map(|url| url.to_string_lossy().into_owned());
     match run(url).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -277,7 +280,10 @@ struct Counted {
 
 impl Counted {
     fn new(opened: &Arc<AtomicUsize>) -> Self {
-        Self { connector: HttpConnector::new(), opened: Arc::clone(opened) }
+        let mut connector = HttpConnector::new();
+        // Or a small last piece of a request waits for an acknowledgement, 40 ms or more.
+        connector.set_nodelay(true);
+        Self { connector, opened: Arc::clone(opened) }
     }
 }
 

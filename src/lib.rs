@@ -1,13 +1,68 @@
 //! Tower layers for HTTP *clients*: cookies, retries and mounts.
 //!
-//! What `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give a Python script, these layers
-//! give any Tower HTTP client. This crate has no client: the layers wrap the one you have, each
-//! alone or all three together.
+//! They give any Tower HTTP client what `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give a
+//! Python script. This crate has no client: the layers wrap the one that you have, each alone or all
+//! three together.
+//!
+#![cfg_attr(
+    all(feature = "follow-redirect", feature = "retry", feature = "routing"),
+    doc = "```no_run"
+)]
+#![cfg_attr(
+    not(all(feature = "follow-redirect", feature = "retry", feature = "routing")),
+    doc = "```ignore"
+)]
+//! use std::time::Duration;
+//!
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use hyper::body::Incoming;
+//! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
+//! use tower_http::follow_redirect::FollowRedirectLayer;
+//! use tower_outbound::{CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer, retry::RetryPolicy};
+//!
+//! type Session = BoxCloneSyncService<Request<Full<Bytes>>, Response<Incoming>, BoxError>;
+//!
+//! fn session() -> Result<Session, BoxError> {
+//!     let retries = RetryLayer::new(RetryPolicy::new().total(3).deadline(Duration::from_secs(10)));
+//!     let stack = ServiceBuilder::new()
+//!         .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
+//!         .layer(RoutingLayer::builder().mount("http://localhost", retries).build()?)
+//!         .layer(CookieLayer::default())
+//!         .service(Client::builder(TokioExecutor::new()).build_http());
+//!     Ok(Session::new(stack))
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let session = session()?; // clones share the jar, the connections and the budget
+//!     for path in ["login", "protected"] {
+//!         let request = Request::get(format!("http://localhost:8000/{path}")).body(Full::default())?;
+//!         let response = session.clone().oneshot(request).await?;
+//!         println!("{}", response.status());
+//!         let body = response.into_body().collect().await?.to_bytes();
+//!         println!("{}", String::from_utf8_lossy(&body));
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The README has the same session with TLS, a form and a default header. The [`guide`] has pages
+//! for those who come [from requests and urllib3](guide::from_requests),
+//! [httpx](guide::from_httpx), [reqwest](guide::from_reqwest) or [tower's
+//! `Retry`](guide::from_tower_retry), and for [other people's clients](guide::clients),
+//! [credentials](guide::credentials), [metrics and logs](guide::observability),
+//! [testing](guide::testing), [proxies](guide::proxies_and_meshes), [security](guide::security)
+//! and [compatibility](guide::compatibility).
+//!
+//! # The stack
 //!
 //! ```text
 //!     your code
 //!         |   Request<B>
-//!   TimeoutLayer            total time            tower, tower-http
+//!   TimeoutLayer            total time            tower
 //!   FollowRedirectLayer     hops                  tower-http, with our RedirectPolicy
 //!   RoutingLayer            which adapter         tower-outbound
 //!     |-- "https://api.example.com"  RetryLayer   tower-outbound, one policy per mount
@@ -16,6 +71,9 @@
 //!   CookieLayer             one jar               tower-outbound
 //!   hyper client            pool, TLS             hyper-util
 //! ```
+//!
+//! tower-http's `TimeoutLayer` does not compile here: it makes a response of its own, and so needs a
+//! body that has a default, which hyper's has not.
 //!
 //! The order matters. In each line the first order is the one drawn above. The second one loses
 //! something, but leaks nothing, if the redirects remove `Cookie` from a hop to another host as
@@ -30,35 +88,44 @@
 //! - Retries outside cookies: an attempt sends the cookies that the attempt before it received.
 //!   Retries inside cookies: every attempt sends the cookies of the first, and the cookies of a
 //!   failed attempt are lost.
-//! - Mounts and retries, or mounts and cookies, may change places if all mounts share what is
-//!   below.
+//! - Mounts outside retries: each prefix has its own policy. Mounts inside retries: one policy for
+//!   all, and a request that routing refuses is repeated for nothing.
+//! - Mounts and cookies may change places if all mounts share what is below.
 //! - Decompression outside retries: a failed response is drained as it came. Decompression inside
 //!   retries: it is inflated only to be drained.
 //! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is
 //!   complete in itself: give it the same jar with `CookieLayer::new(jar.clone())`.
 //!
-//! | feature | default | what |
+//! # Features
+//!
+//! | feature | default | what it adds |
 //! |---|---|---|
-//! | `cookie` | yes | [`cookie`]: a browser's jar, its layer, its file |
-//! | `retry` | yes | [`retry`]: attempts, backoff, Retry-After, budget, deadline |
-//! | `routing` | yes | [`routing`]: a layer or client per URL prefix |
+//! | `cookie` | yes | [`cookie`]: [`CookieLayer`], its jar and its cookies.txt |
+//! | `retry` | yes | [`retry`]: [`RetryLayer`]: attempts, backoff, `Retry-After`, budget, deadline |
+//! | `routing` | yes | [`routing`]: [`RoutingLayer`], a layer or client per URL prefix |
 //! | `follow-redirect` | yes | [`RedirectPolicy`]; and, in [`cookie`]: if `FollowRedirect` is inside `CookieLayer`, cookies are filed under the host that answered |
-//! | `session` | | [`session`]: one jar of a tenant for many processes, loaded from a store and written to it |
-//! | `seal` | | [`session`]: an AEAD that seals what a store gets |
-//! | `redis` | | [`session`]: sessions on Redis or Valkey |
-//! | `json` | | [`cookie`]: a jar's own file format, which keeps everything |
-//! | `cookie_store` | | [`cookie`]: the `cookie_store` crate's store as the layer's storage, conversions, and its files; brings `json` |
-//! | `idna` | | [`routing`]: mounts whose host is beyond ASCII; without it such a mount is a build error |
-//! | `http2` | | [`retry`] reads h2's errors: a request that the server never processed is retried whatever its method |
-//! | `reqwest` | | a [`cookie::CookieJar`] as the cookie store of a `reqwest::Client` |
-//! | `tracing` | | debug events: one per attempt, retry decision, rejected cookie, and request that no mount serves though its host has one; no secrets |
-//! | `serde` | | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
+//! | `json` | no | [`cookie`]: a jar's own file format, which keeps everything; what browsers export |
+//! | `cookie_store` | no | [`cookie`]: the `cookie_store` crate's store as the layer's storage, conversions, and its files; brings `json` |
+//! | `idna` | no | [`routing`]: mounts whose host is not ASCII; without it such a mount is a build error |
+//! | `http2` | no | [`retry`] reads h2's errors: a request that the server never processed is retried, whatever its method |
+//! | `reqwest` | no | a [`cookie::CookieJar`] as the cookie store of a `reqwest::Client` |
+//! | `tracing` | no | debug events: attempts, retry decisions, rejected cookies, requests that no mount serves though their host has one; no secrets |
+//! | `serde` | no | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
+//! | `session` | no | [`session`]: one jar of a tenant for many processes, loaded from a store and written to it |
+//! | `seal` | no | [`session`]: an AEAD that seals what a store gets |
+//! | `redis` | no | [`session`]: sessions on Redis or Valkey |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+// Links lead to wings that are not built, and to the guide, which needs them all.
 #![cfg_attr(
     not(all(
+        feature = "cookie_store",
         feature = "follow-redirect",
+        feature = "http2",
+        feature = "reqwest",
         feature = "retry",
         feature = "routing",
+        feature = "serde",
         feature = "session",
         feature = "seal"
     )),
@@ -73,6 +140,19 @@
 mod authority;
 #[cfg(feature = "cookie")]
 pub mod cookie;
+// Documentation alone. Its snippets need these features.
+#[cfg(all(
+    doc,
+    feature = "cookie_store",
+    feature = "follow-redirect",
+    feature = "http2",
+    feature = "reqwest",
+    feature = "retry",
+    feature = "routing",
+    feature = "serde",
+    feature = "session"
+))]
+pub mod guide;
 #[cfg(feature = "cookie")]
 mod disk;
 #[cfg(feature = "follow-redirect")]

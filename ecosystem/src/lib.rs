@@ -214,7 +214,7 @@ pub fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
     Response::builder().header("content-type", "application/json").body(body).expect("a response")
 }
 
-/// The page's snippets, as doctests.
+/// The snippets of the guide's page `clients`, as doctests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
+#[doc = include_str!("../../src/guide/clients.md")]
 struct InYourClient;

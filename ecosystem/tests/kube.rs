@@ -9,7 +9,7 @@ use kube::{
     client::{Body, ClientBuilder, ConfigExt},
 };
 use serde_json::json;
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, buffer::BufferLayer};
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
@@ -143,4 +143,32 @@ async fn kubes_own_retries_are_one_field_of_its_config() {
         );
         assert_eq!(server.lines(), vec![format!("POST {PODS}"); attempts]);
     }
+}
+
+/// Over kube's whole stack: its TLS, its token, its base URI. Its box is not `Clone`; a buffer is.
+#[tokio::test]
+async fn over_kubes_own_tls_and_token_the_layers_alone_retry() {
+    let server = Server::start_tls(busy_at_first(cluster)).await;
+    let origin: Uri = server.origin("localhost").parse().unwrap();
+    let mut config = Config::new(origin.clone());
+    config.default_retry = false;
+    config.root_cert = server.certificate.as_ref().map(|certificate| vec![certificate.to_vec()]);
+    config.auth_info.token = Some("secret".to_owned().into());
+    let jar = CookieJar::new();
+    let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none()))
+        .replay_with(|body: &Body| body.try_clone());
+    let routes =
+        RoutingLayer::builder().mount(origin.to_string(), retries).default_origin(origin.clone());
+    let client = ClientBuilder::try_from(config)
+        .unwrap()
+        .with_layer(&BufferLayer::new(64))
+        .with_layer(&CookieLayer::new(jar.clone()).default_origin(origin))
+        .with_layer(&routes.build().unwrap())
+        .build();
+    // As a controller would: in a task of its own.
+    let list = tokio::spawn(async move { pods(client).list(&ListParams::default()).await });
+    assert_eq!(list.await.unwrap().unwrap().items.len(), 2);
+    assert_eq!(server.lines(), [format!("GET {PODS}"), format!("GET {PODS} busy=1")]);
+    assert!(server.seen().iter().all(|seen| seen.header["authorization"] == "Bearer secret"));
+    assert_eq!(jar.len(), 2);
 }

@@ -13,6 +13,7 @@ use std::{
     },
     task::{Context, Poll},
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,10 +25,18 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Barrier, oneshot, watch},
+};
 use tower::{
-    BoxError, Layer, Service, ServiceBuilder, ServiceExt, buffer::BufferLayer,
-    filter::AsyncFilterLayer, service_fn, util::BoxCloneSyncService,
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt,
+    buffer::BufferLayer,
+    filter::AsyncFilterLayer,
+    service_fn,
+    timeout::TimeoutLayer,
+    util::{BoxCloneSyncService, option_layer},
 };
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
@@ -35,6 +44,13 @@ use tower_outbound::{
 };
 use tower_outbound_ecosystem::{Server, json as json_response};
 use tower_reqwest::HttpClientLayer;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// With time limits that nothing reaches.
+fn timed() -> RetryPolicy {
+    policy().attempt_timeout(MINUTE).deadline(2 * MINUTE)
+}
 
 /// The default, but for its waits.
 fn policy() -> RetryPolicy {
@@ -167,24 +183,33 @@ fn post(uri: String) -> Request<reqwest::Body> {
     Request::post(uri).body("text".into()).unwrap()
 }
 
-/// A server that lets its connections and its port go when it is told so, and tells when it has.
+/// A server of one connection, which lets it and its port go when it is told so, and tells when it
+/// has.
 fn mortal() -> (SocketAddr, impl Fn() + Send + Sync + 'static) {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    let ((die, to_die), (dead, has_died)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+    let ((die, to_die), (dead, has_died)) = (oneshot::channel::<()>(), mpsc::channel::<()>());
     thread::spawn(move || {
-        use std::io::{Read, Write};
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut buffer = [0; 4096];
-        assert!(stream.read(&mut buffer).unwrap() > 0);
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-        let _ = to_die.recv();
-        drop((stream, listener));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let answer = hyper_service(async |_: Request<Incoming>| {
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            });
+            let http = auto::Builder::new(TokioExecutor::new());
+            tokio::select! {
+                _ = http.serve_connection(TokioIo::new(stream), answer) => (),
+                _ = to_die => (),
+            }
+        });
+        drop(runtime);
         let _ = dead.send(());
     });
-    let (die, has_died) = (Mutex::new(die), Mutex::new(has_died));
+    let (die, has_died) = (Mutex::new(Some(die)), Mutex::new(has_died));
     let kill = move || {
-        let _ = die.lock().unwrap().send(());
+        drop(die.lock().unwrap().take());
         let _ = has_died.lock().unwrap().recv();
     };
     (address, kill)
@@ -254,6 +279,7 @@ async fn reqwests_own_redirects_repeat_no_post() {
                 (Later::Refused, false),
                 (Later::Refused, true),
                 (Later::PooledDies, false),
+                (Later::PooledDies, true),
                 (Later::RefusedStream, true),
             ] {
                 let seen = see_other(later, http2, never, stack).await;
@@ -274,11 +300,86 @@ async fn behind_a_buffer_reqwests_redirects_repeat_no_post_unless_http2_refuses_
         (Later::Refused, false, 1),
         (Later::Refused, true, 1),
         (Later::PooledDies, false, 1),
+        (Later::PooledDies, true, 1),
         (Later::RefusedStream, true, 4),
     ] {
         let seen = see_other(later, http2, true, in_a_buffer).await;
         if seen != vec!["POST /pay"; wanted] {
             wrong.push(format!("{later:?}, HTTP/2 {http2}: {seen:?}, not {wanted}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A server that answers nothing but two requests to `/warm`, once it has read both, so that their
+/// client has two connections. The first POST resets them both, and each later POST its own.
+/// Returns the number of POSTs as well.
+async fn resets_all() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (address, posts) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let (counted, warm) = (Arc::clone(&posts), Arc::new(Barrier::new(2)));
+    let (reset, _) = watch::channel(());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.set_zero_linger().unwrap();
+            let (posts, warm) = (Arc::clone(&counted), Arc::clone(&warm));
+            let (reset, mut is_reset) = (reset.clone(), reset.subscribe());
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                loop {
+                    tokio::select! {
+                        read = stream.read_buf(&mut seen) => {
+                            if !read.is_ok_and(|read| read > 0) { return }
+                        }
+                        _ = is_reset.changed() => return,
+                    }
+                    if seen.ends_with(b"text") {
+                        posts.fetch_add(1, Relaxed);
+                        let _ = reset.send(());
+                        return;
+                    }
+                    if seen.starts_with(b"GET /warm") && seen.ends_with(b"\r\n\r\n") {
+                        warm.wait().await;
+                        seen.clear();
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        stream.write_all(answer).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (address, posts)
+}
+
+/// The inner layer sends the POST twice at most. Its second attempt finds a connection that is dead,
+/// or makes one if the client has noticed that.
+#[tokio::test]
+async fn a_reset_below_a_nested_layer_is_no_reason_for_the_outer_one() {
+    let rows: [(&str, fn(reqwest::Client) -> Reqwest); 3] = [
+        ("tower-reqwest", by_tower_reqwest),
+        ("the same, marked", |client| {
+            boxed(OneExchangeLayer::new().layer(by_tower_reqwest(client)))
+        }),
+        ("in a buffer", in_a_buffer),
+    ];
+    let mut wrong = Vec::new();
+    for (what, stack) in rows {
+        let (address, posts) = resets_all().await;
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .build()
+            .unwrap();
+        let warm = || client.get(format!("http://{address}/warm")).send();
+        tokio::try_join!(warm(), warm()).unwrap();
+        let replay = |body: &reqwest::Body| {
+            body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into())
+        };
+        let inner = RetryLayer::new(policy().any_method().total(1)).replay_with(replay);
+        let client = boxed(inner.layer(stack(client)));
+        let outcome = reqwest_retries(client).oneshot(post(format!("http://{address}/pay"))).await;
+        if outcome.is_ok() || !(1..=2).contains(&posts.load(Relaxed)) {
+            wrong.push(format!("{what}: {} POSTs, {outcome:?}", posts.load(Relaxed)));
         }
     }
     assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
@@ -320,11 +421,13 @@ async fn kube_tries_a_refused_connection_again() {
     let made = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "made"}});
     let server = Server::start(move |_, _| json_response(&made)).await;
     let config = kube::Config::new(server.origin("127.0.0.1").parse().unwrap());
-    let retries = RetryLayer::new(policy()).replay_with(|body: &Body| body.try_clone());
+    let retries = RetryLayer::new(timed()).replay_with(|body: &Body| body.try_clone());
     let routes = RoutingLayer::builder().mount(server.origin("127.0.0.1"), retries);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(routes.build().unwrap())
+        .layer(TimeoutLayer::new(MINUTE))
+        .buffer(8)
         .layer(CookieLayer::default())
         .service(Client::builder(TokioExecutor::new()).build(connector(server.address)));
     let pods: Api<Pod> = Api::default_namespaced(kube::Client::new(service, "default"));
@@ -341,13 +444,15 @@ async fn octocrab_tries_a_refused_connection_again() {
     let server = Server::start(|_, _| json_response(&serde_json::json!({}))).await;
     let replay =
         |body: &OctoBody| body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty));
-    let retries = RetryLayer::new(policy()).replay_with(replay);
+    let retries = RetryLayer::new(timed()).replay_with(replay);
     let routes = RoutingLayer::builder().mount(server.origin("127.0.0.1"), retries);
     let client =
         Client::builder(TokioExecutor::new()).build::<_, OctoBody>(connector(server.address));
     let octocrab = OctocrabBuilder::new_empty()
         .with_service(client)
         .with_layer(&CookieLayer::default())
+        .with_layer(&BufferLayer::new(8))
+        .with_layer(&TimeoutLayer::new(MINUTE))
         .with_layer(&routes.build().unwrap())
         .with_layer(&BaseUriLayer::new(server.origin("127.0.0.1").parse().unwrap()))
         .with_auth(AuthState::None)
@@ -393,8 +498,9 @@ async fn health(refused_streams: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, calls)
 }
 
-/// tonic's own channel, or hyper-util's client, below the layers.
-fn tonic_stack(channel: bool, address: SocketAddr, refuses: bool) -> Stack {
+/// tonic's own channel, or hyper-util's client, below the layers; with a time-out and a buffer
+/// between.
+fn tonic_stack(channel: bool, between: bool, address: SocketAddr, refuses: bool) -> Stack {
     let origin = format!("http://127.0.0.1:{}", address.port());
     let to_server = service_fn(move |_: Uri| -> Connecting {
         Box::pin(async move { TcpStream::connect(address).await.map(TokioIo::new) })
@@ -418,10 +524,13 @@ fn tonic_stack(channel: bool, address: SocketAddr, refuses: bool) -> Stack {
         let (parts, body) = request.into_parts();
         Ok::<_, BoxError>(Request::from_parts(parts, Full::new(body.collect().await?.to_bytes())))
     });
-    let routes = RoutingLayer::builder().mount(origin, RetryLayer::new(policy()));
+    let retries = RetryLayer::new(if between { timed() } else { policy() });
+    let routes = RoutingLayer::builder().mount(origin, retries);
     let stack = ServiceBuilder::new()
         .layer(gather)
         .layer(routes.build().unwrap())
+        .layer(option_layer(between.then(|| TimeoutLayer::new(MINUTE))))
+        .layer(option_layer(between.then(|| BufferLayer::new(8))))
         .layer(CookieLayer::default())
         .service(bottom);
     Stack::new(stack)
@@ -430,10 +539,10 @@ fn tonic_stack(channel: bool, address: SocketAddr, refuses: bool) -> Stack {
 /// Each call is a POST.
 async fn tonic_rows() {
     let mut wrong = Vec::new();
-    for channel in [true, false] {
+    for (channel, between) in [(true, false), (true, true), (false, false), (false, true)] {
         for (refused_connections, refused_streams) in [(true, 0), (false, 2)] {
             let (address, calls) = health(refused_streams).await;
-            let stack = tonic_stack(channel, address, refused_connections);
+            let stack = tonic_stack(channel, between, address, refused_connections);
             let origin = format!("http://127.0.0.1:{}", address.port()).parse().unwrap();
             let mut client =
                 tonic_health::pb::health_client::HealthClient::with_origin(stack, origin);
@@ -441,7 +550,7 @@ async fn tonic_rows() {
             let calls = calls.load(Relaxed);
             if outcome.is_err() || calls != 1 + refused_streams {
                 wrong.push(format!(
-                    "channel {channel}, refused connections {refused_connections}, refused streams \
+                    "channel {channel}, between {between}, refused connections {refused_connections}, refused streams \
                      {refused_streams}: {calls} calls, {outcome:?}"
                 ));
             }

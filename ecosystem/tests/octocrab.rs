@@ -1,11 +1,16 @@
 //! octocrab: our layers by `with_layer`, and its own retries.
 
-use http::Response;
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, header::USER_AGENT};
 use http_body::Body;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use octocrab::{
     AuthState, OctoBody, Octocrab, OctocrabBuilder,
-    service::middleware::{base_uri::BaseUriLayer, retry::RetryConfig},
+    service::middleware::{
+        base_uri::BaseUriLayer, extra_headers::ExtraHeadersLayer, retry::RetryConfig,
+    },
 };
 use serde_json::{Value, json};
 use tower_outbound::{
@@ -126,5 +131,42 @@ async fn octocrabs_own_retries_are_one_setting_of_its_builder() {
             (attempts, attempts),
             "{lines:?}"
         );
+    }
+}
+
+/// With a service of one's own octocrab sets the token, and nothing else of these.
+#[tokio::test]
+async fn a_token_a_user_agent_and_tls_go_with_each_attempt() {
+    let server = Server::start_tls(busy_at_first(api)).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(server.certificate.clone().expect("it speaks TLS")).unwrap();
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(roots)
+    .with_no_client_auth();
+    let tls = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
+    let replay =
+        |body: &OctoBody| body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty));
+    let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).replay_with(replay);
+    let origin = server.origin("localhost");
+    let user_agent = vec![(USER_AGENT, HeaderValue::from_static("my-app/1.0"))];
+    let octocrab = OctocrabBuilder::new_empty()
+        .with_service(Client::builder(TokioExecutor::new()).build::<_, OctoBody>(tls))
+        .with_layer(&CookieLayer::default())
+        .with_layer(&RoutingLayer::builder().mount(origin.as_str(), retries).build().unwrap())
+        .with_layer(&ExtraHeadersLayer::new(Arc::new(user_agent)))
+        .with_layer(&BaseUriLayer::new(origin.parse().unwrap()))
+        .with_auth(AuthState::AccessToken { token: "secret".to_owned().into() })
+        .build()
+        .unwrap();
+    let user = tokio::spawn(async move { octocrab.get::<Value, _, _>("/user", None::<&()>).await });
+    assert_eq!(user.await.unwrap().unwrap()["login"], "octocat");
+    assert_eq!(server.lines(), ["GET /user", "GET /user busy=1"]);
+    for seen in server.seen() {
+        assert_eq!(seen.header["authorization"], "Bearer secret");
+        assert_eq!(seen.header["user-agent"], "my-app/1.0");
     }
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use reqwest::Body;
-use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
+use reqwest::{Body, ResponseBuilderExt};
+use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::{
     CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
@@ -205,4 +205,47 @@ async fn a_jar_under_reqwest_stores_and_sends_at_each_hop_of_a_redirect() {
     );
     let domains: Vec<_> = jar.iter().map(|cookie| cookie.domain().to_owned()).collect();
     assert_eq!(domains, ["localhost", "127.0.0.1"]);
+}
+
+/// What existing code has made of a `RequestBuilder` is sent through the stack, without
+/// tower-reqwest, and comes back as a `reqwest::Response`.
+#[tokio::test]
+async fn existing_code_is_sent_through_the_layers() {
+    async fn send_via(
+        session: &Session,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, BoxError> {
+        let request = Request::try_from(request.build()?)?;
+        Ok(session.clone().oneshot(request).await?.into())
+    }
+    let server = Server::start(busy_at_first(moved)).await;
+    let client = reqwest();
+    let through = service_fn(move |request: Request<Body>| {
+        let client = client.clone();
+        async move {
+            let response = client.execute(request.try_into()?).await?;
+            let url = response.url().clone();
+            let mut response = Response::<Body>::from(response);
+            let named = Response::builder().url(url).body(()).expect("an extension alone");
+            response.extensions_mut().extend(named.into_parts().0.extensions);
+            Ok::<_, reqwest::Error>(response)
+        }
+    });
+    let copy = |body: &Body| body.as_bytes().map(|bytes| Body::from(Bytes::copy_from_slice(bytes)));
+    let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).replay_with(copy);
+    let stack = ServiceBuilder::new()
+        .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new().replay_with(copy)))
+        .layer(RoutingLayer::builder().mount("http://", retries).build().unwrap())
+        .layer(CookieLayer::default())
+        .layer(OneExchangeLayer::new())
+        .service(through);
+    let session = Session::new(stack);
+    let request = reqwest::Client::new().get(format!("{}/old", server.origin("localhost")));
+    let sent = tokio::spawn(async move { send_via(&session, request).await });
+    let response = sent.await.unwrap().unwrap().error_for_status().unwrap();
+    assert_eq!(response.url().path(), "/new");
+    assert_eq!(
+        server.lines(),
+        ["GET /old", "GET /old busy=1", "GET /new busy=1; done=1", "GET /new busy=1; done=1"]
+    );
 }

@@ -20,7 +20,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tonic::{Code, body::Body as TonicBody, codegen::Service, transport::Endpoint};
+use tonic::{Code, Status, body::Body as TonicBody, codegen::Service, transport::Endpoint};
 use tonic_health::{
     ServingStatus,
     pb::{
@@ -299,5 +299,22 @@ async fn another_host_has_no_mount_and_is_not_asked() {
         let error = client.check(HealthCheckRequest::default()).await.unwrap_err();
         assert!(error.message().contains("no mount for http://127.0.0.1"), "{error:?}");
         assert!(seen.lock().unwrap().is_empty(), "{transport:?}");
+    }
+}
+
+/// As in a handler or a task: the box alone, or `map_err` alone, does not compile there.
+#[tokio::test]
+async fn a_call_is_made_in_a_task_of_its_own() {
+    type Channel = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, Status>;
+    for transport in BOTH {
+        let (address, seen) = server(|count| (count < 2).then(unavailable)).await;
+        let channel =
+            Channel::new(stack(transport, address, retries()).map_err(Status::from_error));
+        let origin = format!("http://localhost:{}", address.port()).parse().unwrap();
+        let mut client = HealthClient::with_origin(channel, origin);
+        let checked =
+            tokio::spawn(async move { client.check(HealthCheckRequest::default()).await });
+        assert_eq!(checked.await.unwrap().unwrap().into_inner().status(), Serving::Serving);
+        assert_eq!(seen.lock().unwrap().len(), 3, "{transport:?}");
     }
 }

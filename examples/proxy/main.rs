@@ -14,48 +14,51 @@
 //!   the old one. Mounts that are written as before keep their budgets, and tenants their jars.
 //! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace`
 //!   seconds, or when told again.
-//! - A client that stalls has `--head` seconds for the head of a request, and `--idle` for anything
-//!   more of its body, or of an answer. `Via` names this proxy: a request that comes back is
-//!   refused.
-//! - `/metrics`, on an address of its own, counts requests, attempts and what budgets refused, per
-//!   mount.
+//! - Neither a client nor an upstream that stalls is waited for without end.
+//! - `/metrics`, on an address of its own, counts requests, attempts, what budgets refused and how
+//!   long answers took, per mount.
 //!
-//! Rooms: `table` reads the file, `upstream` is the stack of layers, `forward` is a request's way
-//! through, `upload` its body's.
+//! `README.md`, beside this file, has the way of a request through the rooms, every bound, and the
+//! figures beside nginx and haproxy.
 
+mod body;
 mod forward;
+mod forwarded;
+mod headers;
+mod locations;
 mod metrics;
+mod serve;
 mod signals;
 mod table;
-mod upload;
+mod turn;
 mod upstream;
 
 use std::{
+    convert::Infallible,
     fs,
     hash::{BuildHasher, Hasher, RandomState},
     io::Write,
     net::SocketAddr,
+    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, PoisonError, RwLock},
+    thread,
     time::Duration,
 };
 
-use axum::{Router, routing::get, serve::Listener};
+use axum::{Router, routing::get};
 use clap::Parser;
 use http::{HeaderValue, header::CONTENT_TYPE};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
-};
+use hyper::service::service_fn;
+use hyper_util::service::TowerToHyperService;
 use tokio::{net::TcpListener, sync::watch, time};
-use tokio_io_timeout::TimeoutStream;
 use tower::BoxError;
 use tower_outbound::cookie::{CookieJar, JarPool};
 
+use forwarded::Peer;
 use metrics::Metrics;
+use serve::{Patience, Workers, serve};
 use signals::{Event, Signals};
 use table::Table;
 use upstream::Routes;
@@ -78,36 +81,45 @@ struct Args {
     /// answer.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: u64,
+    /// For how many seconds an upstream may send nothing within an answer.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    stall: u64,
     /// How many seconds requests in flight have once the proxy is told to end. A second signal
     /// ends it at once.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
     grace: u64,
+    /// How many threads serve clients.
+    #[arg(long, default_value_t = cores())]
+    threads: NonZero<usize>,
+}
+
+fn cores() -> NonZero<usize> {
+    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
 }
 
 struct Proxy {
     routes: Routes,
-    jars: JarPool,
+    jars: JarPool<Arc<str>>,
     table: Arc<RwLock<Arc<Table>>>,
     metrics: Metrics,
     /// A name that no other has, by which a request that comes back is known.
     name: String,
     via: HeaderValue,
     idle: Duration,
+    stall: Duration,
 }
 
 /// Of a table file, in bytes.
 const LARGEST: u64 = 1 << 20;
-/// Of a client's connection, in bytes each way; the head of a request is within it.
-const MOST_BUFFERED: usize = 1 << 16;
 
 impl Proxy {
-    fn new(idle: Duration) -> Result<Self, BoxError> {
+    fn new(idle: Duration, stall: Duration) -> Result<Self, BoxError> {
         let table = Arc::new(RwLock::new(Arc::new(Table::empty())));
         let of_jars = Arc::clone(&table);
         let new_jar =
-            move |_: &String| CookieJar::builder().limits(current(&of_jars).cookies).build();
+            move |_: &Arc<str>| CookieJar::builder().limits(current(&of_jars).cookies).build();
         // The table bounds how many there are.
-        let jars = JarPool::builder().max_jars(usize::MAX).new_jar(new_jar).build();
+        let jars = JarPool::keyed().max_jars(usize::MAX).new_jar(new_jar).build();
         let name = format!("proxy-{:016x}", RandomState::new().build_hasher().finish());
         let via = format!("1.1 {name}").parse()?;
         Ok(Self {
@@ -118,6 +130,7 @@ impl Proxy {
             name,
             via,
             idle,
+            stall,
         })
     }
 
@@ -169,7 +182,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "proxy: {line}");
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -183,22 +196,33 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), BoxError> {
     // Before anyone learns that there is something to signal.
     let mut signals = Signals::new()?;
-    let proxy = Arc::new(Proxy::new(Duration::from_secs(args.idle))?);
+    let (idle, stall) = (Duration::from_secs(args.idle), Duration::from_secs(args.stall));
+    let proxy = Arc::new(Proxy::new(idle, stall)?);
     proxy.load(&args.table)?;
     let public = listen(args.listen).await?;
     let private = listen(args.metrics).await?;
     say(&format!("clients on {}, metrics on {}", public.local_addr()?, private.local_addr()?));
 
     let (end, ended) = watch::channel(());
-    let forwarding = Router::new().fallback(forward::forward).with_state(Arc::clone(&proxy));
+    let patience = Patience { head: Duration::from_secs(args.head), idle };
+    let client = Arc::clone(&proxy);
+    let workers = Workers::start(args.threads)?;
+    let forwarding = serve(public, workers, patience, ended.clone(), move |peer| {
+        let client = Arc::new((Arc::clone(&client), Peer::new(peer.ip())));
+        service_fn(move |request| {
+            let client = Arc::clone(&client);
+            async move { Ok::<_, Infallible>(forward::forward(&client.0, &client.1, request).await) }
+        })
+    });
     let counted = Arc::clone(&proxy);
     let page = move || {
-        std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4")], counted.metrics.page()))
+        let page = counted.metrics.page(counted.jars.len());
+        std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4")], page))
     };
     let counting = Router::new().route("/metrics", get(page));
-    let patience = Patience { head: Duration::from_secs(args.head), idle: proxy.idle };
-    let forwarding = serve(public, forwarding, patience, ended.clone());
-    let counting = serve(private, counting, patience, ended);
+    let counting = serve(private, Workers::here(), patience, ended, move |_| {
+        TowerToHyperService::new(counting.clone())
+    });
     let servers = tokio::spawn(async { tokio::join!(forwarding, counting) });
 
     while let Event::Reload = signals.next().await {
@@ -214,41 +238,6 @@ async fn run(args: Args) -> Result<(), BoxError> {
         }
         () = again => Err("told to end at once; requests were still in flight".into()),
     }
-}
-
-/// How long a client is waited for.
-#[derive(Clone, Copy)]
-struct Patience {
-    head: Duration,
-    idle: Duration,
-}
-
-/// Until the other side of `ended` is gone, and the last connection is closed. A connection is
-/// closed where the head of a request does not come in time, also where there is no request, and
-/// where no one takes what was answered.
-async fn serve(
-    mut listener: TcpListener,
-    router: Router,
-    patience: Patience,
-    mut ended: watch::Receiver<()>,
-) {
-    let connections = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(patience.head).max_buf_size(MOST_BUFFERED);
-    loop {
-        let (stream, _) = tokio::select! {
-            accepted = Listener::accept(&mut listener) => accepted,
-            _ = ended.changed() => break,
-        };
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(patience.idle));
-        let stream = TokioIo::new(Box::pin(stream));
-        let connection = http.serve_connection(stream, TowerToHyperService::new(router.clone()));
-        tokio::spawn(connections.watch(connection));
-    }
-    // Whoever comes now is told so by the system.
-    drop(listener);
-    connections.shutdown().await;
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, BoxError> {

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 #[derive(Default)]
@@ -24,6 +25,51 @@ pub(crate) struct Counters {
     pub(crate) requests: Counter,
     pub(crate) attempts: Counter,
     pub(crate) refused: Counter,
+    pub(crate) seconds: Histogram,
+}
+
+/// Upper bounds of a histogram's buckets, in microseconds, and in seconds as the page has them.
+/// One more bucket has what took longer.
+const BOUNDS: [(u64, &str); 12] = [
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (25_000, "0.025"),
+    (50_000, "0.05"),
+    (100_000, "0.1"),
+    (250_000, "0.25"),
+    (500_000, "0.5"),
+    (1_000_000, "1"),
+    (5_000_000, "5"),
+    (30_000_000, "30"),
+];
+
+#[derive(Default)]
+pub(crate) struct Histogram {
+    buckets: [Counter; BOUNDS.len() + 1],
+    micros: AtomicU64,
+}
+
+impl Histogram {
+    pub(crate) fn add(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[BOUNDS.partition_point(|(bound, _)| *bound < micros)].add();
+        self.micros.fetch_add(micros, Relaxed);
+    }
+
+    /// A bucket's number on the page is that of all that took as long or less.
+    fn write(&self, page: &mut String, name: &str, mount: &str) {
+        let mut count = 0;
+        let bounds = BOUNDS.iter().map(|(_, seconds)| *seconds).chain(["+Inf"]);
+        for (bucket, bound) in self.buckets.iter().zip(bounds) {
+            count += bucket.get();
+            let _ = writeln!(page, "{name}_bucket{{mount=\"{mount}\",le=\"{bound}\"}} {count}");
+        }
+        let seconds = Duration::from_micros(self.micros.load(Relaxed)).as_secs_f64();
+        let _ = writeln!(page, "{name}_sum{{mount=\"{mount}\"}} {seconds}");
+        let _ = writeln!(page, "{name}_count{{mount=\"{mount}\"}} {count}");
+    }
 }
 
 #[derive(Default)]
@@ -45,7 +91,8 @@ impl Metrics {
         Arc::clone(mounts.entry(prefix.into()).or_default())
     }
 
-    pub(crate) fn page(&self) -> String {
+    /// What was counted, and how many jars there are.
+    pub(crate) fn page(&self, jars: usize) -> String {
         type Row = (&'static str, &'static str, fn(&Counters) -> &Counter);
         const ROWS: [Row; 3] = [
             ("proxy_requests_total", "Requests of clients.", |mount| &mount.requests),
@@ -61,7 +108,7 @@ impl Metrics {
         let mut page = String::new();
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, help, counter) in ROWS {
-            head(&mut page, name, help);
+            head(&mut page, name, help, "counter");
             for (prefix, mount) in &*mounts {
                 let _ = writeln!(
                     page,
@@ -71,16 +118,25 @@ impl Metrics {
                 );
             }
         }
+        let name = "proxy_answer_seconds";
+        head(&mut page, name, "Time until an answer's head, retries included.", "histogram");
+        for (prefix, mount) in &*mounts {
+            mount.seconds.write(&mut page, name, &escaped(prefix));
+        }
+        head(&mut page, "proxy_jars", "Tenants whose jar is in memory.", "gauge");
+        let _ = writeln!(page, "proxy_jars {jars}");
         head(
             &mut page,
             "proxy_unrouted_requests_total",
             "Requests that no mount serves, or that name no place to go.",
+            "counter",
         );
         let _ = writeln!(page, "proxy_unrouted_requests_total {}", self.unrouted.get());
         head(
             &mut page,
             "proxy_reloads_total",
             "Reloads of the table; \"kept\" where the new one was wrong.",
+            "counter",
         );
         for (result, counter) in [("ok", &self.reloaded), ("kept", &self.kept)] {
             let _ = writeln!(page, "proxy_reloads_total{{result=\"{result}\"}} {}", counter.get());
@@ -89,8 +145,8 @@ impl Metrics {
     }
 }
 
-fn head(page: &mut String, name: &str, help: &str) {
-    let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter");
+fn head(page: &mut String, name: &str, help: &str, kind: &str) {
+    let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 fn escaped(label: &str) -> String {

@@ -3,14 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     ops::Range,
+    sync::Arc,
     time::Duration,
 };
 
 use http::{
-    HeaderName, Uri,
+    HeaderName, HeaderValue, Uri,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRANSFER_ENCODING, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, SET_COOKIE, TE,
+        TRANSFER_ENCODING, VIA,
     },
     uri,
 };
@@ -29,7 +32,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) tenant_header: HeaderName,
-    pub(crate) tenants: BTreeSet<String>,
+    pub(crate) tenants: BTreeSet<Arc<str>>,
+    /// Whose word on a client's address is taken.
+    trusted: Vec<Network>,
     pub(crate) cookies: CookieLimits,
     pub(crate) mounts: BTreeMap<MountPrefix, Mount>,
 }
@@ -63,6 +68,7 @@ impl Table {
         Self {
             tenant_header: x_tenant().0,
             tenants: BTreeSet::new(),
+            trusted: Vec::new(),
             cookies: CookieLimits::default(),
             mounts: BTreeMap::new(),
         }
@@ -106,8 +112,18 @@ impl Table {
                 return Err(fault(span, format!("{prefix}: it is mounted already; take one out")));
             }
         }
-        let tenants = file.tenants.into_iter().map(|Tenant(name)| name).collect();
-        Ok(Self { tenant_header: file.tenant_header.0, tenants, cookies: file.cookies, mounts })
+        Ok(Self {
+            tenant_header: file.tenant_header.0,
+            tenants: file.tenants.into_iter().map(|Tenant(name)| name.into()).collect(),
+            trusted: file.trusted,
+            cookies: file.cookies,
+            mounts,
+        })
+    }
+
+    /// Whether what this peer says of its own clients is believed.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.has(peer))
     }
 }
 
@@ -118,6 +134,8 @@ struct File {
     tenant_header: Header,
     #[serde(default)]
     tenants: BTreeSet<Tenant>,
+    #[serde(default)]
+    trusted: Vec<Network>,
     #[serde(default)]
     cookies: CookieLimits,
     #[serde(default)]
@@ -138,8 +156,21 @@ struct Entry {
 struct Header(HeaderName);
 
 /// What says something else to this proxy, or does not get to it.
-const TAKEN: [HeaderName; 9] =
-    [CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, SET_COOKIE, TE, TRANSFER_ENCODING, VIA];
+const TAKEN: [HeaderName; 13] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    COOKIE,
+    EXPECT,
+    FORWARDED,
+    HOST,
+    SET_COOKIE,
+    TE,
+    TRANSFER_ENCODING,
+    VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+];
 
 fn x_tenant() -> Header {
     Header(HeaderName::from_static("x-tenant"))
@@ -157,6 +188,10 @@ impl TryFrom<String> for Header {
             return Err(format!(
                 "{text:?} means something else already; name a header of your own"
             ));
+        }
+        // Beside `x_tenant` a client's own `x-tenant` would go on, and a CGI reads both alike.
+        if !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(format!("{text:?} is not of letters, digits and hyphens alone"));
         }
         Ok(Self(name))
     }
@@ -178,18 +213,66 @@ impl TryFrom<String> for Tenant {
     }
 }
 
+/// An address, or a network as `10.0.0.0/8`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Network {
+    address: IpAddr,
+    length: u32,
+}
+
+impl Network {
+    fn has(&self, peer: IpAddr) -> bool {
+        let alike = match (self.address, peer) {
+            (IpAddr::V4(own), IpAddr::V4(peer)) => (own.to_bits() ^ peer.to_bits()).leading_zeros(),
+            (IpAddr::V6(own), IpAddr::V6(peer)) => (own.to_bits() ^ peer.to_bits()).leading_zeros(),
+            _ => return false,
+        };
+        alike >= self.length
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (&*text, None),
+        };
+        let read = || {
+            let address: IpAddr = address.parse().ok()?;
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            let length = length.map_or(Some(most), |length| length.parse().ok())?;
+            (length <= most).then_some(Self { address, length })
+        };
+        read().ok_or_else(|| {
+            format!("{text:?} is no address and no network; write \"10.0.0.1\" or \"10.0.0.0/8\"")
+        })
+    }
+}
+
 /// Scheme and authority of an upstream; paths go there as they come.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Upstream(uri::Authority);
+pub(crate) struct Upstream {
+    authority: uri::Authority,
+    host: HeaderValue,
+}
 
 impl Upstream {
     /// That request there.
-    pub(crate) fn uri(&self, request: &Uri) -> Uri {
-        let mut parts = request.clone().into_parts();
+    pub(crate) fn uri(&self, request: Uri) -> Uri {
+        let mut parts = request.into_parts();
         parts.scheme = Some(uri::Scheme::HTTP);
-        parts.authority = Some(self.0.clone());
-        Uri::from_parts(parts).unwrap_or_else(|_| request.clone())
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query.get_or_insert_with(|| uri::PathAndQuery::from_static("/"));
+        Uri::from_parts(parts).expect("scheme, authority and path are a URI")
+    }
+
+    /// As `Host` has it.
+    pub(crate) const fn host(&self) -> &HeaderValue {
+        &self.host
     }
 
     /// A location that this upstream gives as its own, as clients have to ask for it.
@@ -203,7 +286,7 @@ impl Upstream {
             (authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(80))
         };
         let is_own =
-            place.scheme_str() == Some("http") && host(place.authority()?) == host(&self.0);
+            place.scheme_str() == Some("http") && host(place.authority()?) == host(&self.authority);
         let target = place.path_and_query().map_or("/", |target| target.as_str());
         is_own.then(|| match target.as_bytes() {
             // Two slashes at the start would be another host, and browsers read a backslash as one.
@@ -233,7 +316,9 @@ impl TryFrom<String> for Upstream {
                     && !host.as_str().ends_with(':')
                     && host.port_u16() != Some(0) =>
             {
-                Ok(Self(host))
+                let text = host.as_str().strip_suffix(":80").unwrap_or(host.as_str());
+                let line = HeaderValue::from_str(text).map_err(|_| wrong)?;
+                Ok(Self { authority: host, host: line })
             }
             _ => Err(wrong),
         }

@@ -1,38 +1,80 @@
-//! The client side: one pool, jars per request, and for each mount its upstream, retries and
+//! The client side: a pool for each core, jars per request, and for each mount its upstream, retries and
 //! counters.
 
-use std::{error::Error, fmt, io, sync::Arc};
-
-use http::{
-    Request, Response,
-    header::{CONTENT_LOCATION, LOCATION},
+use std::{
+    error::Error,
+    fmt, io,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
 };
+
+use http::{Request, Response, StatusCode, header::HOST};
 use hyper::body::Incoming;
-use hyper_util::{client::legacy, rt::TokioExecutor};
-use tower::{BoxError, Layer, ServiceBuilder, timeout::error::Elapsed, util::BoxCloneSyncService};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tower::{BoxError, Layer, Service, ServiceBuilder, layer::layer_fn, timeout::error::Elapsed};
 use tower_outbound::{
     CookieLayer, RetryLayer,
+    cookie::{CookieService, PerRequest},
     retry::{Failure, ReplayBody, RetryError, RetryHistory, StopReason},
     routing::{MountChanges, MountPrefix, RoutingHandle, RoutingLayer, RoutingService},
 };
 
 use crate::{
+    body::{Client, Upload},
+    headers,
+    locations::make_public,
     metrics::{Counters, Metrics},
     table::{Mount, Table, Upstream},
-    upload::{Client, Upload},
 };
 
+/// How much of an answer is read at a time, in bytes; its head must fit. Of a client that takes
+/// nothing two such pieces are kept, and with hyper's own buffers that is 64 KiB.
+const PIECE: usize = 14 * 1024;
+
 /// A client's body, kept while it is sent, so that it can be sent again.
-pub(crate) type Sent = ReplayBody<Upload>;
+type Sent = ReplayBody<Upload>;
 type Answer = Response<Incoming>;
-type Shared = BoxCloneSyncService<Request<Sent>, Answer, legacy::Error>;
+type Shared = CookieService<Pool, PerRequest>;
 pub(crate) type Routes = RoutingService<Shared, Sent, Incoming>;
+
+thread_local! {
+    /// hyper-util's client, with the pool of this core: no request wakes another one.
+    static POOL: legacy::Client<HttpConnector, Sent> = {
+        let mut connector = HttpConnector::new();
+        // Or the last piece of an upload waits for the upstream's delayed ACK, 40 ms or more.
+        connector.set_nodelay(true);
+        let mut client = legacy::Client::builder(TokioExecutor::new());
+        client.pool_timer(TokioTimer::new()).http1_read_buf_exact_size(PIECE);
+        client.build(connector)
+    };
+}
+
+/// The client of whichever core calls.
+#[derive(Clone, Copy)]
+pub(crate) struct Pool;
+
+impl Service<Request<Sent>> for Pool {
+    type Response = Answer;
+    type Error = legacy::Error;
+    type Future = legacy::ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), legacy::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Sent>) -> Self::Future {
+        POOL.with(|client| client.request(request))
+    }
+}
 
 /// No mounts yet. A request for none of them goes nowhere, and one with dot segments neither:
 /// upstreams do not all read these alike.
 pub(crate) fn routes() -> Result<Routes, BoxError> {
-    let client = legacy::Client::builder(TokioExecutor::new()).build_http();
-    let shared = Shared::new(CookieLayer::per_request().layer(client));
+    let shared = CookieLayer::per_request().layer(Pool);
     Ok(RoutingLayer::builder().strict().reject_dot_segments().build()?.layer(shared))
 }
 
@@ -51,39 +93,86 @@ pub(crate) fn replace(
     Ok(())
 }
 
+/// One mount, as its requests share it.
+struct Served {
+    prefix: MountPrefix,
+    upstream: Upstream,
+    counters: Arc<Counters>,
+}
+
 fn add(
     mounts: MountChanges<Shared, Sent, Incoming>,
     prefix: &MountPrefix,
     mount: &Mount,
     counters: Arc<Counters>,
 ) -> MountChanges<Shared, Sent, Incoming> {
-    let (upstream, there, of_attempts) =
-        (mount.upstream.clone(), mount.upstream.clone(), Arc::clone(&counters));
-    let (name, of_results) = (prefix.clone(), Arc::clone(&counters));
+    let upstream = mount.upstream.clone();
+    let served = Arc::new(Served { prefix: prefix.clone(), upstream, counters });
+    let (of_requests, of_answers, of_attempts) = (Arc::clone(&served), Arc::clone(&served), served);
     let layer = ServiceBuilder::new()
-        .map_request(move |mut request: Request<Sent>| {
-            counters.requests.add();
-            *request.uri_mut() = upstream.uri(request.uri());
-            request
-        })
-        .map_result(move |result: Result<Answer, BoxError>| {
-            if refused_by_budget(&result) {
-                of_results.refused.add();
+        .map_request(move |request| of_requests.there(request))
+        .map_future(move |answer| {
+            let (served, start) = (Arc::clone(&of_answers), Instant::now());
+            async move {
+                let result = answer.await;
+                served.counters.seconds.add(start.elapsed());
+                served.back(result)
             }
-            result
-                .map(|answer| public(answer, &there))
-                .map_err(|error| BoxError::from(Failed::of(&name, error)))
         })
         .layer(RetryLayer::new(mount.retry.clone()))
-        .map_request(move |request: Request<Sent>| {
-            of_attempts.attempts.add();
-            if let Some(client) = request.extensions().get::<Client>() {
-                client.begin();
-            }
-            request
-        })
+        .layer(layer_fn(move |inner| Attempts { inner, served: Arc::clone(&of_attempts) }))
         .into_inner();
     mounts.mount_keyed(prefix.clone(), mount.written.as_str(), layer)
+}
+
+/// Counts what goes to the upstream, retries included.
+#[derive(Clone)]
+struct Attempts<S> {
+    inner: S,
+    served: Arc<Served>,
+}
+
+impl<S: Service<Request<Sent>>> Service<Request<Sent>> for Attempts<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Sent>) -> S::Future {
+        self.served.counters.attempts.add();
+        if let Some(client) = request.extensions().get::<Client>() {
+            client.begin();
+        }
+        self.inner.call(request)
+    }
+}
+
+impl Served {
+    fn there(&self, mut request: Request<Sent>) -> Request<Sent> {
+        self.counters.requests.add();
+        *request.uri_mut() = self.upstream.uri(std::mem::take(request.uri_mut()));
+        request.headers_mut().insert(HOST, self.upstream.host().clone());
+        request
+    }
+
+    fn back(&self, result: Result<Answer, BoxError>) -> Result<Answer, BoxError> {
+        if refused_by_budget(&result) {
+            self.counters.refused.add();
+        }
+        let fit = result.and_then(|mut answer| {
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Err("it switched protocols unasked".into());
+            }
+            if headers::take_from_answer(answer.headers_mut())? {
+                make_public(answer.headers_mut(), &self.upstream);
+            }
+            Ok(answer)
+        });
+        fit.map_err(|error| Failed { mount: self.prefix.clone(), error }.into())
+    }
 }
 
 fn refused_by_budget(result: &Result<Answer, BoxError>) -> bool {
@@ -94,17 +183,6 @@ fn refused_by_budget(result: &Result<Answer, BoxError>) -> bool {
     history.is_some_and(|history| history.stop_reason() == StopReason::Budget)
 }
 
-/// What the upstream calls by its own name is found at the proxy.
-fn public(mut answer: Answer, upstream: &Upstream) -> Answer {
-    for name in [LOCATION, CONTENT_LOCATION] {
-        let location = answer.headers().get(&name).and_then(|location| location.to_str().ok());
-        if let Some(value) = location.and_then(|location| upstream.public(location)?.parse().ok()) {
-            answer.headers_mut().insert(name, value);
-        }
-    }
-    answer
-}
-
 /// An upstream did not answer. `Display` is for clients: it names the mount, and no address.
 #[derive(Debug)]
 pub(crate) struct Failed {
@@ -113,10 +191,6 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    fn of(mount: &MountPrefix, error: BoxError) -> Self {
-        Self { mount: mount.clone(), error }
-    }
-
     /// Whether it had its time, and did not.
     pub(crate) fn is_late(&self) -> bool {
         match self.error.downcast_ref().map(RetryError::history) {

@@ -1,47 +1,65 @@
-//! A line per attempt, out of the crate's events.
+//! A line per attempt: a layer inside the retries, and what they call before each retry.
 
-use std::fmt::Debug;
-
-use tracing::{
-    Event, Subscriber,
-    field::{Field, Visit},
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
 };
-use tracing_subscriber::{Layer, layer::Context, prelude::*};
 
-/// Prints the events of the three layers from now on.
-pub(crate) fn print() {
-    tracing_subscriber::registry().with(Lines).init();
-}
+use http::{Request, Response, request};
+use tower::{BoxError, Layer, Service};
+use tower_outbound::retry::{AttemptNumber, AttemptRecord};
 
-struct Lines;
-
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target().starts_with("tower_outbound") {
-            let mut line = Line::default();
-            event.record(&mut line);
-            say!("  - {}", line.0.join(" "));
-        }
+/// For `RetryPolicy::before_retry`.
+pub(crate) fn print_retry(_: &mut request::Parts, failed: &AttemptRecord) {
+    if let (Some(failure), Some(delay)) = (failed.failure, failed.delay) {
+        say!("  - retry: {failure}, delay_ms={:.1}", delay.as_secs_f64() * 1000.0);
     }
 }
 
-#[derive(Default)]
-struct Line(Vec<String>);
+/// Prints each attempt that passes.
+#[derive(Clone, Copy)]
+pub(crate) struct PrintAttempts;
 
-impl Visit for Line {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.0.push(format!("{field}={value:.1}"));
+impl<S> Layer<S> for PrintAttempts {
+    type Service = Printed<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Printed(inner)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Printed<S>(S);
+
+impl<S, B, RB> Service<Request<B>> for Printed<S>
+where
+    S: Service<Request<B>, Response = Response<RB>, Future: Send + 'static>,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<RB>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<RB>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
     }
 
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.push(format!("{field}={value}"));
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        match field.name() {
-            "message" => self.0.insert(0, format!("{value:?}:")),
-            "method" | "uri" => self.0.push(format!("{value:?}")),
-            name => self.0.push(format!("{name}={value:?}")),
-        }
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let number = request.extensions().get().map_or(1, |AttemptNumber(number)| *number);
+        let what = format!("  - attempt {number}: {} {}", request.method(), request.uri());
+        let (began, call) = (Instant::now(), self.0.call(request));
+        Box::pin(async move {
+            let outcome = call.await.map_err(Into::into);
+            let elapsed = began.elapsed().as_secs_f64() * 1000.0;
+            match &outcome {
+                Ok(response) => {
+                    say!("{what} status={} elapsed_ms={elapsed:.1}", response.status().as_u16());
+                }
+                Err(error) => say!("{what} elapsed_ms={elapsed:.1} error: {error}"),
+            }
+            outcome
+        })
     }
 }

@@ -85,6 +85,7 @@ impl fmt::Debug for Attempt<'_> {
 
 /// How long a server asks to wait before the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ServerDelay {
     /// This long. Zero leaves the backoff of the policy.
     After(Duration),
@@ -104,6 +105,7 @@ pub struct AttemptNumber(pub u32);
 
 /// What to do after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Decision {
     /// Send another attempt.
     Retry {

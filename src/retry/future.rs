@@ -26,6 +26,7 @@ use super::{
     policy::{Policy, Terms},
     replay::Replay,
     round::{self, Moment, Round, Sent},
+    source::Source,
     witness,
 };
 
@@ -36,7 +37,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S::Future, B, RB>,
+        state: State<S, S::Future, B, RB>,
         call: Call<S, P, R, B>,
     }
 }
@@ -44,7 +45,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     #[project_replace = StateOwned]
-    enum State<F, B, RB> {
+    enum State<S, F, B, RB> {
         // Polls the call of the inner service, within its time limits, and the drain beside it.
         Attempt {
             #[pin]
@@ -53,14 +54,14 @@ pin_project! {
             #[pin]
             timer: Option<Sleep>,
             // `None` for the first attempt, so that a request without a failure allocates nothing.
-            before: Option<Pin<Box<Before<RB>>>>,
+            before: Option<Pin<Box<Before<S, RB>>>>,
         },
         // Polls the pause before the next attempt, whose body is copied by then.
         Pause {
             #[pin]
             pause: Pause,
             copied: Copied<B>,
-            before: Pin<Box<Before<RB>>>,
+            before: Pin<Box<Before<S, RB>>>,
         },
         // Polls the drain of the last response, then ends with an error in its place.
         Raise {
@@ -79,9 +80,8 @@ pin_project! {
 
 /// What all attempts of a request share.
 struct Call<S, P, R, B> {
-    // A clone of the service that took the first attempt. It is polled for readiness before each
-    // other attempt.
-    service: S,
+    // Of the service that takes all attempts but the first.
+    source: Source<S>,
     policy: P,
     terms: Terms,
     replay: R,
@@ -99,14 +99,19 @@ where
     /// Sends the first attempt. The service is ready.
     pub(super) fn new(
         service: &mut S,
-        request: Request<B>,
+        source: Source<S>,
+        mut request: Request<B>,
         policy: P,
-        terms: Terms,
         replay: R,
         kept: Kept<B>,
         log: Log,
-    ) -> Self {
-        let began = Instant::now();
+    ) -> Self
+    where
+        P: Policy,
+    {
+        let (began, terms) = (Instant::now(), policy.terms());
+        // What is kept has no number: each attempt has its own.
+        terms.number_attempt(request.headers_mut(), 1);
         let span = log.span();
         let entered = span.as_ref().map(Span::enter);
         let response = service.call(request);
@@ -116,21 +121,12 @@ where
         drop(entered);
         Self {
             state: State::Attempt { response, timer: None, before: None },
-            call: Call {
-                service: service.clone(),
-                policy,
-                terms,
-                replay,
-                kept,
-                began,
-                waited: Duration::ZERO,
-                log,
-            },
+            call: Call { source, policy, terms, replay, kept, began, waited: Duration::ZERO, log },
         }
     }
 
     /// Sends nothing: the time was up before the service was ready.
-    pub(super) fn late(service: S, policy: P, replay: R, kept: Kept<B>, log: Log) -> Self
+    pub(super) fn late(source: Source<S>, policy: P, replay: R, kept: Kept<B>, log: Log) -> Self
     where
         P: Policy,
     {
@@ -138,7 +134,7 @@ where
         let terms = policy.terms();
         Self {
             state: State::Late,
-            call: Call { service, policy, terms, replay, kept, began, waited, log },
+            call: Call { source, policy, terms, replay, kept, began, waited, log },
         }
     }
 
@@ -192,12 +188,13 @@ where
                     this.call.settle(outcome, before.take())
                 }
                 StateProj::Pause { pause, before, .. } => {
-                    let Call { service, terms, began, .. } = &mut *this.call;
+                    let Call { source, terms, began, .. } = &*this.call;
                     let limits = Limits { terms, began: *began };
                     match ready!(pause.poll(
                         before.as_mut(),
+                        || source.get(),
                         limits,
-                        |cx| service.poll_ready(cx),
+                        S::poll_ready,
                         cx
                     )) {
                         Err(missed) => {
@@ -233,11 +230,11 @@ where
 }
 
 /// What follows when a state is over: the next one, or the end of the request.
-type Next<F, B, RB> = ControlFlow<Result<Response<RB>, BoxError>, State<F, B, RB>>;
+type Next<S, F, B, RB> = ControlFlow<Result<Response<RB>, BoxError>, State<S, F, B, RB>>;
 
 impl<S, P, R, B> Call<S, P, R, B>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>> + Clone,
     P: Policy,
     R: Replay<B>,
 {
@@ -250,8 +247,8 @@ where
     fn settle<RB: Body>(
         &mut self,
         outcome: Result<Response<RB>, BoxError>,
-        before: Option<Pin<Box<Before<RB>>>>,
-    ) -> Next<S::Future, B, RB> {
+        before: Option<Pin<Box<Before<S, RB>>>>,
+    ) -> Next<S, S::Future, B, RB> {
         let outcome = outcome.map(Response::into_parts);
         let seen = match &outcome {
             Ok((head, _)) => Ok(head),
@@ -321,9 +318,9 @@ where
         outcome: Result<(response::Parts, RB), BoxError>,
         after: Duration,
         copied: Copied<B>,
-        mut before: Pin<Box<Before<RB>>>,
+        mut before: Pin<Box<Before<S, RB>>>,
         elapsed: Duration,
-    ) -> State<S::Future, B, RB> {
+    ) -> State<S, S::Future, B, RB> {
         let now = self.began + elapsed;
         let mut left = before.as_mut().project();
         let (draining, error) = match outcome {
@@ -345,9 +342,9 @@ where
         &self,
         outcome: Result<(response::Parts, RB), BoxError>,
         reason: StopReason,
-        mut before: Pin<Box<Before<RB>>>,
+        mut before: Pin<Box<Before<S, RB>>>,
         elapsed: Duration,
-    ) -> Next<S::Future, B, RB> {
+    ) -> Next<S, S::Future, B, RB> {
         if reason == StopReason::Success && before.round.is_first() {
             return ControlFlow::Break(outcome.map(join));
         }
@@ -382,8 +379,8 @@ where
     fn send<RB>(
         &mut self,
         copied: Copied<B>,
-        mut before: Pin<Box<Before<RB>>>,
-    ) -> State<S::Future, B, RB> {
+        mut before: Pin<Box<Before<S, RB>>>,
+    ) -> State<S, S::Future, B, RB> {
         let number = before.round.number();
         let (mut head, body) = self.kept.request(copied, &self.policy).into_parts();
         self.terms.number_attempt(&mut head.headers, number);
@@ -394,8 +391,9 @@ where
             self.policy.prepare(&mut head, failed);
         }
         let request = Request::from_parts(head, body);
-        before.as_mut().project().round.begin(self.began.elapsed());
-        let response = self.service.call(request);
+        let left = before.as_mut().project();
+        left.round.begin(self.began.elapsed());
+        let response = left.service.get_or_insert_with(|| self.source.get()).call(request);
         witness::leave(self.kept.watch());
         State::Attempt { response, timer: None, before: Some(before) }
     }
@@ -404,7 +402,7 @@ where
     fn poll_limit<RB: Body>(
         &self,
         timer: Pin<&mut Option<Sleep>>,
-        before: Option<Pin<&mut Before<RB>>>,
+        before: Option<Pin<&mut Before<S, RB>>>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let limits = Limits { terms: &self.terms, began: self.began };
@@ -425,7 +423,7 @@ where
     /// The error of a request whose next attempt was chosen, and is not sent after all.
     ///
     /// The last response is drained by then, so that only its history can be returned.
-    fn give_up<RB>(&self, missed: Missed<S::Error>, before: Pin<&mut Before<RB>>) -> BoxError
+    fn give_up<RB>(&self, missed: Missed<S::Error>, before: Pin<&mut Before<S, RB>>) -> BoxError
     where
         S::Error: Into<BoxError>,
     {

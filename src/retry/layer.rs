@@ -5,6 +5,7 @@ use super::{
     readiness::Readiness,
     replay::{ReplayByTrait, ReplayWith},
     service::RetryService,
+    source::Source,
 };
 
 /// Sends a request again when a [`Policy`](super::Policy) says so.
@@ -78,11 +79,12 @@ impl<P, R> RetryLayer<P, R> {
     }
 }
 
-impl<S, P: Clone, R: Clone> Layer<S> for RetryLayer<P, R> {
+impl<S: Clone, P: Clone, R: Clone> Layer<S> for RetryLayer<P, R> {
     type Service = RetryService<S, P, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
         RetryService {
+            source: Source::of(&inner),
             inner,
             policy: self.policy.clone(),
             replay: self.replay.clone(),

@@ -28,6 +28,9 @@
 //! - A [`RetryError`], if a limit, the budget or the deadline was used up by an error, or by a
 //!   response with [`raise_on_status`](RetryPolicy::raise_on_status).
 //!
+//! The service's error is a box. If rustc says "implementation of `From` is not general enough" of a
+//! task that uses it, see [`RetryService`](RetryService#inside-a-spawned-task).
+//!
 //! # One request only
 //!
 //! A [`RetryPolicy`] as a request extension replaces the layer's, if that is a `RetryPolicy` too.
@@ -148,6 +151,7 @@ pub mod replay;
 pub mod retry_after;
 mod round;
 mod service;
+mod source;
 mod tower;
 mod witness;
 

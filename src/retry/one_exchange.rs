@@ -27,7 +27,7 @@ use super::witness::Witness;
 /// Above a client that follows redirects or retries it would be a false claim, and a POST that was
 /// processed may be repeated. Turn both off first. For reqwest these are
 /// `redirect(reqwest::redirect::Policy::none())` and `retry(reqwest::retry::never())` of its
-/// builder; `ecosystem/README.md` has the whole client.
+/// builder; the guide has the whole client.
 ///
 /// A layer that follows redirects or retries belongs above this one. Above hyper-util's client this
 /// layer is needed only below a redirector that drops the extensions of its hops.

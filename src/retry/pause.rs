@@ -22,8 +22,11 @@ use super::{
 pin_project! {
     /// What the failed attempts of a request leave behind.
     #[project = BeforeProj]
-    pub(super) struct Before<RB> {
+    pub(super) struct Before<S, RB> {
         pub(super) round: Round,
+        // What takes the attempts after the first: a clone of its own, so that each call follows its
+        // own readiness. Made when it is asked for that.
+        pub(super) service: Option<S>,
         // The last response.
         #[pin]
         pub(super) draining: Option<Draining<RB>>,
@@ -35,9 +38,10 @@ pin_project! {
     }
 }
 
-impl<RB> Default for Before<RB> {
+impl<S, RB> Default for Before<S, RB> {
     fn default() -> Self {
-        Self { round: Round::new(), draining: None, error: None, has_slept: false }
+        let (round, service) = (Round::new(), None);
+        Self { round, service, draining: None, error: None, has_slept: false }
     }
 }
 
@@ -79,11 +83,12 @@ impl Pause {
     }
 
     /// Ready with `Ok` when the next attempt may be sent. `poll_ready` is the inner service's.
-    pub(super) fn poll<RB: Body, E>(
+    pub(super) fn poll<S, RB: Body, E>(
         mut self: Pin<&mut Self>,
-        before: Pin<&mut Before<RB>>,
+        before: Pin<&mut Before<S, RB>>,
+        service: impl Fn() -> S,
         limits: Limits<'_>,
-        mut poll_ready: impl FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
+        mut poll_ready: impl FnMut(&mut S, &mut Context<'_>) -> Poll<Result<(), E>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Missed<E>>> {
         let mut before = before.project();
@@ -124,17 +129,19 @@ impl Pause {
                     }
                     self.set(Self::Ready { timer: None });
                 }
-                PauseProj::Ready { timer } => match poll_ready(cx) {
-                    Poll::Ready(Ok(())) if limits.is_past_deadline() => {
-                        return Poll::Ready(Err(Missed::Deadline));
+                PauseProj::Ready { timer } => {
+                    match poll_ready(before.service.get_or_insert_with(&service), cx) {
+                        Poll::Ready(Ok(())) if limits.is_past_deadline() => {
+                            return Poll::Ready(Err(Missed::Deadline));
+                        }
+                        Poll::Ready(ready) => return Poll::Ready(ready.map_err(Missed::NotReady)),
+                        Poll::Pending => {
+                            // No attempt runs, so the deadline alone limits this wait.
+                            ready!(limits.poll(timer, None, draining, *before.has_slept, cx));
+                            return Poll::Ready(Err(Missed::Deadline));
+                        }
                     }
-                    Poll::Ready(ready) => return Poll::Ready(ready.map_err(Missed::NotReady)),
-                    Poll::Pending => {
-                        // No attempt runs, so the deadline alone limits this wait.
-                        ready!(limits.poll(timer, None, draining, *before.has_slept, cx));
-                        return Poll::Ready(Err(Missed::Deadline));
-                    }
-                },
+                }
             }
         }
     }

@@ -2,8 +2,17 @@
 //!
 //! `poll_ready` does not say for which request it asks. `LoadShed` outside, for one, asks once for
 //! each request and drops the request if the answer is not "ready". A wait that it leaves behind
-//! must not end the next request. So a wait belongs to the task that began it, and only a task that
-//! answers the wakes of a wait is still in it.
+//! must not end the next request. So only a task that answers the wakes of a wait is still in it:
+//! it polls soon after it was woken. It is woken shortly before the time is up and then again, and
+//! the wait ends with the second answer. The first one alone could be another request's, which came
+//! by chance.
+//!
+//! | what happens | then |
+//! |---|---|
+//! | the answer to the first wake comes late | the wait begins anew, but only once |
+//! | the answer to the second wake comes late | the task is woken again; the wait does not begin anew |
+//! | another waker polls, and nobody was woken | another task: the wait begins anew |
+//! | another waker polls after a wake | a combinator with a waker of its own: the wait goes on |
 //!
 //! One case cannot be told apart: a service that one task uses for request after request, dropped
 //! by the same `LoadShed`, so fast that each wake has its poll.
@@ -13,16 +22,14 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The timer wakes a task twice, the second time this long after the first wake was answered, and
-/// the wait ends with the second answer. One answer could be the poll of another request, which
-/// nobody woke: a request that was shed has left the wait behind.
+/// How long before the end of the wait the first of the two wakes is.
 ///
 /// Tokio's timer is a millisecond coarse and rounds up, so that a shorter step may be none.
 const STEP: Duration = Duration::from_millis(2);
@@ -58,17 +65,21 @@ pub(super) struct Wait {
     deadline: Duration,
     began: Instant,
     timer: Pin<Box<Sleep>>,
-    // The first of the timer's two wakes was answered.
-    is_told: bool,
+    // It began anew, since the answer to the timer came late.
+    is_second: bool,
+    // The first wake was answered, and the next answer ends the wait.
+    is_asked: bool,
     bell: Arc<Bell>,
     // The bell's own waker: the timer and the inner service ring it.
     waker: Waker,
 }
 
 /// Wakes a task, and remembers since when the task has been woken.
-struct Bell {
+struct Bell(Mutex<Rung>);
+
+struct Rung {
     task: Waker,
-    rang: Mutex<Option<Instant>>,
+    at: Option<Instant>,
 }
 
 impl Readiness {
@@ -106,19 +117,15 @@ impl Readiness {
     ) -> Poll<Result<(), E>> {
         let Self::Waiting(wait) = self else { return Poll::Pending };
         let now = Instant::now();
-        let woken = wait.bell.take();
-        if !wait.bell.task.will_wake(cx.waker()) {
-            **wait = Wait::new(wait.deadline, now, cx.waker());
-        }
+        let woken = wait.answer(now, cx.waker());
         let (ready, over) = match poll_ready(&mut Context::from_waker(&wait.waker)) {
-            // A service that was ready without a wake may have been so for long.
             Poll::Ready(Ok(())) => {
-                let answers = woken.is_some_and(|woken| is_prompt(woken, now)) && wait.goes_on(now);
-                let waited = if answers {
-                    now.saturating_duration_since(wait.began)
-                } else {
-                    Duration::ZERO
-                };
+                let waited = now.saturating_duration_since(wait.began);
+                // A service that was ready without a wake may have been so for long. Past the deadline
+                // the caller may have gone, unless it has answered the first of the two wakes.
+                let answers = woken.is_some_and(|woken| is_prompt(woken, now));
+                let goes_on = answers && (waited < wait.deadline || wait.is_asked);
+                let waited = if goes_on { waited } else { Duration::ZERO };
                 (Ok(()), Self::Ready { waited, at: now })
             }
             Poll::Ready(Err(error)) => (Err(error), Self::New),
@@ -182,33 +189,56 @@ impl fmt::Debug for Readiness {
 
 impl Wait {
     fn new(deadline: Duration, now: Instant, task: &Waker) -> Self {
-        let bell = Arc::new(Bell { task: task.clone(), rang: Mutex::new(None) });
+        let bell = Arc::new(Bell(Mutex::new(Rung { task: task.clone(), at: None })));
         let waker = Waker::from(Arc::clone(&bell));
         let timer = Box::pin(sleep(deadline.saturating_sub(STEP)));
-        Self { deadline, began: now, timer, is_told: false, bell, waker }
+        Self { deadline, began: now, timer, is_second: false, is_asked: false, bell, waker }
     }
 
-    /// Whether the task has answered all of the timer's wakes so far.
-    fn goes_on(&self, now: Instant) -> bool {
-        match self.is_told {
-            true => is_prompt(self.timer.deadline(), now),
-            false => now.saturating_duration_since(self.began) < self.deadline,
+    /// This task polls. Returns when it was woken for that.
+    fn answer(&mut self, now: Instant, task: &Waker) -> Option<Instant> {
+        let mut rung = self.bell.rung();
+        let woken = rung.at.take();
+        if !rung.task.will_wake(task) {
+            let old = mem::replace(&mut rung.task, task.clone());
+            // Not under the lock: with its last waker a task may be dropped.
+            drop(rung);
+            drop(old);
+            if woken.is_none() {
+                *self = Self::new(self.deadline, now, task);
+            }
         }
+        woken
     }
 
     /// Whether the time is up, and the task that began to wait still does.
     fn is_over(&mut self, now: Instant) -> bool {
-        while self.timer.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
-            if !mem::replace(&mut self.is_told, true) {
-                self.timer.as_mut().reset(now + STEP);
-            } else if is_prompt(self.timer.deadline(), now) {
-                return true;
-            } else {
-                // The wait was given up, and this is another request's.
-                *self = Self::new(self.deadline, now, &self.bell.task);
-            }
+        if self.poll_timer().is_pending() {
+            return false;
+        }
+        let answers = is_prompt(self.timer.deadline(), now);
+        if self.is_asked && answers {
+            return true;
+        }
+        let next = if self.is_asked {
+            Duration::ZERO
+        } else if answers || self.is_second {
+            self.is_asked = true;
+            self.deadline.saturating_sub(now - self.began)
+        } else {
+            // The wait was given up, and this is another request's.
+            (self.began, self.is_second) = (now, true);
+            self.deadline.saturating_sub(STEP)
+        };
+        self.timer.set(sleep(next));
+        if self.poll_timer().is_ready() {
+            self.waker.wake_by_ref();
         }
         false
+    }
+
+    fn poll_timer(&mut self) -> Poll<()> {
+        self.timer.as_mut().poll(&mut Context::from_waker(&self.waker))
     }
 }
 
@@ -218,9 +248,8 @@ fn is_prompt(woken: Instant, now: Instant) -> bool {
 }
 
 impl Bell {
-    /// When it first rang since it was last asked.
-    fn take(&self) -> Option<Instant> {
-        self.rang.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn rung(&self) -> MutexGuard<'_, Rung> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -231,7 +260,11 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let now = Instant::now();
-        self.rang.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
-        self.task.wake_by_ref();
+        let mut rung = self.rung();
+        rung.at.get_or_insert(now);
+        let task = rung.task.clone();
+        // Not under the lock: a waker may run the task at once.
+        drop(rung);
+        task.wake();
     }
 }

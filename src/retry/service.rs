@@ -15,6 +15,7 @@ use super::{
     policy::{Policy, RetryPolicy},
     readiness::{Readiness, Turn},
     replay::{Replay, ReplayByTrait},
+    source::Source,
 };
 
 /// The service of [`RetryLayer`](super::RetryLayer).
@@ -26,11 +27,13 @@ use super::{
 /// not bound the wait.
 ///
 /// A wait belongs to the task that polls. Another task begins a new wait, and so does a clone, or a
-/// poll long after the wait was given up. So `LoadShed` outside sheds requests
-/// at once. One case looks like a wait: one task whose requests are shed so fast, less than 50 ms
-/// apart for a whole deadline, that it answers each wake. Such a task gets one deadline error per
-/// deadline in place of `Overloaded`. A task that the runtime polls more than 50 ms late counts as
-/// another request, and waits anew.
+/// poll long after the wait was given up. So `LoadShed` outside sheds requests at once. Two cases
+/// look like another one:
+///
+/// - One task whose requests are shed so fast, less than 50 ms apart for a whole deadline, that it
+///   answers each wake. Such a task gets one deadline error per deadline in place of `Overloaded`.
+/// - A task that the runtime polls more than 50 ms late when its time is up. It counts as another
+///   request, and waits for another deadline, but not for a third one.
 ///
 /// # Buffers and load shedding
 ///
@@ -67,6 +70,22 @@ use super::{
 ///
 /// Such a service is always ready, so nothing is shed outside it. The routing layer is one too.
 ///
+/// A `Buffer` keeps the permit that it got for a request whose caller has gone, until its next
+/// request. If several buffers share a limit, put the limit outside them, or a time-out below.
+///
+/// # Clones of the inner service
+///
+/// The first attempt is sent by the service that was polled for readiness. The attempts after it are
+/// sent by a clone of the service that the layer was given, made after the first failure. So a
+/// service whose clones differ, such as one that counts its own calls, has none of the first attempt
+/// in the others.
+///
+/// # Inside a spawned task
+///
+/// If the type of the service below spells out `BoxError`, rustc may refuse an `async` block that
+/// calls this service and has to be `Send`, as that of `tokio::spawn` has ("implementation of `From`
+/// is not general enough"). A box around the finished stack, `.boxed_clone()`, helps.
+///
 /// # Errors
 ///
 /// The error of the inner service, boxed, if the policy would not retry it. A
@@ -74,6 +93,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct RetryService<S, P = RetryPolicy, R = ReplayByTrait> {
     pub(super) inner: S,
+    // Of what its clones and futures need after a failure.
+    pub(super) source: Source<S>,
     pub(super) policy: P,
     pub(super) replay: R,
     pub(super) readiness: Readiness,
@@ -110,20 +131,17 @@ where
             }
         };
         let policy = self.policy.for_request(request.extensions());
-        let terms = policy.terms();
         // The request's own deadline may be shorter than the layer's.
-        if !waited.is_zero() && terms.deadline.is_some_and(|deadline| waited >= deadline) {
+        if !waited.is_zero() && policy.terms().deadline.is_some_and(|deadline| waited >= deadline) {
             // The permit of the service that is ready goes back.
             self.inner = self.inner.clone();
             return self.late(&mut request, policy, waited);
         }
         let log = Log::of(&request);
         let kept = Kept::of(&mut request, &policy, &self.replay);
-        // After the copy is kept: each attempt has its own number.
-        terms.number_attempt(request.headers_mut(), 1);
         let replay = self.replay.clone();
-        let mut response =
-            ResponseFuture::new(&mut self.inner, request, policy, terms, replay, kept, log);
+        let (service, source) = (&mut self.inner, self.source.clone());
+        let mut response = ResponseFuture::new(service, source, request, policy, replay, kept, log);
         response.follow(waited);
         response
     }
@@ -143,8 +161,8 @@ impl<S, P, R> RetryService<S, P, R> {
         R: Replay<B>,
     {
         let kept = Kept::of(request, &policy, &self.replay);
-        let (service, replay) = (self.inner.clone(), self.replay.clone());
-        let mut response = ResponseFuture::late(service, policy, replay, kept, Log::of(request));
+        let (source, replay) = (self.source.clone(), self.replay.clone());
+        let mut response = ResponseFuture::late(source, policy, replay, kept, Log::of(request));
         response.follow(waited);
         response
     }

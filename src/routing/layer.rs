@@ -21,6 +21,9 @@ use super::{
 ///
 /// requests: `session.mount`.
 ///
+/// If rustc says "implementation of `From` is not general enough" of a task that uses the service,
+/// see [there](RoutingService#inside-a-spawned-task).
+///
 /// ```
 /// use http::{Request, Response};
 /// use tower::{BoxError, Layer, ServiceExt, layer::layer_fn, service_fn};

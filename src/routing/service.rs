@@ -16,6 +16,8 @@ use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, route
 /// until the clone is ready. Put limits and load shedding inside a mount, not around this service:
 /// there they hold for the requests of that mount.
 ///
+/// # Inside a spawned task
+///
 /// If the type of the service below spells out `BoxError`, as `BoxCloneService<_, _, BoxError>`
 /// does, rustc may refuse an `async` block that calls this service and has to be `Send`
 /// ("implementation of `From` is not general enough"). The same happens around tower's `Timeout`. A

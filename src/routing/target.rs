@@ -114,7 +114,8 @@ impl<'a> Target<'a> {
         Ok(Self { scheme, default_port, authority: authority.as_str(), uri })
     }
 
-    /// The host in the spelling of prefixes, and the port if the request has one.
+    /// The host in the spelling of prefixes, and the port if the request has one. The host may be
+    /// one that [`check_numeric`] refuses.
     pub(super) fn host_and_port(&self) -> Result<(Cow<'a, str>, Option<u16>), UriError> {
         let (host, port) = match authority::plain(self.authority) {
             Some((host, port)) => (Cow::Borrowed(host), port),
@@ -126,9 +127,6 @@ impl<'a> Target<'a> {
             // Not `Uri::port_u16`, which is `None` for a port that is wrong too.
             Some(text) => Some(number(text).ok_or(UriError::Port)?),
         };
-        if authority::is_number(&host) && host.parse::<Ipv4Addr>().is_err() {
-            return Err(UriError::NumericHost);
-        }
         Ok((host, port))
     }
 
@@ -137,6 +135,14 @@ impl<'a> Target<'a> {
         let path = self.uri.path();
         if path.starts_with('/') { path } else { "" }
     }
+}
+
+/// Refuses a host that resolvers read as an address, and that is not four decimal octets.
+pub(super) fn check_numeric(host: &str) -> Result<(), UriError> {
+    if authority::is_number(host) && host.parse::<Ipv4Addr>().is_err() {
+        return Err(UriError::NumericHost);
+    }
+    Ok(())
 }
 
 /// Of the schemes beside http and https (RFC 6455 section 3).
@@ -180,7 +186,9 @@ mod tests {
     fn uris_that_cannot_be_routed_are_errors() {
         let error = |method: &Method, uri: &str| {
             let uri = uri.parse().unwrap();
-            Target::of(method, &uri, None).and_then(|target| target.host_and_port().map(drop)).err()
+            let target = Target::of(method, &uri, None);
+            let host = target.and_then(|target| Ok(target.host_and_port()?.0));
+            host.and_then(|host| check_numeric(&host)).err()
         };
         use UriError::*;
         let rows = [

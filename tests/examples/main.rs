@@ -1,12 +1,16 @@
 //! The example programs, as their users run them. `cargo test` builds them; `cargo test --test
-//! examples` does not: run `cargo build --examples` first.
+//! examples` does not: run `cargo build --examples` first. And the pages beside the source.
 
 #[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
 mod adapters;
 #[cfg(all(feature = "cookie", feature = "retry"))]
 mod fetch;
+#[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]
+#[path = "../support/loopback.rs"]
+mod loopback;
 #[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
 mod minimal;
+mod pages;
 #[cfg(all(feature = "cookie", feature = "retry"))]
 #[path = "../support/pairs.rs"]
 mod pairs;
@@ -14,7 +18,6 @@ mod pairs;
 mod program;
 #[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]
 mod proxy;
-#[cfg(all(feature = "cookie", feature = "retry"))]
 #[path = "../support/rows.rs"]
 mod rows;
 #[cfg(all(unix, feature = "cookie", feature = "retry", feature = "routing", feature = "serde"))]

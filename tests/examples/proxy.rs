@@ -27,6 +27,7 @@ mod ending;
 mod tables;
 mod tenants;
 mod upstreams;
+mod wire;
 
 #[allow(dead_code)] // the tests read a table as the program does, and no more
 #[path = "../../examples/proxy/table.rs"]
@@ -202,7 +203,7 @@ async fn echo(request: Request) -> Response {
     let mut names: Vec<_> = headers
         .keys()
         .map(http::HeaderName::as_str)
-        .filter(|name| !["host", "via"].contains(name))
+        .filter(|name| !["host", "via"].contains(name) && !name.contains("forwarded"))
         .collect();
     names.sort_unstable();
     let cookies: Vec<_> =

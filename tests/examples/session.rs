@@ -1,4 +1,4 @@
-//! `examples/session` as the README shows it: the built program, against its own server and against
+//! `examples/session` as `docs/story.md` shows it: the built program, against its own server and against
 //! another one.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 use crate::program::program;
 
-const README: &str = include_str!("../../README.md");
+const STORY: &str = include_str!("../../docs/story.md");
 
 /// What it prints.
 fn session(arguments: &[&str]) -> String {
@@ -36,14 +36,14 @@ fn normal(text: &str) -> String {
 }
 
 #[test]
-fn the_readme_shows_what_the_example_prints() {
-    let (_, rest) = README.split_once("```text\nagainst a server of its own").expect("the story");
+fn the_story_shows_what_the_example_prints() {
+    let (_, rest) = STORY.split_once("```text\nagainst a server of its own").expect("the story");
     let (story, _) = rest.split_once("```").expect("its end");
     let (shown, printed) =
         (normal(&format!("against a server of its own{story}")), normal(&session(&[])));
     let lines = shown.lines().zip(printed.lines());
     let differ: Vec<_> = lines.filter(|(shown, printed)| shown != printed).collect();
-    assert!(differ.is_empty(), "README and program: {differ:#?}");
+    assert!(differ.is_empty(), "story and program: {differ:#?}");
     assert_eq!(shown, printed);
 }
 

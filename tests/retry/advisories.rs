@@ -4,6 +4,7 @@ use std::{
     error::Error,
     future::{Future, pending, ready},
     io,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -15,16 +16,30 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::time::Instant;
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use hyper::body::Incoming;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+    time::Instant,
+};
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService,
+};
+use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_outbound::retry::{
-    Backoff, Drain, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer, StopReason,
+    Backoff, Budget, Drain, ReplayBody, ReplayBodyLayer, RetryError, RetryHistory, RetryLayer,
+    RetryPolicy, StopReason,
 };
 
 use crate::{
     bodies::{FakeBody, data},
+    classes::closed,
+    crowds::{Fault, MILLISECOND, Pace, brown_out},
     fakes::{Body, SECOND, answer, policy},
     loopback::serve,
+    pairs::pairs,
+    rows_async,
 };
 
 fn request(method: Method) -> Request<Body> {
@@ -129,8 +144,6 @@ async fn head_with_content_length_retries_like_get() {
 /// opened anew either.
 #[tokio::test]
 async fn head_with_content_length_keeps_its_connection() {
-    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (opened, asked) = (Arc::clone(&connections), Arc::clone(&requests));
     let address = serve(move |mut stream, _| {
@@ -250,7 +263,7 @@ mod readiness {
     use tower_outbound::{CookieLayer, RoutingLayer};
 
     use super::*;
-    use crate::{rows_async, strict::Strict};
+    use crate::strict::Strict;
 
     type Boxed = tower::util::BoxCloneService<Request<Body>, Response<Body>, BoxError>;
 
@@ -456,4 +469,93 @@ async fn a_future_dropped_at_any_await_gives_its_permit_back() {
         let mut next = tokio_test::task::spawn(client.clone().ready_oneshot());
         assert!(next.poll().is_ready(), "the permit is not back after {polls} polls");
     }
+}
+
+/// A server that is overloaded answers 503, loses connections, or refuses: streams, connections,
+/// all of them. A request that was refused has one free retry, and no class has more.
+#[tokio::test(start_paused = true)]
+async fn a_brown_out_of_any_class_is_bounded_by_the_budget_and_one_free_retry() {
+    let faults = vec![
+        ("503", Fault::Status(503), 1.10),
+        ("reset after the request was read", Fault::Io(io::ErrorKind::ConnectionReset), 1.10),
+        ("timed out", Fault::Error(Arc::new(tower::timeout::error::Elapsed::new())), 1.10),
+        ("anything else", Fault::Error(Arc::new(io::Error::other("anything else"))), 1.10),
+        ("refused", Fault::Io(io::ErrorKind::ConnectionRefused), 2.10),
+        ("closed before it was sent", Fault::Error(Arc::new(closed().await)), 2.10),
+    ];
+    #[cfg(feature = "http2")]
+    let faults = {
+        use crate::classes::{goaway, http2, reset};
+        let mut faults = faults;
+        for (what, said) in [("REFUSED_STREAM", reset(7)), ("GOAWAY", goaway(0, 0))] {
+            faults.push((what, Fault::Error(Arc::new(http2(&said, false).await)), 2.10));
+        }
+        let said = Fault::Error(Arc::new(http2(&reset(2), false).await));
+        faults.push(("INTERNAL_ERROR", said, 1.10));
+        faults
+    };
+    let rows = pairs(&faults, &[Pace::PerSecond(100), Pace::AtOnce(1000)]);
+    rows_async::hold(rows, async |((what, fault, most), pace)| {
+        let budget = Budget::new(10).min_retries(0, SECOND);
+        let policy = RetryPolicy::new().backoff(Backoff::exponential(10 * MILLISECOND));
+        let got = brown_out(policy.budget(budget), fault.clone(), *pace).await;
+        println!("{what}, {pace:?}: {got:.4} sends per request");
+        if (most - 0.01..=*most).contains(&got) {
+            Ok(())
+        } else {
+            Err(format!("{what}, {pace:?}: {got:.4} sends per request, expected {most:.2}"))
+        }
+    })
+    .await;
+}
+
+/// Answers each POST with a 303 to this place; counts the POSTs.
+async fn see_other(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let posts = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&posts);
+    let address = serve(move |mut stream, _| {
+        let posts = Arc::clone(&counted);
+        async move {
+            let mut seen = Vec::new();
+            while stream.read_buf(&mut seen).await.is_ok_and(|read| read > 0) {
+                if seen.ends_with(b"body") {
+                    posts.fetch_add(usize::from(seen.starts_with(b"POST")), Relaxed);
+                    seen.clear();
+                    let head = "HTTP/1.1 303 See Other\r\ncontent-length: 0\r\nlocation: http";
+                    let answer = format!("{head}://{to}/\r\n\r\n");
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            }
+        }
+    })
+    .await;
+    (address, posts)
+}
+
+/// The refused connection was the next hop's, and the POST had been processed. reqwest's own
+/// redirects are in `ecosystem/tests/never_sent.rs`.
+#[tokio::test]
+async fn a_post_that_is_answered_303_to_a_closed_port_is_sent_once() {
+    type Http = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
+    let stacks: [(&str, fn(Http) -> Http); 3] = [
+        ("FollowRedirect", |client| Http::new(FollowRedirectLayer::new().layer(client))),
+        ("a RetryLayer around FollowRedirect", |client| {
+            Http::new(RetryLayer::new(policy()).layer(FollowRedirectLayer::new().layer(client)))
+        }),
+        ("FollowRedirect around a RetryLayer", |client| {
+            Http::new(FollowRedirectLayer::new().layer(RetryLayer::new(policy()).layer(client)))
+        }),
+    ];
+    rows_async::hold(stacks, async |(what, stack)| {
+        // Taken, and nothing listens there while the socket lives.
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let (address, posts) = see_other(closed.local_addr().unwrap()).await;
+        let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+        let client = stack(Http::new(client.map_err(BoxError::from)));
+        let post = Request::post(format!("http://{address}/")).body(Body::from("body")).unwrap();
+        let outcome = RetryLayer::new(policy()).layer(client).oneshot(post).await;
+        (what, (posts.load(Relaxed), outcome.is_err()), (1, true))
+    })
+    .await;
 }

@@ -1,11 +1,22 @@
 //! The class of each error of a client.
 
-use std::error::Error;
+use std::{error::Error, io, vec};
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
-use tower_outbound::retry::{Failure, Policy};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{
+            HttpConnector,
+            dns::{GaiResolver, Name},
+        },
+    },
+    rt::TokioExecutor,
+};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_outbound::retry::{Failure, Policy, RetryError, RetryLayer};
 
 #[cfg(feature = "http2")]
 use crate::fakes::Body;
@@ -18,7 +29,6 @@ fn class(error: &(dyn Error + 'static)) -> Failure {
 
 #[tokio::test]
 async fn a_request_that_the_client_cannot_send_is_not_tried_again() {
-    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let relative = Request::get("/path").body(Empty::new()).unwrap();
     let mut version = Request::get("http://127.0.0.1:1/").body(Empty::new()).unwrap();
@@ -28,6 +38,43 @@ async fn a_request_that_the_client_cannot_send_is_not_tried_again() {
     rows_async::hold(rows, async |(what, request)| {
         let error = Client::request(&client, request).await.unwrap_err();
         (format!("{what}: {error:?}"), class(&error), Failure::Never)
+    })
+    .await;
+}
+
+/// A POST to this host, by way of this resolver.
+async fn resolved<R>(resolver: R, host: &str) -> BoxError
+where
+    R: Service<Name, Response: Iterator<Item = std::net::SocketAddr> + Send, Error: Into<BoxError>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    R::Future: Send,
+{
+    let connector = HttpConnector::new_with_resolver(resolver);
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+    let post = Request::post(format!("http://{host}/")).body(Empty::new()).unwrap();
+    RetryLayer::new(policy()).layer(client).oneshot(post).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_tried_again_for_any_method() {
+    let fails = service_fn(async |_: Name| {
+        Err::<vec::IntoIter<_>, _>(io::Error::other("failed to lookup address information"))
+    });
+    // A label is at most 63 bytes long, so the system's resolver asks nobody.
+    let too_long = format!("{}.example", "a".repeat(64));
+    rows_async::hold([false, true], async |is_systems| {
+        let error = match is_systems {
+            true => resolved(GaiResolver::new(), &too_long).await,
+            false => resolved(fails, "nowhere.example").await,
+        };
+        let attempts = error.downcast_ref().map(|error: &RetryError| {
+            error.history().attempts().iter().map(|attempt| attempt.failure).collect::<Vec<_>>()
+        });
+        let want = Some(vec![Some(Failure::Connect); 4]);
+        (format!("the system's resolver: {is_systems}, {error:?}"), attempts, want)
     })
     .await;
 }

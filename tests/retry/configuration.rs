@@ -62,6 +62,7 @@ fn play(
         match policy.decide(&Attempt::new(method, &headers, outcome, failure)) {
             Decision::Retry { after } => delays.push(after),
             Decision::Return(reason) => return (delays, reason),
+            decision => panic!("{decision:?}"),
         }
     }
     (delays, StopReason::Success)

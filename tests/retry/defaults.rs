@@ -60,6 +60,7 @@ fn decision(decision: Decision) -> Result<u128, StopReason> {
     match decision {
         Decision::Retry { after } => Ok((after + Duration::from_micros(1)).as_millis()),
         Decision::Return(reason) => Err(reason),
+        decision => panic!("{decision:?}"),
     }
 }
 

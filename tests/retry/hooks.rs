@@ -3,7 +3,7 @@
 
 use std::{
     future::ready,
-    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::{ConnectionRefused, ConnectionReset},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -331,6 +331,26 @@ async fn a_hook_that_makes_a_post_of_a_get_does_not_change_whether_it_is_repeate
 }
 
 /// A token that it reads may have changed while the request waited.
+/// The recipe of `before_retry`: a credential that is wrong stays wrong.
+#[tokio::test]
+async fn a_401_that_stays_is_tried_once_more() {
+    let rows: [(&str, &[Answer], usize); 3] = [
+        ("a wrong credential", &[Ok(401); 9], 2),
+        ("an old token", &[Ok(401)], 2),
+        ("a refused connection before it", &[Err(ConnectionRefused), Ok(401), Ok(401)], 2),
+    ];
+    rows_async::hold(rows, async |(row, answers, sends)| {
+        let (server, usual) = (Server::new(answers.iter().copied()), policy());
+        let policy = policy().connect(1).classify(move |outcome| match outcome {
+            Ok(head) if head.status == StatusCode::UNAUTHORIZED => Some(Failure::Unsent),
+            outcome => Policy::classify(&usual, outcome),
+        });
+        let response = client(policy, &server).oneshot(request(Method::POST)).await;
+        (row, (response.is_ok(), server.sent()), (true, sends))
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_hook_is_called_after_the_delay_and_for_no_attempt_that_is_not_sent() {
     let begin = Instant::now();

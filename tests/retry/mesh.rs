@@ -70,7 +70,7 @@ fn delays(policy: &RetryPolicy, random: f64) -> Vec<Duration> {
     attempt.random = random;
     std::iter::from_fn(|| match policy.decide(&attempt) {
         Decision::Retry { after } => Some(after),
-        Decision::Return(_) => None,
+        _ => None,
     })
     .take(1_000)
     .collect()

@@ -29,6 +29,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    sync::Barrier,
 };
 use tower::{
     BoxError, Layer, Service, ServiceExt, buffer::BufferLayer, limit::ConcurrencyLimitLayer,
@@ -57,6 +58,8 @@ enum Event {
     /// Answers 303 with this as its location.
     SeeOther(String),
     Close,
+    /// Resets the connection.
+    Abort,
     // Of HTTP/2 alone.
     Reset(u8),
     /// GOAWAY that does not let the request's stream end.
@@ -76,6 +79,8 @@ struct Server {
     tls: Arc<Tls>,
     events: Arc<Mutex<VecDeque<Option<Event>>>>,
     posts: Arc<AtomicUsize>,
+    /// A `GET /warm` of HTTP/1 is answered with another one, so that a client has two connections.
+    warm: Arc<Barrier>,
     address: SocketAddr,
 }
 
@@ -86,12 +91,17 @@ impl Server {
             tls: Arc::clone(tls),
             events: Arc::new(Mutex::new(events.into())),
             posts: Arc::default(),
+            warm: Arc::new(Barrier::new(2)),
             address: (Ipv4Addr::LOCALHOST, 0).into(),
         };
         let serving = server.clone();
         server.address = serve(move |stream, _| {
             let server = serving.clone();
             Box::pin(async move {
+                if server.plays(|event| matches!(event, Abort)) {
+                    // It ends with a reset, whoever ends it.
+                    stream.set_zero_linger().unwrap();
+                }
                 if let Ok(mut stream) = server.tls.accept(server.transport, stream).await {
                     // The client's end of it may be sudden, as ours is.
                     let _ = match server.transport.is_http2() {
@@ -107,6 +117,10 @@ impl Server {
 
     fn uri(&self, path: &str) -> String {
         format!("{}{path}", self.transport.uri(self.address).trim_end_matches('/'))
+    }
+
+    fn plays(&self, is_it: impl Fn(&Event) -> bool) -> bool {
+        self.events.lock().unwrap().iter().flatten().any(is_it)
     }
 
     fn read(&self, is_post: bool) -> Option<Event> {
@@ -129,7 +143,13 @@ impl Server {
                     read => seen.extend_from_slice(&buffer[..read]),
                 }
             }
-            let response = match self.read(seen.starts_with(b"POST")) {
+            let event = if seen.starts_with(b"GET /warm") {
+                self.warm.wait().await;
+                None
+            } else {
+                self.read(seen.starts_with(b"POST"))
+            };
+            let response = match event {
                 None => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned(),
                 Some(SeeOther(location)) => format!(
                     "HTTP/1.1 303 See Other\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
@@ -178,7 +198,7 @@ impl Server {
                 Some(Reset(code)) => frame(3, 0, id, &[0, 0, 0, code]),
                 // The last stream that is processed is none.
                 Some(GoAway) => frame(7, 0, [0; 4], &[0; 8]),
-                Some(Close) => return Ok(()),
+                Some(Close | Abort) => return Ok(()),
             };
             stream.write_all(&response).await?;
             stream.flush().await?;
@@ -477,7 +497,8 @@ enum Later {
 }
 
 const LATER_OF_HTTP1: &[Later] = &[Later::Refused, Later::PooledDies];
-const LATER_OF_HTTP2: &[Later] = &[Later::Refused, Later::RefusedStream, Later::GoAway];
+const LATER_OF_HTTP2: &[Later] =
+    &[Later::Refused, Later::PooledDies, Later::RefusedStream, Later::GoAway];
 
 const fn laters(transport: Transport) -> &'static [Later] {
     if transport.is_http2() { LATER_OF_HTTP2 } else { LATER_OF_HTTP1 }
@@ -517,6 +538,27 @@ async fn dies_when_used(network: Network, uri: String, client: Http) -> Http {
     client.clone().oneshot(warm).await.unwrap();
     http(service_fn(move |request: Request<Body>| {
         if request.uri() == &*uri {
+            network.die();
+        }
+        client.clone().oneshot(request)
+    }))
+}
+
+/// A client with pooled connections to this server, those of which that are left are dead by the
+/// time of the second POST.
+async fn dies_at_the_second(network: Network, server: &Server, client: Http) -> Http {
+    if server.transport.is_http2() {
+        // Its only connection.
+        let warm = Request::get(server.uri("/")).body(Body::default()).unwrap();
+        client.clone().oneshot(warm).await.unwrap();
+    } else {
+        let warm = || Request::get(server.uri("/warm")).body(Body::default()).unwrap();
+        let both = [client.clone().oneshot(warm()), client.clone().oneshot(warm())];
+        futures_util::future::try_join_all(both).await.unwrap();
+    }
+    let posts = Arc::new(AtomicUsize::new(0));
+    http(service_fn(move |request: Request<Body>| {
+        if posts.fetch_add(1, Relaxed) == 1 {
             network.die();
         }
         client.clone().oneshot(request)
@@ -605,10 +647,17 @@ async fn a_post_that_was_read_is_not_repeated_for_the_error_of_a_later_attempt_b
             let rows: &[(Event, Later)] = match transport.is_http2() {
                 true => &[
                     (Close, Later::Refused),
+                    (Abort, Later::Refused),
+                    (Reset(CANCEL), Later::PooledDies),
                     (Reset(CANCEL), Later::RefusedStream),
                     (Reset(CANCEL), Later::GoAway),
                 ],
-                false => &[(Close, Later::Refused)],
+                false => &[
+                    (Close, Later::Refused),
+                    (Abort, Later::Refused),
+                    (Close, Later::PooledDies),
+                    (Abort, Later::PooledDies),
+                ],
             };
             for (first, later) in rows {
                 let tls = Arc::new(Tls::new(transport));
@@ -618,14 +667,27 @@ async fn a_post_that_was_read_is_not_repeated_for_the_error_of_a_later_attempt_b
                         (vec![first.clone(), Some(Reset(REFUSED_STREAM))], Network::default())
                     }
                     Later::GoAway => (vec![first.clone(), Some(GoAway)], Network::default()),
-                    _ => (vec![first.clone()], Network::refusing(|number| number % 2 == 1)),
+                    // For HTTP/2 a GET has had its answer before.
+                    Later::PooledDies if transport.is_http2() => {
+                        (vec![None, first.clone()], Network::default())
+                    }
+                    Later::PooledDies => (vec![first.clone()], Network::default()),
+                    Later::Refused => {
+                        (vec![first.clone()], Network::refusing(|number| number % 2 == 1))
+                    }
                 };
                 let server = Server::start(transport, &tls, events).await;
-                let client = network.client(transport, &tls);
+                let mut client = network.client(transport, &tls);
+                if *later == Later::PooledDies {
+                    client = dies_at_the_second(network, &server, client).await;
+                }
                 let outcome =
                     retries().layer(stack(client)).oneshot(post(server.uri("/pay"))).await;
                 // What is refused by HTTP/2 has been read all the same.
-                let wanted = if *later == Later::Refused { 1 } else { 2 };
+                let wanted = match later {
+                    Later::Refused | Later::PooledDies => 1,
+                    Later::RefusedStream | Later::GoAway => 2,
+                };
                 let posts = server.posts.load(Relaxed);
                 if posts != wanted || outcome.is_ok() {
                     wrong.push(format!(

@@ -12,7 +12,8 @@ use http::{
     response,
 };
 use tower_outbound::retry::{
-    Attempt, Backoff, Decision, Failure, Jitter, Limit, OverMax, Policy, RetryPolicy, StopReason,
+    Attempt, Backoff, Decision, Failure, Jitter, Limit, OverMax, Policy, RetryPolicy, ServerDelay,
+    StopReason,
 };
 
 use crate::rows;
@@ -405,7 +406,7 @@ fn decorrelated_jitter_goes_on_from_its_own_last_backoff() {
                 attempt.random = 0.999_999_999;
                 match policy.decide(&attempt) {
                     Decision::Retry { after } => (after.as_secs_f64() * 10.0).round() / 10.0,
-                    Decision::Return(_) => -1.0,
+                    _ => -1.0,
                 }
             })
             .collect();
@@ -426,7 +427,7 @@ fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline()
     let jittery = || usual().retry_after_max(6 * 3600 * SECOND);
     let after = |decision| match decision {
         Decision::Retry { after } => after.as_secs_f64().round(),
-        Decision::Return(_) => -1.0,
+        _ => -1.0,
     };
     assert_eq!(after(decide(jittery(), "60")), 66.0);
     assert_eq!(after(decide(jittery(), "1000")), 1010.0);
@@ -438,19 +439,62 @@ fn a_retry_after_gets_a_little_jitter_but_not_past_its_maximum_or_the_deadline()
     assert_eq!(after(decide(plain(), "60")), 60.0);
 }
 
+/// The same dates in processes of three time zones, which read the one of `TZ` when they start.
 #[test]
-fn an_idempotency_key_makes_any_method_one_to_repeat_unless_it_is_blank() {
+fn a_date_is_read_the_same_in_every_time_zone() {
+    const NAME: &str = "policy::a_date_is_read_the_same_in_every_time_zone";
+    if std::env::var_os("TZ_OF_RETRY_AFTER").is_none() {
+        // Ahead, behind, and one that has a summer time; no file is needed to know them.
+        rows::hold(["AAA-14", "BBB+12", "CET-1CEST,M3.5.0,M10.5.0/3"], |zone| {
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", NAME])
+                .envs([("TZ", zone), ("TZ_OF_RETRY_AFTER", zone)])
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            let passed = output.status.success() && told.contains("1 passed");
+            if passed { Ok(()) } else { Err(format!("{zone}: {told}")) }
+        });
+    }
+    let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+    let dates = [
+        "Sun, 06 Nov 1994 08:50:07 GMT",
+        "Sunday, 06-Nov-94 08:50:07 GMT",
+        "Sun Nov  6 08:50:07 1994",
+        "6 Nov 1994 08:50:07",
+    ];
+    rows::hold(dates, |date| {
+        let asked = plain().server_delay(&head(503, Some(date)), now);
+        (date, asked, Some(ServerDelay::After(30 * SECOND)))
+    });
+}
+
+#[test]
+fn an_idempotency_key_makes_any_method_one_to_repeat_unless_it_is_empty() {
     let rows = [
         ("1", true),
         ("\"8e03978e-40d5-43dd-bc93-6894a57f9324\"", true),
         ("\t1 ", true),
+        (" \"1\" ", true),
+        ("\"1\";v=1", true),
+        ("\"\\\"\"", true),
+        ("1\u{a0}", true),
         ("", false),
         (" ", false),
         (" \t ", false),
+        ("\"\"", false),
+        ("\" \"", false),
+        (" \"\" ", false),
+        ("\"\";v=1", false),
+        ("\"", false),
+        ("\u{a0}", false),
+        ("\"\u{a0}\"", false),
+        ("\u{2003}", false),
     ];
     let name: HeaderName = "idempotency-key".parse().unwrap();
     rows::hold(rows, |(key, repeats)| {
-        let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(key))]);
+        let value = HeaderValue::from_bytes(key.as_bytes()).unwrap();
+        let headers = HeaderMap::from_iter([(name.clone(), value)]);
         let attempt = Attempt::new(&Method::POST, &headers, Err(&Broken), Failure::Read);
         let got = plain().for_request(&http::Extensions::new()).decide(&attempt);
         let want = match repeats {

@@ -603,3 +603,34 @@ fn a_replay_body_is_unpin_send_and_sync() {
     }
     holds(&ReplayBody::new(NotSync(std::cell::Cell::new(1), std::marker::PhantomPinned), 1));
 }
+
+#[test]
+fn nothing_is_held_of_a_body_that_has_ended_before_it_is_sent() {
+    // Says that it is dropped, by its count.
+    struct Ended(Arc<()>);
+    impl Body for Ended {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+            unreachable!("it has ended")
+        }
+
+        fn is_end_stream(&self) -> bool {
+            true
+        }
+    }
+    let alive = Arc::new(());
+    let mut body = ReplayBody::new(Ended(Arc::clone(&alive)), 10);
+    assert_eq!(Arc::strong_count(&alive), 1);
+    let mut copy = body.try_replay().unwrap();
+    for body in [&mut body, &mut copy] {
+        assert!(body.is_end_stream() && body.can_replay());
+        assert_eq!(body.size_hint().exact(), Some(0));
+        let frame = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(frame, Poll::Ready(None)));
+    }
+}

@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fmt,
-    future::{Future, ready},
+    future::{Future, Ready, ready},
     io,
     sync::{
         Mutex,
@@ -327,4 +327,37 @@ async fn the_future_can_be_spawned() {
         tokio::spawn(client.oneshot(get())).await.unwrap().unwrap().status(),
         StatusCode::OK
     );
+}
+
+/// Counts its own calls, and tells them.
+#[derive(Clone)]
+struct Counted<'a> {
+    calls: u32,
+    told: &'a Mutex<Vec<u32>>,
+}
+
+impl Service<Request<Body>> for Counted<'_> {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        self.calls += 1;
+        self.told.lock().unwrap().push(self.calls);
+        ready(Ok(answer(503)))
+    }
+}
+
+#[tokio::test]
+async fn the_attempts_after_the_first_have_a_clone_of_the_service_that_the_layer_was_given() {
+    let told = Mutex::default();
+    let mut client = RetryLayer::new(policy().total(2)).layer(Counted { calls: 0, told: &told });
+    for _ in 0..2 {
+        client.ready().await.unwrap().call(get()).await.unwrap();
+    }
+    assert_eq!(*told.lock().unwrap(), [1, 1, 2, 2, 1, 2]);
 }

@@ -297,10 +297,11 @@ async fn the_deadline_cuts_an_attempt_in_flight_and_the_attempt_timeout_each() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_never_gets_ready_again_ends_with_the_deadline() {
-    let mut once = Some(()).into_iter();
+    let asked = AtomicUsize::new(0);
     let server = Gated {
-        gate: move |_: &mut Context<'_>| {
-            once.next().map_or(Poll::Pending, |()| Poll::Ready(Ok(())))
+        gate: |_: &mut Context<'_>| match asked.fetch_add(1, Relaxed) {
+            0 => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
         },
         inner: Server::new([Ok(503)]),
     };

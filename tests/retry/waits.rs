@@ -1,7 +1,14 @@
 //! The wait for a service before the first attempt, in paused time.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn, ready},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{Request, Response};
 use tokio::{
     sync::Semaphore,
@@ -248,6 +255,116 @@ async fn a_clone_waits_anew_and_debug_tells_the_wait() {
 
     let shown = |client: &_| format!("{client:?}").contains("readiness: Late");
     assert_eq!([&client, &client.clone()].map(shown), [true, false]);
+}
+
+/// How long after its time and after each wake that follows the task is polled; when the wait ends. The deadline is 1,000 ms.
+#[tokio::test(start_paused = true)]
+async fn a_late_runtime_adds_its_delay_and_at_most_one_deadline_to_the_wait() {
+    let rows: [(&str, &[u32], u128); 7] = [
+        ("in time", &[0, 0], 1_000),
+        ("a little late", &[40, 40], 1_080),
+        ("late to the first wake", &[200, 0, 0], 2_200),
+        ("late to the first wake twice", &[200, 200, 0], 2_400),
+        ("late to the second wake", &[0, 200, 0], 1_200),
+        ("late to it again and again", &[0, 200, 60_000, 200, 0], 61_400),
+        ("late to all but the last", &[200, 200, 200, 200, 0], 2_800),
+    ];
+    rows_async::hold(rows, async |(what, lates, want)| {
+        let (limited, permit) = limited(Duration::ZERO);
+        let _held = permit.acquire_owned().await.unwrap();
+        let mut service = RetryLayer::new(policy().deadline(SECOND)).layer(limited);
+        let mut poll = async || {
+            // What it wakes is this task, which takes no notice of it.
+            poll_fn(|cx| Poll::Ready(service.poll_ready(cx).is_ready())).await
+        };
+        let began = Instant::now();
+        assert!(!poll().await);
+        let mut is_asked = false;
+        let mut ends = None;
+        for (nth, late) in lates.iter().enumerate() {
+            if !is_asked {
+                advance(SECOND).await;
+            }
+            advance(*late * MS).await;
+            if poll().await {
+                ends = Some((nth + 1, began.elapsed().as_millis()));
+                break;
+            }
+            is_asked = is_asked || *late <= 40 || nth > 0;
+        }
+        (what, ends, Some((lates.len(), want)))
+    })
+    .await;
+}
+
+/// Polls a future with another waker each time.
+async fn with_other_wakers<F: Future>(future: F) -> F::Output {
+    struct Other(Waker);
+    impl Wake for Other {
+        fn wake(self: Arc<Self>) {
+            self.0.wake_by_ref();
+        }
+    }
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let other = Waker::from(Arc::new(Other(cx.waker().clone())));
+        future.as_mut().poll(&mut Context::from_waker(&other))
+    })
+    .await
+}
+
+/// With wakers of its own, with the task's, and polled for another's sake.
+#[tokio::test(start_paused = true)]
+async fn a_wait_inside_a_combinator_ends_at_the_deadline() {
+    let (limited, permit) = limited(Duration::ZERO);
+    let _held = permit.acquire_owned().await.unwrap();
+    let client = RetryLayer::new(policy().deadline(SECOND)).layer(limited);
+    let one = || client.clone().oneshot(get());
+    let ticks = async || {
+        for _ in 0..40 {
+            sleep(30 * MS).await;
+        }
+    };
+    rows_async::hold(["FuturesUnordered", "other wakers", "join", "select"], async |way| {
+        let began = Instant::now();
+        let ended = async |call| (told(call), began.elapsed().as_millis());
+        let told = match way {
+            "FuturesUnordered" => {
+                let mut calls: FuturesUnordered<_> = (0..3).map(|_| one()).collect();
+                let first = ended(calls.next().await.unwrap()).await;
+                while let Some(call) = calls.next().await {
+                    assert_eq!(ended(call).await, first);
+                }
+                first
+            }
+            "other wakers" => ended(with_other_wakers(one()).await).await,
+            "join" => tokio::join!(async { ended(one().await).await }, ticks()).0,
+            _ => {
+                tokio::select! {
+                    call = one() => ended(call).await,
+                    () = ticks() => panic!("1.2 s have passed"),
+                }
+            }
+        };
+        (way, told, (LATE.to_owned(), 1_000))
+    })
+    .await;
+}
+
+/// `Buffer` has asked for the permit for a request whose caller has gone. It keeps it for the next.
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_a_buffer_got_too_late_serves_its_next_request() {
+    let (limited, permit) = limited(Duration::ZERO);
+    let held = permit.clone().acquire_owned().await.unwrap();
+    let client = ServiceBuilder::new()
+        .layer(RetryLayer::new(policy().deadline(SECOND)))
+        .buffer(1)
+        .service(limited);
+    assert_eq!(told(client.clone().oneshot(get()).await), "Deadline after 1");
+    drop(held);
+    sleep(MS).await;
+    assert_eq!(permit.available_permits(), 0);
+    assert_eq!(told(client.oneshot(get()).await), "200");
 }
 
 /// Nobody called after the first wait.

@@ -1,6 +1,10 @@
 //! The wings together.
 
 #[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
+mod compatibility;
+#[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
+mod credentials;
+#[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]
 #[path = "../support/listen.rs"]
 mod listen;
 #[cfg(all(feature = "follow-redirect", feature = "retry", feature = "routing"))]

@@ -15,17 +15,24 @@ use tower::{BoxError, Layer, Service, layer::util::Identity, service_fn};
 use tower_outbound::{
     CookieLayer, RedirectPolicy, RetryLayer, RoutingLayer,
     cookie::{
-        self, CallerCookies, Cookie, CookieConflict, CookieControl, CookieFile, CookieJar,
-        CookieJarBuilder, CookieLimits, CookiePolicy, CookieService, CookieStorage, FileError,
-        Format, InvalidCookie, PublicSuffixes, ReadError, ReadSummary, Rejection, ResponseCookies,
-        StoreAction,
+        self, CallerCookies, Change, Cookie, CookieConflict, CookieContext, CookieControl,
+        CookieFile, CookieId, CookieJar, CookieJarBuilder, CookieLimits, CookiePolicy,
+        CookieService, CookieStorage, DeletedCookie, DomainPolicy, FileError, Format, HostDecides,
+        InvalidCookie, JarPool, PublicSuffixes, ReadError, ReadSummary, RejectedCookie, Rejection,
+        ResponseCookies, SameSite, SiteForCookies, SkippedLine, StoreAction, Withheld,
     },
     retry::{
-        self, Attempt, AttemptNumber, AttemptRecord, Backoff, Decision, Drain, Failure, Jitter,
-        Limit, OverMax, Policy, ReplayBody, ReplayBodyLayer, ReplayableBody, RetryError,
-        RetryHistory, RetryPolicy, RetryService, ServerDelay, StopReason, retry_after,
+        self, Attempt, AttemptNumber, AttemptRecord, Backoff, Budget, Decision, Drain, Failure,
+        Jitter, Limit, OneExchangeLayer, OneExchangeService, OverMax, Policy, ReplayBody,
+        ReplayBodyLayer, ReplayableBody, RetryError, RetryHistory, RetryPolicy, RetryService,
+        ServerDelay, StopReason, Terms,
+        replay::{Replay, ReplayBodyService, ReplayByTrait, ReplayWith},
+        retry_after,
     },
-    routing::{Mount, MountError, NoMount, PrefixError, RoutingHandle, RoutingService},
+    routing::{
+        Mount, MountChanges, MountError, MountPrefix, MountService, NoMount, PrefixError,
+        PrefixFault, RoutingHandle, RoutingService, UriError,
+    },
 };
 
 type Body = Full<Bytes>;
@@ -270,4 +277,194 @@ async fn names_of_the_routing_wing() {
     assert_eq!(nearest, Some("https://keyed.example"));
     let parts = |error: MountError| -> (Arc<str>, BoxError) { (error.mount, error.source) };
     let _ = parts;
+}
+
+/// Where cookies are kept may be shared or boxed.
+#[test]
+fn names_of_the_cookie_wing_for_storages_and_for_one_request() {
+    let store = || Mutex::new(cookie_store::CookieStore::default());
+    storage(&Arc::new(store()));
+    storage(&Box::new(store()));
+    storage(&&store());
+    let _ = CookieLayer::with_storage(Arc::new(store())).expect_restrictions();
+    let (uri, site): (Uri, Uri) =
+        ("https://example.com/".parse().unwrap(), "https://a.example/".parse().unwrap());
+    let site = SiteForCookies::new(&site).top_level_navigation(true);
+    let _ = SiteForCookies::opaque();
+    let context = CookieContext::new(&uri, &Method::GET).on_behalf_of(Some(&site));
+    let _: (&Uri, &Method, Option<&SiteForCookies>, usize) =
+        (context.uri(), context.method(), context.site(), context.reserved());
+    let jar = CookieJar::builder()
+        .localhost_names(false)
+        .secure_hosts(["backend"])
+        .policy(DomainPolicy::block(["evil.example"]).unwrap())
+        .log_changes()
+        .build();
+    jar.set(&uri, "id=42; SameSite=Lax").unwrap();
+    for (cookie, why) in jar.explain(&context) {
+        let _: (Cookie, Option<Withheld>) = (cookie, why);
+    }
+    let _: Option<SameSite> = jar.get("id").unwrap().unwrap().same_site();
+    let mut request = Request::new(());
+    request.extensions_mut().insert(HostDecides);
+    request.extensions_mut().insert(site);
+    let cookies = ResponseCookies::default();
+    let _: (&[DeletedCookie], &[RejectedCookie]) = (cookies.deleted(), cookies.rejected());
+    let (converted, left_out): (CookieJar, usize) =
+        CookieJar::from_cookie_store(&cookie_store::CookieStore::default());
+    let (_, _): (cookie_store::CookieStore, usize) = converted.to_cookie_store();
+    assert_eq!(left_out, 0);
+}
+
+#[test]
+fn names_of_jars_that_are_shared_and_kept() {
+    let uri: Uri = "https://example.com/".parse().unwrap();
+    let jar = CookieJar::builder().log_changes().build();
+    jar.set(&uri, "id=42").unwrap();
+    let site: String = jar.site_of(&uri).unwrap();
+    let changes: Vec<Change> = jar.take_changes();
+    let change = &changes[0];
+    let (id, at): (&CookieId, SystemTime) = (change.id(), change.at());
+    let bytes: Vec<u8> = change.cookie().unwrap().to_bytes();
+    let cookie: Cookie = Cookie::from_bytes(&bytes).unwrap();
+    assert_eq!((&cookie.id(), CookieId::from_bytes(id.as_bytes()).as_ref()), (id, Some(id)));
+    jar.seen(at);
+    jar.load_site(&site, [Change::set(cookie, at), Change::deleted(id.clone(), at)]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jar");
+    let file: CookieFile = CookieFile::builder(&path, Format::Netscape)
+        .strict(false)
+        .jar(CookieJar::new())
+        .lock_timeout(Duration::from_secs(1))
+        .max_bytes(1 << 20)
+        .open()
+        .unwrap();
+    let _: &[SkippedLine] = file.skipped();
+    let _: (Result<(), FileError>, Result<bool, FileError>) =
+        (file.try_save(), file.save_if_changed());
+    let _: Result<(), FileError> = file.overwrite();
+    let jars: JarPool = JarPool::builder()
+        .max_jars(10)
+        .idle(Duration::from_secs(60))
+        .new_jar(|_: &String| CookieJar::new())
+        .on_evict(|_: &String, _: &CookieJar| {})
+        .build();
+    let _: CookieJar = jars.get("ann");
+    let _: (Option<CookieJar>, usize) = (jars.peek(&"ann".to_owned()), jars.evict_all());
+}
+
+#[test]
+fn names_of_budgets_terms_and_replay() {
+    let budget = Budget::new(20).min_retries(1, Duration::from_secs(30));
+    let policy = RetryPolicy::new().budget(budget.window(Duration::from_secs(10)));
+    let policy = policy.attempt_header("x-attempt".parse().unwrap()).deadline(None);
+    assert_eq!(policy, policy.clone());
+    assert_ne!(policy, RetryPolicy::urllib3().total(Limit::Times(1)));
+    let terms: Terms = Policy::terms(&RetryPolicy::none().attempt_timeout(None));
+    assert_eq!(terms.deadline, Terms::default().deadline);
+    let _ = (terms.attempt_timeout, terms.drain, terms.raise_on_status, terms.attempt_header);
+    let client =
+        service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    let _: OneExchangeService<_> = OneExchangeLayer::new().layer(client);
+    fn replays<R: Replay<Body>>(_: &R) {}
+    replays(&ReplayByTrait);
+    fn layer<F: Fn(&Body) -> Option<Body> + Clone>(layer: RetryLayer<RetryPolicy, ReplayWith<F>>) {
+        drop(layer);
+    }
+    layer(RetryLayer::new(policy).replay_with(|body: &Body| Some(body.clone())));
+    let _: ReplayBodyService<_> = ReplayBodyLayer::new().layer(client);
+    let _ = RedirectPolicy::new().max(5).replay_with(|body: &Body| Some(body.clone()));
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn names_of_configurations() {
+    use tower_outbound::retry::mesh::{
+        HttpRouteRetry, HttpRouteTimeouts, LinkerdRetryBudget, MeshError, RetryConstraint,
+    };
+    fn read<T: serde::de::DeserializeOwned>() {}
+    read::<RetryPolicy>();
+    read::<Backoff>();
+    read::<CookieLimits>();
+    read::<MountPrefix>();
+    read::<HttpRouteRetry>();
+    read::<HttpRouteTimeouts>();
+    read::<RetryConstraint>();
+    read::<LinkerdRetryBudget>();
+    let route: HttpRouteRetry = serde_json::from_str(r#"{ "attempts": 2 }"#).unwrap();
+    let _: Result<RetryPolicy, MeshError> = RetryPolicy::try_from(route);
+}
+
+#[test]
+fn names_of_changes_to_a_table() {
+    type Changes<S> = MountChanges<S, Body, Body>;
+    fn change<S: Clone + MountService<Body, Body>>(changes: Changes<S>) -> Changes<S> {
+        let legacy = service_fn(|_: Request<Body>| async {
+            Ok::<_, BoxError>(Response::new(Body::default()))
+        });
+        changes
+            .mount("https://a.example", Identity::new())
+            .mount_service("https://b.example", legacy)
+    }
+    let client =
+        service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    let layer = RoutingLayer::builder().reject_dot_segments().reject_encoded_slashes();
+    let service: RoutingService<_, Body, Body> = layer.build().unwrap().layer(client);
+    service.handle().update(change).unwrap();
+    let prefixes: Vec<Arc<str>> = service.handle().prefixes();
+    assert_eq!(prefixes.len(), 2);
+    let prefix: MountPrefix = "https://a.example".parse().unwrap();
+    let _: &str = prefix.as_str();
+    let error: PrefixError = "any://10.0.0.0/8".parse::<MountPrefix>().unwrap_err();
+    assert_eq!((error.fault(), error.prefix()), (PrefixFault::Network, "any://10.0.0.0/8"));
+    let _: Option<UriError> = None;
+}
+
+#[cfg(feature = "session")]
+#[test]
+fn names_of_stores_of_sessions() {
+    use tower_outbound::session::{
+        Applied, Contents, Event, Record, SessionKey, SessionStore, StoreKey, TOMBSTONES_KEPT,
+        Version,
+    };
+    fn answers<S: SessionStore>(_: S, applied: Applied, event: Event, key: &StoreKey) {
+        match applied {
+            Applied::Clean(version) => drop::<Version>(version),
+            Applied::Merged(Contents { version, records }) => drop((version, records)),
+        }
+        if let Event::Changed(changed) = event {
+            assert_eq!((changed.tenant(), changed.site()), (key.tenant(), key.site()));
+        }
+    }
+    let _ = answers::<Nowhere>;
+    let _ = SessionKey::new(&b"tenant"[..]);
+    let record = Record { field: Box::default(), stamp: 1, body: None };
+    let _ = (record, Version::from_bytes(b"1").as_bytes(), TOMBSTONES_KEPT);
+
+    struct Nowhere;
+    impl SessionStore for Nowhere {
+        type Error = BoxError;
+
+        async fn load(&self, _: &StoreKey) -> Result<Contents, BoxError> {
+            Err("no store".into())
+        }
+
+        async fn apply(
+            &self,
+            _: &StoreKey,
+            _: &Version,
+            _: &[Record],
+            _: Duration,
+        ) -> Result<Applied, BoxError> {
+            Err("no store".into())
+        }
+
+        async fn forget(&self, _: &SessionKey) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn events(&self) -> impl futures_util::Stream<Item = Event> + Send {
+            futures_util::stream::empty()
+        }
+    }
 }

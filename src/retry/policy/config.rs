@@ -121,7 +121,7 @@ impl RetryPolicy {
     }
 
     /// Methods that may be sent again although the server may have processed the request. A request
-    /// with an `Idempotency-Key` header that is not blank may be sent again too.
+    /// with an `Idempotency-Key` header that is not empty (`""` is) may be sent again too.
     ///
     /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2) and QUERY
     /// (RFC 10008).

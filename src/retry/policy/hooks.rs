@@ -93,6 +93,10 @@ impl RetryPolicy {
     /// forgets the token. A service inside the retries sets the header, and fetches a token if
     /// there is none; it may wait, which the function may not.
     ///
+    /// A credential that is wrong stays wrong, and many of its tries lock an account. So there is
+    /// one: `connect(1)` bounds what was [not sent](crate::retry::Failure::Unsent), as which the 401
+    /// counts. It bounds the retries of failed connections too.
+    ///
     /// ```
     /// use std::sync::{Arc, Mutex};
     /// use http::{HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
@@ -131,6 +135,7 @@ impl RetryPolicy {
     /// # *tokens.0.lock().expect("no panic") = Some(HeaderValue::from_static("Bearer old"));
     /// let (usual, stale) = (RetryPolicy::new(), tokens.clone());
     /// let policy = RetryPolicy::new()
+    ///     .connect(1)
     ///     .classify(move |outcome| match outcome {
     ///         Ok(head) if head.status == StatusCode::UNAUTHORIZED => Some(Failure::Unsent),
     ///         outcome => Policy::classify(&usual, outcome),

@@ -25,6 +25,7 @@ use crate::retry::{
 ///
 /// With the feature `serde`: a number, `"unlimited"` or `"disabled"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Limit {
     /// This many retries. With 0 the first failure ends the request, as a limit that is used up.
     ///

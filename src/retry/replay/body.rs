@@ -88,9 +88,13 @@ enum Source<B> {
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// Keeps up to `max_bytes` of `body` once it is sent.
+    /// Keeps up to `max_bytes` of `body` once it is sent. A body that has ended already is the
+    /// empty one.
     #[must_use]
     pub fn new(body: B, max_bytes: usize) -> Self {
+        if body.is_end_stream() {
+            return Self::default();
+        }
         let hint = body.size_hint();
         let shared = Shared {
             capture: Capture::new(max_bytes, hint.lower()),

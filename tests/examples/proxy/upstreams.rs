@@ -7,7 +7,7 @@ use std::sync::{
 
 use axum::{Router, extract::Request, routing::any};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use tokio::net::TcpSocket;
 
 use super::*;
@@ -175,29 +175,51 @@ async fn a_request_that_comes_back_goes_round_no_more() {
 #[tokio::test]
 async fn a_redirect_to_the_upstream_itself_leads_back_to_the_proxy() {
     let router = Router::new().fallback(|request: Request| async move {
-        let location = request.headers()["x-location"].clone();
-        (StatusCode::FOUND, [("location", location.clone()), ("content-location", location)])
+        let headers = request.headers();
+        let name = HeaderName::from_bytes(headers["x-name"].as_bytes()).unwrap();
+        (StatusCode::FOUND, [(name, headers["x-value"].clone())])
     });
     let upstream = serve(router).await;
     let proxy = Proxy::start(&mount("", upstream, "")).await;
-    let rows = [
-        (format!("http://{upstream}/next?q=1"), "/next?q=1"),
-        (format!("http://{upstream}"), "/"),
-        (format!("http://{upstream}/next#part"), "/next#part"),
-        (format!("http://{upstream}?q=1"), "/?q=1"),
-        (format!("http://{upstream}//evil.example/x"), "/.//evil.example/x"),
-        (format!("//{upstream}/next"), "/next"),
-        ("/next".to_owned(), "/next"),
-        ("//else.example/next".to_owned(), "//else.example/next"),
-        ("https://else.example/".to_owned(), "https://else.example/"),
+    let own = |text: &str| text.replace("OWN", &upstream.to_string());
+    let locations = [
+        ("http://OWN/next?q=1", "/next?q=1"),
+        ("http://OWN", "/"),
+        ("http://OWN/next#part", "/next#part"),
+        ("http://OWN?q=1", "/?q=1"),
+        ("http://OWN//evil.example/x", "/.//evil.example/x"),
+        ("//OWN/next", "/next"),
+        ("/next", "/next"),
+        ("//else.example/next", "//else.example/next"),
+        ("https://else.example/", "https://else.example/"),
     ];
-    for (location, want) in rows {
-        let answer = proxy.send("GET", "/", &[("x-location", location.as_bytes())], "").await;
-        assert_eq!(
-            (&answer.headers["location"], &answer.headers["content-location"]),
-            (&want.parse().unwrap(), &want.parse().unwrap())
-        );
-    }
+    let others = [
+        ("refresh", "5; url=http://OWN/next", "5; url=/next"),
+        ("refresh", "0;URL = 'http://OWN/next' ", "0; URL='/next'"),
+        ("refresh", "0, url=\"http://OWN\"", "0, url=\"/\""),
+        ("refresh", "5; url=http://else.example/", "5; url=http://else.example/"),
+        ("refresh", "5; url=\"http://OWN/\u{e9}\"", "5; url=\"http://OWN/\u{e9}\""),
+        ("refresh", "5; url=", "5; url="),
+        ("refresh", "5", "5"),
+        (
+            "link",
+            "<http://OWN/2>; rel=next, </0>; rel=\"a, <http://OWN/no>\", <http://OWN>; rel=up",
+            "</2>; rel=next, </0>; rel=\"a, <http://OWN/no>\", </>; rel=up",
+        ),
+        ("link", "<http://else.example/>; rel=next", "<http://else.example/>; rel=next"),
+        ("link", "<http://OWN/2", "<http://OWN/2"),
+        ("x-other", "http://OWN/", "http://OWN/"),
+    ];
+    let locations = crate::pairs::pairs(["location", "content-location"], locations)
+        .map(|(name, (value, want))| (name, value, want));
+    rows_async::hold(locations.chain(others), async |(name, value, want)| {
+        let value = own(value);
+        let headers = [("x-name", name.as_bytes()), ("x-value", value.as_bytes())];
+        let answer = proxy.send("GET", "/", &headers, "").await;
+        let got = String::from_utf8_lossy(answer.headers[name].as_bytes()).into_owned();
+        (format!("{name}: {value}"), got, own(want))
+    })
+    .await;
     for (upstream, location) in [("http://up", "http://UP:80/x"), ("http://up:80", "http://up/x")] {
         let text = format!("[[mount]]\nprefix = \"http://h\"\nupstream = \"{upstream}\"");
         let table = table::Table::parse(text.as_bytes()).unwrap();
@@ -210,8 +232,9 @@ async fn a_redirect_to_the_upstream_itself_leads_back_to_the_proxy() {
 #[tokio::test]
 async fn the_metrics_page_is_in_prometheus_text_with_a_line_for_each_mount() {
     let upstream = serve(Router::new().fallback(echo)).await;
-    let proxy = Proxy::start(&[mount("/a", upstream, ""), mount("", upstream, "")].concat()).await;
-    proxy.get("/a/b").await;
+    let mounts = [TENANTS.to_owned(), mount("/a", upstream, ""), mount("", upstream, "")];
+    let proxy = Proxy::start(&mounts.concat()).await;
+    proxy.get_as("ann", "/a/b").await;
     let page = send(&proxy.client, proxy.metrics, "GET", "/metrics", &[], Bytes::new()).await.body;
     let expected = "\
 # HELP proxy_requests_total Requests of clients.
@@ -226,6 +249,11 @@ proxy_attempts_total{mount=\"http://127.0.0.1:*/a\"} 1
 # TYPE proxy_retries_refused_by_budget_total counter
 proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*\"} 0
 proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*/a\"} 0
+# HELP proxy_answer_seconds Time until an answer's head, retries included.
+# TYPE proxy_answer_seconds histogram
+# HELP proxy_jars Tenants whose jar is in memory.
+# TYPE proxy_jars gauge
+proxy_jars 1
 # HELP proxy_unrouted_requests_total Requests that no mount serves, or that name no place to go.
 # TYPE proxy_unrouted_requests_total counter
 proxy_unrouted_requests_total 0
@@ -234,7 +262,27 @@ proxy_unrouted_requests_total 0
 proxy_reloads_total{result=\"ok\"} 0
 proxy_reloads_total{result=\"kept\"} 0
 ";
-    assert_eq!(page, expected);
+    // How long it took is in no table.
+    let (times, counters): (Vec<_>, Vec<_>) =
+        page.lines().partition(|line| line.starts_with("proxy_answer_seconds"));
+    assert_eq!(counters.join("\n") + "\n", expected);
+    let of = |mount: &str| {
+        let label = format!("{{mount=\"http://127.0.0.1:*{mount}\"");
+        let of_mount = times.iter().filter(|line| line.contains(&label));
+        of_mount.map(|line| line.rsplit_once(' ').unwrap()).collect::<Vec<_>>()
+    };
+    for (mount, count) in [("", "0"), ("/a", "1")] {
+        let lines = of(mount);
+        assert_eq!(lines.len(), 15, "{lines:?}");
+        let ends = ["le=\"+Inf\"}", "_count"];
+        for end in ends {
+            let line = lines.iter().find(|(name, _)| name.contains(end)).unwrap();
+            assert_eq!(line.1, count, "{end}");
+        }
+        let buckets: Vec<u64> =
+            lines[..13].iter().map(|(_, count)| count.parse().unwrap()).collect();
+        assert!(buckets.is_sorted(), "{buckets:?}");
+    }
     // Not for clients.
     assert!(!proxy.get("/metrics").await.body.contains("proxy_"));
 }

@@ -1,0 +1,119 @@
+//! `examples/proxy` beside nginx, haproxy, and the smallest correct proxy on hyper.
+//!
+//! ```sh
+//! cargo bench --features serde --bench proxy
+//! ```
+//!
+//! nginx and haproxy are found in `PATH` or `/usr/sbin`, and left out if they are not there; so are
+//! instructions without valgrind. Linux alone, for the CPU time. It takes about three minutes.
+//!
+//! All proxies add the same headers, keep their connections on both sides, write no log, and may
+//! use two cores. The load is 64 connections with one request after the other. Runs of a second
+//! each take turns; a figure is the median of its runs, beside nginx's. On a machine that does
+//! something else the requests per second tell little; CPU time per request is more robust, and
+//! instructions are those of the same program each time.
+#![allow(clippy::print_stdout)]
+
+mod bare;
+mod load;
+mod servers;
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use load::{CONNECTIONS, Load};
+use servers::{Proxy, Upstream};
+
+const ROUNDS: usize = 9;
+const ROUND: Duration = Duration::from_secs(1);
+
+/// What was measured of one proxy with one kind of request.
+#[derive(Default)]
+struct Runs {
+    per_second: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut figures = figures.to_vec();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+fn report() {
+    let upstream = Upstream::start();
+    let mut proxies: Vec<Proxy> = servers::all(&upstream).collect();
+    println!("{CONNECTIONS} connections, keep-alive; ratios to {}", proxies[0].name);
+    for load in [Load::small(), Load::large()] {
+        let mut runs: Vec<Runs> = proxies.iter().map(|_| Runs::default()).collect();
+        for round in 0..=ROUNDS {
+            for (proxy, runs) in proxies.iter_mut().zip(&mut runs) {
+                let (before, start) = (proxy.cpu(), Instant::now());
+                let requests = load.run_for(proxy.address, proxy.tenant, ROUND);
+                let (took, cpu) = (start.elapsed(), proxy.cpu() - before);
+                // The first round warms up.
+                if round > 0 {
+                    runs.per_second.push(requests as f64 / took.as_secs_f64());
+                    runs.cpu.push(cpu.as_secs_f64() * 1e6 / requests as f64);
+                }
+            }
+        }
+        println!("\n{}", load.name);
+        println!(
+            "  {:<20} {:>10} {:>8} {:>10} {:>8}",
+            "", "requests/s", "ratio", "CPU us", "ratio"
+        );
+        let (first, its_cpu) = (median(&runs[0].per_second), median(&runs[0].cpu));
+        for (proxy, runs) in proxies.iter().zip(&runs) {
+            let (per_second, cpu) = (median(&runs.per_second), median(&runs.cpu));
+            println!(
+                "  {:<20} {per_second:>10.0} {:>8.2} {cpu:>10.1} {:>8.2}",
+                proxy.name,
+                per_second / first,
+                cpu / its_cpu
+            );
+        }
+    }
+    drop(proxies);
+    println!("\ninstructions a request, {}", Load::small().name);
+    for start in servers::STARTS {
+        match instructions(&upstream, *start) {
+            Some((name, count)) => println!("  {name:<20} {count:>10}"),
+            None => println!("  (a proxy or valgrind is not there)"),
+        }
+    }
+}
+
+/// The slope between two numbers of requests: what starting takes is not in it.
+fn instructions(upstream: &Upstream, start: servers::Start) -> Option<(&'static str, u64)> {
+    let mut name = "";
+    let mut counts = [0_u64; 2];
+    let numbers = [20, 80];
+    for (count, requests) in counts.iter_mut().zip(numbers) {
+        let proxy = start(upstream, true)?;
+        name = proxy.name;
+        Load::small().run(proxy.address, proxy.tenant, requests);
+        *count = proxy.collected()?;
+    }
+    Some((
+        name,
+        counts[1].saturating_sub(counts[0]) / ((numbers[1] - numbers[0]) * CONNECTIONS) as u64,
+    ))
+}
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["upstream"] => load::upstream(),
+        ["bare", upstream] => bare::run(upstream.parse().expect("an address")),
+        ["--bench"] => report(),
+        _ => {
+            // A test run: each part once.
+            let upstream = Upstream::start();
+            let bare = servers::bare(&upstream, false).expect("this program");
+            Load::small().run(bare.address, bare.tenant, 2);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Which headers go on, in both directions. Nothing here waits.
+//!
+//! Each direction is one pass over the headers: every look-up by name would cost as much as ten
+//! of them cost here.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, CONTENT_LENGTH},
+};
+
+/// What the headers of a request say to the proxy itself.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) host: Sole,
+    pub(crate) tenant: Sole,
+    coding: Sole,
+    /// Whether there is a `Via`.
+    pub(crate) via: bool,
+}
+
+/// A header that is there at most once.
+#[derive(Debug, Default)]
+pub(crate) struct Sole {
+    value: Option<HeaderValue>,
+    is_repeated: bool,
+}
+
+impl Sole {
+    fn add(&mut self, value: &HeaderValue) {
+        self.is_repeated = self.value.is_some();
+        self.value.get_or_insert_with(|| value.clone());
+    }
+
+    /// Its value, or `None` if it is there twice, or not at all.
+    pub(crate) fn get(&self) -> Option<&HeaderValue> {
+        self.value.as_ref().filter(|_| !self.is_repeated)
+    }
+
+    pub(crate) const fn is_there(&self) -> bool {
+        self.value.is_some()
+    }
+}
+
+impl Said {
+    /// Whether the client sends a body without a length.
+    pub(crate) const fn is_chunked(&self) -> bool {
+        self.coding.is_there()
+    }
+
+    /// Whether the body has a transfer coding beside `chunked`, which is all that hyper takes off,
+    /// and puts on.
+    pub(crate) fn is_coded(&self) -> bool {
+        is_coded(&self.coding)
+    }
+}
+
+/// Takes out of a request what is for this proxy alone, and says what that was.
+///
+/// - Hop-by-hop headers (RFC 9110 section 7.6.1), and what `Connection` names.
+/// - Cookies, the tenant, `Expect`: the proxy answers these itself.
+/// - What only a proxy may say of a client, unless the peer is one that is trusted. `Connection`
+///   does not take these out, or a client could through a proxy that passes it on.
+/// - `Proxy`, which a CGI reads as the address of one; and names beyond letters, digits and
+///   hyphens: a CGI reads `x_tenant` as `x-tenant`.
+pub(crate) fn take_from_request(
+    headers: &mut HeaderMap,
+    tenant: &HeaderName,
+    is_trusted: bool,
+) -> Said {
+    let mut said = Said::default();
+    let mut gone = Vec::new();
+    let mut is_listed = false;
+    for (name, value) in &*headers {
+        let goes_on = match name.as_str() {
+            _ if name == tenant => {
+                said.tenant.add(value);
+                false
+            }
+            // Each mount puts its own in the place of this one.
+            "host" => {
+                said.host.add(value);
+                true
+            }
+            "transfer-encoding" => {
+                said.coding.add(value);
+                false
+            }
+            "connection" => {
+                is_listed |= !is_plain(value);
+                false
+            }
+            "via" => {
+                said.via = true;
+                true
+            }
+            "cookie" | "cookie2" | "set-cookie" | "set-cookie2" | "expect" | "proxy" => false,
+            text if is_hop_by_hop(text) => false,
+            text if is_forwarded(text) => is_trusted,
+            text => text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+        };
+        if !goes_on {
+            gone.push(name.clone());
+        }
+    }
+    if is_listed {
+        let of_others = |name: &HeaderName| !is_forwarded(name.as_str()) && name != "via";
+        gone.extend(listed(headers).filter(of_others));
+    }
+    // RFC 9112 section 6.3: beside a transfer coding a length counts for nothing.
+    if said.coding.is_there() {
+        gone.push(CONTENT_LENGTH);
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+    said
+}
+
+/// What is wrong with the head of an answer.
+pub(crate) const CODED: &str = "its transfer coding is not chunked";
+
+/// Takes out of an answer what is between the upstream and the proxy, and its cookies. Says whether
+/// it names a place, which the upstream may call by its own name.
+///
+/// # Errors
+///
+/// If its body has a transfer coding beside `chunked`.
+pub(crate) fn take_from_answer(headers: &mut HeaderMap) -> Result<bool, &'static str> {
+    let (mut is_listed, mut names_a_place) = (false, false);
+    let mut coding = Sole::default();
+    let mut length = Sole::default();
+    let mut gone = Vec::new();
+    for (name, value) in &*headers {
+        let goes_on = match name.as_str() {
+            "transfer-encoding" => {
+                coding.add(value);
+                false
+            }
+            "content-length" => {
+                length.add(value);
+                true
+            }
+            "connection" => {
+                is_listed |= !is_plain(value);
+                false
+            }
+            "location" | "content-location" | "refresh" | "link" => {
+                names_a_place = true;
+                true
+            }
+            "set-cookie" | "set-cookie2" => false,
+            text => !is_hop_by_hop(text),
+        };
+        if !goes_on {
+            gone.push(name.clone());
+        }
+    }
+    if is_listed {
+        gone.extend(listed(headers));
+    }
+    if coding.is_there() {
+        gone.push(CONTENT_LENGTH);
+    } else if let Some(one) = one_length(&length) {
+        headers.insert(CONTENT_LENGTH, one);
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+    if is_coded(&coding) { Err(CODED) } else { Ok(names_a_place) }
+}
+
+/// RFC 9110 section 7.6.1, `Connection` and `Transfer-Encoding` apart: these are between two
+/// neighbours.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "upgrade"
+    )
+}
+
+/// What proxies say of a client.
+pub(crate) fn is_forwarded(name: &str) -> bool {
+    name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+}
+
+/// Whether a `Connection` names no header.
+fn is_plain(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+}
+
+/// The headers that `Connection` names.
+fn listed(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|list| list.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+}
+
+/// RFC 9110 section 8.6: a length that is said more than once goes on as one; hyper has seen that
+/// they agree.
+fn one_length(length: &Sole) -> Option<HeaderValue> {
+    let first = length.value.as_ref()?.to_str().ok()?;
+    let is_one = !length.is_repeated && !first.contains(',');
+    (!is_one).then(|| first.split(',').next()?.trim().parse().ok())?
+}
+
+fn is_coded(coding: &Sole) -> bool {
+    let is_chunked =
+        |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    coding.is_there() && !coding.get().is_some_and(is_chunked)
+}
