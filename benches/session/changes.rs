@@ -4,10 +4,10 @@
 //!
 //! | changes a second | |
 //! |---|---|
-//! | `FileStore`, synced, one process and four | 55, 1,445 |
-//! | `FileStore`, not synced, one process and four | 3,731, 3,830 |
-//! | `RedisStore`, one after another and 32 at once | 18,438, 64,052 |
-//! | a blob on the same server, 32 at once, 90 % lost | 51,004 |
+//! | `FileStore`, synced, one process and four | 191, 1,785 |
+//! | `FileStore`, not synced, one process and four | 2,267, 2,917 |
+//! | `RedisStore`, one after another and 32 at once | 32,154, 63,996 |
+//! | a blob on the same server, 32 at once, 90 % lost | 50,728 |
 
 use std::{
     env,

@@ -24,7 +24,7 @@
 //! use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_outbound::{
 //!     CookieLayer,
-//!     session::{MemoryStore, SessionKey, SessionLayer, SessionPool},
+//!     session::{FileStore, SessionKey, SessionLayer, SessionPool},
 //! };
 //!
 //! /// An upstream that logs everybody in, and says what it got.
@@ -36,7 +36,7 @@
 //! }
 //!
 //! /// One replica serves one request of ann.
-//! async fn replica(store: MemoryStore) -> Result<String, BoxError> {
+//! async fn replica(store: FileStore) -> Result<String, BoxError> {
 //!     let (pool, driver) = SessionPool::builder(store).unsealed().build();
 //!     tokio::spawn(driver);
 //!     let client = ServiceBuilder::new()
@@ -50,12 +50,23 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
-//! let store = MemoryStore::new();
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path().join("sessions");
+//! let store = FileStore::open(directory)?; // for several processes of one machine
 //! assert_eq!(replica(store.clone()).await?, "");
 //! assert_eq!(replica(store).await?, "sid=42");
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Which store
+//!
+//! | store | who shares it | what a request costs |
+//! |---|---|---|
+//! | [`MemoryStore`] | the pools of one process | |
+//! | [`FileStore`] | the processes of one machine | a look at a small file; a change replaces it and waits for the disk |
+//! | `RedisStore` (feature `redis`) | replicas anywhere | nothing while warm; a change is one command |
+//! | your own [`SessionStore`] | | |
 //!
 //! # Which cookies are one
 //!

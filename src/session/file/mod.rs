@@ -43,7 +43,7 @@ use crate::disk;
 /// # let directory = tempfile::tempdir()?;
 /// # let directory = directory.path().join("sessions");
 /// let store = FileStore::open(directory)?;
-/// # Ok::<(), tower_outbound::session::FileStoreError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileStore {
@@ -83,7 +83,8 @@ impl FileStore {
     /// Largest file, which holds the cookies of one site in one session. A change that needs more
     /// is refused, and so is a file that is larger.
     ///
-    /// Default: 4 MiB. A jar keeps 180 cookies of a site, which take at most 0.8 MB.
+    /// Default: 4 MiB. A pool stores at most 360 cookies of a site, which take less than 2 MB, unless
+    /// its jars have other limits.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
