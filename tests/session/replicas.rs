@@ -85,7 +85,7 @@ async fn without_events_a_cached_session_is_stale_and_a_version_or_validation_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_whose_change_was_written_with_anothers_is_seen_elsewhere() {
+async fn a_version_whose_change_was_written_with_another_is_seen_elsewhere() {
     let memory = MemoryStore::new();
     let (a, b) = (Replica::new(&memory).await, Replica::new(&memory).await);
     b.sees("ann").await;
