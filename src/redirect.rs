@@ -20,7 +20,7 @@ use crate::session::{SessionKey, SessionVersion};
 use crate::{
     authority,
     cookie::{
-        CookieControl, CookieJar, HostDecides, SiteForCookies,
+        CookieControl, CookieJar, SiteForCookies,
         hop::{LocationNote, Noted},
     },
 };
@@ -40,11 +40,14 @@ type DefaultReplay = ();
 ///
 /// As tower-http's `Standard` does, it removes `Authorization`, `Cookie` and `Proxy-Authorization`
 /// when a hop leaves the origin, and stops after 20 hops. A response that is not followed is
-/// returned. In four points it does something else:
+/// returned. In five points it does something else:
 ///
 /// - When a hop leaves the origin, these request extensions stay: [`CookieControl`],
 ///   [`SiteForCookies`], the [`CookieJar`] of one request, a `SessionKey` and a `SessionVersion`
-///   (feature `session`), and a `RetryPolicy` that overrides the layer's. All others are removed. If [`HostDecides`] is among those, so is the `Host` header.
+///   (feature `session`), and a `RetryPolicy` that overrides the layer's. All others are removed,
+///   [`HostDecides`](crate::cookie::HostDecides) among them.
+/// - A `Host` header that the caller set is removed there too, as in curl: it named a host at the
+///   address that was left.
 /// - A 307 or 308 sends the body again, if the body is a
 ///   [`ReplayableBody`](crate::retry::ReplayableBody). See [`replay_with`](Self::replay_with) for
 ///   other bodies. Without the feature `retry` any body type is accepted, and a response that asks
@@ -207,10 +210,13 @@ impl<R> RedirectPolicy<R> {
             // one that another layer has.
             None => self.location = LocationNote::default(),
             Some(mut filter) => {
-                let by_host = request.extensions().get::<HostDecides>().is_some();
+                // It is in every request, and the filter removes it where a hop leaves the origin.
+                let has_note =
+                    |request: &Request<B>| request.extensions().get::<LocationNote>().is_some();
+                let had_note = has_note(request);
                 Policy::<B, E>::on_request(&mut filter, request);
                 // The header named a host at the address that was left.
-                if by_host && request.extensions().get::<HostDecides>().is_none() {
+                if had_note && !has_note(request) {
                     request.headers_mut().remove(HOST);
                 }
                 self.location.clear();

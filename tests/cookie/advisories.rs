@@ -1,3 +1,5 @@
+//! The advisories and faults that concern cookies. What a crash or a full disk leaves is in `alone`.
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
@@ -19,6 +21,9 @@ use crate::{
     jars::{header as sent, set, uri},
     rows,
 };
+
+mod locks;
+mod suffixes;
 
 type Client = BoxCloneSyncService<Request<String>, Response<String>, tower::BoxError>;
 

@@ -46,6 +46,5 @@ mod shapes;
 mod shared_file;
 mod shared_floods;
 mod shared_secure;
-mod suffixes;
 mod suites;
 mod tenants;

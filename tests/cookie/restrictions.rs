@@ -298,6 +298,22 @@ async fn what_was_noted_of_one_request_is_not_true_of_another() {
     assert_eq!(paths, ["/", "/", "/", "/two", "/"]);
 }
 
+/// It names a host at the address that was left. curl drops it there too.
+#[tokio::test]
+async fn a_host_header_ends_where_a_hop_leaves_the_origin() {
+    let hops = [
+        answer(302, &[("location", "/next")]),
+        answer(302, &[("location", "http://b.example/")]),
+        answer(302, &[("location", "http://127.0.0.1:8080/back")]),
+    ];
+    let server = Server::new(hops);
+    let client = CookieLayer::default().layer(server.service());
+    let request = Request::get("http://127.0.0.1:8080/").header(header::HOST, "a.example");
+    let redirects = FollowRedirectLayer::with_policy(RedirectPolicy::new());
+    redirects.layer(client).oneshot(request.body(Body::default()).unwrap()).await.unwrap();
+    assert_eq!(server.header(header::HOST), ["a.example", "a.example", "", ""]);
+}
+
 /// The same two hosts behind one address: a hop within the origin, then to another, and back.
 #[tokio::test]
 async fn a_host_that_decides_ends_where_a_hop_leaves_the_origin() {

@@ -90,6 +90,28 @@ fn a_flood_over_http_pushes_no_change_of_https_out_of_a_log() {
     }
 }
 
+/// The logout is behind the change that came over http.
+#[test]
+fn a_flood_over_http_undoes_no_logout_of_https_that_http_has_replaced() {
+    let clear = "http://flood.example/";
+    let shared = Shared::new(Format::Netscape);
+    let first = shared.open();
+    set(first.jar(), FLOOD, "sid=1; Secure");
+    first.save().unwrap();
+    let limits = CookieLimits { total: 100, ..CookieLimits::default() };
+    let jar = CookieJar::builder().limits(limits).build();
+    let file = CookieFile::open_into(shared.path(), Format::Netscape, jar).unwrap();
+    let flood = |name: &str| (0..400).for_each(|n| set(file.jar(), clear, format!("{name}{n}=1")));
+    // Past the half of the log that came first, which is spared.
+    flood("a");
+    set(file.jar(), FLOOD, "sid=; Secure; Max-Age=0");
+    set(file.jar(), clear, "sid=anonymous");
+    flood("b");
+    file.save().unwrap();
+    let text = fs::read_to_string(shared.path()).unwrap();
+    assert!(!text.contains("sid\t1"), "{text}");
+}
+
 #[test]
 fn a_response_deletes_no_more_cookies_than_it_may_set() {
     let lines = |range: std::ops::Range<usize>, attributes: &str| {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::Uri;
-use tower_outbound::cookie::{Change, Cookie, CookieFile, CookieJar, Format};
+use tower_outbound::cookie::{Change, Cookie, CookieFile, CookieJar, CookieLimits, Format};
 
 use crate::{files::formats, jars::header, pairs::pairs, rows};
 
@@ -142,6 +142,46 @@ fn a_secure_cookie_that_is_saved_later_is_not_lost_to_an_insecure_change() {
         stale.save().unwrap();
         first.save().unwrap();
         (format!("{format:?}, {row}"), sent(shared.open().jar()), sorted(want))
+    });
+}
+
+/// The jar that has set it lets an insecure origin set it again, since it has evicted it. The file
+/// has not.
+#[test]
+fn a_secure_cookie_that_its_jar_has_evicted_is_not_lost_to_an_insecure_change() {
+    let limits = CookieLimits { per_domain: 2, ..CookieLimits::default() };
+    let evicts = |jar: &CookieJar| {
+        set(jar, SECURE, "sid=1; Secure; Path=/");
+        (0..3).for_each(|n| set(jar, SECURE, &format!("c{n}=1; Secure; Path=/elsewhere")));
+        // Room for one that is not Secure.
+        set(jar, SECURE, "c2=; Max-Age=0; Path=/elsewhere");
+        assert!(jar.get("sid").unwrap().is_none());
+    };
+    let insecure = ROWS.into_iter().filter(|(_, _, line, _)| line.contains("sid="));
+    let insecure = insecure.filter(|(.., want)| *want == "sid=1").map(|(_, _, line, _)| line);
+    let rows: Vec<_> = insecure.collect();
+    assert!(rows.len() > 5);
+    let files = pairs(formats(), rows.clone()).filter(|(format, line)| can_hold(*format, line));
+    rows::hold(files, |(format, line)| {
+        let shared = Shared::new(format);
+        let jar = CookieJar::builder().limits(limits).build();
+        let file = CookieFile::open_into(shared.path(), format, jar).unwrap();
+        evicts(file.jar());
+        set(file.jar(), CLEAR, line);
+        file.save().unwrap();
+        let got = (sent(shared.open().jar()), sent(file.jar()));
+        (format!("{format:?}, {line}"), got, ("sid=1".to_owned(), "sid=1".to_owned()))
+    });
+    // And in a jar that loads a store before its changes are told.
+    rows::hold(rows, |line| {
+        let jar = CookieJar::builder().limits(limits).log_changes().build();
+        evicts(&jar);
+        set(&jar, CLEAR, line);
+        jar.load_site("example.com", []);
+        let told = jar.take_changes().into_iter().filter_map(|change| change.cookie().cloned());
+        let told: Vec<_> = told.filter(|cookie| cookie.path() != "/elsewhere").collect();
+        let told: Vec<_> = told.iter().map(|cookie| cookie.value().into_owned()).collect();
+        (line, told, vec!["1".to_owned()])
     });
 }
 

@@ -66,8 +66,9 @@ pub(super) fn merge(
         let Mark { at, from_secure } = mark.unwrap_or(Mark { at: 0, from_secure: true });
         Change::set_at(cookie.clone(), at, from_secure)
     }));
-    let outcome = replay(&their_changes, ours, suffixes);
     let held: HashMap<_, _> = jar.iter().map(|cookie| (cookie.id(), cookie)).collect();
+    let has = |id: &CookieId| held.get(id).is_some_and(|cookie| cookie.data.flags.secure);
+    let outcome = replay(&their_changes, ours, has, suffixes);
     let row = |change: &Change, old: Option<&Cookie>| {
         let mut cookie = change.cookie()?.clone();
         for other in old.into_iter().chain(held.get(change.id()).copied()) {

@@ -81,8 +81,9 @@ impl Change {
         &self.id
     }
 
-    /// When it changed, in whole microseconds. The times of one jar's changes never run backward,
-    /// whatever its clock does.
+    /// When it changed, in whole microseconds. The times of one jar's own changes never run
+    /// backward, whatever its clock does. If a [file](crate::cookie::CookieFile) brings a change into
+    /// the jar, its time is when it was made.
     #[must_use]
     pub fn at(&self) -> SystemTime {
         // Only a platform whose time ends before ours can fail here.

@@ -117,7 +117,11 @@ impl CookieJar {
         let contents: Vec<_> = contents.into_iter().filter(fits).collect();
         self.update_site(site, |slots| {
             let ours = self.shared.store.log().map(|log| log.own_of(site)).unwrap_or_default();
-            let outcome = replay(&contents, &ours, &settings.suffixes);
+            let has = |id: &CookieId| {
+                let held = slots.iter().find(|slot| slot.data().has_identity(&id.identity()));
+                held.is_some_and(|slot| slot.data().flags.secure)
+            };
+            let outcome = replay(&contents, &ours, has, &settings.suffixes);
             let mut plan = Plan::default();
             let mut stays = HashSet::new();
             for change in &ours {

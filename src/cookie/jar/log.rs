@@ -248,7 +248,8 @@ impl Log {
         let items = changes.iter().map(|&change| Item {
             site: self.suffixes.site(change.id.domain()).key,
             bytes: change.bytes(),
-            rank: (change.from_secure, worth(change), change.order),
+            // With it a change of https would go that it has replaced, such as a logout.
+            rank: (change.from_secure || change.replaced.is_some(), worth(change), change.order),
             is_there: false,
         });
         let items: Vec<_> = items.collect();

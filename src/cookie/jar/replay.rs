@@ -24,11 +24,13 @@ pub(in crate::cookie) struct Outcome<'a> {
 
 /// Replays changes. Of two at the same time, ours is the later one.
 ///
-/// A change of a non-secure origin that a `Secure` cookie forbids is refused. Two changes of ours
-/// are not held against each other: our jar has judged them.
+/// A change of a non-secure origin that a `Secure` cookie forbids is refused. One of ours is not held
+/// against a `Secure` cookie of ours that our jar `has`: it has judged them. One that it has evicted
+/// it could not hold against anything.
 pub(in crate::cookie) fn replay<'a>(
     theirs: &'a [Change],
     ours: &'a [Change],
+    has: impl Fn(&CookieId) -> bool,
     suffixes: &PublicSuffixes,
 ) -> Outcome<'a> {
     let whose = |is_ours| {
@@ -49,7 +51,10 @@ pub(in crate::cookie) fn replay<'a>(
             let mut ids = names.iter().filter_map(|name| secure.get(&(site, *name))).flatten();
             let shield = ids.find(|id| {
                 let last = outcome.last.get(**id);
-                last.is_some_and(|last| !(is_ours && last.is_ours) && forbids(last.change, change))
+                last.is_some_and(|last| {
+                    let is_judged = is_ours && last.is_ours && has(id);
+                    !is_judged && forbids(last.change, change)
+                })
             });
             if let Some(&shield) = shield {
                 if is_ours {
