@@ -188,6 +188,24 @@ async fn what_a_caller_sets_in_a_jar_is_flushed_or_written_by_the_driver() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flush_writes_what_a_jar_has_of_another_site() {
+    let other = uri("https://example.org/");
+    for is_driven in [false, true] {
+        let memory = MemoryStore::new();
+        let (a, driver) = Replica::undriven(&memory, |pool| pool);
+        if is_driven {
+            tokio::spawn(driver);
+            settle().await;
+        }
+        let jar = a.pool.jar(&key("ann"), &uri(SITE)).await.unwrap();
+        jar.set(&other, "id=1").unwrap();
+        a.pool.flush().await.unwrap();
+        let there = Replica::new(&memory).await.pool.jar(&key("ann"), &other).await.unwrap();
+        assert_eq!(there.to_map().len(), 1, "{is_driven}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_its_driver_a_pool_is_validated_and_writes_through() {
     let memory = MemoryStore::new();
     let (a, _driver) = Replica::undriven(&memory, |pool| pool);

@@ -217,6 +217,14 @@ impl<S: SessionStore> Shared<S> {
 
     /// Writes everything that is not written.
     pub(super) async fn flush(&self) -> Result<(), SessionError> {
+        let changed: Vec<_> = {
+            let sessions = self.sessions();
+            sessions.iter().filter(|session| session.jar.has_changes()).map(Arc::clone).collect()
+        };
+        // First: a jar may have changes of other sites, which are other sessions to write.
+        for session in changed {
+            self.collect(&session);
+        }
         let sessions: Vec<_> = self.sessions().iter().map(Arc::clone).collect();
         let left = std::sync::Mutex::new(
             sessions.into_iter().filter(|session| !session.is_written()).collect::<Vec<_>>(),
