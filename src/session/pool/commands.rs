@@ -155,6 +155,10 @@ impl<S: SessionStore> Shared<S> {
     }
 
     async fn apply(&self, session: &Arc<Session>) -> Result<(), SessionError> {
+        let need = session.state().need_to_write(self.is_listening.load(Relaxed));
+        if let Some(need) = need {
+            self.refresh(session, need).await?;
+        }
         let _turn = session.turn.lock().await;
         let server = self.replay().server();
         let Some(batch) = self.batch(session) else { return Ok(()) };

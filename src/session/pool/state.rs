@@ -173,6 +173,15 @@ impl State {
         Some(next.filter(|_| !self.queue.is_urgent()).map_or(now, |next| next.max(now)))
     }
 
+    /// What must be known before changes are written: that a cookie whose expiry has moved is
+    /// still there.
+    pub(super) fn need_to_write(&self, is_listening: bool) -> Option<Need> {
+        let is_current = self.confirmed > self.outdated;
+        let is_sure = is_current && is_listening;
+        let must_look = self.is_loaded && !is_sure && self.queue.moves_expiries();
+        must_look.then_some(Need { number: self.begun + 1, is_old: !is_current })
+    }
+
     /// Begins to write. `None` if there is nothing to write. Also says how many changes the store
     /// has no room for.
     pub(super) fn batch(&mut self, bound: Bound) -> (Option<Batch>, usize) {
