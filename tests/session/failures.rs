@@ -1,15 +1,21 @@
 //! What happens when the store fails.
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    sync::atomic::Ordering::SeqCst,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
-use tower_outbound::session::{
-    Contents, Event, MemoryStore, OnOutage, Record, SessionError, SessionStore, Version,
+use tower_outbound::{
+    cookie::CookieJar,
+    session::{
+        Contents, Event, MemoryStore, OnOutage, Record, SessionError, SessionStore, Version,
+    },
 };
 
 use crate::{
     rows_async,
-    support::{Replica, SITE, get, key, settle, store_key, uri},
+    support::{Builder, Replica, SITE, get, key, settle, store_key, uri},
 };
 
 fn refused(error: tower::BoxError) -> SessionError {
@@ -118,6 +124,27 @@ async fn a_change_made_while_the_store_is_down_is_written_when_it_is_back() {
         assert_eq!(Replica::new(&memory).await.sees("ann").await, "id=2");
         assert_eq!(a.sees("ann").await, "id=2");
     }
+}
+
+fn days_ago() -> SystemTime {
+    SystemTime::now() - Duration::from_secs(3 * 86_400)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cookie_of_the_last_stamp_is_tidied_into_nothing_that_cannot_be_read() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let memory = MemoryStore::new();
+    let ann = store_key(&memory, "ann").await;
+    let set_up = |pool: Builder| pool.jar(CookieJar::builder().clock(days_ago));
+    Replica::undriven(&memory, set_up).0.set("ann", &["old=1; Max-Age=60"]).await;
+    let records = memory.load(&ann).await.unwrap().records;
+    let old = records.into_iter().find(|record| record.field.ends_with(b"old")).unwrap();
+    let last = Record { stamp: (1 << 53) - 1, ..old };
+    memory.apply(&ann, &Version::default(), &[last], HOUR).await.unwrap();
+    let a = Replica::new(&memory).await;
+    a.sees("ann").await;
+    a.set("ann", &["new=1"]).await;
+    assert!(Replica::new(&memory).await.sees("ann").await.contains("new=1"));
 }
 
 #[tokio::test(start_paused = true)]

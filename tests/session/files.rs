@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "seal")]
+use tower_outbound::session::SessionPool;
 use tower_outbound::session::{FileStore, FileStoreError, SessionStore, StoreKey, Version};
 
 use crate::{
@@ -136,6 +138,35 @@ async fn what_is_too_large_or_too_long_is_refused_and_changes_nothing() {
     let sparse = open(directory.path()).max_bytes(10);
     let error = sparse.load(&ann).await.unwrap_err();
     assert!(matches!(error, FileStoreError::TooLarge { .. }), "{error}");
+}
+
+/// The default bound must hold all that a pool ever stores of a site.
+#[cfg(feature = "seal")]
+#[tokio::test]
+async fn a_site_with_the_longest_names_does_not_fill_its_file() {
+    use crate::support::{client, get};
+
+    let directory = tempfile::tempdir().unwrap();
+    let patience = Duration::from_secs(60);
+    let builder = SessionPool::builder(open(directory.path())).deadline(patience);
+    let (pool, _driver) = builder.unsealed().build();
+    let client = client(&pool);
+    get(&client, "ann", &["sid=1; Secure"]).await.unwrap();
+    let (name, path) = ("n".repeat(4_000), "p".repeat(1_000));
+    for round in 0..14 {
+        let line = |nth| {
+            let rest = if nth % 2 == 0 { "" } else { "; Max-Age=0" };
+            format!("{name}{round}_{nth}=; Path=/{path}{rest}")
+        };
+        let lines: Vec<_> = (0..100).map(line).collect();
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        get(&client, "ann", &lines).await.unwrap();
+    }
+    get(&client, "ann", &["sid=; Secure; Max-Age=0"]).await.unwrap();
+    let stats = pool.stats();
+    assert_eq!((stats.last_failure.as_deref(), stats.failures), (None, 0));
+    assert!(stats.dropped > 0, "it is full: {stats:?}");
+    assert_eq!(get(&client, "ann", &[]).await.unwrap(), "");
 }
 
 #[tokio::test]

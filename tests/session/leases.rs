@@ -3,13 +3,16 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::{Instant, timeout};
-use tower_outbound::session::{Event, MemoryStore, SessionError, SessionPool, SessionSeal};
+use tower_outbound::{
+    cookie::CookieJar,
+    session::{Event, MemoryStore, SessionError, SessionPool, SessionSeal},
+};
 
 use crate::{
     rows_async,
@@ -118,6 +121,27 @@ async fn a_clock_that_is_ahead_takes_no_lease_from_a_living_holder() {
     let start = Instant::now();
     let other = b.pool.lease(&key("ann"), "x", TTL).await.unwrap();
     assert!(start.elapsed() >= TTL && lease.remaining().is_zero());
+    drop(other);
+}
+
+/// How far a replica's clock has been set forward, in seconds.
+static SET_FORWARD: AtomicU64 = AtomicU64::new(0);
+
+fn set_forward() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(SET_FORWARD.load(SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_takes_no_lease_from_a_living_holder() {
+    let memory = MemoryStore::new();
+    let a = Replica::new(&memory).await;
+    let jars = || CookieJar::builder().clock(set_forward);
+    let b = Replica::with(&memory, |pool| pool.jar(jars())).await;
+    let lease = a.pool.lease(&key("ann"), "x", TTL).await.unwrap();
+    SET_FORWARD.store(3_600, SeqCst);
+    let start = Instant::now();
+    let other = b.pool.lease(&key("ann"), "x", TTL).await.unwrap();
+    assert!(start.elapsed() >= TTL && lease.remaining().is_zero(), "{:?}", start.elapsed());
     drop(other);
 }
 

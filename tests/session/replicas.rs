@@ -1,6 +1,6 @@
 //! What one replica does, another sees.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use tower_outbound::session::{
     Consistency, Event, MemoryStore, SessionError, SessionPool, SessionVersion,
@@ -8,7 +8,7 @@ use tower_outbound::session::{
 
 use crate::{
     rows, rows_async,
-    support::{Builder, Commands, Replica, SITE, get, key, settle, uri, versioned},
+    support::{Builder, Commands, Replica, SITE, get, key, settle, tick, uri, versioned},
 };
 
 #[tokio::test(start_paused = true)]
@@ -71,7 +71,7 @@ async fn without_events_a_cached_session_is_stale_and_a_version_or_validation_is
         a.set("ann", &["id=old"]).await;
         settle().await;
         b.sees("ann").await;
-        b.store.tells.store(false, std::sync::atomic::Ordering::SeqCst);
+        b.store.tells.store(false, SeqCst);
         let (_, version) = versioned(&a.client, "ann", &["id=new"], None).await;
         settle().await;
         let (got, seen) =
@@ -90,7 +90,7 @@ async fn a_version_whose_change_was_written_with_another_is_seen_elsewhere() {
     let (a, b) = (Replica::new(&memory).await, Replica::new(&memory).await);
     b.sees("ann").await;
     a.sees("ann").await;
-    b.store.tells.store(false, std::sync::atomic::Ordering::SeqCst);
+    b.store.tells.store(false, SeqCst);
     // The second and third change wait for the first apply, and are written together.
     let gate = a.store.shut_applies();
     let responses = tokio::join!(
@@ -172,6 +172,34 @@ async fn a_forgotten_session_is_gone_everywhere_and_can_begin_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_moved_expiry_brings_no_forgotten_session_back() {
+    // Whether `b` is told of changes, and what it has to write beside the expiry.
+    let rows = [(true, None), (false, None), (true, Some("more=1"))];
+    for (tells, more) in rows {
+        let memory = MemoryStore::new();
+        let (a, b) = (Replica::new(&memory).await, Replica::new(&memory).await);
+        b.set("ann", &["id=1; Max-Age=100"]).await;
+        tick();
+        // It waits to be written.
+        b.set("ann", &["id=1; Max-Age=200"]).await;
+        assert_eq!(b.store.commands().applies, 1);
+        if !tells {
+            b.store.tells.store(false, SeqCst);
+            b.store.tell(Event::Lost);
+            settle().await;
+        }
+        let in_flight = b.pool.jar(&key("ann"), &uri(SITE)).await.unwrap();
+        a.pool.forget(&key("ann")).await.unwrap();
+        settle().await;
+        if let Some(line) = more {
+            in_flight.set(&uri(SITE), line).unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(a.sees("ann").await, more.unwrap_or_default(), "{tells} {more:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_caller_sets_in_a_jar_is_flushed_or_written_by_the_driver() {
     let memory = MemoryStore::new();
     let (a, b) = (Replica::new(&memory).await, Replica::new(&memory).await);
@@ -185,6 +213,24 @@ async fn what_a_caller_sets_in_a_jar_is_flushed_or_written_by_the_driver() {
     assert_eq!(b.sees("ann").await, "one=1; two=2");
     let none = a.pool.jar(&key("ann"), &uri("/relative")).await;
     assert_eq!(none.unwrap_err(), SessionError::NoHost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_writes_what_a_jar_has_of_another_site() {
+    let other = uri("https://example.org/");
+    for is_driven in [false, true] {
+        let memory = MemoryStore::new();
+        let (a, driver) = Replica::undriven(&memory, |pool| pool);
+        if is_driven {
+            tokio::spawn(driver);
+            settle().await;
+        }
+        let jar = a.pool.jar(&key("ann"), &uri(SITE)).await.unwrap();
+        jar.set(&other, "id=1").unwrap();
+        a.pool.flush().await.unwrap();
+        let there = Replica::new(&memory).await.pool.jar(&key("ann"), &other).await.unwrap();
+        assert_eq!(there.to_map().len(), 1, "{is_driven}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,12 +14,14 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_outbound::{
     CookieLayer,
     cookie::HostDecides,
-    session::{MemoryStore, SessionKey, SessionLayer, SessionPool, SessionVersion},
+    session::{
+        MemoryStore, SessionKey, SessionLayer, SessionPool, SessionStore, SessionVersion, Version,
+    },
 };
 
 use crate::{
     rows_async,
-    support::{Replica, SITE, answer, get, key, request, settle, uri},
+    support::{Replica, SITE, answer, get, key, request, settle, store_key, tick, uri},
 };
 
 #[tokio::test(start_paused = true)]
@@ -216,7 +218,7 @@ async fn what_is_said_in_clear_takes_no_secure_cookie_on_any_replica() {
         b.store.tells.store(false, SeqCst);
         a.set("ann", &["sid=1; Path=/; Secure"]).await;
         // `b` does not know of it, and its clock is later.
-        crate::support::tick();
+        tick();
         let clear = request("ann", "http://example.com/deep/", &[line]);
         b.client.clone().oneshot(clear).await.unwrap();
         settle().await;
@@ -229,6 +231,26 @@ async fn what_is_said_in_clear_takes_no_secure_cookie_on_any_replica() {
         (name, got, vec!["sid=1"; 3])
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_in_clear_stays_so_after_its_tombstone_has_gone() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let memory = MemoryStore::new();
+    let ann = store_key(&memory, "ann").await;
+    let a = Replica::new(&memory).await;
+    a.set("ann", &["id=1; Path=/"]).await;
+    tick();
+    let clear = request("ann", "http://example.com/", &["id=; Path=/; Max-Age=0"]);
+    a.client.clone().oneshot(clear).await.unwrap();
+    // The next change of anything tidies up. A store removes tombstones in no other call.
+    a.set("ann", &["more=1; Path=/"]).await;
+    let mut records = memory.load(&ann).await.unwrap().records;
+    records.retain(|record| record.body.is_some());
+    let a_day_later = MemoryStore::new();
+    a_day_later.apply(&ann, &Version::default(), &records, HOUR).await.unwrap();
+    let sees = Replica::new(&a_day_later).await.sees("ann").await;
+    assert!(!sees.contains("id=1"), "{sees}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use std::{
 
 use tower_outbound::{
     cookie::{CookieJar, CookieLimits},
-    session::{Event, MemoryStore, SessionStore, Write},
+    session::{Event, MemoryStore, SessionStore, Version, Write},
 };
 
 use crate::support::{Replica, SITE, get, key, settle, store_key, tick, uri};
@@ -166,6 +166,28 @@ async fn a_site_that_invents_names_is_bounded_in_the_store_and_its_login_stays()
     a.set("ann", &["sid=2; Secure"]).await;
     settle().await;
     assert!(b.sees("ann").await.contains("sid=2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_has_too_much_is_tidied_though_it_has_no_room() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let memory = MemoryStore::new();
+    let ann = store_key(&memory, "ann").await;
+    let many = MemoryStore::new();
+    let names: Vec<_> = (0..100).map(|nth| format!("name{nth}=1; Secure")).collect();
+    let lines: Vec<_> = names.iter().map(String::as_str).collect();
+    let other = Replica::new(&many).await;
+    for of_a_response in lines.chunks(50) {
+        other.set("ann", of_a_response).await;
+    }
+    let records = many.load(&ann).await.unwrap().records;
+    memory.apply(&ann, &Version::default(), &records, HOUR).await.unwrap();
+    let limits = CookieLimits { per_domain: 10, ..CookieLimits::default() };
+    let a = Replica::with(&memory, |pool| pool.jar(CookieJar::builder().limits(limits))).await;
+    a.set("ann", &["new=1; Secure"]).await;
+    assert_eq!(a.pool.stats().dropped, 1);
+    let records = memory.load(&ann).await.unwrap().records;
+    assert_eq!(records.iter().filter(|record| record.body.is_some()).count(), 20);
 }
 
 #[cfg(feature = "follow-redirect")]

@@ -66,7 +66,7 @@ impl FileStore {
         Ok(Self {
             root,
             lock_timeout: Duration::from_secs(2),
-            max_bytes: 4 * 1024 * 1024,
+            max_bytes: 16 * 1024 * 1024,
             sync: true,
         })
     }
@@ -83,8 +83,9 @@ impl FileStore {
     /// Largest file, which holds the cookies of one site in one session. A change that needs more
     /// is refused, and so is a file that is larger.
     ///
-    /// Default: 4 MiB. A pool stores at most 360 cookies of a site, which take less than 2 MB, unless
-    /// its jars have other limits.
+    /// Default: 16 MiB. Replicas that know nothing of each other store at most 1,080 cookies and
+    /// tombstones of a site each, which take less than 12 MB with the longest names and paths,
+    /// unless their jars have other limits. A thousand times less is usual.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;

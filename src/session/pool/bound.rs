@@ -2,11 +2,14 @@
 //! for them is not written. No clock, no lock.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     time::{Duration, SystemTime},
 };
 
-use crate::session::record::{Entry, Field};
+use crate::{
+    cookie::Cookie,
+    session::record::{Entry, Field, STAMP_LIMIT},
+};
 
 /// Most records of one key.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +30,13 @@ impl Bound {
         Self { cookies: per_site.saturating_mul(2), all: per_site.saturating_mul(6) }
     }
 
-    /// What the next write deletes: cookies that have been expired for a day; what an origin that is
-    /// not secure has set and a secure one has replaced; and above the limit the expired first, then those not `Secure`, then the others, each the oldest first.
+    /// What the next write deletes: cookies that have been expired for a day; what a secure origin
+    /// has set and another one has replaced, and the reverse; and above the limit the expired
+    /// first, then those not `Secure`, then the others, each the oldest first.
     ///
     /// A deletion has the stamp right after the cookie's, so that whoever sets it meanwhile wins.
+    ///
+    /// A cookie with the last stamp that there is stays.
     pub(super) fn surplus(self, contents: &[Entry], now: SystemTime) -> Vec<Entry> {
         let mut cookies: Vec<_> = contents
             .iter()
@@ -43,19 +49,29 @@ impl Bound {
         cookies.sort_unstable_by_key(|(expired, is_secure, entry)| {
             (expired.is_none(), *is_secure, entry.stamp)
         });
-        // By the same cookie of a secure origin: an older word is not asked for any more.
+        let stamps: HashMap<_, _> =
+            contents.iter().map(|entry| ((entry.from_secure, &entry.id), entry.stamp)).collect();
+        let guarded: HashSet<_> = cookies
+            .iter()
+            .filter(|(_, is_secure, _)| *is_secure)
+            .filter_map(|(.., entry)| entry.cookie.as_ref().map(Cookie::name))
+            .collect();
+        // By the other record of the same cookie: an older word is not asked for any more. What an
+        // origin that is not secure says counts only where no `Secure` cookie can refuse it. If the
+        // older word stayed, it would hold again once a tombstone of the later one has gone.
         let is_superseded = |entry: &Entry| {
-            let is_later = |other: &Entry| {
-                // Not by one: the deletion would have the stamp of the other.
-                other.from_secure && other.id == entry.id && other.stamp > entry.stamp + 1
-            };
-            !entry.from_secure && contents.iter().any(is_later)
+            let may_refuse = |cookie: &Cookie| guarded.contains(&cookie.name());
+            let is_guarded = entry.from_secure && entry.cookie.as_ref().is_some_and(may_refuse);
+            let other = stamps.get(&(!entry.from_secure, &entry.id));
+            // Not by one: the deletion would have the stamp of the other.
+            !is_guarded && other.is_some_and(|other| *other > entry.stamp + 1)
         };
         let over = cookies.len().saturating_sub(self.cookies);
         let is_surplus =
             |(place, (expired, _, entry)): &(usize, &(Option<Duration>, bool, &Entry))| {
                 let is_expired = expired.is_some_and(|since| since > SURELY_EXPIRED);
-                *place < over || is_expired || is_superseded(entry)
+                let has_next = entry.stamp < STAMP_LIMIT - 1;
+                has_next && (*place < over || is_expired || is_superseded(entry))
             };
         let surplus = cookies.iter().enumerate().filter(is_surplus);
         surplus.map(|(_, (.., entry))| entry.deleted()).collect()
@@ -82,7 +98,6 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::cookie::Cookie;
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
@@ -139,6 +154,40 @@ mod tests {
                 surplus.iter().map(|gone| (gone.from_secure, gone.stamp)).collect();
             let want = if is_deleted { vec![(false, stamp + 1)] } else { vec![] };
             assert_eq!(stamps, want, "{stamp}");
+        }
+    }
+
+    #[test]
+    fn what_an_origin_that_is_not_secure_has_replaced_is_deleted() {
+        let old = entry(&("a", 3, false, None));
+        let secure = Entry { stamp: 3, ..entry(&("a", 3, true, None)) };
+        let path = Cookie::builder("a", "1").domain("example.com").path("/x").secure(true);
+        let shadow = path.build().unwrap();
+        let shadow = Entry { id: shadow.id(), cookie: Some(shadow), ..old.clone() };
+        // The stamp of the later deletion, what else there is, and whether the old one is deleted.
+        let rows = [
+            (5, vec![old.clone()], true),
+            (4, vec![old.clone()], false),
+            (2, vec![old.clone()], false),
+            (5, vec![secure], false),
+            // It may have refused the deletion.
+            (5, vec![old.clone(), shadow], false),
+        ];
+        for (stamp, mut contents, is_deleted) in rows {
+            contents.push(Entry { from_secure: false, stamp, cookie: None, ..old.clone() });
+            let surplus = Bound { cookies: 9, all: 9 }.surplus(&contents, at(0));
+            let stamps: Vec<_> =
+                surplus.iter().map(|gone| (gone.from_secure, gone.stamp)).collect();
+            assert_eq!(stamps, if is_deleted { vec![(true, 4)] } else { vec![] }, "{stamp}");
+        }
+    }
+
+    #[test]
+    fn what_has_the_last_stamp_is_not_deleted() {
+        for (stamp, is_deleted) in [(STAMP_LIMIT - 2, true), (STAMP_LIMIT - 1, false)] {
+            let contents = [entry(&("a", stamp, false, None))];
+            let surplus = Bound { cookies: 0, all: 9 }.surplus(&contents, at(0));
+            assert_eq!(surplus.len(), usize::from(is_deleted), "{stamp}");
         }
     }
 

@@ -155,6 +155,10 @@ impl<S: SessionStore> Shared<S> {
     }
 
     async fn apply(&self, session: &Arc<Session>) -> Result<(), SessionError> {
+        let need = session.state().need_to_write(self.is_listening.load(Relaxed));
+        if let Some(need) = need {
+            self.refresh(session, need).await?;
+        }
         let _turn = session.turn.lock().await;
         let server = self.replay().server();
         let Some(batch) = self.batch(session) else { return Ok(()) };
@@ -217,6 +221,14 @@ impl<S: SessionStore> Shared<S> {
 
     /// Writes everything that is not written.
     pub(super) async fn flush(&self) -> Result<(), SessionError> {
+        let changed: Vec<_> = {
+            let sessions = self.sessions();
+            sessions.iter().filter(|session| session.jar.has_changes()).map(Arc::clone).collect()
+        };
+        // First: a jar may have changes of other sites, which are other sessions to write.
+        for session in changed {
+            self.collect(&session);
+        }
         let sessions: Vec<_> = self.sessions().iter().map(Arc::clone).collect();
         let left = std::sync::Mutex::new(
             sessions.into_iter().filter(|session| !session.is_written()).collect::<Vec<_>>(),

@@ -89,8 +89,7 @@ impl<S: SessionStore> SessionPool<S> {
             let contents = within(shared, shared.store.load(&key)).await?;
             let stored = read(shared, contents, &key)?;
             let began = Instant::now();
-            let now = shared.offset().to_store(shared.rules.clock_time());
-            let known_now = shared.is_listening.load(SeqCst).then_some(now);
+            let known_now = shared.store_time();
             let stamp = match watch.step(&stored, began, known_now) {
                 Step::Take(stamp) => stamp,
                 Step::Wait(left) => {
@@ -99,6 +98,8 @@ impl<S: SessionStore> SessionPool<S> {
                     continue;
                 }
             };
+            let now =
+                known_now.unwrap_or_else(|| shared.offset().to_store(shared.rules.clock_time()));
             let claim = Claim { holder: Some(me), until: now.saturating_add(micros), micros };
             let record = claim.to_record(&key, stamp, shared.settings.seal.as_deref());
             // It outlives the lease by long, so that no number is given twice.

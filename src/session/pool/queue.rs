@@ -1,6 +1,6 @@
 //! The changes of a key that the store is not known to have. No clock, no lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::session::record::{Entry, Field, Stamp};
 
@@ -27,6 +27,11 @@ impl Queue {
         self.by_field.values().any(|queued| !queued.only_expiry)
     }
 
+    /// Whether the store has to have a cookie for something to be written.
+    pub(super) fn moves_expiries(&self) -> bool {
+        self.by_field.values().any(|queued| queued.only_expiry)
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.by_field.values().map(|queued| &queued.entry)
     }
@@ -36,7 +41,10 @@ impl Queue {
     pub(super) fn push(&mut self, mut new: Queued, limit: usize) -> Option<Queued> {
         let (field, has_room) = (new.entry.field(), self.by_field.len() < limit);
         match self.by_field.get_mut(&field) {
-            Some(old) if old.entry.stamp >= new.entry.stamp => {}
+            Some(old) if old.entry.stamp >= new.entry.stamp => {
+                // The store may lack what the later one has moved.
+                old.only_expiry &= new.only_expiry;
+            }
             Some(old) => {
                 new.only_expiry &= old.only_expiry;
                 *old = new;
@@ -67,8 +75,11 @@ impl Queue {
     }
 
     /// What a jar has that knows the store's contents and these changes. What the store has a later
-    /// change for leaves the queue.
+    /// change for leaves the queue, and so does a moved expiry of a cookie that the store has lost:
+    /// its session was forgotten, and must not come back.
     pub(super) fn over(&mut self, contents: Vec<Entry>) -> Overlaid {
+        let stored: HashSet<_> = contents.iter().map(Entry::field).collect();
+        self.by_field.retain(|field, queued| !queued.only_expiry || stored.contains(field));
         let (mut refused, mut landed) = (0, Vec::new());
         let mut entries = Vec::with_capacity(contents.len() + self.by_field.len());
         for stored in contents {

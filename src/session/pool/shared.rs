@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     cookie::{CookieJar, CookieJarBuilder},
-    session::{Record, SessionKey, SessionVersion, StoreKey, record::Offset},
+    session::{
+        Record, SessionKey, SessionVersion, StoreKey,
+        record::{Offset, Stamp},
+    },
 };
 
 pub(super) struct Shared<S> {
@@ -41,6 +44,8 @@ pub(super) struct Shared<S> {
     /// Whether the store tells of changes.
     pub(super) is_listening: AtomicBool,
     offset: AtomicI64,
+    /// The store's time at a moment.
+    told_time: Mutex<Option<(Instant, Stamp)>>,
     pub(super) counters: Counters,
     /// The last handle was dropped.
     pub(super) closed: Notify,
@@ -65,6 +70,7 @@ impl<S> Shared<S> {
             is_driven: AtomicBool::new(false),
             is_listening: AtomicBool::new(false),
             offset: AtomicI64::new(0),
+            told_time: Mutex::default(),
             counters: Counters::default(),
             closed: Notify::new(),
             released: Mutex::default(),
@@ -88,6 +94,17 @@ impl<S> Shared<S> {
 
     pub(super) fn set_offset(&self, offset: i64) {
         self.offset.store(offset, SeqCst);
+        let told = Offset(offset).to_store(self.rules.clock_time());
+        let mut told_time = self.told_time.lock().unwrap_or_else(PoisonError::into_inner);
+        *told_time = Some((Instant::now(), told));
+    }
+
+    /// The store's time, if it tells it: what passed since is measured by a clock that nobody sets.
+    pub(super) fn store_time(&self) -> Option<Stamp> {
+        let told = *self.told_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, told) = told.filter(|_| self.is_listening.load(SeqCst))?;
+        let passed = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Some(told.saturating_add(passed))
     }
 
     pub(super) fn find(&self, tenant: &SessionKey, site: &str) -> Found {

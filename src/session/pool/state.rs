@@ -173,24 +173,34 @@ impl State {
         Some(next.filter(|_| !self.queue.is_urgent()).map_or(now, |next| next.max(now)))
     }
 
+    /// What must be known before changes are written: that a cookie whose expiry has moved is
+    /// still there.
+    pub(super) fn need_to_write(&self, is_listening: bool) -> Option<Need> {
+        let is_current = self.confirmed > self.outdated;
+        let is_sure = is_current && is_listening;
+        let must_look = self.is_loaded && !is_sure && self.queue.moves_expiries();
+        must_look.then_some(Need { number: self.begun + 1, is_old: !is_current })
+    }
+
     /// Begins to write. `None` if there is nothing to write. Also says how many changes the store
     /// has no room for.
     pub(super) fn batch(&mut self, bound: Bound) -> (Option<Batch>, usize) {
         let queued: Vec<_> = self.queue.entries().cloned().collect();
         let (entries, left) = bound.fitting(&self.fields, queued.into_iter());
         self.queue.written(&left);
-        if entries.is_empty() {
+        // What has no room waits for nothing but that the store is tidied.
+        if entries.is_empty() && (left.is_empty() || self.surplus.is_empty()) {
             return (None, left.len());
         }
+        let replaces =
+            |entry: &Entry| !entry.from_secure && self.fields.contains(entry.id.as_bytes());
+        let must_see = self.fields.len() > bound.cookies || entries.iter().any(replaces);
         // What is stored has to be seen to be tidied. No store makes this version, so all of it is
         // in the answer.
-        let known = if self.fields.len() > bound.cookies {
-            Version::from_bytes(b"?")
-        } else {
-            self.version.clone()
-        };
-        let is_queued = |gone: &Entry| entries.iter().any(|entry| entry.field() == gone.field());
-        let surplus = self.surplus.iter().filter(|gone| !is_queued(gone)).cloned().collect();
+        let known = if must_see { Version::from_bytes(b"?") } else { self.version.clone() };
+        let queued: HashSet<_> = entries.iter().map(Entry::field).collect();
+        let is_free = |gone: &&Entry| !queued.contains(&gone.field());
+        let surplus = self.surplus.iter().filter(is_free).cloned().collect();
         (Some(Batch { number: self.begin(), known, entries, surplus }), left.len())
     }
 

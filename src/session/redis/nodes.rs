@@ -82,6 +82,7 @@ impl Nodes {
     ) -> Result<(Value, Arc<Node>), RedisError> {
         // Where a node asks to look, for this one time.
         let mut asking = None;
+        let mut is_loaded = false;
         loop {
             let node = match &asking {
                 Some(address) => self.at(address).await,
@@ -106,8 +107,18 @@ impl Nodes {
             };
             match (next(&error), request.script) {
                 (Next::Load, Some(script)) => {
-                    // If that fails, so does the next attempt, which knows what to do about it.
-                    let _ = node.load(script).await;
+                    *last = Some(tell(&error, &node.address));
+                    if is_loaded {
+                        // It does not keep it, or another one answers now.
+                        sleep(PAUSE).await;
+                    }
+                    is_loaded = true;
+                    // What may pass fails the next attempt too, which knows what to do about it.
+                    if let Err(error) = node.load(script).await
+                        && next(&error) == Next::Fail
+                    {
+                        return Err(tell(&error, &node.address));
+                    }
                 }
                 (Next::Wait, _) => {
                     *last = Some(tell(&error, &node.address));

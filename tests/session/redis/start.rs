@@ -67,6 +67,21 @@ async fn a_user_who_may_do_what_is_documented_and_no_more_is_enough() {
 }
 
 #[tokio::test]
+async fn a_user_who_may_not_load_a_script_is_refused_at_once() {
+    if !can_start("redis::start::a_user_who_may_not_load_a_script_is_refused_at_once") {
+        return;
+    }
+    let server = Server::start(&[]);
+    assert_eq!(server.ask("ACL SETUSER app on >right ~* +@all -script"), "+OK");
+    let store = RedisStore::new(config(&server.url()).login("app", "right")).unwrap();
+    let error = write(&store, &key("t", "example.com"), 1).await.unwrap_err();
+    assert!(matches!(&error, RedisError::Refused { code, .. } if code == "NOPERM"), "{error}");
+    // Not for as long as the time allows.
+    let commands = server.ask("INFO commandstats");
+    assert!(commands.contains("cmdstat_evalsha:calls=1,"), "{commands}");
+}
+
+#[tokio::test]
 async fn a_server_without_resp3_is_too_old() {
     for answer in [
         "-ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `secret`\r\n",
