@@ -8,7 +8,8 @@ use std::{error, fmt};
 #[non_exhaustive]
 pub enum SessionError {
     /// The store did not answer within the [deadline](super::SessionPoolBuilder::deadline), or
-    /// answered with an error. A proxy answers 503.
+    /// answered with an error. A proxy answers 503. Some stores find by themselves that what they
+    /// keep is damaged; that is such an error.
     Unavailable,
     /// The store has something of this session that cannot be read: it is sealed with a key that
     /// this pool does not have, belongs to another session or another cookie, or is damaged.

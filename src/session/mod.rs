@@ -21,7 +21,7 @@
 //! use std::convert::Infallible;
 //!
 //! use http::{Request, Response, header::COOKIE};
-//! use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_outbound::{
 //!     CookieLayer,
 //!     session::{FileStore, SessionKey, SessionLayer, SessionPool},
@@ -67,6 +67,9 @@
 //! | [`FileStore`] | the processes of one machine | a look at a small file; a change replaces it and waits for the disk |
 //! | `RedisStore` (feature `redis`) | replicas anywhere | nothing while warm; a change is one command |
 //! | your own [`SessionStore`] | | |
+//!
+//! Give each pool a store of its own: a clone, or for `RedisStore` one more connection. A store does
+//! not tell of what it has changed itself, so two pools over one would not hear of each other.
 //!
 //! # Which cookies are one
 //!
@@ -153,10 +156,12 @@
 //! - The cookie of a response whose write the store has not confirmed, if the process dies before it
 //!   is tried again.
 //! - What a store loses for good beyond `replay`.
-//! - A lease, across the loss of a store's last writes.
+//! - A lease, across the loss of a store's last writes; and that its [fence](Lease::fence) grows, once
+//!   nobody has held it for a day.
 //! - Names: the store sees the names of sessions, sites and cookies, and when they changed. Only
 //!   values and attributes are sealed.
-//! - That the owner of the store cannot delete, or put back an older state of a whole session.
+//! - That the owner of the store cannot delete, or put back an older state of a cookie or of a whole
+//!   session.
 //! - Eviction and last use: each replica has its own.
 
 mod error;

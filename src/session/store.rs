@@ -149,7 +149,10 @@ pub trait SessionStore: Send + Sync + 'static {
 /// No replica may hold a cookie, or a write that waits, for longer than this without looking.
 pub const TOMBSTONES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A store that several pools of one process share.
+/// A store that a pool shares with its owner, who asks it too.
+///
+/// Two pools must not share one: it tells neither what the other has changed, and only one of them
+/// hears its [events](SessionStore::events). Their sessions would be stale.
 impl<S: SessionStore> SessionStore for Arc<S> {
     type Error = S::Error;
 

@@ -99,6 +99,29 @@ async fn a_damaged_file_is_an_error_until_the_session_is_forgotten() {
     write(&store, &key).await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_pipe_in_the_way_is_an_error_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, key) = (open(directory.path()), key("ann", "example.com"));
+    write(&store, &key).await;
+    let file = only_file(directory.path());
+    fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let outcomes =
+        async { (store.load(&key).await.map(drop), store.version(&key).await.map(drop)) };
+    let outcomes = tokio::time::timeout(Duration::from_secs(5), outcomes).await;
+    if outcomes.is_err() {
+        // Else the thread that waits would keep the test from ending.
+        fs::File::options().read(true).write(true).open(&file).unwrap();
+    }
+    let (load, version) = outcomes.expect("it is not waited for");
+    for outcome in [load, version] {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, FileStoreError::Disk { .. }), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn the_file_of_another_session_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ mod name;
 
 use std::{
     fs, io,
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
@@ -215,14 +215,11 @@ impl FileStore {
 
     fn version_now(&self, key: &StoreKey) -> Result<Version, FileStoreError> {
         let path = path_of(&self.root, key)?;
-        let mut bytes = Vec::with_capacity(HEAD);
-        let read =
-            fs::File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => Ok(Head::read(&bytes).ok_or(FileStoreError::Damaged)?.version(now())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Version::default()),
-            Err(error) => Err(FileStoreError::disk("read", &error)),
-        }
+        let read = disk::contents(&path, HEAD);
+        let Some((bytes, _)) = read.map_err(|error| FileStoreError::disk("read", &error))? else {
+            return Ok(Version::default());
+        };
+        Ok(Head::read(&bytes).ok_or(FileStoreError::Damaged)?.version(now()))
     }
 
     fn apply_now(

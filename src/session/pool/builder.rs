@@ -146,7 +146,8 @@ impl<S: SessionStore> SessionPoolBuilder<S, Said> {
     ///
     /// The driver hears what the store tells, writes what was [left to it](Write::Behind) or has
     /// failed, and lets idle sessions leave. It ends after the last handle of the pool is dropped
-    /// and what was unwritten is written: await it before the process ends. Without it the pool
+    /// and what was unwritten is written: await it before the process ends. That is one attempt for
+    /// each session; to learn whether it failed, [flush](SessionPool::flush) first. Without it the pool
     /// asks the store at each request, and what a request could not write waits for the next
     /// request of that session or for [`flush`](SessionPool::flush).
     ///

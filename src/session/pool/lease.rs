@@ -159,6 +159,9 @@ impl<S> Lease<S> {
 
     /// A number that is greater for each holder than for those before: a service that remembers the
     /// greatest can refuse a holder whose lease has ended.
+    ///
+    /// It begins anew at 1 once nobody has held the lease for a day, or the session was
+    /// [forgotten](SessionPool::forget). Let the service forget the greatest a day after it saw it.
     #[must_use]
     pub const fn fence(&self) -> u64 {
         self.stamp
