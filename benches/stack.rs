@@ -14,10 +14,11 @@
 //! case runs once.
 #![allow(clippy::print_stdout)]
 
+mod count;
+
 use std::{
     env,
     error::Error,
-    fs,
     future::{Future, Ready, ready},
     io::{self, BufRead, BufReader},
     iter,
@@ -50,16 +51,22 @@ use tower_outbound::{
 };
 use url::Url;
 
+use self::count::Counts;
+
 type Body = Full<Bytes>;
 type Answer = Response<Incoming>;
 type Hyper = Client<HttpConnector<Names>, Body>;
 
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 6] = [
     "the hyper client alone",
     "that, with the same Cookie header set by hand",
     "the whole stack",
     "tower's retry, a mutex around cookie_store",
+    BY_ADDRESS,
+    "the whole stack, by address and port",
 ];
+/// What the last is compared with: meshes and tests have no names.
+const BY_ADDRESS: &str = "the hyper client alone, by address and port";
 const HOSTS: usize = 10_000;
 const MOUNTS: usize = 100;
 const COOKIES: [&str; 5] = [
@@ -182,8 +189,9 @@ fn ours(
     let jar = CookieJar::builder()
         .limits(CookieLimits { total: 100_000, ..CookieLimits::default() })
         .build();
-    for host in 0..HOSTS {
-        let uri = format!("http://api.example-{host}.com/").parse().expect("a URI");
+    let names = (0..HOSTS - 1).map(|host| format!("http://api.example-{host}.com/"));
+    for origin in names.chain([format!("http://{server}/")]) {
+        let uri = origin.parse().expect("a URI");
         for cookie in COOKIES {
             jar.set(&uri, cookie).expect("a cookie");
         }
@@ -192,8 +200,9 @@ fn ours(
 
     let retry = RetryLayer::new(RetryPolicy::new());
     let mut mounts = RoutingLayer::builder();
-    for host in 0..MOUNTS {
-        mounts = mounts.mount(&*format!("http://api.example-{host}.com"), retry.clone());
+    let names = (0..MOUNTS - 1).map(|host| format!("http://api.example-{host}.com"));
+    for prefix in names.chain([format!("http://{server}")]) {
+        mounts = mounts.mount(&*prefix, retry.clone());
     }
     let client = CookieLayer::new(jar).layer(hyper_client(server));
     mounts.build().expect("mounts").layer(client)
@@ -299,23 +308,35 @@ fn runtime() -> runtime::Runtime {
 type Case = Box<dyn Fn(u32, u32) -> (Duration, u64)>;
 
 /// All of them, whichever is measured: what malloc costs depends on what was allocated before.
-fn cases(server: SocketAddr) -> [Case; 4] {
+fn cases(server: SocketAddr) -> [Case; 6] {
     let (bare, by_hand, ours, towers) =
         (hyper_client(server), by_hand(server), ours(server), of_towers(server));
+    let name = http::Uri::from_static(URI);
+    let address: http::Uri = format!("http://{server}/items/42").parse().expect("a URI");
     [
-        Box::new(move |tasks, requests| measured(&bare, tasks, requests)),
-        Box::new(move |tasks, requests| measured(&by_hand, tasks, requests)),
-        Box::new(move |tasks, requests| measured(&ours, tasks, requests)),
-        Box::new(move |tasks, requests| measured(&towers, tasks, requests)),
+        case(&bare, &name),
+        case(&by_hand, &name),
+        case(&ours, &name),
+        case(&towers, &name),
+        case(&bare, &address),
+        case(&ours, &address),
     ]
 }
 
-fn measured<S>(client: &S, tasks: u32, requests: u32) -> (Duration, u64)
+fn case<S>(client: &S, uri: &http::Uri) -> Case
 where
     S: Service<Request<Body>, Response = Answer, Future: Send> + Clone + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
 {
-    let uri = http::Uri::from_static(URI);
+    let (client, uri) = (client.clone(), uri.clone());
+    Box::new(move |tasks, requests| measured(&client, &uri, tasks, requests))
+}
+
+fn measured<S>(client: &S, uri: &http::Uri, tasks: u32, requests: u32) -> (Duration, u64)
+where
+    S: Service<Request<Body>, Response = Answer, Future: Send> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
+{
     let send = |requests: u32| {
         let (mut client, uri) = (client.clone(), uri.clone());
         async move {
@@ -352,74 +373,15 @@ where
 
 // The figures.
 
-/// Instructions, and those among them that are not malloc's.
-#[derive(Clone, Copy)]
-struct Counts {
-    all: u64,
-    outside_malloc: u64,
-}
-
-/// What callgrind collects over so many requests of so many tasks; `None` where there is no
-/// valgrind.
+/// What callgrind collects over so many requests of so many tasks; `None` without valgrind.
 fn collected(case: usize, server: SocketAddr, tasks: u32, requests: u32) -> Option<Counts> {
-    let directory = tempfile::tempdir().expect("a directory");
-    let profile = directory.path().join("profile");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--compress-strings=no", "--compress-pos=no"])
-        .arg(format!("--callgrind-out-file={}", profile.display()))
-        .arg(env::current_exe().ok()?)
-        .args([
-            "run",
-            &case.to_string(),
-            &server.to_string(),
-            &tasks.to_string(),
-            &requests.to_string(),
-        ])
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{}: {text}", NAMES[case]);
-    let all =
-        text.lines().find_map(|line| line.split("Collected :").nth(1)?.trim().parse().ok())?;
-    Some(Counts { all, outside_malloc: all - of_malloc(&fs::read_to_string(profile).ok()?) })
-}
-
-/// What malloc itself took: it depends on the heap's state, which no two programs share, by a
-/// thousand per request.
-fn of_malloc(profile: &str) -> u64 {
-    let is_malloc = |name: &str| {
-        let name = name.trim_start_matches('_');
-        [
-            "malloc",
-            "int_malloc",
-            "free",
-            "int_free",
-            "realloc",
-            "int_realloc",
-            "calloc",
-            "sysmalloc",
-            "systrim",
-            "unlink_chunk",
-        ]
-        .iter()
-        .any(|of_malloc| {
-            name.strip_prefix(of_malloc).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
-        })
-    };
-    let (mut inside, mut called, mut sum) = (false, false, 0);
-    for line in profile.lines() {
-        if let Some(name) = line.strip_prefix("fn=") {
-            inside = is_malloc(name);
-        } else if line.starts_with("calls=") {
-            called = true;
-        } else if line.starts_with(|first: char| first.is_ascii_digit()) {
-            // The line of a source and its cost; behind a call, that of what was called.
-            let cost = line.split(' ').nth(1).and_then(|cost| cost.parse::<u64>().ok());
-            sum += cost.filter(|_| inside && !called).unwrap_or(0);
-            called = false;
-        }
-    }
-    sum
+    count::collected(&[
+        "run".to_owned(),
+        case.to_string(),
+        server.to_string(),
+        tasks.to_string(),
+        requests.to_string(),
+    ])
 }
 
 fn report(server: SocketAddr) {
@@ -434,7 +396,7 @@ fn report(server: SocketAddr) {
     println!(
         "64 in flight: requests per second as a ratio, the median, least and most of 15 rounds"
     );
-    let mut ratios: [Vec<f64>; 4] = Default::default();
+    let mut ratios: [Vec<f64>; 6] = Default::default();
     for _ in 0..15 {
         let times = cases.each_ref().map(|case| case(64, 300).0.as_secs_f64());
         ratios.iter_mut().zip(times).for_each(|(ratios, time)| ratios.push(times[0] / time));
@@ -456,6 +418,9 @@ fn print_counts(cases: &[Case], server: SocketAddr, tasks: u32, requests: u32) {
             Some((few, many)) => {
                 let (all, outside) =
                     (slope(few.all, many.all), slope(few.outside_malloc, many.outside_malloc));
+                if what == BY_ADDRESS {
+                    bare = None;
+                }
                 let (bare_all, bare_outside) = *bare.get_or_insert((all, outside));
                 println!(
                     "  {what:<46} {all:>12.0} {:>7.3} {outside:>15.0} {:>7.3} {allocations:>12.2}",

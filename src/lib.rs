@@ -141,6 +141,8 @@ mod authority;
 #[cfg(feature = "cookie")]
 pub mod cookie;
 // Documentation alone. Its snippets need these features.
+#[cfg(feature = "cookie")]
+mod disk;
 #[cfg(all(
     doc,
     feature = "cookie_store",
@@ -153,8 +155,6 @@ pub mod cookie;
     feature = "session"
 ))]
 pub mod guide;
-#[cfg(feature = "cookie")]
-mod disk;
 #[cfg(feature = "follow-redirect")]
 mod redirect;
 #[cfg(feature = "retry")]
