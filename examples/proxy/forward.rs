@@ -19,6 +19,7 @@ use crate::{
     body::{Answer, Client, Passed, Upload},
     forwarded::Peer,
     headers::{self, Said},
+    sessions,
     upstream::Failed,
 };
 
@@ -73,7 +74,12 @@ pub(crate) async fn forward(
     // one that the table knows.
     let tenant = said.tenant.get().and_then(|name| table.tenants.get(name.to_str().ok()?));
     if let Some(tenant) = tenant {
-        head.extensions.insert(proxy.jars.get(tenant.clone()));
+        match &proxy.sessions {
+            Some(sessions) => sessions.name(tenant, &mut head.extensions),
+            None => {
+                head.extensions.insert(proxy.jars.get(tenant.clone()));
+            }
+        }
     }
     if said.is_chunked() {
         // Or hyper takes a GET without a length for one without a body.
@@ -91,7 +97,7 @@ pub(crate) async fn forward(
             Response::from_parts(head, Answer::Passed(Passed::new(body, proxy.stall)))
         }
         Err(error) => {
-            if !error.is::<Failed>() {
+            if !error.is::<Failed>() && sessions::refusal(&*error).is_none() {
                 proxy.metrics.unrouted.add();
             }
             failed(&error, client.as_ref())
@@ -145,6 +151,10 @@ fn failed(error: &BoxError, client: Option<&Client>) -> Response<Answer> {
     }
     if client.is_some_and(|client| client.is_too_late() || is_late && client.stalls()) {
         return close(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
+    }
+    if let Some(status) = sessions::refusal(&**error) {
+        let why = format!("no request is sent without its tenant's cookies: {error}");
+        return refuse(status, &why);
     }
     let status = if error.is::<NoMount>() {
         StatusCode::NOT_FOUND

@@ -7,7 +7,8 @@
 //! - A client says in a header which tenant it is (put the proxy behind what has checked that).
 //!   Upstreams' cookies stay in the tenant's jar, in memory: none reaches a client, or another
 //!   tenant. A client's own cookies go nowhere. A tenant that is away for an hour comes back
-//!   without cookies.
+//!   without cookies. With `[sessions]` in the table the jars are in a store that several proxies
+//!   share.
 //! - Mounts say which upstream serves which host and path, how often it is asked again and for how
 //!   long.
 //! - `kill -HUP` reads the table again while requests are in flight; a table with a fault leaves
@@ -28,6 +29,8 @@ mod headers;
 mod locations;
 mod metrics;
 mod serve;
+#[cfg_attr(not(all(feature = "redis", feature = "seal")), path = "no_sessions.rs")]
+mod sessions;
 mod signals;
 mod table;
 mod turn;
@@ -59,6 +62,7 @@ use tower_outbound::cookie::{CookieJar, JarPool};
 use forwarded::Peer;
 use metrics::Metrics;
 use serve::{Patience, Workers, serve};
+use sessions::Sessions;
 use signals::{Event, Signals};
 use table::Table;
 use upstream::Routes;
@@ -100,6 +104,8 @@ fn cores() -> NonZero<usize> {
 struct Proxy {
     routes: Routes,
     jars: JarPool<Arc<str>>,
+    /// In place of `jars`, if the table says so.
+    sessions: Option<Sessions>,
     table: Arc<RwLock<Arc<Table>>>,
     metrics: Metrics,
     /// A name that no other has, by which a request that comes back is known.
@@ -113,7 +119,7 @@ struct Proxy {
 const LARGEST: u64 = 1 << 20;
 
 impl Proxy {
-    fn new(idle: Duration, stall: Duration) -> Result<Self, BoxError> {
+    fn new(sessions: Option<Sessions>, idle: Duration, stall: Duration) -> Result<Self, BoxError> {
         let table = Arc::new(RwLock::new(Arc::new(Table::empty())));
         let of_jars = Arc::clone(&table);
         let new_jar =
@@ -123,8 +129,9 @@ impl Proxy {
         let name = format!("proxy-{:016x}", RandomState::new().build_hasher().finish());
         let via = format!("1.1 {name}").parse()?;
         Ok(Self {
-            routes: upstream::routes()?,
+            routes: upstream::routes(sessions.as_ref())?,
             jars,
+            sessions,
             table,
             metrics: Metrics::default(),
             name,
@@ -138,17 +145,8 @@ impl Proxy {
         current(&self.table)
     }
 
-    /// Puts the file's table in the place of the one there is; or, if anything is wrong with it,
-    /// leaves that.
-    fn load(&self, path: &Path) -> Result<(), BoxError> {
-        let named = |fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
-        let file = fs::metadata(path).map_err(|error| named(&error))?;
-        // Anything else might keep the one who reads it waiting, and signals with it.
-        if !file.is_file() || file.len() > LARGEST {
-            return Err(named(&"a table is a regular file of at most 1 MiB").into());
-        }
-        let file = fs::read(path).map_err(|error| named(&error))?;
-        let new = Table::parse(&file).map_err(|fault| named(&fault))?;
+    /// Puts a table in the place of the one there is.
+    fn load(&self, new: Table) -> Result<(), BoxError> {
         let old = self.table();
         upstream::replace(&self.routes.handle(), &new, &self.metrics)?;
         let new = Arc::new(new);
@@ -159,8 +157,19 @@ impl Proxy {
         Ok(())
     }
 
+    /// Puts the file's table in the place of the one there is; or, if anything is wrong with it,
+    /// leaves that.
+    fn load_again(&self, path: &Path) -> Result<(), BoxError> {
+        let (old, new) = (self.table(), read(path)?);
+        if let Some(section) = sessions_differ(&old, &new) {
+            let path = path.display();
+            return Err(format!("{path}: {section} cannot change while the proxy runs").into());
+        }
+        self.load(new)
+    }
+
     fn reload(&self, path: &Path) {
-        match self.load(path) {
+        match self.load_again(path) {
             Ok(()) => {
                 self.metrics.reloaded.add();
                 say(&format!("reloaded {}", path.display()));
@@ -171,6 +180,31 @@ impl Proxy {
             }
         }
     }
+}
+
+fn read(path: &Path) -> Result<Table, BoxError> {
+    let named = |fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
+    let file = fs::metadata(path).map_err(|error| named(&error))?;
+    // Anything else might keep the one who reads it waiting, and signals with it.
+    if !file.is_file() || file.len() > LARGEST {
+        return Err(named(&"a table is a regular file of at most 1 MiB").into());
+    }
+    let file = fs::read(path).map_err(|error| named(&error))?;
+    Table::parse(&file).map_err(|fault| named(&fault).into())
+}
+
+async fn sessions_of(table: &Table, path: &Path) -> Result<Option<Sessions>, BoxError> {
+    let Some(written) = &table.sessions else { return Ok(None) };
+    let opened = Sessions::open(written, table.cookies).await;
+    Ok(Some(opened.map_err(|fault| format!("{}: [sessions]: {fault}", path.display()))?))
+}
+
+/// Which section now says something else, of those that a store is opened by.
+fn sessions_differ(old: &Table, new: &Table) -> Option<&'static str> {
+    if old.sessions != new.sessions {
+        return Some("[sessions]");
+    }
+    (old.sessions.is_some() && old.cookies != new.cookies).then_some("[cookies] with [sessions]")
 }
 
 fn current(table: &RwLock<Arc<Table>>) -> Arc<Table> {
@@ -197,8 +231,10 @@ async fn run(args: Args) -> Result<(), BoxError> {
     // Before anyone learns that there is something to signal.
     let mut signals = Signals::new()?;
     let (idle, stall) = (Duration::from_secs(args.idle), Duration::from_secs(args.stall));
-    let proxy = Arc::new(Proxy::new(idle, stall)?);
-    proxy.load(&args.table)?;
+    let table = read(&args.table)?;
+    let sessions = sessions_of(&table, &args.table).await?;
+    let proxy = Arc::new(Proxy::new(sessions, idle, stall)?);
+    proxy.load(table)?;
     let public = listen(args.listen).await?;
     let private = listen(args.metrics).await?;
     say(&format!("clients on {}, metrics on {}", public.local_addr()?, private.local_addr()?));
@@ -216,7 +252,11 @@ async fn run(args: Args) -> Result<(), BoxError> {
     });
     let counted = Arc::clone(&proxy);
     let page = move || {
-        let page = counted.metrics.page(counted.jars.len());
+        let jars = counted.sessions.as_ref().map_or(counted.jars.len(), Sessions::len);
+        let mut page = counted.metrics.page(jars);
+        if let Some(sessions) = &counted.sessions {
+            sessions.count(&mut page);
+        }
         std::future::ready(([(CONTENT_TYPE, "text/plain; version=0.0.4")], page))
     };
     let counting = Router::new().route("/metrics", get(page));
@@ -231,11 +271,17 @@ async fn run(args: Args) -> Result<(), BoxError> {
     say("no more requests are taken");
     drop(end);
     let again = async { while let Event::Reload = signals.next().await {} };
-    tokio::select! {
-        ended = time::timeout(Duration::from_secs(args.grace), servers) => {
-            ended.map_err(|_| format!("requests were still in flight after {} s", args.grace))??;
-            Ok(())
+    let all = async {
+        let ended = time::timeout(Duration::from_secs(args.grace), servers).await;
+        // Also what requests that are cut off have changed.
+        if let Some(sessions) = &proxy.sessions {
+            sessions.flush().await?;
         }
+        ended.map_err(|_| format!("requests were still in flight after {} s", args.grace))??;
+        Ok(())
+    };
+    tokio::select! {
+        ended = all => ended,
         () = again => Err("told to end at once; requests were still in flight".into()),
     }
 }

@@ -123,7 +123,12 @@ impl Metrics {
         for (prefix, mount) in &*mounts {
             mount.seconds.write(&mut page, name, &escaped(prefix));
         }
-        head(&mut page, "proxy_jars", "Tenants whose jar is in memory.", "gauge");
+        head(
+            &mut page,
+            "proxy_jars",
+            "Jars in memory: one a tenant; with [sessions] one a tenant and site.",
+            "gauge",
+        );
         let _ = writeln!(page, "proxy_jars {jars}");
         head(
             &mut page,
@@ -145,7 +150,7 @@ impl Metrics {
     }
 }
 
-fn head(page: &mut String, name: &str, help: &str, kind: &str) {
+pub(crate) fn head(page: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 

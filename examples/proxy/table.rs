@@ -5,6 +5,7 @@ use std::{
     fmt,
     net::IpAddr,
     ops::Range,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -36,6 +37,8 @@ pub(crate) struct Table {
     /// Whose word on a client's address is taken.
     trusted: Vec<Network>,
     pub(crate) cookies: CookieLimits,
+    /// Without it the jars are in memory, and in this process alone.
+    pub(crate) sessions: Option<Sessions>,
     pub(crate) mounts: BTreeMap<MountPrefix, Mount>,
 }
 
@@ -70,6 +73,7 @@ impl Table {
             tenants: BTreeSet::new(),
             trusted: Vec::new(),
             cookies: CookieLimits::default(),
+            sessions: None,
             mounts: BTreeMap::new(),
         }
     }
@@ -117,6 +121,7 @@ impl Table {
             tenants: file.tenants.into_iter().map(|Tenant(name)| name.into()).collect(),
             trusted: file.trusted,
             cookies: file.cookies,
+            sessions: file.sessions,
             mounts,
         })
     }
@@ -138,6 +143,7 @@ struct File {
     trusted: Vec<Network>,
     #[serde(default)]
     cookies: CookieLimits,
+    sessions: Option<Sessions>,
     #[serde(default)]
     mount: Vec<Entry>,
 }
@@ -322,5 +328,157 @@ impl TryFrom<String> for Upstream {
             }
             _ => Err(wrong),
         }
+    }
+}
+
+/// The store of the tenants' jars, which several proxies may share.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "WrittenSessions")]
+pub(crate) struct Sessions {
+    pub(crate) place: Place,
+    /// The first one seals, and each one opens. If there are none, cookies are stored as they are.
+    pub(crate) keys: Vec<Key>,
+    pub(crate) on_outage: OnOutage,
+    pub(crate) deadline: Deadline,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Place {
+    Url(Url),
+    Directory(PathBuf),
+    Memory,
+}
+
+/// `Debug` does not show it: there may be a password in it.
+#[derive(Clone, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Url(pub(crate) String);
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Url(..)")
+    }
+}
+
+/// Where a key is: the table has no key itself.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub(crate) struct Key {
+    pub(crate) number: u32,
+    pub(crate) source: KeySource,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum KeySource {
+    File(PathBuf),
+    Variable(String),
+}
+
+impl TryFrom<toml::Value> for Key {
+    type Error = &'static str;
+
+    /// An error shows nothing of what is there, which may be a key.
+    fn try_from(value: toml::Value) -> Result<Self, Self::Error> {
+        let wrong = "`keys` has keys as { number = 1, file = \"session.key\" }, or with \
+                     env = \"NAME\" in place of the file";
+        let toml::Value::Table(mut table) = value else { return Err(wrong) };
+        let number = table.remove("number").and_then(|number| number.as_integer()).ok_or(wrong)?;
+        let source = match (table.remove("file"), table.remove("env")) {
+            (Some(toml::Value::String(path)), None) => KeySource::File(path.into()),
+            (None, Some(toml::Value::String(name))) => KeySource::Variable(name),
+            _ => return Err(wrong),
+        };
+        if !table.is_empty() {
+            return Err(wrong);
+        }
+        Ok(Self { number: number.try_into().map_err(|_| wrong)?, source })
+    }
+}
+
+/// For how long the last known jar serves while the store is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct OnOutage(pub(crate) Option<Duration>);
+
+impl TryFrom<String> for OnOutage {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let last_known = || {
+            let time = humantime::parse_duration(text.strip_prefix("last-known ")?).ok()?;
+            (time <= Duration::from_secs(6 * 60 * 60)).then_some(Self(Some(time)))
+        };
+        if text == "refuse" {
+            return Ok(Self(None));
+        }
+        last_known().ok_or("`on_outage` is \"refuse\", or \"last-known 5m\" with at most 6h")
+    }
+}
+
+/// How long a request may wait for the store.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Deadline(pub(crate) Duration);
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self(Duration::from_millis(250))
+    }
+}
+
+impl TryFrom<String> for Deadline {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let range = Duration::from_millis(1)..=Duration::from_secs(60);
+        let time = humantime::parse_duration(&text).ok().filter(|time| range.contains(time));
+        time.map(Self).ok_or("`deadline` of sessions is a time from \"1ms\" to \"1m\"")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the table [sessions]")]
+struct WrittenSessions {
+    url: Option<Url>,
+    directory: Option<PathBuf>,
+    #[serde(default)]
+    memory: bool,
+    #[serde(default)]
+    keys: Vec<Key>,
+    #[serde(default)]
+    unsealed: bool,
+    #[serde(default)]
+    on_outage: OnOutage,
+    #[serde(default)]
+    deadline: Deadline,
+}
+
+impl TryFrom<WrittenSessions> for Sessions {
+    type Error = String;
+
+    fn try_from(written: WrittenSessions) -> Result<Self, String> {
+        let WrittenSessions { url, directory, memory, keys, unsealed, on_outage, deadline } =
+            written;
+        let place = match (url, directory, memory) {
+            (Some(url), None, false) => Place::Url(url),
+            (None, Some(path), false) if !path.as_os_str().is_empty() => Place::Directory(path),
+            (None, None, true) => Place::Memory,
+            _ => {
+                return Err("[sessions] has one of `url`, `directory` and `memory = true`".into());
+            }
+        };
+        if keys.is_empty() != unsealed {
+            return Err(
+                "[sessions] has `keys`, which seal cookies; or `unsealed = true`, and who \
+                        can read the store can then use every session"
+                    .into(),
+            );
+        }
+        let mut numbers = BTreeSet::new();
+        if let Some(key) = keys.iter().find(|key| !numbers.insert(key.number)) {
+            let number = key.number;
+            return Err(format!("`keys` has number {number} twice; number them differently"));
+        }
+        Ok(Self { place, keys, on_outage, deadline })
     }
 }

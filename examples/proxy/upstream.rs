@@ -4,6 +4,7 @@
 use std::{
     error::Error,
     fmt, io,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
@@ -19,7 +20,7 @@ use tower::{BoxError, Layer, Service, ServiceBuilder, layer::layer_fn, timeout::
 use tower_outbound::{
     CookieLayer, RetryLayer,
     cookie::{CookieService, PerRequest},
-    retry::{Failure, ReplayBody, RetryError, RetryHistory, StopReason},
+    retry::{Failure, ReplayBody, RetryError, RetryHistory, RetryPolicy, StopReason},
     routing::{MountChanges, MountPrefix, RoutingHandle, RoutingLayer, RoutingService},
 };
 
@@ -28,6 +29,7 @@ use crate::{
     headers,
     locations::make_public,
     metrics::{Counters, Metrics},
+    sessions::{self, Sessions},
     table::{Mount, Table, Upstream},
 };
 
@@ -38,7 +40,7 @@ const PIECE: usize = 14 * 1024;
 /// A client's body, kept while it is sent, so that it can be sent again.
 type Sent = ReplayBody<Upload>;
 type Answer = Response<Incoming>;
-type Shared = CookieService<Pool, PerRequest>;
+type Shared = sessions::Shared<CookieService<Pool, PerRequest>>;
 pub(crate) type Routes = RoutingService<Shared, Sent, Incoming>;
 
 thread_local! {
@@ -59,22 +61,33 @@ pub(crate) struct Pool;
 
 impl Service<Request<Sent>> for Pool {
     type Response = Answer;
-    type Error = legacy::Error;
-    type Future = legacy::ResponseFuture;
+    type Error = BoxError;
+    type Future = Answering;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), legacy::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Sent>) -> Self::Future {
-        POOL.with(|client| client.request(request))
+        Answering(POOL.with(|client| client.request(request)))
+    }
+}
+
+/// With an error as the layers above have it.
+pub(crate) struct Answering(legacy::ResponseFuture);
+
+impl Future for Answering {
+    type Output = Result<Answer, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_err(BoxError::from)
     }
 }
 
 /// No mounts yet. A request for none of them goes nowhere, and one with dot segments neither:
 /// upstreams do not all read these alike.
-pub(crate) fn routes() -> Result<Routes, BoxError> {
-    let shared = CookieLayer::per_request().layer(Pool);
+pub(crate) fn routes(sessions: Option<&Sessions>) -> Result<Routes, BoxError> {
+    let shared = sessions::over(CookieLayer::per_request().layer(Pool), sessions);
     Ok(RoutingLayer::builder().strict().reject_dot_segments().build()?.layer(shared))
 }
 
@@ -87,7 +100,12 @@ pub(crate) fn replace(
 ) -> Result<(), BoxError> {
     handle.replace(|mounts| {
         table.mounts.iter().fold(mounts, |mounts, (prefix, mount)| {
-            add(mounts, prefix, mount, metrics.of(prefix.as_str()))
+            let retry = mount.retry.clone();
+            let retry = match table.sessions {
+                Some(_) => sessions::not_retried(retry),
+                None => retry,
+            };
+            add(mounts, prefix, mount, retry, metrics.of(prefix.as_str()))
         })
     })?;
     Ok(())
@@ -104,6 +122,7 @@ fn add(
     mounts: MountChanges<Shared, Sent, Incoming>,
     prefix: &MountPrefix,
     mount: &Mount,
+    retry: RetryPolicy,
     counters: Arc<Counters>,
 ) -> MountChanges<Shared, Sent, Incoming> {
     let upstream = mount.upstream.clone();
@@ -119,7 +138,7 @@ fn add(
                 served.back(result)
             }
         })
-        .layer(RetryLayer::new(mount.retry.clone()))
+        .layer(RetryLayer::new(retry))
         .layer(layer_fn(move |inner| Attempts { inner, served: Arc::clone(&of_attempts) }))
         .into_inner();
     mounts.mount_keyed(prefix.clone(), mount.written.as_str(), layer)
@@ -171,7 +190,11 @@ impl Served {
             }
             Ok(answer)
         });
-        fit.map_err(|error| Failed { mount: self.prefix.clone(), error }.into())
+        fit.map_err(|error| match sessions::refusal(&*error) {
+            // Not the upstream's failure.
+            Some(_) => error,
+            None => Failed { mount: self.prefix.clone(), error }.into(),
+        })
     }
 }
 

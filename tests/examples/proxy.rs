@@ -24,6 +24,12 @@ use crate::program::program;
 
 mod clients;
 mod ending;
+#[cfg(all(feature = "redis", feature = "seal"))]
+#[allow(dead_code)] // most of it is for the tests of the store
+#[path = "../session/server.rs"]
+mod server;
+#[cfg(all(feature = "redis", feature = "seal"))]
+mod sessions;
 mod tables;
 mod tenants;
 mod upstreams;

@@ -1,5 +1,7 @@
 //! Servers of Redis or Valkey: real ones, each test its own.
 
+// The path from here, for binaries that include this file by its own.
+#[path = "server/proxy.rs"]
 pub(crate) mod proxy;
 
 use std::{

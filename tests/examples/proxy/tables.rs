@@ -165,6 +165,22 @@ async fn a_proxy_does_not_start_with_a_table_that_has_a_fault() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+#[cfg(not(all(feature = "redis", feature = "seal")))]
+#[tokio::test]
+async fn a_program_without_the_feature_session_says_so_to_a_table_that_asks_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("table.toml");
+    fs::write(&path, "[sessions]\nmemory = true\nunsealed = true\n").unwrap();
+    let output = Command::new(program("proxy")).arg(&path).output();
+    let output = timeout(PATIENCE, output).await.unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("[sessions]: this program was built without the feature session"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[tokio::test]
 async fn a_request_in_flight_ends_on_the_table_it_began_with() {
     let (upstream, arrived, release) = held().await;

@@ -251,7 +251,7 @@ proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*\"} 0
 proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*/a\"} 0
 # HELP proxy_answer_seconds Time until an answer's head, retries included.
 # TYPE proxy_answer_seconds histogram
-# HELP proxy_jars Tenants whose jar is in memory.
+# HELP proxy_jars Jars in memory: one a tenant; with [sessions] one a tenant and site.
 # TYPE proxy_jars gauge
 proxy_jars 1
 # HELP proxy_unrouted_requests_total Requests that no mount serves, or that name no place to go.
