@@ -201,6 +201,26 @@ fn a_logout_over_https_holds_though_http_sets_the_cookie_again_before_the_save()
     });
 }
 
+/// The login was there before the logout, and is saved after all else.
+#[test]
+fn a_login_that_is_saved_late_does_not_undo_a_logout_that_http_has_hidden() {
+    let http = [
+        ("set", "sid=anonymous; Path=/", "sid=anonymous"),
+        ("deleted", "sid=; Path=/; Max-Age=0", ""),
+    ];
+    rows::hold(pairs(formats(), http), |(format, (row, line, want))| {
+        let shared = Shared::new(format);
+        let (login, logout, clear) = (shared.open(), shared.open(), shared.open());
+        set(login.jar(), SECURE, "sid=1; Secure; Path=/");
+        set(logout.jar(), SECURE, "sid=; Secure; Path=/; Max-Age=0");
+        logout.save().unwrap();
+        set(clear.jar(), CLEAR, line);
+        clear.save().unwrap();
+        login.save().unwrap();
+        (format!("{format:?}, {row}"), sent(shared.open().jar()), want.to_owned())
+    });
+}
+
 #[test]
 fn an_insecure_change_leaves_the_secure_cookies_of_a_store_alone() {
     let site = "example.com";

@@ -8,7 +8,7 @@ use crate::cookie::{
     format::{Entry, Format},
     jar::{
         change::{Change, Stamp},
-        replay::{Outcome, replay},
+        replay::{Last, Outcome, replay},
         shares::{self, Bounds, Item},
     },
     model::{cookie::Cookie, id::CookieId, suffix::PublicSuffixes},
@@ -63,37 +63,34 @@ pub(super) fn merge(
     let Theirs { entries, times: their_times, deletions: mut their_changes } = theirs;
     their_changes.extend(entries.iter().filter_map(Entry::cookie).map(|cookie| {
         let mark = their_times.of(&cookie.id(), format.state(cookie));
-        let Mark { at, from_secure } = mark.unwrap_or(Mark { at: 0, from_secure: true });
-        Change::set_at(cookie.clone(), at, from_secure)
+        mark.unwrap_or(Mark::secure(0)).set(cookie.clone())
     }));
     let held: HashMap<_, _> = jar.iter().map(|cookie| (cookie.id(), cookie)).collect();
     let has = |id: &CookieId| held.get(id).is_some_and(|cookie| cookie.data.flags.secure);
     let outcome = replay(&their_changes, ours, has, suffixes);
-    let row = |change: &Change, old: Option<&Cookie>| {
-        let mut cookie = change.cookie()?.clone();
-        for other in old.into_iter().chain(held.get(change.id()).copied()) {
+    let row = |last: &Last<'_>, old: Option<&Cookie>| {
+        let mut cookie = last.change.cookie()?.clone();
+        for other in old.into_iter().chain(held.get(last.change.id()).copied()) {
             cookie = used_as(cookie, other);
         }
-        let mark = Mark { at: change.stamp(), from_secure: change.from_secure() };
-        Some(Row { entry: Entry::Cookie(cookie), mark, is_there: old.is_some() })
+        Some(Row { entry: Entry::Cookie(cookie), mark: Mark::of(last), is_there: old.is_some() })
     };
     let (mut rows, mut seen) = (Vec::new(), HashSet::new());
     for entry in entries {
         if let Entry::Cookie(old) = &entry {
             let id = old.id();
-            rows.extend(outcome.last.get(&id).and_then(|last| row(last.change, Some(old))));
+            rows.extend(outcome.last.get(&id).and_then(|last| row(last, Some(old))));
             seen.insert(id);
         } else {
-            rows.push(Row { entry, mark: Mark { at: 0, from_secure: true }, is_there: true });
+            rows.push(Row { entry, mark: Mark::secure(0), is_there: true });
         }
     }
-    let new = outcome.last.values().map(|last| last.change);
-    let mut new: Vec<_> = new.filter(|change| !seen.contains(change.id())).collect();
-    new.retain(|change| change.cookie().is_some());
-    new.sort_unstable_by_key(|change| {
-        change.cookie().map(|cookie| (cookie.data.created, cookie.order))
+    let new = outcome.last.values().filter(|last| !seen.contains(last.change.id()));
+    let mut new: Vec<_> = new.filter(|last| last.change.cookie().is_some()).collect();
+    new.sort_unstable_by_key(|last| {
+        last.change.cookie().map(|cookie| (cookie.data.created, cookie.order))
     });
-    rows.extend(new.into_iter().filter_map(|change| row(change, None)));
+    rows.extend(new.into_iter().filter_map(|last| row(last, None)));
 
     let is_held = |cookie: &Cookie| held.contains_key(&cookie.id());
     let rows = within(rows, is_held, suffixes, bounds);
@@ -104,8 +101,8 @@ pub(super) fn merge(
         }
         merged.entries.push(entry);
     }
-    let deleted = outcome.last.values().map(|last| last.change);
-    let deleted = deleted.filter(|change| change.cookie().is_none());
+    let deleted = outcome.last.values().filter(|last| last.change.cookie().is_none());
+    let deleted = deleted.map(|last| (last.change.id(), Mark::of(last)));
     merged.times.add_deletions(deleted, suffixes);
     merged
 }
@@ -125,7 +122,7 @@ fn within(
             let item = Item {
                 site: suffixes.site(cookie.domain()).key,
                 bytes: cookie.data.text_len(),
-                rank: (cookie.data.flags.secure, is_held(cookie), row.mark.at),
+                rank: (cookie.data.flags.secure, is_held(cookie), row.mark.at()),
                 is_there: row.is_there,
             };
             (place, item)
@@ -166,12 +163,10 @@ pub(super) fn brought<'a>(
 ) -> impl Iterator<Item = Change> + use<'a> {
     let changed: HashSet<_> = taken.iter().map(|change| change.id().clone()).collect();
     jar.iter().filter(move |cookie| !changed.contains(&cookie.id())).map(move |cookie| {
-        let mark = known.of(&cookie.id(), format.state(cookie)).unwrap_or_else(|| Mark {
-            at: last_set(cookie).min(now),
-            // Only a secure origin sets a Secure cookie. Who set another one, a jar does not know.
-            from_secure: cookie.data.flags.secure,
-        });
-        Change::set_at(cookie.clone(), mark.at, mark.from_secure)
+        let mark = known.of(&cookie.id(), format.state(cookie));
+        // Only a secure origin sets a Secure cookie. Who set another one, a jar does not know.
+        let unknown = || Mark::by(last_set(cookie).min(now), cookie.data.flags.secure);
+        mark.unwrap_or_else(unknown).set(cookie.clone())
     })
 }
 
@@ -258,7 +253,7 @@ mod tests {
                 deletions.push(change);
                 continue;
             };
-            let mark = Mark { at: change.stamp(), from_secure: change.from_secure() };
+            let mark = Mark::by(change.stamp(), change.from_secure());
             times.set(cookie.id(), mark, Format::Netscape.state(cookie));
             entries.push(Entry::Cookie(cookie.clone()));
         }
@@ -281,7 +276,7 @@ mod tests {
         let word = |entry: &Entry| match entry {
             Entry::Cookie(cookie) => {
                 let mark = times.of(&cookie.id(), Format::Netscape.state(cookie)).unwrap();
-                format!("{}={}@{}", cookie.name(), cookie.value(), mark.at)
+                format!("{}={}@{}", cookie.name(), cookie.value(), mark.at())
             }
             Entry::Kept(word) => String::from_utf8(word.clone()).unwrap(),
         };

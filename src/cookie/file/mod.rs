@@ -467,10 +467,10 @@ impl CookieFileBuilder {
         // As old as they are: what others set meanwhile, in this jar or in the file, is newer.
         let read = allowed.into_iter().map(|mut cookie| {
             let mark = times.of(&cookie.id(), format.state(&cookie));
-            let Mark { at, from_secure } = mark.unwrap_or(Mark { at: 0, from_secure: true });
+            let mark = mark.unwrap_or(Mark::secure(0));
             // Most formats lose it, and another file of this jar must not take it for newer.
-            cookie.times.updated = cookie.times.updated.min(at / 1_000);
-            (Change::set_at(cookie, at, from_secure), at)
+            cookie.times.updated = cookie.times.updated.min(mark.at() / 1_000);
+            (mark.set(cookie), mark.at())
         });
         jar.take_in(&changes, &read.collect::<Vec<_>>());
         // Cookies that the jar held before are still to be written.

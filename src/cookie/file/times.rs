@@ -8,6 +8,7 @@ use crate::cookie::{
     format::{Entry, Format},
     jar::{
         change::{Change, Stamp},
+        replay::Last,
         shares::{self, Bounds, Item},
     },
     model::{cookie::Cookie, id::CookieId, suffix::PublicSuffixes},
@@ -23,8 +24,41 @@ pub(super) struct Times {
 /// When it was set or deleted, and whether a secure origin or the caller did it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Mark {
-    pub(super) at: Stamp,
-    pub(super) from_secure: bool,
+    at: Stamp,
+    from_secure: bool,
+    /// If not: when one of those has last changed it before. A `Secure` cookie that was set before
+    /// then, and is saved later, has had its logout.
+    after_secure: Option<Stamp>,
+}
+
+impl Mark {
+    /// By a secure origin, or by the caller.
+    pub(super) const fn secure(at: Stamp) -> Self {
+        Self { at, from_secure: true, after_secure: None }
+    }
+
+    /// By an origin that is not secure, if the flag says so.
+    pub(super) const fn by(at: Stamp, from_secure: bool) -> Self {
+        Self { at, from_secure, after_secure: None }
+    }
+
+    pub(super) fn of(last: &Last<'_>) -> Self {
+        let Last { change, after_secure, .. } = *last;
+        Self { at: change.stamp(), from_secure: change.from_secure(), after_secure }
+    }
+
+    pub(super) const fn at(&self) -> Stamp {
+        self.at
+    }
+
+    /// The change that it was.
+    pub(super) fn set(self, cookie: Cookie) -> Change {
+        Change::set_at(cookie, self.at, self.from_secure).after_secure(self.after_secure)
+    }
+
+    fn deleted(self, id: CookieId) -> Change {
+        Change::deleted_at(id, self.at, self.from_secure).after_secure(self.after_secure)
+    }
 }
 
 /// What [`Format::state`] says of a cookie. `None` if it was deleted.
@@ -45,16 +79,18 @@ const DELETIONS: Bounds = Bounds {
 pub(super) const MOST_AHEAD: Stamp = 24 * 60 * 60 * 1_000_000;
 
 /// At the beginning; another layout would have another one.
-const MAGIC: &[u8] = b"tower-outbound cookie times 2\n";
+const MAGIC: &[u8] = b"tower-outbound cookie times 3\n";
 /// At the beginning of every layout.
 pub(super) const NAME: &[u8] = b"tower-outbound cookie times ";
 
 /// Flags of an entry.
 const IS_THERE: u8 = 1;
 const IS_INSECURE: u8 = 2;
+/// The time of the secure change before it follows.
+const IS_AFTER_SECURE: u8 = 4;
 
-/// Bytes of an entry beside its id: time, flags, state and length.
-const ENTRY: usize = 8 + 1 + 8 + 2;
+/// The most bytes of an entry beside its id: time, flags, state, length and the time before.
+const ENTRY: usize = 8 + 1 + 8 + 2 + 8;
 
 impl Times {
     /// When a cookie was set that is in that state.
@@ -66,11 +102,7 @@ impl Times {
     pub(super) fn deletions(&self, but: &HashSet<CookieId>) -> Vec<Change> {
         let deleted =
             self.by_id.iter().filter(|(id, (_, state))| state.is_none() && !but.contains(id));
-        deleted
-            .map(|(id, (Mark { at, from_secure }, _))| {
-                Change::deleted_at(id.clone(), *at, *from_secure)
-            })
-            .collect()
+        deleted.map(|(id, (mark, _))| mark.deleted(id.clone())).collect()
     }
 
     pub(super) fn latest(&self) -> Stamp {
@@ -88,22 +120,21 @@ impl Times {
     /// Takes over deletions, as many as are kept.
     pub(super) fn add_deletions<'a>(
         &mut self,
-        deletions: impl Iterator<Item = &'a Change>,
+        deletions: impl Iterator<Item = (&'a CookieId, Mark)>,
         suffixes: &PublicSuffixes,
     ) {
         let mut all: Vec<_> = deletions.collect();
-        all.sort_by_key(|change| change.stamp());
-        let items = all.iter().map(|&change| Item {
-            site: suffixes.site(change.id().domain()).key,
-            bytes: change.id().as_bytes().len(),
-            rank: (change.from_secure(), change.stamp()),
+        all.sort_by_key(|(_, mark)| mark.at);
+        let items = all.iter().map(|(id, mark)| Item {
+            site: suffixes.site(id.domain()).key,
+            bytes: id.as_bytes().len(),
+            rank: (mark.from_secure || mark.after_secure.is_some(), mark.at),
             is_there: false,
         });
         let gone = shares::over(&items.collect::<Vec<_>>(), DELETIONS);
-        for (place, change) in all.iter().enumerate() {
+        for (place, (id, mark)) in all.into_iter().enumerate() {
             if !gone.contains(&place) {
-                let mark = Mark { at: change.stamp(), from_secure: change.from_secure() };
-                self.by_id.insert(change.id().clone(), (mark, None));
+                self.by_id.insert(id.clone(), (mark, None));
             }
         }
     }
@@ -120,7 +151,7 @@ impl Times {
             let (id, state) = (cookie.id(), format.state(cookie));
             let mark = kept.of(&id, state).or_else(|| known.of(&id, state));
             let at = || written.min(last_set(cookie));
-            let mark = mark.unwrap_or_else(|| Mark { at: at(), from_secure: true });
+            let mark = mark.unwrap_or_else(|| Mark::secure(at()));
             (id, (mark, Some(state)))
         };
         Self { by_id: entries.into_iter().filter_map(Entry::cookie).map(time).collect() }
@@ -137,7 +168,8 @@ impl Times {
     /// too far ahead of `now` are left out.
     pub(super) fn from_bytes(bytes: &[u8], now: Stamp) -> Self {
         let mut times = Self::read(bytes).unwrap_or_default();
-        times.by_id.retain(|_, (mark, _)| mark.at <= now.saturating_add(MOST_AHEAD));
+        let latest = now.saturating_add(MOST_AHEAD);
+        times.by_id.retain(|_, (mark, _)| mark.at.max(mark.after_secure.unwrap_or(0)) <= latest);
         times
     }
 
@@ -153,25 +185,32 @@ impl Times {
             let (len, after) = after.split_first_chunk::<2>()?;
             let (id, after) = after.split_at_checked(u16::from_le_bytes(*len).into())?;
             let state = (flags & IS_THERE != 0).then(|| u64::from_le_bytes(*state));
-            let from_secure = flags & IS_INSECURE == 0;
-            let mark = Mark { at: u64::from_le_bytes(*at), from_secure };
-            by_id.insert(CookieId::from_bytes(id)?, (mark, state));
+            let mut mark = Mark::by(u64::from_le_bytes(*at), flags & IS_INSECURE == 0);
             rest = after;
+            if flags & IS_AFTER_SECURE != 0 {
+                let (before, after) = rest.split_first_chunk::<8>()?;
+                mark.after_secure = Some(u64::from_le_bytes(*before));
+                rest = after;
+            }
+            by_id.insert(CookieId::from_bytes(id)?, (mark, state));
         }
         Some(Self { by_id })
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        for (id, (Mark { at, from_secure }, state)) in &self.by_id {
+        for (id, (Mark { at, from_secure, after_secure }, state)) in &self.by_id {
             // The rules bound name, domain and path far below this.
             let Ok(len) = u16::try_from(id.as_bytes().len()) else { continue };
             bytes.extend(at.to_le_bytes());
             let is_there = if state.is_some() { IS_THERE } else { 0 };
-            bytes.push(is_there | if *from_secure { 0 } else { IS_INSECURE });
+            let is_insecure = if *from_secure { 0 } else { IS_INSECURE };
+            let is_after = if after_secure.is_some() { IS_AFTER_SECURE } else { 0 };
+            bytes.push(is_there | is_insecure | is_after);
             bytes.extend(state.unwrap_or_default().to_le_bytes());
             bytes.extend(len.to_le_bytes());
             bytes.extend(id.as_bytes());
+            bytes.extend(after_secure.iter().flat_map(|at| at.to_le_bytes()));
         }
         let sum = sum_of(&bytes).to_le_bytes();
         bytes.extend(sum);
@@ -204,10 +243,12 @@ mod tests {
 
     fn times() -> Times {
         let mut times = Times::default();
-        let mark = |at, from_secure| Mark { at, from_secure };
+        let mark = Mark::by;
         times.by_id.insert(id("h.example", "set"), (mark(7, true), Some(9)));
         times.by_id.insert(id("h.example", "clear"), (mark(7, false), Some(9)));
         times.by_id.insert(id("h.example", "deleted"), (mark(8, false), None));
+        let after = Mark { after_secure: Some(5), ..mark(8, false) };
+        times.by_id.insert(id("h.example", "set again"), (after, Some(3)));
         times
     }
 
@@ -231,7 +272,9 @@ mod tests {
     #[test]
     fn a_time_that_is_days_ahead_is_not_believed() {
         let mut ahead = times();
-        let far = Mark { at: u64::MAX, from_secure: true };
+        let far = Mark::secure(u64::MAX);
+        let before = Mark { after_secure: Some(u64::MAX), ..Mark::by(1, false) };
+        ahead.by_id.insert(id("h.example", "before"), (before, Some(1)));
         ahead.by_id.insert(id("h.example", "forged"), (far, Some(1)));
         ahead.by_id.insert(id("h.example", "gone"), (far, None));
         assert_eq!(Times::from_bytes(&ahead.to_bytes(), 10), times());
@@ -240,9 +283,8 @@ mod tests {
     #[test]
     fn the_latest_deletions_are_kept_and_a_flood_of_one_site_takes_no_other_s() {
         let flood = |len: usize, name: &dyn Fn(usize) -> String| {
-            let change = |n| Change::deleted_at(id("flood.example", name(n)), 100 + n as u64, true);
-            let others =
-                (0..100).map(|n| Change::deleted_at(id(&format!("h{n}.example"), "sid"), n, true));
+            let change = |n| (id("flood.example", name(n)), Mark::secure(100 + n as u64));
+            let others = (0..100).map(|n| (id(&format!("h{n}.example"), "sid"), Mark::secure(n)));
             (0..len).map(change).chain(others).collect::<Vec<_>>()
         };
         let many = flood(6_000, &|n| n.to_string());
@@ -250,7 +292,10 @@ mod tests {
         let mut wrong = Vec::new();
         for (row, deletions) in [("many", many), ("long", long)] {
             let mut times = Times::default();
-            times.add_deletions(deletions.iter(), &PublicSuffixes::Embedded);
+            times.add_deletions(
+                deletions.iter().map(|(id, mark)| (id, *mark)),
+                &PublicSuffixes::Embedded,
+            );
             let others =
                 (0..100).filter(|n| times.has(&id(&format!("h{n}.example"), "sid"))).count();
             let (len, bytes) = (times.by_id.len(), times.to_bytes().len());

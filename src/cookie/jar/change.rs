@@ -139,6 +139,13 @@ impl Change {
         self.replaced.as_deref()
     }
 
+    /// The same change, which has replaced one that a secure origin made at that time. A Secure cookie
+    /// of before then does not come back by it.
+    pub(in crate::cookie) fn after_secure(mut self, at: Option<Stamp>) -> Self {
+        self.replaced = at.map(|at| Box::new(Self::deleted_at(self.id.clone(), at, true)));
+        self
+    }
+
     pub(in crate::cookie) const fn stamp(&self) -> Stamp {
         self.at
     }

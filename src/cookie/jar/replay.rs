@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::change::Change;
+use super::change::{Change, Stamp};
 use crate::cookie::model::{
     id::CookieId, set_cookie::trim, shield::shields, suffix::PublicSuffixes,
 };
@@ -13,6 +13,8 @@ use crate::cookie::model::{
 pub(in crate::cookie) struct Last<'a> {
     pub(in crate::cookie) change: &'a Change,
     pub(in crate::cookie) is_ours: bool,
+    /// If an origin that is not secure made it: when a secure one has last changed the cookie before.
+    pub(in crate::cookie) after_secure: Option<Stamp>,
 }
 
 #[derive(Default)]
@@ -66,7 +68,12 @@ pub(in crate::cookie) fn replay<'a>(
         if change.cookie().is_some_and(|cookie| cookie.data.flags.secure) {
             secure.entry((site, id.identity().name)).or_default().push(id);
         }
-        outcome.last.insert(id, Last { change, is_ours });
+        let before = outcome.last.get(id).filter(|_| !change.from_secure);
+        let after_secure = before.and_then(|last| match last.change.from_secure {
+            true => Some(last.change.at),
+            false => last.after_secure,
+        });
+        outcome.last.insert(id, Last { change, is_ours, after_secure });
     }
     outcome
 }
