@@ -115,6 +115,20 @@ async fn a_version_whose_change_was_written_with_another_is_seen_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_version_of_a_write_that_was_not_confirmed_asks_the_store() {
+    let memory = MemoryStore::new();
+    let (a, b) = (Replica::new(&memory).await, Replica::new(&memory).await);
+    a.set("ann", &["id=1"]).await;
+    settle().await;
+    assert_eq!(b.sees("ann").await, "id=1");
+    b.store.tells.store(false, SeqCst);
+    a.store.answers_are_lost.store(true, SeqCst);
+    a.store.is_down.store(true, SeqCst);
+    let (_, version) = versioned(&a.client, "ann", &["id=2"], None).await;
+    assert_eq!(versioned(&b.client, "ann", &[], Some(&version)).await.0, "id=2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_version_travels_as_bytes_and_a_damaged_one_asks_the_store() {
     let memory = MemoryStore::new();
     let a = Replica::new(&memory).await;
