@@ -109,21 +109,22 @@ impl Sessions {
     /// What the pool has done, for the page of metrics.
     pub(crate) fn count(&self, page: &mut String) {
         let stats = self.0.stats();
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        for (name, help, count) in [
-            ("loads", "Times that a tenant's jar was loaded.", stats.loads),
-            ("checks", "Times that a version was asked for.", stats.checks),
-            ("applies", "Times that changes were written.", stats.applies),
-            ("merges", "Of those, times that others had changed the jar.", stats.merges),
-            ("stale_refusals", "Changes older than what the store had.", stats.stale_refusals),
-            ("unreadable", "Loads of a jar that could not be read.", stats.unreadable),
-            ("failures", "Commands that failed or took too long.", stats.failures),
-            ("dropped", "Changes that were given up.", stats.dropped),
-            ("apply_micros", "Time of all applies, in microseconds.", micros(stats.apply_time)),
-        ] {
+        let seconds = stats.apply_time.as_secs_f64();
+        let rows: [(&str, &str, &dyn fmt::Display); 9] = [
+            ("loads", "Times that a tenant's jar was loaded.", &stats.loads),
+            ("checks", "Times that a version was asked for.", &stats.checks),
+            ("applies", "Times that changes were written.", &stats.applies),
+            ("apply_seconds", "Time that these took.", &seconds),
+            ("merges", "Of these, times that others had changed the jar.", &stats.merges),
+            ("stale_refusals", "Changes older than what the store had.", &stats.stale_refusals),
+            ("unreadable", "Loads of a jar that could not be read.", &stats.unreadable),
+            ("failures", "Commands that failed or took too long.", &stats.failures),
+            ("dropped", "Changes that were given up.", &stats.dropped),
+        ];
+        for (name, help, value) in rows {
             let name = format!("proxy_session_{name}_total");
             metrics::head(page, &name, help, "counter");
-            let _ = writeln!(page, "{name} {count}");
+            let _ = writeln!(page, "{name} {value}");
         }
         if let Some(failure) = stats.last_failure {
             let _ = writeln!(page, "# the last failure of the store: {}", failure.escape_debug());
