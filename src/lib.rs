@@ -140,9 +140,9 @@
 mod authority;
 #[cfg(feature = "cookie")]
 pub mod cookie;
-// Documentation alone. Its snippets need these features.
 #[cfg(feature = "cookie")]
 mod disk;
+// Documentation alone. Its snippets need these features.
 #[cfg(all(
     doc,
     feature = "cookie_store",
