@@ -140,6 +140,8 @@
 mod authority;
 #[cfg(feature = "cookie")]
 pub mod cookie;
+#[cfg(feature = "cookie")]
+mod disk;
 // Documentation alone. Its snippets need these features.
 #[cfg(all(
     doc,
@@ -153,8 +155,6 @@ pub mod cookie;
     feature = "session"
 ))]
 pub mod guide;
-#[cfg(feature = "cookie")]
-mod disk;
 #[cfg(feature = "follow-redirect")]
 mod redirect;
 #[cfg(feature = "retry")]
