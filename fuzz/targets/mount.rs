@@ -1,5 +1,8 @@
-//! Any prefix and any URI: errors, not panics; and what a prefix names is served by it.
+//! Any prefix and any URI: errors, not panics; what a prefix names is served by it, and what it
+//! serves is sent to the host that it names.
 #![no_main]
+
+use std::net::Ipv6Addr;
 
 use futures_util::FutureExt;
 use http::{Request, Response, Uri};
@@ -30,6 +33,11 @@ fuzz_target!(|text: &str| {
     if let Some(Ok(response)) = served(uri) {
         let Mount(by) = response.extensions().get().expect("the only mount");
         assert_eq!(&**by, prefix);
+        if let Some((mount, names_port)) = prefix_dialled(prefix) {
+            let request = dialled(&uri.parse().expect("it was served")).expect("it has a host");
+            assert_eq!(mount.0, request.0, "{prefix} serves another host, by {uri}");
+            assert!(!names_port || mount.1 == request.1, "{prefix} serves another port, by {uri}");
+        }
     }
     let host = prefix
         .split_once("://")
@@ -52,6 +60,33 @@ fuzz_target!(|text: &str| {
         assert!(result.is_ok(), "{prefix}: {}", result.unwrap_err());
     }
 });
+
+/// The host and port that a client connects to, read without the crate.
+fn dialled(uri: &Uri) -> Option<(String, Option<u16>)> {
+    let authority = uri.authority()?;
+    let host = authority.host().to_ascii_lowercase();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match address.map(str::parse::<Ipv6Addr>) {
+        Some(Ok(address)) => address.to_string(),
+        _ => host.strip_suffix('.').unwrap_or(&host).to_owned(),
+    };
+    let implied = match uri.scheme_str() {
+        Some("https" | "wss") => Some(443),
+        Some("http" | "ws") => Some(80),
+        _ => None,
+    };
+    Some((host, authority.port_u16().or(implied)))
+}
+
+/// The same of a prefix that names one host and is a URI, and whether it names a port.
+fn prefix_dialled(prefix: &str) -> Option<((String, Option<u16>), bool)> {
+    let uri = prefix.parse::<Uri>().ok()?;
+    let host = uri.host()?;
+    let is_plain = !host.contains('*') && !prefix.contains(":*") && !host.contains('%');
+    (is_plain && !host.is_empty())
+        .then(|| Some((dialled(&uri)?, uri.port_u16().is_some())))
+        .flatten()
+}
 
 fn never()
 -> impl tower::Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send>

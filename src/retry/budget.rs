@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Limits retries to a share of the requests, so that retries cannot multiply an overload.
 ///
 /// Each request deposits, and each retry withdraws. [`RetryPolicy`](super::RetryPolicy) makes one
-/// exception: a request's first retry is free if the attempt before it was not sent. A retry is
+/// exception: a request's first retry after an attempt that was not sent is free. A retry is
 /// allowed while the retries of the last [`window`](Self::window) are at most
 /// [`percent`](Self::new) of its requests. Beyond that a floor of
 /// [`min_retries`](Self::min_retries) is allowed, for clients that send little. A retry that the
