@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Instructions are counted by callgrind, which runs this program again, as the slope between two
-//! numbers of requests; commands by a store that counts; changes a second with a clock, which depend
-//! on the disk and on what else runs. Without `--bench` each part runs once.
+//! numbers of requests; commands by a store that counts; changes a second with a clock, which
+//! depend on the disk and on what else runs. Without `--bench` each part runs once.
 #![allow(clippy::print_stdout)]
 
 #[path = "session/changes.rs"]

@@ -1,9 +1,8 @@
 //! Tower layers for HTTP *clients*: cookies, retries and mounts.
 //!
-//! They give any Tower HTTP client what `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give a
-//! Python script. This crate has no client: the layers wrap the one that you have, each alone or all
-//! three together.
-//!
+//! They give any Tower HTTP client what `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give
+//! a Python script. This crate has no client: the layers wrap the one that you have, each alone or
+//! all three together.
 #![cfg_attr(
     all(feature = "follow-redirect", feature = "retry", feature = "routing"),
     doc = "```no_run"
@@ -26,9 +25,9 @@
 //! type Session = BoxCloneSyncService<Request<Full<Bytes>>, Response<Incoming>, BoxError>;
 //!
 //! fn session() -> Result<Session, BoxError> {
-//!     let retries = RetryLayer::new(RetryPolicy::new().total(3).deadline(Duration::from_secs(10)));
-//!     let stack = ServiceBuilder::new()
-//!         .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
+//!     let retries =
+//! RetryLayer::new(RetryPolicy::new().total(3).deadline(Duration::from_secs(10)));     let stack =
+//! ServiceBuilder::new()         .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
 //!         .layer(RoutingLayer::builder().mount("http://localhost", retries).build()?)
 //!         .layer(CookieLayer::default())
 //!         .service(Client::builder(TokioExecutor::new()).build_http());
@@ -58,7 +57,6 @@
 //! and [compatibility](guide::compatibility).
 //!
 //! # The stack
-//!
 //! ```text
 //!     your code
 //!         |   Request<B>

@@ -9,8 +9,8 @@
 //!
 //! All proxies add the same headers, keep their connections on both sides, write no log, and may
 //! use two cores. The load is 64 connections with one request after the other. Runs of 200 ms
-//! take turns. A figure is the median of its runs, and a ratio the median of those to nginx's run of
-//! the same turn. On a machine that does something else the requests per second tell little; CPU
+//! take turns. A figure is the median of its runs, and a ratio the median of those to nginx's run
+//! of the same turn. On a machine that does something else the requests per second tell little; CPU
 //! time per request is more robust, and instructions are those of the same program each time.
 #![allow(clippy::print_stdout)]
 

@@ -1,5 +1,5 @@
-//! A long run of the whole stack over an upstream that fails: nothing may go astray, and memory must
-//! stay flat.
+//! A long run of the whole stack over an upstream that fails: nothing may go astray, and memory
+//! must stay flat.
 //!
 //! ```sh
 //! cargo bench --bench soak                # a million requests
@@ -9,9 +9,10 @@
 //! ```
 //!
 //! 1,000 tenants share one client. Each has its jar from a `JarPool` that is too small for all of
-//! them, so jars are saved and read again. Uploads are streamed, attempts fail in every way, callers
-//! give up between any two polls, and the table of mounts is replaced every thousand requests. Time
-//! is virtual, and all of it is one thread, so the upstream knows exactly what must be true:
+//! them, so jars are saved and read again. Uploads are streamed, attempts fail in every way,
+//! callers give up between any two polls, and the table of mounts is replaced every thousand
+//! requests. Time is virtual, and all of it is one thread, so the upstream knows exactly what must
+//! be true:
 //!
 //! - Each attempt has the cookies of its tenant, all of them, and no others.
 //! - No POST is processed twice, unless its caller said `Idempotency-Key`.

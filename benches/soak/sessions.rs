@@ -1,4 +1,5 @@
-//! The same over shared sessions: two replicas, each with its own pool, over a real server of Redis.
+//! The same over shared sessions: two replicas, each with its own pool, over a real server of
+//! Redis.
 //!
 //! Time is real here. Requests of one tenant follow one another, on either replica, so with
 //! `Consistency::Validated` the upstream knows exactly what each must have.
@@ -144,7 +145,8 @@ async fn call(
         let asked = world.book().close(number);
         let end = match outcome {
             None => {
-                // What its response has set is queued, if it had one: the other replica may be next.
+                // What its response has set is queued, if it had one: the other replica may be
+                // next.
                 if let Err(error) = pools[replica].flush().await {
                     world.book().wrong(format!("#{number}: {error}"));
                 }

@@ -1,5 +1,5 @@
-//! A server that knows what each tenant's cookies must be, fails on purpose, and writes down what it
-//! must never see.
+//! A server that knows what each tenant's cookies must be, fails on purpose, and writes down what
+//! it must never see.
 
 use std::{
     collections::HashMap,

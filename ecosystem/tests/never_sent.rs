@@ -351,8 +351,8 @@ async fn resets_all() -> (SocketAddr, Arc<AtomicUsize>) {
     (address, posts)
 }
 
-/// The inner layer sends the POST twice at most. Its second attempt finds a connection that is dead,
-/// or makes one if the client has noticed that.
+/// The inner layer sends the POST twice at most. Its second attempt finds a connection that is
+/// dead, or makes one if the client has noticed that.
 #[tokio::test]
 async fn a_reset_below_a_nested_layer_is_no_reason_for_the_outer_one() {
     let rows: [(&str, fn(reqwest::Client) -> Reqwest); 3] = [

@@ -1,5 +1,5 @@
-//! The client side: a pool for each core, jars per request, and for each mount its upstream, retries and
-//! counters.
+//! The client side: a pool for each core, jars per request, and for each mount its upstream,
+//! retries and counters.
 
 use std::{
     error::Error,

@@ -70,8 +70,8 @@ impl LocationNote {
 /// The origin that a redirect to another one leads to. `None` for any other response.
 ///
 /// A redirect layer without our policy drops a request's restrictions at such a hop, so that in
-/// doubt a redirect is one. `from` is what the client connected to, as for a redirect layer, also if
-/// a `Host` header decides on the cookies.
+/// doubt a redirect is one. `from` is what the client connected to, as for a redirect layer, also
+/// if a `Host` header decides on the cookies.
 #[cfg(feature = "tracing")]
 pub(super) fn leads_away(
     from: &http::Uri,

@@ -28,16 +28,16 @@
 //! - A [`RetryError`], if a limit, the budget or the deadline was used up by an error, or by a
 //!   response with [`raise_on_status`](RetryPolicy::raise_on_status).
 //!
-//! The service's error is a box. If rustc says "implementation of `From` is not general enough" of a
-//! task that uses it, see [`RetryService`](RetryService#inside-a-spawned-task).
+//! The service's error is a box. If rustc says "implementation of `From` is not general enough" of
+//! a task that uses it, see [`RetryService`](RetryService#inside-a-spawned-task).
 //!
 //! # One request only
 //!
 //! A [`RetryPolicy`] as a request extension replaces the layer's, if that is a `RetryPolicy` too.
 //! If layers are nested, each of them takes it, and each deposits into its budget.
 //!
-//! Make it from a clone of the layer's policy, so that it draws on the same budget. A new policy has
-//! a new budget, and each such request would have the whole floor of one.
+//! Make it from a clone of the layer's policy, so that it draws on the same budget. A new policy
+//! has a new budget, and each such request would have the whole floor of one.
 //!
 //! If tower-http's `FollowRedirect` is outside the retries, a hop to another origin loses the
 //! extensions of the request, and so uses the layer's own policy. [`RedirectPolicy`] keeps the

@@ -121,8 +121,9 @@ impl Readiness {
         let (ready, over) = match poll_ready(&mut Context::from_waker(&wait.waker)) {
             Poll::Ready(Ok(())) => {
                 let waited = now.saturating_duration_since(wait.began);
-                // A service that was ready without a wake may have been so for long. Past the deadline
-                // the caller may have gone, unless it has answered the first of the two wakes.
+                // A service that was ready without a wake may have been so for long. Past the
+                // deadline the caller may have gone, unless it has answered the
+                // first of the two wakes.
                 let answers = woken.is_some_and(|woken| is_prompt(woken, now));
                 let goes_on = answers && (waited < wait.deadline || wait.is_asked);
                 let waited = if goes_on { waited } else { Duration::ZERO };

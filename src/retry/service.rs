@@ -75,16 +75,16 @@ use super::{
 ///
 /// # Clones of the inner service
 ///
-/// The first attempt is sent by the service that was polled for readiness. The attempts after it are
-/// sent by a clone of the service that the layer was given, made after the first failure. So a
-/// service whose clones differ, such as one that counts its own calls, has none of the first attempt
-/// in the others.
+/// The first attempt is sent by the service that was polled for readiness. The attempts after it
+/// are sent by a clone of the service that the layer was given, made after the first failure. So a
+/// service whose clones differ, such as one that counts its own calls, has none of the first
+/// attempt in the others.
 ///
 /// # Inside a spawned task
 ///
 /// If the type of the service below spells out `BoxError`, rustc may refuse an `async` block that
-/// calls this service and has to be `Send`, as that of `tokio::spawn` has ("implementation of `From`
-/// is not general enough"). A box around the finished stack, `.boxed_clone()`, helps.
+/// calls this service and has to be `Send`, as that of `tokio::spawn` has ("implementation of
+/// `From` is not general enough"). A box around the finished stack, `.boxed_clone()`, helps.
 ///
 /// # Errors
 ///

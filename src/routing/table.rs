@@ -185,8 +185,8 @@ impl Table {
         paths.nearest(target.path(), port.or(target.default_port))
     }
 
-    /// For an authority that is to be taken apart. `is_known` says that no mount's host is the whole
-    /// of it.
+    /// For an authority that is to be taken apart. `is_known` says that no mount's host is the
+    /// whole of it.
     fn find_spelt(
         &self,
         target: &Target<'_>,

@@ -33,8 +33,8 @@ pin_project! {
     }
 }
 
-// What waits for the store is boxed, since the futures of a store have no name. A request that finds
-// its session in memory boxes nothing.
+// What waits for the store is boxed, since the futures of a store have no name. A request that
+// finds its session in memory boxes nothing.
 pin_project! {
     #[project = StateProjected]
     enum State<C, F, B, RB, S> {

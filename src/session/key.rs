@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 /// Whose session a request belongs to: a request extension. A request without one sends and stores
 /// no cookies.
 ///
-/// It is an extension, so redirect layers drop it when a hop leaves the origin: a login over another
-/// origin and back loses its session. [`RedirectPolicy`](crate::RedirectPolicy) keeps it.
+/// It is an extension, so redirect layers drop it when a hop leaves the origin: a login over
+/// another origin and back loses its session. [`RedirectPolicy`](crate::RedirectPolicy) keeps it.
 ///
 /// Any bytes: a tenant's id, a user's, one of a crawler's identities. Two keys are the same session
 /// if their bytes are the same.

@@ -8,16 +8,16 @@ use super::{SessionPool, service::SessionService};
 /// Gives each request the jar of its session, and writes what the response changes.
 ///
 /// Place it right outside [`CookieLayer::per_request`](crate::CookieLayer::per_request), and inside
-/// redirects and retries: each hop and each attempt then has the cookies of its own site, with those
-/// of the response before it.
+/// redirects and retries: each hop and each attempt then has the cookies of its own site, with
+/// those of the response before it.
 ///
 /// Whose session it is says the request's [`SessionKey`](super::SessionKey). A request without one,
 /// or without a host, passes as it is. The service's error is a `BoxError`: a
 /// [`SessionError`](super::SessionError) if the request was not sent, else the client's own.
 ///
-/// A body is not touched. A response waits until its changes are stored, but with the load no longer
-/// than the pool's [deadline](super::SessionPoolBuilder::deadline). A request that is dropped while
-/// it waits has its changes written later.
+/// A body is not touched. A response waits until its changes are stored, but with the load no
+/// longer than the pool's [deadline](super::SessionPoolBuilder::deadline). A request that is
+/// dropped while it waits has its changes written later.
 ///
 /// ```
 /// use http::{Request, Response};

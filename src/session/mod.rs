@@ -1,8 +1,8 @@
 //! One session for many processes: the cookies of a tenant are one jar, whichever replica serves
 //! the request.
 //!
-//! A proxy fleet, a gateway or a crawler serves one tenant from several processes. A login on one of
-//! them must hold on all, a logout must not come back, and no tenant may see another's cookies.
+//! A proxy fleet, a gateway or a crawler serves one tenant from several processes. A login on one
+//! of them must hold on all, a logout must not come back, and no tenant may see another's cookies.
 //!
 //! ```text
 //!   FollowRedirectLayer           with RedirectPolicy, which keeps the SessionKey
@@ -68,8 +68,8 @@
 //! | `RedisStore` (feature `redis`) | replicas anywhere | nothing while warm; a change is one command |
 //! | your own [`SessionStore`] | | |
 //!
-//! Give each pool a store of its own: a clone, or for `RedisStore` one more connection. A store does
-//! not tell of what it has changed itself, so two pools over one would not hear of each other.
+//! Give each pool a store of its own: a clone, or for `RedisStore` one more connection. A store
+//! does not tell of what it has changed itself, so two pools over one would not hear of each other.
 //!
 //! # Which cookies are one
 //!
@@ -79,8 +79,8 @@
 //! and in the store, so the order in which writes arrive does not matter. A deletion is a record
 //! too, for a day, so that a late write does not bring the cookie back.
 //!
-//! The jar of a session has the cookies of one site. A redirect that is followed below the layer and
-//! ends at another site sets cookies there: they are written under their own site.
+//! The jar of a session has the cookies of one site. A redirect that is followed below the layer
+//! and ends at another site sets cookies there: they are written under their own site.
 //!
 //! # Settings
 //!
@@ -124,11 +124,12 @@
 //!
 //! # What a site can fill
 //!
-//! A jar holds at most [`per_domain`](crate::cookie::CookieLimits::per_domain) cookies of a site. What
-//! it evicts stays in the store, since the eviction is one replica's. The store gets at most twice
-//! as many cookies of a site, above which the next write deletes the expired ones, then the oldest;
-//! and at most six times as many with deletions, above which a cookie that the store does not have
-//! is not written, and counted in [`SessionStats::dropped`]. A site fills its own key alone.
+//! A jar holds at most [`per_domain`](crate::cookie::CookieLimits::per_domain) cookies of a site.
+//! What it evicts stays in the store, since the eviction is one replica's. The store gets at most
+//! twice as many cookies of a site, above which the next write deletes the expired ones, then the
+//! oldest; and at most six times as many with deletions, above which a cookie that the store does
+//! not have is not written, and counted in [`SessionStats::dropped`]. A site fills its own key
+//! alone.
 //!
 //! # Running Redis or Valkey for it
 //!
@@ -146,22 +147,22 @@
 //! Each body begins with the number of its key. Give all replicas the new key as one that opens,
 //! then make it the first, then drop the old one once no session is older:
 //! `SessionSeal::new(2, &new).also_open(1, &old)`. A replica that lacks a key answers
-//! [`SessionError::Unreadable`], and nothing is lost. If a key is lost, [forget](SessionPool::forget)
-//! the sessions that it sealed.
+//! [`SessionError::Unreadable`], and nothing is lost. If a key is lost,
+//! [forget](SessionPool::forget) the sessions that it sealed.
 //!
 //! # What is not promised
 //!
-//! - Two responses of one moment that set one cookie on two replicas: the later one holds, by clocks
-//!   that agree to a few milliseconds.
-//! - The cookie of a response whose write the store has not confirmed, if the process dies before it
-//!   is tried again.
+//! - Two responses of one moment that set one cookie on two replicas: the later one holds, by
+//!   clocks that agree to a few milliseconds.
+//! - The cookie of a response whose write the store has not confirmed, if the process dies before
+//!   it is tried again.
 //! - What a store loses for good beyond `replay`.
-//! - A lease, across the loss of a store's last writes; and that its [fence](Lease::fence) grows, once
-//!   nobody has held it for a day.
+//! - A lease, across the loss of a store's last writes; and that its [fence](Lease::fence) grows,
+//!   once nobody has held it for a day.
 //! - Names: the store sees the names of sessions, sites and cookies, and when they changed. Only
 //!   values and attributes are sealed.
-//! - That the owner of the store cannot delete, or put back an older state of a cookie or of a whole
-//!   session.
+//! - That the owner of the store cannot delete, or put back an older state of a cookie or of a
+//!   whole session.
 //! - Eviction and last use: each replica has its own.
 
 mod error;

@@ -46,8 +46,8 @@ pub(super) struct Entry {
 /// The first byte of the field of what an origin that is not secure has said.
 ///
 /// It is a record of its own beside that of the same cookie by a secure origin. A replica that did
-/// not know of a `Secure` cookie may let such an origin change it, and the store takes what is later.
-/// In one record the `Secure` cookie would be lost; of two, the jar picks by its rules.
+/// not know of a `Secure` cookie may let such an origin change it, and the store takes what is
+/// later. In one record the `Secure` cookie would be lost; of two, the jar picks by its rules.
 const INSECURE: u8 = b'!';
 
 impl Entry {
@@ -100,8 +100,8 @@ pub(super) type Field = Box<[u8]>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// Opens all records of a key. One that does not open spoils them all: to leave its cookie out would
-/// send the rest as if the tenant had logged out of it.
+/// Opens all records of a key. One that does not open spoils them all: to leave its cookie out
+/// would send the rest as if the tenant had logged out of it.
 pub(super) fn read(
     records: &[Record],
     key: &StoreKey,

@@ -208,7 +208,8 @@ fn a_file_of_any_length_is_opened_and_saved_in_time_by_its_lines() {
     ]);
 }
 
-/// Lines that cannot be read are kept and listed. A list of all would take twelve times their memory.
+/// Lines that cannot be read are kept and listed. A list of all would take twelve times their
+/// memory.
 #[test]
 fn a_file_of_short_lines_takes_a_small_multiple_of_its_size() {
     const LINES: usize = 400_000;

@@ -1,4 +1,5 @@
-//! The advisories and faults that concern cookies. What a crash or a full disk leaves is in `alone`.
+//! The advisories and faults that concern cookies. What a crash or a full disk leaves is in
+//! `alone`.
 
 use std::{
     convert::Infallible,

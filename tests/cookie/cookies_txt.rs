@@ -232,7 +232,8 @@ fn whatever_a_jar_holds_its_files_are_read_again() {
     });
 }
 
-/// Python writes `localhost.local` for `localhost`. In a file of our own it is the host of that name.
+/// Python writes `localhost.local` for `localhost`. In a file of our own it is the host of that
+/// name.
 #[test]
 fn a_host_that_is_called_localhost_local_keeps_its_cookies() {
     let jar = CookieJar::new();

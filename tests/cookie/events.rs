@@ -69,7 +69,8 @@ fn a_restricted_request_that_is_redirected_to_another_origin_is_an_event_without
     assert_eq!(*written.events.lock().unwrap(), [event; 2]);
 }
 
-/// A virtual host at an address: redirect layers go by the address, and drop the restrictions there.
+/// A virtual host at an address: redirect layers go by the address, and drop the restrictions
+/// there.
 #[test]
 fn a_host_that_decides_hides_no_redirect_away_from_its_address() {
     let rows = [

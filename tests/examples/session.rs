@@ -1,5 +1,5 @@
-//! `examples/session` as `docs/story.md` shows it: the built program, against its own server and against
-//! another one.
+//! `examples/session` as `docs/story.md` shows it: the built program, against its own server and
+//! against another one.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

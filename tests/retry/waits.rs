@@ -257,7 +257,8 @@ async fn a_clone_waits_anew_and_debug_tells_the_wait() {
     assert_eq!([&client, &client.clone()].map(shown), [true, false]);
 }
 
-/// How long after its time and after each wake that follows the task is polled; when the wait ends. The deadline is 1,000 ms.
+/// How long after its time and after each wake that follows the task is polled; when the wait ends.
+/// The deadline is 1,000 ms.
 #[tokio::test(start_paused = true)]
 async fn a_late_runtime_adds_its_delay_and_at_most_one_deadline_to_the_wait() {
     let rows: [(&str, &[u32], u128); 7] = [

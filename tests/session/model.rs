@@ -1,5 +1,5 @@
-//! Replicas over a store behind a bad network, by seed: clocks that are off, commands that come late
-//! or twice, connections that break, a server that comes back without its last writes.
+//! Replicas over a store behind a bad network, by seed: clocks that are off, commands that come
+//! late or twice, connections that break, a server that comes back without its last writes.
 //!
 //! Whatever happens, once it is over each replica has what the upstream said last.
 //!

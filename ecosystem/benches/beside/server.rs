@@ -83,7 +83,7 @@ impl Shared {
             ["flood", nth] => {
                 let mut flood = json();
                 for cookie in 0..50 {
-                    let line = format!("flood-{nth}-{cookie}={:080}", 0);
+                    let line = format!("flood-{nth}-{cookie}={:080}; Path=/", 0);
                     let line = HeaderValue::try_from(line).expect("a header");
                     flood.headers_mut().append(header::SET_COOKIE, line);
                 }

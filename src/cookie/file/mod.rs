@@ -228,10 +228,10 @@ impl CookieFile {
     /// file that is no longer there is written anew, with all of the jar. Waits while another
     /// saves, for [`lock_timeout`](CookieFileBuilder::lock_timeout) at most.
     ///
-    /// A change of an origin that is not secure sets, replaces, shadows and deletes no cookie that a
-    /// `Secure` one of the file matches, whichever jar has set that one (RFC 6265bis section 5.7).
-    /// The jar then takes its change back, and has the `Secure` cookie. Nothing else changes in the
-    /// jar.
+    /// A change of an origin that is not secure sets, replaces, shadows and deletes no cookie that
+    /// a `Secure` one of the file matches, whichever jar has set that one (RFC 6265bis section
+    /// 5.7). The jar then takes its change back, and has the `Secure` cookie. Nothing else
+    /// changes in the jar.
     ///
     /// The times are those of the jars' clocks. If another program wrote a cookie, its time is that
     /// of the file. A time that is more than a day ahead is ignored.
@@ -324,8 +324,8 @@ impl CookieFile {
         })
     }
 
-    /// Merges, and replaces the file. `parts` says what to merge: changes of ours, and what the file
-    /// holds, with its times and its deletions.
+    /// Merges, and replaces the file. `parts` says what to merge: changes of ours, and what the
+    /// file holds, with its times and its deletions.
     fn write(
         &self,
         file: &Locked,
@@ -475,8 +475,8 @@ impl CookieFileBuilder {
         jar.take_in(&changes, &read.collect::<Vec<_>>());
         // Cookies that the jar held before are still to be written.
         let is_new = jar.iter().any(|cookie| !times.has(&cookie.id()));
-        // Deletions too, which the file itself does not hold: what the jar changes from now on comes
-        // after all that could be read.
+        // Deletions too, which the file itself does not hold: what the jar changes from now on
+        // comes after all that could be read.
         jar.seen_stamp(times.latest().max(kept.latest()));
         let unsaved = Mutex::new(Unsaved { is_new, times });
         Ok(CookieFile { path, format, jar, settings, skipped, unlisted, changes, unsaved })

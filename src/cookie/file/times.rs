@@ -139,8 +139,8 @@ impl Times {
         }
     }
 
-    /// The times of what a file holds, from `kept` and then from `known`. A cookie that neither knows
-    /// is as old as the file is `written`, or was last set when the format says so.
+    /// The times of what a file holds, from `kept` and then from `known`. A cookie that neither
+    /// knows is as old as the file is `written`, or was last set when the format says so.
     pub(super) fn in_file<'a>(
         format: Format,
         entries: impl IntoIterator<Item = &'a Entry>,

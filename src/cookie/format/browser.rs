@@ -94,8 +94,8 @@ fn cookie(
         partitioned: field("partitionKey").is_some_and(|key| key.as_str() != Some("")),
         same_site: same_site(field("sameSite"), secure)?,
     };
-    // `expirationDate` is the name in the interface that browsers give to add-ons, and `expiry` that
-    // of WebDriver, which Selenium's `get_cookies` returns.
+    // `expirationDate` is the name in the interface that browsers give to add-ons, and `expiry`
+    // that of WebDriver, which Selenium's `get_cookies` returns.
     let at = field("expirationDate").or(field("expires")).or(field("expiry"));
     let expires = match at {
         Some(_) if flag("session", "`session` is neither true nor false")? => NEVER,

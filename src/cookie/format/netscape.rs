@@ -56,8 +56,8 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Contents, ReadError> {
     if is_jar { Ok(contents) } else { contents.whole() }
 }
 
-/// The cookie of a line. `None` if it is a comment or empty. `is_ours` says whether this crate wrote
-/// the file.
+/// The cookie of a line. `None` if it is a comment or empty. `is_ours` says whether this crate
+/// wrote the file.
 fn cookie_of(line: &[u8], now: Millis, is_ours: bool) -> Result<Option<Cookie>, &'static str> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     // Also in a comment: a file with such line ends alone is one line, and would be a comment.

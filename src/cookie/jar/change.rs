@@ -82,8 +82,8 @@ impl Change {
     }
 
     /// When it changed, in whole microseconds. The times of one jar's own changes never run
-    /// backward, whatever its clock does. If a [file](crate::cookie::CookieFile) brings a change into
-    /// the jar, its time is when it was made.
+    /// backward, whatever its clock does. If a [file](crate::cookie::CookieFile) brings a change
+    /// into the jar, its time is when it was made.
     #[must_use]
     pub fn at(&self) -> SystemTime {
         // Only a platform whose time ends before ours can fail here.
@@ -139,8 +139,8 @@ impl Change {
         self.replaced.as_deref()
     }
 
-    /// The same change, which has replaced one that a secure origin made at that time. A Secure cookie
-    /// of before then does not come back by it.
+    /// The same change, which has replaced one that a secure origin made at that time. A Secure
+    /// cookie of before then does not come back by it.
     pub(in crate::cookie) fn after_secure(mut self, at: Option<Stamp>) -> Self {
         self.replaced = at.map(|at| Box::new(Self::deleted_at(self.id.clone(), at, true)));
         self

@@ -24,9 +24,9 @@
 /// So this holds against sites that set cookies to push out others':
 ///
 /// - A flood of new cookies does not reach what was there before it, up to half of the jar.
-/// - Few sites cannot push out a login, however many cookies they set, and even if theirs came first
-///   and are in use. At the default limits it takes 512 sites to fill, each within its share, the
-///   half of the jar that came last.
+/// - Few sites cannot push out a login, however many cookies they set, and even if theirs came
+///   first and are in use. At the default limits it takes 512 sites to fill, each within its share,
+///   the half of the jar that came last.
 /// - A login that was not used yet is kept until an eighth of the jar has come after it. Once it is
 ///   used, it is kept until new cookies and cookies used since then are seven sixteenths of the
 ///   jar.

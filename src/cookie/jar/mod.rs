@@ -321,8 +321,8 @@ impl CookieJar {
     }
 
     /// Removes the cookies without an expiry, as the end of a browser's session does, and returns
-    /// their number. Of a file, it takes what [`clear`](Self::clear) takes: session cookies of other
-    /// processes stay there.
+    /// their number. Of a file, it takes what [`clear`](Self::clear) takes: session cookies of
+    /// other processes stay there.
     pub fn clear_session_cookies(&self) -> usize {
         self.shared.store.remove_session()
     }

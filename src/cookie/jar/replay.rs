@@ -13,7 +13,8 @@ use crate::cookie::model::{
 pub(in crate::cookie) struct Last<'a> {
     pub(in crate::cookie) change: &'a Change,
     pub(in crate::cookie) is_ours: bool,
-    /// If an origin that is not secure made it: when a secure one has last changed the cookie before.
+    /// If an origin that is not secure made it: when a secure one has last changed the cookie
+    /// before.
     pub(in crate::cookie) after_secure: Option<Stamp>,
 }
 
@@ -26,9 +27,9 @@ pub(in crate::cookie) struct Outcome<'a> {
 
 /// Replays changes. Of two at the same time, ours is the later one.
 ///
-/// A change of a non-secure origin that a `Secure` cookie forbids is refused. One of ours is not held
-/// against a `Secure` cookie of ours that our jar `has`: it has judged them. One that it has evicted
-/// it could not hold against anything.
+/// A change of a non-secure origin that a `Secure` cookie forbids is refused. One of ours is not
+/// held against a `Secure` cookie of ours that our jar `has`: it has judged them. One that it has
+/// evicted it could not hold against anything.
 pub(in crate::cookie) fn replay<'a>(
     theirs: &'a [Change],
     ours: &'a [Change],

@@ -1,5 +1,5 @@
-//! The jars of a pool, by key and by use: which of them leave, and for whose key a callback runs. No
-//! callback and no lock.
+//! The jars of a pool, by key and by use: which of them leave, and for whose key a callback runs.
+//! No callback and no lock.
 
 use std::{
     collections::BTreeMap,

@@ -94,8 +94,8 @@ impl RetryPolicy {
     /// there is none; it may wait, which the function may not.
     ///
     /// A credential that is wrong stays wrong, and many of its tries lock an account. So there is
-    /// one: `connect(1)` bounds what was [not sent](crate::retry::Failure::Unsent), as which the 401
-    /// counts. It bounds the retries of failed connections too.
+    /// one: `connect(1)` bounds what was [not sent](crate::retry::Failure::Unsent), as which the
+    /// 401 counts. It bounds the retries of failed connections too.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};

@@ -202,8 +202,8 @@ impl Terms {
 /// (draft-ietf-httpapi-idempotency-key-header).
 pub(in crate::retry) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Whether the server sees to it that a repeat of the request does nothing twice. An empty key names
-/// nothing that it could compare: no visible character, in quotes or without.
+/// Whether the server sees to it that a repeat of the request does nothing twice. An empty key
+/// names nothing that it could compare: no visible character, in quotes or without.
 fn has_idempotency_key(headers: &HeaderMap) -> bool {
     headers.get(&IDEMPOTENCY_KEY).is_some_and(|key| {
         // A string of structured fields, in ASCII (RFC 9651 section 3.3.3), with parameters behind

@@ -147,9 +147,9 @@ impl<S: SessionStore> SessionPoolBuilder<S, Said> {
     /// The driver hears what the store tells, writes what was [left to it](Write::Behind) or has
     /// failed, and lets idle sessions leave. It ends after the last handle of the pool is dropped
     /// and what was unwritten is written: await it before the process ends. That is one attempt for
-    /// each session; to learn whether it failed, [flush](SessionPool::flush) first. Without it the pool
-    /// asks the store at each request, and what a request could not write waits for the next
-    /// request of that session or for [`flush`](SessionPool::flush).
+    /// each session; to learn whether it failed, [flush](SessionPool::flush) first. Without it the
+    /// pool asks the store at each request, and what a request could not write waits for the
+    /// next request of that session or for [`flush`](SessionPool::flush).
     ///
     /// Both need a Tokio runtime with a timer when they run.
     pub fn build(self) -> (SessionPool<S>, impl Future<Output = ()> + Send + use<S>) {

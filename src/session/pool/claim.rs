@@ -17,8 +17,8 @@ pub(super) fn site(name: &str) -> String {
 
 const FIELD: &[u8] = b"lease";
 
-/// The state of a lease. Its record's stamp counts them: of two who write the same number, the first
-/// wins, since an equal stamp changes nothing.
+/// The state of a lease. Its record's stamp counts them: of two who write the same number, the
+/// first wins, since an equal stamp changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     /// Random. `None`: it is free.

@@ -41,8 +41,8 @@ use crate::cookie::CookieJar;
 /// to it when a response changes them.
 ///
 /// [`builder`](Self::builder) makes it, together with its driver. Clones share the sessions.
-/// [`SessionLayer`](super::SessionLayer) gives each request its jar; [`jar`](Self::jar) gives one to
-/// code of your own.
+/// [`SessionLayer`](super::SessionLayer) gives each request its jar; [`jar`](Self::jar) gives one
+/// to code of your own.
 ///
 /// `Debug` shows the number of sessions, and no key.
 pub struct SessionPool<S> {

@@ -88,8 +88,8 @@ impl Session {
         put_away
     }
 
-    /// Makes the jar what the store has, and what it has yet to be told. Also returns what it has been
-    /// told without a word.
+    /// Makes the jar what the store has, and what it has yet to be told. Also returns what it has
+    /// been told without a word.
     pub(super) fn put_away(
         &self,
         state: &mut State,
@@ -115,8 +115,8 @@ impl Session {
         (put_away, overlaid.landed)
     }
 
-    /// How long the store shall keep it: as long as the cookie that lives longest, of the jar and of
-    /// what is written.
+    /// How long the store shall keep it: as long as the cookie that lives longest, of the jar and
+    /// of what is written.
     pub(super) fn ttl(&self, batch: &Batch, session_cookies: Duration) -> Duration {
         let now = self.jar.clock_time();
         let left = |cookie: &Cookie| match cookie.expires() {

@@ -122,8 +122,8 @@ impl Sessions {
     }
 
     /// What was used longest ago leaves if there are too many. One that someone holds stays: what a
-    /// holder changed would be written to the store, but never be seen here. One that is not written
-    /// stays for now, and another leaves in its place.
+    /// holder changed would be written to the store, but never be seen here. One that is not
+    /// written stays for now, and another leaves in its place.
     pub(super) fn make_room(&mut self, max: usize) -> Vec<Arc<Session>> {
         let mut unwritten = Vec::new();
         if self.len() <= max {

@@ -119,8 +119,8 @@ impl<S> Shared<S> {
         Terms { consistency: self.settings.consistency, is_listening, at_least }
     }
 
-    /// Sees to sessions that would leave if they were written: by the driver, or else by the caller,
-    /// who gets one of them.
+    /// Sees to sessions that would leave if they were written: by the driver, or else by the
+    /// caller, who gets one of them.
     pub(super) fn see_off(&self, unwritten: Vec<Arc<Session>>) -> Option<Arc<Session>> {
         let now = Instant::now();
         let is_driven = self.is_driven.load(SeqCst);

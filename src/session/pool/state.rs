@@ -1,5 +1,5 @@
-//! What a pool knows of one key: whether it is up to date, and what is still to be written. No lock,
-//! no store; the time is handed in.
+//! What a pool knows of one key: whether it is up to date, and what is still to be written. No
+//! lock, no store; the time is handed in.
 
 use std::{
     collections::HashSet,

@@ -40,7 +40,8 @@ use super::{Applied, Contents, Event, Record, SessionKey, SessionStore, StoreKey
 /// `SISMEMBER` and `SMEMBERS`. Its keys begin with `to1:`. Set `maxmemory-policy noeviction`: an
 /// evicted key is a session that is logged out. With `appendonly yes` a restart keeps the sessions.
 ///
-/// It has no `Clone`: each pool needs a connection of its own, which is told what the others change.
+/// It has no `Clone`: each pool needs a connection of its own, which is told what the others
+/// change.
 ///
 /// ```no_run
 /// # async fn sessions() -> Result<(), tower_outbound::session::RedisError> {

@@ -11,9 +11,9 @@ pub use self::aead::SessionSeal;
 /// The crate ships one, [`SessionSeal`](super::SessionSeal) (feature `seal`). Write your own for a
 /// key that a key service holds.
 ///
-/// `aad` names the session, the site, the cookie and its stamp. A seal must bind it: what was sealed
-/// with one `aad` must not open with another. Else the owner of the store could give one tenant the
-/// cookies of another.
+/// `aad` names the session, the site, the cookie and its stamp. A seal must bind it: what was
+/// sealed with one `aad` must not open with another. Else the owner of the store could give one
+/// tenant the cookies of another.
 ///
 /// Calls are synchronous. `open` is called once for each cookie of a session that is loaded.
 pub trait Seal: Send + Sync + 'static {

@@ -209,8 +209,8 @@ fn a_folded_location_is_followed() {
     });
 }
 
-/// What curl does, unless a row says otherwise. The server is asked as 127.0.0.1; `away` is the same
-/// server as localhost.
+/// What curl does, unless a row says otherwise. The server is asked as 127.0.0.1; `away` is the
+/// same server as localhost.
 #[test]
 fn credentials_of_a_location_replace_those_of_a_url_and_none_of_the_users_own() {
     const OLD: &str = "Basic b2xkOnB3";
