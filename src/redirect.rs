@@ -68,8 +68,8 @@ type DefaultReplay = ();
 ///   use tower::ServiceBuilder;
 ///   use tower_outbound::RedirectPolicy;
 ///
-///   # let client = tower::service_fn(|_: http::Request<http_body_util::Empty<bytes::Bytes>>| async
-/// {   #     Ok::<_, tower::BoxError>(http::Response::new(()))
+///   # let client = tower::service_fn(|_: http::Request<http_body_util::Empty<bytes::Bytes>>| async {
+///   #     Ok::<_, tower::BoxError>(http::Response::new(()))
 ///   # });
 ///   let client = ServiceBuilder::new().layer(RedirectPolicy::new()).service(client);
 ///   # let _ = client;
