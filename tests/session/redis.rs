@@ -105,6 +105,23 @@ async fn the_set_of_sites_stays_as_long_as_the_last_of_them() {
     assert!(left > 7_000, "{left}");
 }
 
+/// A replica that writes without a load does not know how long the other cookies live.
+#[tokio::test]
+async fn a_later_write_with_a_shorter_ttl_does_not_shorten_that_of_the_key() {
+    if !can_start("redis::a_later_write_with_a_shorter_ttl_does_not_shorten_that_of_the_key") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let store = store(&server.url());
+    let key = key("t", "example.com");
+    for (stamp, hours) in [(1, 2), (2, 1)] {
+        let ttl = Duration::from_secs(hours * 3_600);
+        store.apply(&key, &Version::default(), &[set("a", stamp, "")], ttl).await.unwrap();
+    }
+    let left: u64 = server.ask("TTL to1:{t}:example.com")[1..].parse().unwrap();
+    assert!(left > 7_000, "{left}");
+}
+
 #[tokio::test]
 async fn a_load_a_look_and_a_change_are_one_command_each() {
     if !can_start("redis::a_load_a_look_and_a_change_are_one_command_each") {

@@ -103,7 +103,8 @@ impl Stored {
     /// Stores each record whose stamp is greater, and removes tombstones from before `horizon`.
     /// The version changes if one was stored.
     pub(super) fn apply(&mut self, records: &[Record], nonce: u64, expires: u64, horizon: u64) {
-        self.head.expires = expires;
+        // Never shorter: who has not loaded the key does not know its longest-lived cookie.
+        self.head.expires = self.head.expires.max(expires);
         let mut stored = false;
         for record in records {
             let newer = self.records.get(&record.field).is_none_or(|old| old.stamp < record.stamp);
@@ -182,6 +183,15 @@ mod tests {
             [record("a", 5, Some("one")), record("b", u64::MAX, None), record("", 0, Some(""))];
         stored.apply(&records, 7, 100, 0);
         stored
+    }
+
+    #[test]
+    fn a_later_write_with_a_shorter_ttl_does_not_shorten_that_of_the_key() {
+        let mut stored = stored();
+        for (expires, want) in [(50, 100), (200, 200)] {
+            stored.apply(&[], 8, expires, 0);
+            assert_eq!(stored.head.expires, want);
+        }
     }
 
     #[test]

@@ -55,7 +55,10 @@ if #writes > 0 then
 end
 
 if version ~= '' then
-  redis.call('PEXPIRE', hash, ttl)
+  -- Never shorter: who has not loaded the key does not know its longest-lived cookie.
+  if redis.call('PTTL', hash) < ttl then
+    redis.call('PEXPIRE', hash, ttl)
+  end
   -- The set stays as long as the last of its sites.
   if redis.call('PTTL', sites) < ttl then
     redis.call('PEXPIRE', sites, ttl)
