@@ -1,8 +1,8 @@
-//! Tower layers for HTTP *clients*: cookies, retries and mounts.
+//! Tower layers for HTTP *clients*: cookies, retries and routing by URL prefix.
 //!
 //! They give any Tower HTTP client what `requests.Session`, `HTTPAdapter` and `urllib3.Retry` give
-//! a Python script. This crate has no client: the layers wrap the one that you have, each alone or
-//! all three together.
+//! a Python script. This crate has no client. Its layers wrap yours, each alone or all three
+//! together.
 #![cfg_attr(
     all(feature = "follow-redirect", feature = "retry", feature = "routing"),
     doc = "```no_run"
@@ -25,9 +25,10 @@
 //! type Session = BoxCloneSyncService<Request<Full<Bytes>>, Response<Incoming>, BoxError>;
 //!
 //! fn session() -> Result<Session, BoxError> {
-//!     let retries =
-//! RetryLayer::new(RetryPolicy::new().total(3).deadline(Duration::from_secs(10)));     let stack =
-//! ServiceBuilder::new()         .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
+//!     let policy = RetryPolicy::new().total(3).deadline(Duration::from_secs(10));
+//!     let retries = RetryLayer::new(policy);
+//!     let stack = ServiceBuilder::new()
+//!         .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
 //!         .layer(RoutingLayer::builder().mount("http://localhost", retries).build()?)
 //!         .layer(CookieLayer::default())
 //!         .service(Client::builder(TokioExecutor::new()).build_http());
@@ -49,12 +50,11 @@
 //! ```
 //!
 //! The README has the same session with TLS, a form and a default header. The [`guide`] has pages
-//! for those who come [from requests and urllib3](guide::from_requests),
-//! [httpx](guide::from_httpx), [reqwest](guide::from_reqwest) or [tower's
-//! `Retry`](guide::from_tower_retry), and for [other people's clients](guide::clients),
-//! [credentials](guide::credentials), [metrics and logs](guide::observability),
-//! [testing](guide::testing), [proxies](guide::proxies_and_meshes), [security](guide::security)
-//! and [compatibility](guide::compatibility).
+//! for users of [requests and urllib3](guide::from_requests), [httpx](guide::from_httpx),
+//! [reqwest](guide::from_reqwest) and [tower's `Retry`](guide::from_tower_retry). Other pages are
+//! about [other clients](guide::clients), [credentials](guide::credentials), [metrics and
+//! logs](guide::observability), [testing](guide::testing), [proxies](guide::proxies_and_meshes),
+//! [security](guide::security) and [compatibility](guide::compatibility).
 //!
 //! # The stack
 //! ```text
@@ -70,12 +70,12 @@
 //!   hyper client            pool, TLS             hyper-util
 //! ```
 //!
-//! tower-http's `TimeoutLayer` does not compile here: it makes a response of its own, and so needs a
-//! body that has a default, which hyper's has not.
+//! Use tower's `TimeoutLayer`. The one of tower-http does not compile in this stack: it creates a
+//! response of its own, and hyper's body has no `Default`.
 //!
-//! The order matters. In each line the first order is the one drawn above. The second one loses
-//! something, but leaks nothing, if the redirects remove `Cookie` from a hop to another host as
-//! [`RedirectPolicy`] and tower-http's default policy do:
+//! The order matters. Each item below compares two orders, and the first is the one drawn above.
+//! The second works, but loses something. Neither leaks a cookie if the redirect policy removes
+//! `Cookie` from a hop to another host. [`RedirectPolicy`] and tower-http's default policy do so.
 //!
 //! - Redirects outside cookies: each hop stores and sends its own cookies. Redirects inside
 //!   cookies: the cookies of a 302 are lost, and a hop to another host sends none.
@@ -86,35 +86,36 @@
 //! - Retries outside cookies: an attempt sends the cookies that the attempt before it received.
 //!   Retries inside cookies: every attempt sends the cookies of the first, and the cookies of a
 //!   failed attempt are lost.
-//! - Mounts outside retries: each prefix has its own policy. Mounts inside retries: one policy for
-//!   all, and a request that routing refuses is repeated for nothing.
-//! - Mounts and cookies may change places if all mounts share what is below.
-//! - Decompression outside retries: a failed response is drained as it came. Decompression inside
-//!   retries: it is inflated only to be drained.
-//! - A mounted layer wraps the service below, so one jar serves every mount. A mounted service is
-//!   complete in itself: give it the same jar with `CookieLayer::new(jar.clone())`.
+//! - Routing outside retries: each prefix has its own policy. Routing inside retries: all prefixes
+//!   share one policy, and a request without a mount is retried in vain.
+//! - Routing and cookies may be swapped if all mounts share the services below them.
+//! - Decompression outside retries: a failed response is drained compressed. Decompression inside
+//!   retries: a failed response is decompressed only to be drained.
+//! - A mounted layer wraps the service below it, so one jar serves every mount. A mounted service
+//!   is a complete client. Give it the same jar with `CookieLayer::new(jar.clone())`.
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `cookie` | yes | [`cookie`]: [`CookieLayer`], its jar and its cookies.txt |
-//! | `retry` | yes | [`retry`]: [`RetryLayer`]: attempts, backoff, `Retry-After`, budget, deadline |
+//! | `cookie` | yes | [`cookie`]: [`CookieLayer`], its jar and cookies.txt |
+//! | `retry` | yes | [`retry`]: [`RetryLayer`] with attempts, backoff, `Retry-After`, budget and deadline |
 //! | `routing` | yes | [`routing`]: [`RoutingLayer`], a layer or client per URL prefix |
-//! | `follow-redirect` | yes | [`RedirectPolicy`]; and, in [`cookie`]: if `FollowRedirect` is inside `CookieLayer`, cookies are filed under the host that answered |
-//! | `json` | no | [`cookie`]: a jar's own file format, which keeps everything; what browsers export |
-//! | `cookie_store` | no | [`cookie`]: the `cookie_store` crate's store as the layer's storage, conversions, and its files; brings `json` |
-//! | `idna` | no | [`routing`]: mounts whose host is not ASCII; without it such a mount is a build error |
+//! | `follow-redirect` | yes | [`RedirectPolicy`]; in [`cookie`]: if `FollowRedirect` is inside `CookieLayer`, cookies are filed under the host that answered |
+//! | `json` | no | [`cookie`]: the jar's own file format, which keeps everything, and the formats that browsers export |
+//! | `cookie_store` | no | [`cookie`]: a store of the `cookie_store` crate as the layer's storage, conversions, and its files; enables `json` |
+//! | `idna` | no | [`routing`]: mounts whose host is not ASCII; without the feature such a mount is a build error |
 //! | `http2` | no | [`retry`] reads h2's errors: a request that the server never processed is retried, whatever its method |
 //! | `reqwest` | no | a [`cookie::CookieJar`] as the cookie store of a `reqwest::Client` |
-//! | `tracing` | no | debug events: attempts, retry decisions, rejected cookies, requests that no mount serves though their host has one; no secrets |
-//! | `serde` | no | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; configurations of meshes: `retry::mesh` |
-//! | `session` | no | [`session`]: one jar of a tenant for many processes, loaded from a store and written to it |
-//! | `seal` | no | [`session`]: an AEAD that seals what a store gets |
+//! | `tracing` | no | debug events without secrets: attempts, retry decisions, rejected cookies, requests without a mount for a host that has one |
+//! | `serde` | no | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; mesh configurations: `retry::mesh` |
+//! | `session` | no | [`session`]: one jar per tenant for many processes, loaded from a store and written to it |
+//! | `seal` | no | [`session`]: an AEAD that seals the cookies in a store |
 //! | `redis` | no | [`session`]: sessions on Redis or Valkey |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
-// Links lead to wings that are not built, and to the guide, which needs them all.
+// Intra-doc links point to modules that may be disabled, and to the guide, which needs all
+// features.
 #![cfg_attr(
     not(all(
         feature = "cookie_store",
@@ -140,7 +141,7 @@ mod authority;
 pub mod cookie;
 #[cfg(feature = "cookie")]
 mod disk;
-// Documentation alone. Its snippets need these features.
+// Documentation only. Its snippets need these features.
 #[cfg(all(
     doc,
     feature = "cookie_store",

@@ -1,20 +1,20 @@
-//! What one request or one layer does differently from the rest.
+//! What one request, or one layer, does differently.
 
 use http::{Extensions, HeaderMap, Uri, header::HOST, uri::Authority};
 
 use super::model::{origin::Origin, same_site::SiteForCookies};
 
-/// Request extension that needs a [`RedirectPolicy`](super#for-its-redirects-too): whether this
-/// request sends and stores the jar's cookies.
+/// Whether one request sends and stores the jar's cookies: a request extension that needs a
+/// [`RedirectPolicy`](super#for-its-redirects-too).
 ///
-/// Default: both. With `store: false` the response still says which cookies it set, in
-/// [`ResponseCookies`](super::ResponseCookies).
+/// Default: it does both. With `store: false`, [`ResponseCookies`](super::ResponseCookies) still
+/// lists the cookies that the response set.
 ///
-/// Redirect layers with another policy drop the extension when a hop leaves the origin. That hop
+/// A redirect layer with another policy drops the extension when a hop leaves the origin. That hop
 /// then sends and stores again, unless the layer [expects
 /// restrictions](super::CookieLayer::expect_restrictions).
 ///
-/// A browser's `credentials: "omit"` is `send: false, store: false`.
+/// `send: false, store: false` is what browsers call `credentials: "omit"`.
 ///
 /// ```
 /// use tower_outbound::cookie::CookieControl;
@@ -24,11 +24,11 @@ use super::model::{origin::Origin, same_site::SiteForCookies};
 ///     .body(())?;
 /// # Ok::<(), http::Error>(())
 /// ```
-// Not non_exhaustive: it is written as a literal.
+// Not `non_exhaustive`: callers write it as a literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookieControl {
-    /// Whether the jar's cookies are sent. A `Cookie` header of the caller's own is sent either
-    /// way. Default: true.
+    /// Whether the jar's cookies are sent. Default: true. The caller's own `Cookie` header is sent
+    /// in either case.
     pub send: bool,
     /// Whether the response's cookies are stored. Default: true.
     pub store: bool,
@@ -40,20 +40,23 @@ impl Default for CookieControl {
     }
 }
 
-/// Request extension: whose cookies they are is decided by the `Host` header that the caller set,
-/// as in curl and requests. The URI only says where to connect to.
+/// The `Host` header that the caller set decides which cookies match, not the URI: a request
+/// extension.
 ///
-/// For a virtual host at an address: `http://127.0.0.1:8080/` with `Host: www.example.com`. The
-/// scheme and the path are still those of the URI. A request with several `Host` headers, or with
-/// one that names no host, has no cookies. Nor has a request over http whose `Host` names this
-/// machine, such as `localhost`, at another address. Without a `Host` header the URI decides.
+/// As in curl and requests. The URI then only says where to connect. For a virtual host at an
+/// address: `http://127.0.0.1:8080/` with `Host: www.example.com`. Scheme and path are still those
+/// of the URI.
 ///
-/// Never set it for a `Host` that came from someone else, as in a proxy: a stranger would choose
-/// whose cookies are sent. TLS checks the host of the URI, not this header.
+/// - Without a `Host` header the URI decides.
+/// - A request has no cookies if it has several `Host` headers, or one that names no host.
+/// - A request over http has no cookies if its `Host` names this machine, such as `localhost`, and
+///   its URI another one.
 ///
-/// Default: the URI decides, whatever `Host` says. The extension ends where a redirect leaves the
-/// origin of the URI: [`RedirectPolicy`](super#for-its-redirects-too) removes it there, and the
-/// `Host` header with it.
+/// Never set it for a `Host` that someone else chose, as in a proxy: a stranger would choose whose
+/// cookies are sent. TLS checks the host of the URI, not this header.
+///
+/// Default: the URI decides, whatever `Host` says. When a redirect leaves the origin of the URI,
+/// [`RedirectPolicy`](super#for-its-redirects-too) removes the extension and the `Host` header.
 ///
 /// ```
 /// use http::{Request, Response, header::HOST};
@@ -78,12 +81,12 @@ impl Default for CookieControl {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostDecides;
 
-/// An absolute URI with the host that the `Host` header names. `None` if it names none.
+/// An absolute URI with the host of the `Host` header. `None` if the header names no host.
 pub(crate) fn named_by_host(uri: Uri, headers: &HeaderMap) -> Option<Uri> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else { return Some(uri) };
     let authority = Authority::try_from(host.as_bytes()).ok()?;
-    // Two hosts, or one with userinfo: a server could read another one than this.
+    // Two hosts, or userinfo: a server could read another host than this function.
     if hosts.next().is_some() || authority.as_str().contains('@') {
         return None;
     }
@@ -91,15 +94,15 @@ pub(crate) fn named_by_host(uri: Uri, headers: &HeaderMap) -> Option<Uri> {
     let was_secure = is_secure(&uri);
     let mut parts = uri.into_parts();
     parts.authority = Some(authority);
-    // Whether a host is this machine is a question of the address that the client connects to. A
-    // header cannot make another machine this one.
+    // The address that the client connects to decides whether a host is this machine. A header
+    // cannot turn another machine into this one.
     Uri::from_parts(parts).ok().filter(|named| was_secure || !is_secure(named))
 }
 
 /// What a request's extensions allow, and the site on whose behalf it is made.
 ///
-/// If restrictions are `expected`, their absence is the strict case: someone between the caller and
-/// the layer may have dropped them.
+/// If restrictions are `expected`, their absence means the strictest ones: a layer in between may
+/// have dropped them.
 pub(super) fn restrictions(
     extensions: &Extensions,
     expected: bool,
@@ -113,17 +116,37 @@ pub(super) fn restrictions(
     (control, Some(site.unwrap_or_else(SiteForCookies::opaque)))
 }
 
-/// What is done with a `Cookie` header that the caller set. The response's cookies are stored
-/// either way.
+/// What happens to a `Cookie` header that the caller set. The response's cookies are stored in
+/// either case.
 ///
 /// Default: [`Merge`](Self::Merge), as requests does for `cookies={...}`.
+///
+/// ```
+/// use http::{Request, Response, header::COOKIE};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_outbound::{CookieLayer, cookie::{CookieJar, header_value}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (jar, uri) = (CookieJar::new(), "https://example.com/".parse()?);
+/// jar.set(&uri, "id=42")?;
+/// jar.set(&uri, "theme=dark")?;
+/// let client = CookieLayer::new(jar).layer(service_fn(|request: Request<()>| async move {
+///     Ok::<_, std::convert::Infallible>(Response::new(request.headers()[COOKIE].clone()))
+/// }));
+///
+/// let request = Request::get(uri).header(COOKIE, header_value([("id", "7")])?).body(())?;
+/// assert_eq!(client.oneshot(request).await?.body(), "id=7; theme=dark");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallerCookies {
-    /// One header is sent: the caller's pairs first, then the jar's pairs whose names the caller
-    /// did not give.
+    /// Sends one header: first the caller's pairs, then those of the jar whose names the caller did
+    /// not give.
     #[default]
     Merge,
-    /// Only the caller's header is sent. The jar's cookies are not.
+    /// Sends only the caller's header. The jar's cookies are not sent.
     Replace,
 }

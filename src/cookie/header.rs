@@ -1,4 +1,4 @@
-//! The `Cookie` header: made of pairs, and merged with the caller's own.
+//! The `Cookie` header: how it is made from pairs and merged with the caller's own.
 
 use http::{
     HeaderMap, HeaderValue,
@@ -10,7 +10,10 @@ use super::{
     model::set_cookie::trim,
 };
 
-/// A `Cookie` header for one request, from names and values. It is marked sensitive.
+/// Makes a `Cookie` header for one request from names and values.
+///
+/// The header is marked [sensitive](HeaderValue::set_sensitive).
+/// [`CallerCookies`](super::CallerCookies) says how a layer merges it with the jar's cookies.
 ///
 /// ```
 /// let header = tower_outbound::cookie::header_value([("user_id", "2"), ("theme", "dark")])?;
@@ -20,7 +23,7 @@ use super::{
 ///
 /// # Errors
 ///
-/// [`InvalidCookie`] if a name or value could not be read back as it is, or if there is no pair.
+/// [`InvalidCookie`] if a server would read another name or value, or if there is no pair.
 ///
 /// requests: `cookies={...}`.
 pub fn header_value<N, V>(
@@ -51,7 +54,7 @@ where
     sensitive(header).ok_or(InvalidCookie::Value)
 }
 
-/// The caller's own `Cookie` headers as one line; `None` if there are none.
+/// The caller's own `Cookie` headers, joined to one. `None` if there is no such header.
 pub(super) fn own(headers: &HeaderMap) -> Option<Vec<u8>> {
     // HTTP/2 lets a client send one header for each pair (RFC 9113 section 8.2.3).
     let mut lines = headers.get_all(COOKIE).iter().peekable();
@@ -66,12 +69,13 @@ pub(super) fn own(headers: &HeaderMap) -> Option<Vec<u8>> {
     Some(line)
 }
 
-/// The caller's pairs, then those of the jar whose names the caller did not give.
+/// The caller's pairs, then the jar's pairs whose names the caller did not give.
 pub(super) fn merged(mut own: Vec<u8>, jar: Option<&HeaderValue>) -> Option<HeaderValue> {
     let end = own.len();
     for pair in jar.into_iter().flat_map(|jar| jar.as_bytes().split(|&byte| byte == b';')) {
         let pair = trim(pair);
-        // Among the caller's alone: the jar may have two cookies of one name, and both are sent.
+        // Compared with the caller's pairs only: the jar may hold two cookies of one name, and both
+        // are sent.
         let given = own[..end].split(|&byte| byte == b';').any(|own| name(trim(own)) == name(pair));
         if !given {
             join(&mut own, pair);
@@ -80,7 +84,7 @@ pub(super) fn merged(mut own: Vec<u8>, jar: Option<&HeaderValue>) -> Option<Head
     sensitive(own)
 }
 
-/// Replaces every `Cookie` header by one.
+/// Replaces all `Cookie` headers by one.
 pub(super) fn replace(headers: &mut HeaderMap, value: HeaderValue) {
     match headers.entry(COOKIE) {
         Entry::Occupied(mut entry) => {
@@ -93,7 +97,7 @@ pub(super) fn replace(headers: &mut HeaderMap, value: HeaderValue) {
 }
 
 fn name(pair: &[u8]) -> &[u8] {
-    // All nameless pairs have the empty name, so that the caller's replaces the jar's.
+    // A nameless pair has the empty name, so the caller's nameless pair replaces the jar's.
     let end = pair.iter().position(|&byte| byte == b'=').unwrap_or(0);
     trim(&pair[..end])
 }
@@ -107,7 +111,7 @@ fn join(line: &mut Vec<u8>, pair: &[u8]) {
 
 fn sensitive(line: Vec<u8>) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(line).ok()?;
-    // So that the `Debug` of a request does not show it, and HPACK does not index it.
+    // Keeps it out of the `Debug` of a request, and out of HPACK's index.
     value.set_sensitive(true);
     Some(value)
 }

@@ -1,5 +1,4 @@
-//! Redirects, as the cookies see them: what an outer policy cannot see itself, and what a log
-//! should say.
+//! What the cookie service tells redirect policies and the log about redirects.
 
 #[cfg(feature = "follow-redirect")]
 use std::sync::{
@@ -19,11 +18,11 @@ const fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Request extension of a redirect policy: where the cookie service notes whether a redirect's
-/// `Location` is empty.
+/// Where the cookie service notes whether a redirect's `Location` is empty: a request extension of
+/// a redirect policy.
 ///
-/// A policy of tower-http is told the resolved URI alone, and an empty reference resolves to the
-/// request's own URI. A `Location` that names this URI does too.
+/// tower-http tells a policy only the resolved URI. An empty reference resolves to the request's
+/// own URI, and so does a `Location` that names this URI.
 #[cfg(feature = "follow-redirect")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LocationNote(Arc<AtomicU8>);
@@ -48,7 +47,7 @@ impl LocationNote {
         }
     }
 
-    /// Before each hop: what was noted of another response does not hold for the next.
+    /// Before each hop: a note about one response does not apply to the next.
     pub(crate) fn clear(&self) {
         self.0.store(0, Relaxed);
     }
@@ -58,7 +57,7 @@ impl LocationNote {
         self.0.store(
             match location {
                 None => 0,
-                // Parsers of URLs strip spaces.
+                // URL parsers strip spaces.
                 Some(value) if value.as_bytes().trim_ascii().is_empty() => 1,
                 Some(_) => 2,
             },
@@ -67,11 +66,11 @@ impl LocationNote {
     }
 }
 
-/// The origin that a redirect to another one leads to. `None` for any other response.
+/// The other origin that a redirect leads to. `None` for any other response.
 ///
-/// A redirect layer without our policy drops a request's restrictions at such a hop, so that in
-/// doubt a redirect is one. `from` is what the client connected to, as for a redirect layer, also
-/// if a `Host` header decides on the cookies.
+/// A redirect layer without our policy drops a request's restrictions at such a hop, so a doubtful
+/// redirect counts as one that leaves. `from` is the URI that the client connected to, also if a
+/// `Host` header decides which cookies match.
 #[cfg(feature = "tracing")]
 pub(super) fn leads_away(
     from: &http::Uri,
@@ -83,7 +82,7 @@ pub(super) fn leads_away(
     }
     let scheme = from.scheme_str()?;
     let here = origin(scheme, from.authority()?.as_str());
-    // A client follows one of several, and which one is not known here.
+    // A client follows one of several `Location` headers, and it is not known which.
     headers.get_all(LOCATION).iter().find_map(|location| {
         let to = match target(location.as_bytes()) {
             Target::Here => return None,
@@ -100,17 +99,17 @@ pub(super) fn leads_away(
 /// What a `Location` refers to.
 #[cfg(feature = "tracing")]
 enum Target {
-    /// A path, a query or a fragment, so that the origin stays.
+    /// A path, a query or a fragment: the origin stays.
     Here,
-    /// An authority. Without a scheme the origin's stays.
+    /// An authority. Without a scheme, the scheme of the request stays.
     There { scheme: Option<String>, authority: String },
-    /// Clients may differ in where it leads to.
+    /// Clients may disagree on where it leads.
     Unreadable,
 }
 
-/// Reads a `Location` as parsers of URLs do, `url` and so tower-http's redirects among them: tabs
-/// are dropped, and `\` is another `/`, of which there may be too many. What these would mend
-/// further is unreadable here.
+/// Reads a `Location` as URL parsers do (`url`, which tower-http uses): tabs are dropped, `\`
+/// counts as `/`, and extra slashes are allowed. Anything else that these parsers repair is
+/// unreadable here.
 #[cfg(feature = "tracing")]
 fn target(location: &[u8]) -> Target {
     let text = location.iter().copied().filter(|&byte| byte != b'\t').collect::<Vec<_>>();
@@ -129,7 +128,7 @@ fn target(location: &[u8]) -> Target {
     let rest = &rest[start..];
     let end = rest.iter().position(|byte| is_slash(byte) || b"?#".contains(byte));
     let (authority, after) = rest.split_at(end.unwrap_or(rest.len()));
-    // To a parser that takes a `\` for a part of the userinfo, the host is behind it.
+    // Some parsers read `\` as part of the userinfo. To them the host comes after it.
     if after.first() == Some(&b'\\') {
         return Target::Unreadable;
     }
@@ -139,11 +138,11 @@ fn target(location: &[u8]) -> Target {
 
 /// An origin in one spelling. `None` if no URI can have it.
 ///
-/// Never more than that: a path or a query may hold an authorization code.
+/// Never with a path or query, which may contain an authorization code.
 #[cfg(feature = "tracing")]
 fn origin(scheme: &str, authority: &str) -> Option<String> {
     let (host, port) = authority::split(authority);
-    // As it is spelt: redirect layers take `a.example.` for another host than `a.example`.
+    // As it is spelt: to redirect layers `a.example.` and `a.example` are two hosts.
     authority::canonical(host)?;
     let (scheme, host) = (authority::lower(scheme), authority::lower(host));
     let default = if matches!(&*scheme, "https" | "wss") { 443 } else { 80 };

@@ -1,5 +1,5 @@
-//! The `cookie_store` crate's store as a layer's storage, behind the rules of this crate; and the
-//! conversions of its cookies and stores.
+//! A store of the `cookie_store` crate as the layer's storage, checked by the rules of this crate,
+//! and the conversions of its cookies and stores.
 
 use std::{
     convert::Infallible,
@@ -30,13 +30,24 @@ use super::{
     model::visit::Visit,
 };
 
-/// A `cookie_store` as the layer's storage, behind the rules of this crate. Cookies that the rules
-/// refuse are not stored. If the store holds such a cookie all the same, it is not sent.
+/// Makes a store of the `cookie_store` crate the layer's storage, checked by the rules of this
+/// crate.
 ///
-/// The default [`CookieLimits`] hold. The store knows no times of creation or use, so a full site
-/// refuses new cookies and keeps the old ones, and cookies with paths of one length are sent in the
-/// order of domain and name. Each look-up reads the whole store: for large ones use a
-/// [`CookieJar`].
+/// A cookie that the rules reject is not stored. If the store holds such a cookie anyway, it is not
+/// sent. The default [`CookieLimits`] apply.
+///
+/// The store knows no times of creation or use. So a full site rejects new cookies and keeps the
+/// old ones, and cookies with paths of equal length are sent in the order of domain and name. Each
+/// look-up reads the whole store. For a large store use a [`CookieJar`].
+///
+/// ```
+/// use std::sync::Mutex;
+/// use cookie_store::CookieStore;
+/// use tower_outbound::CookieLayer;
+///
+/// let layer = CookieLayer::with_storage(Mutex::new(CookieStore::default()));
+/// # let _ = layer;
+/// ```
 impl CookieStorage for Mutex<CookieStore> {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         header(&lock(self), context)
@@ -47,7 +58,7 @@ impl CookieStorage for Mutex<CookieStore> {
     }
 }
 
-/// As for a `Mutex`. Look-ups share the lock.
+/// As the implementation for `Mutex`. Look-ups share the lock.
 impl CookieStorage for RwLock<CookieStore> {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         header(&self.read().unwrap_or_else(PoisonError::into_inner), context)
@@ -59,18 +70,19 @@ impl CookieStorage for RwLock<CookieStore> {
 }
 
 fn lock(store: &Mutex<CookieStore>) -> MutexGuard<'_, CookieStore> {
-    // Poison is ignored: a panic of another user of the store must not end the client's cookies.
+    // Poison is ignored: a panic elsewhere must not stop the client's cookies.
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The store keeps no settings of its own, so the defaults hold.
+/// The store has no settings, so the defaults apply.
 fn visit<'a>(context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
     context.visit(origin, &PublicSuffixes::Embedded, to_millis(SystemTime::now()))
 }
 
 fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValue> {
     let origin = Origin::of(context.uri())?;
-    // What the store holds came by its own, laxer rules too, so all of ours are asked again.
+    // The store admitted its cookies by its own, laxer rules, so all of our rules are checked
+    // again.
     let (visit, limits) = (visit(context, &origin), CookieLimits::default());
     let site = visit.site;
     let mut cookies: Vec<Cookie> = store
@@ -86,7 +98,7 @@ fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValu
                 && visit.reach.sends(flags.same_site)
         })
         .collect();
-    // The store's map has another order each time, and its cookies have no age to sort by.
+    // The store's map has a different order each time, and its cookies have no age to sort by.
     cookies.sort_by(|a, b| (a.domain(), a.data.name()).cmp(&(b.domain(), b.data.name())));
     for (order, cookie) in (0..).zip(&mut cookies) {
         (cookie.order, cookie.data.created, cookie.times.updated) = (order, 0, 0);
@@ -129,18 +141,18 @@ fn set(
         store.remove(&new.domain, &new.path, name);
         return Ok(None);
     }
-    // Asked before there is room: this reason lasts, a lack of room may pass.
+    // Checked before the room: this reason lasts, but a lack of room may pass.
     let theirs = to_theirs(&cookie).map_err(|_| Rejection::Unstorable)?;
     if !store.contains(&new.domain, &new.path, name) {
         make_room(store, visit)?;
     }
-    // Any URL of the domain serves: the store only asks whether the cookie's domain covers it.
+    // Any URL of the domain will do: the store only checks that the cookie's domain covers it.
     let url = Url::parse(&format!("https://{}/", new.domain)).map_err(|_| Rejection::Unstorable)?;
     store.insert(theirs, &url).map_err(|_| Rejection::Unstorable)?;
     Ok(Some(cookie))
 }
 
-/// Removes what has expired. Refuses if that leaves no room.
+/// Removes expired cookies. An error if the site or the store is still full.
 fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection> {
     let (limits, key) = (CookieLimits::default(), visit.site.key);
     let (mut all, mut of_site) = (0, 0);
@@ -154,7 +166,7 @@ fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection
             of_site += usize::from(domain_match(domain, key));
         }
     }
-    // The crate itself keeps expired cookies: without this a store would only ever grow.
+    // The store itself keeps expired cookies. Without this it would only grow.
     for (domain, path, name) in dead {
         store.remove(&domain, &path, &name);
     }
@@ -165,7 +177,7 @@ fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection
     }
 }
 
-/// Whether `old` forbids a non-secure origin `new`, as in a jar.
+/// Whether `old` keeps a non-secure origin from setting `new`, as in a jar.
 fn shields(old: &cookie_store::Cookie<'_>, new: &Admitted<'_>) -> bool {
     let domain = domain_of(old).unwrap_or_default();
     old.secure() == Some(true)
@@ -174,11 +186,12 @@ fn shields(old: &cookie_store::Cookie<'_>, new: &Admitted<'_>) -> bool {
         && path_match(new.path.as_bytes(), String::from(&old.path).as_bytes())
 }
 
-/// Keeps all that a `cookie_store` cookie knows. It counts as created now.
+/// Converts a `cookie_store` cookie without loss. Its creation time is now.
 ///
 /// # Errors
 ///
-/// [`InvalidCookie`] if a jar cannot hold the cookie, or the promise of its name is broken.
+/// [`InvalidCookie`] if a jar cannot hold the cookie, or if its name has a prefix such as `__Host-`
+/// whose conditions it does not meet.
 impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
     type Error = InvalidCookie;
 
@@ -187,12 +200,13 @@ impl TryFrom<&cookie_store::Cookie<'_>> for Cookie {
     }
 }
 
-/// Keeps all that a `cookie_store` cookie can hold: everything but the times of creation and use.
+/// Converts a cookie to one of `cookie_store`, which keeps everything except the times of creation
+/// and use.
 ///
 /// # Errors
 ///
-/// [`InvalidCookie`] if it cannot hold the cookie: the name is empty, or name or value are not
-/// UTF-8.
+/// [`InvalidCookie`] if that crate cannot hold the cookie: the name is empty, name or value are not
+/// UTF-8, or that crate would read name, value or domain as something else.
 impl TryFrom<&Cookie> for cookie_store::Cookie<'static> {
     type Error = InvalidCookie;
 
@@ -202,10 +216,10 @@ impl TryFrom<&Cookie> for cookie_store::Cookie<'static> {
 }
 
 impl CookieJar {
-    /// A jar of the store's live cookies, and how many of them were left out.
+    /// Makes a jar of the store's live cookies, and returns how many of them were left out.
     ///
-    /// Left out are cookies that the rules refuse, and cookies that the default [`CookieLimits`]
-    /// have no room for.
+    /// A cookie is left out if the rules reject it, or if the default [`CookieLimits`] have no room
+    /// for it.
     ///
     /// ```
     /// use cookie_store::CookieStore;
@@ -225,16 +239,17 @@ impl CookieJar {
         let live: Vec<_> = store.iter_unexpired().collect();
         let read = live.iter().filter_map(|theirs| from_theirs(theirs, Door::File).ok()).collect();
         jar.extend(&jar.judge(read));
-        // By what there is at the end, so that what a limit has evicted counts too.
+        // Counted by the result, so that cookies which a limit evicted count too.
         let left_out = live.len().saturating_sub(jar.len());
         (jar, left_out)
     }
 
-    /// A store of the jar's cookies, and how many of them were left out.
+    /// Makes a store of the jar's cookies, and returns how many of them were left out.
     ///
-    /// A `cookie_store` can hold no cookie without a name, nor a name or value that is not UTF-8.
-    /// It has no place for both a host-only cookie and one for the whole domain of the same domain,
-    /// path and name: the newer is kept. It knows no times of creation or use.
+    /// `cookie_store` cannot hold a cookie without a name, or one whose name, value or domain it
+    /// would read as something else, such as text that is not UTF-8. It cannot hold a host-only
+    /// cookie together with a domain cookie of the same domain, path and name: the newer one is
+    /// kept. It does not keep the times of creation and use.
     ///
     /// ```
     /// use tower_outbound::cookie::CookieJar;
@@ -250,7 +265,8 @@ impl CookieJar {
     #[must_use]
     pub fn to_cookie_store(&self) -> (CookieStore, usize) {
         let ours: Vec<Cookie> = self.iter().collect();
-        // In the order of creation, so that of two with one place in the store the newer is kept.
+        // In the order of creation, so that the newer of two cookies for one place in the store is
+        // kept.
         let theirs = ours.iter().filter_map(|cookie| to_theirs(cookie).ok());
         let store = match CookieStore::from_cookies(theirs.map(Ok::<_, Infallible>), false) {
             Ok(store) => store,
@@ -261,28 +277,28 @@ impl CookieJar {
     }
 }
 
-/// As [`CookieJar::from_cookie_store`], which says how many cookies were left out.
+/// Like [`CookieJar::from_cookie_store`], without the number of cookies that were left out.
 impl From<&CookieStore> for CookieJar {
     fn from(store: &CookieStore) -> Self {
         Self::from_cookie_store(store).0
     }
 }
 
-/// As [`CookieJar::from_cookie_store`], which says how many cookies were left out.
+/// Like [`CookieJar::from_cookie_store`], without the number of cookies that were left out.
 impl From<CookieStore> for CookieJar {
     fn from(store: CookieStore) -> Self {
         Self::from(&store)
     }
 }
 
-/// As [`CookieJar::to_cookie_store`], which says how many cookies were left out.
+/// Like [`CookieJar::to_cookie_store`], without the number of cookies that were left out.
 impl From<&CookieJar> for CookieStore {
     fn from(jar: &CookieJar) -> Self {
         jar.to_cookie_store().0
     }
 }
 
-/// As [`CookieJar::to_cookie_store`], which says how many cookies were left out.
+/// Like [`CookieJar::to_cookie_store`], without the number of cookies that were left out.
 impl From<CookieJar> for CookieStore {
     fn from(jar: CookieJar) -> Self {
         Self::from(&jar)

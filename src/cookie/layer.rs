@@ -12,15 +12,17 @@ use super::{
 
 /// Sends a jar's cookies with each request, and stores the cookies of each response.
 ///
-/// The URI decides whose cookies they are, not a `Host` header, unless the request says
-/// [`HostDecides`](super::HostDecides). A request without an absolute URI
-/// has no cookies, unless [`default_origin`](Self::default_origin) names its origin.
+/// The URI decides which cookies match, not the `Host` header, unless the request has the extension
+/// [`HostDecides`](super::HostDecides). A request with a relative URI has no cookies, unless
+/// [`default_origin`](Self::default_origin) names its origin.
 ///
 /// Place it inside the layers that send a request again: redirects and retries. Each attempt and
-/// each hop then sends what the response before it set. If the redirects are inside, the cookies
-/// that the hops in between set are lost. The cookies of the last response are then filed under the
-/// host that answered if the redirects are tower-http's `FollowRedirect` 0.7 (feature
-/// `follow-redirect`, on by default), and else under the first host.
+/// each hop then sends the cookies that the previous response set.
+///
+/// If the redirects are inside this layer, the cookies of the intermediate responses are lost. The
+/// cookies of the last response are then filed under the host that answered, if the redirects are
+/// tower-http's `FollowRedirect` 0.7 (feature `follow-redirect`, on by default). Otherwise they are
+/// filed under the first host.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -39,7 +41,7 @@ use super::{
 /// # }
 /// ```
 pub struct CookieLayer<J = CookieJar> {
-    // Shared by every service, whether the storage itself can be cloned or not.
+    // Shared by all services of the layer, so that the storage need not be `Clone`.
     storage: Arc<J>,
     default_origin: Option<Uri>,
     caller_cookies: CallerCookies,
@@ -47,7 +49,15 @@ pub struct CookieLayer<J = CookieJar> {
 }
 
 impl CookieLayer<CookieJar> {
-    /// Uses `jar`. Every service that the layer makes shares it.
+    /// Uses `jar`. All services of this layer share it.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieJar, CookieLayer};
+    ///
+    /// let jar = CookieJar::new();
+    /// let layer = CookieLayer::new(jar.clone()); // `jar` still shows what the client stores
+    /// # let _ = layer;
+    /// ```
     #[must_use]
     pub fn new(jar: CookieJar) -> Self {
         Self::with_storage(jar)
@@ -55,13 +65,13 @@ impl CookieLayer<CookieJar> {
 }
 
 impl CookieLayer<PerRequest> {
-    /// Uses the jar that each request brings as its extension. A request without a jar sends and
+    /// Uses the jar that each request carries as an extension. A request without a jar sends and
     /// stores no cookies.
     ///
     /// For one client that serves many tenants: give each request the jar of its tenant, for
-    /// example from a [`JarPool`](super::JarPool). Layers that drop extensions drop the jar too:
-    /// redirect layers without our [policy](super#for-its-redirects-too) do, when a hop leaves the
-    /// origin. Such a request has no cookies; it never gets another tenant's.
+    /// example from a [`JarPool`](super::JarPool). A layer that drops extensions also drops the
+    /// jar. Redirect layers without our [policy](super#for-its-redirects-too) do so when a hop
+    /// leaves the origin. The request then has no cookies. It never gets another tenant's.
     ///
     /// ```
     /// use http::{Request, Response};
@@ -87,7 +97,7 @@ impl CookieLayer<PerRequest> {
 }
 
 impl<J: CookieStorage> CookieLayer<J> {
-    /// Uses cookies that are kept elsewhere: any [`CookieStorage`].
+    /// Uses another storage than a [`CookieJar`]: any [`CookieStorage`].
     ///
     /// ```
     /// use std::sync::Arc;
@@ -97,7 +107,7 @@ impl<J: CookieStorage> CookieLayer<J> {
     /// # let _ = layer;
     /// ```
     ///
-    /// What is no storage is refused here, by its name:
+    /// A type that is not a storage is a compile error here, which names the type:
     ///
     /// ```compile_fail,E0277
     /// use std::sync::Arc;
@@ -118,34 +128,52 @@ impl<J: CookieStorage> CookieLayer<J> {
 }
 
 impl<J> CookieLayer<J> {
-    /// Scheme and authority of requests whose URI is relative, for clients that add them in an
-    /// inner service. The request itself is not changed.
+    /// Sets the scheme and authority for requests with a relative URI, if an inner service adds
+    /// them later. The request itself is not changed.
     ///
-    /// Default: none. Such requests then have no cookies.
+    /// Default: none. A request with a relative URI then has no cookies.
+    ///
+    /// ```
+    /// use tower_outbound::CookieLayer;
+    ///
+    /// let layer = CookieLayer::default().default_origin("https://example.com".parse()?);
+    /// # let _ = layer;
+    /// # Ok::<(), http::uri::InvalidUri>(())
+    /// ```
     #[must_use]
     pub fn default_origin(mut self, origin: Uri) -> Self {
         self.default_origin = Some(origin);
         self
     }
 
-    /// What is done with a `Cookie` header that the caller set. Default: [`CallerCookies::Merge`].
+    /// Sets what happens to a `Cookie` header that the caller set.
+    ///
+    /// Default: [`CallerCookies::Merge`].
+    ///
+    /// ```
+    /// use tower_outbound::{CookieLayer, cookie::CallerCookies};
+    ///
+    /// let layer = CookieLayer::default().caller_cookies(CallerCookies::Replace);
+    /// # let _ = layer;
+    /// ```
     #[must_use]
     pub fn caller_cookies(mut self, caller_cookies: CallerCookies) -> Self {
         self.caller_cookies = caller_cookies;
         self
     }
 
-    /// Every request is expected to say what it may do, and what it does not say is forbidden.
+    /// Makes missing restrictions mean the strictest ones.
     ///
     /// - A request with neither [`CookieControl`](super::CookieControl) nor
-    ///   [`SiteForCookies`](super::SiteForCookies) sends and stores nothing of the jar.
-    /// - A request without `SiteForCookies` is made on behalf of an
-    ///   [opaque](super::SiteForCookies::opaque) site: it sends and stores only `SameSite=None`
-    ///   cookies, and only if its `CookieControl` says so.
+    ///   [`SiteForCookies`](super::SiteForCookies) sends and stores no cookies of the jar.
+    /// - A request with only `CookieControl` sends and stores what that allows, and only cookies
+    ///   with `SameSite=None`: its site is [opaque](super::SiteForCookies::opaque).
     ///
-    /// For stacks in which something outside this layer may drop extensions, as redirect layers
-    /// without our [policy](super#for-its-redirects-too) do. A dropped restriction is then no
-    /// permission. A program's own requests say so with their own site:
+    /// Default: a request without these extensions has no restrictions.
+    ///
+    /// For stacks in which a layer outside this one may drop extensions, as redirect layers without
+    /// our [policy](super#for-its-redirects-too) do. A dropped restriction then forbids instead of
+    /// allowing. A program's own requests name their own site:
     ///
     /// ```
     /// use http::{Request, Response, header::COOKIE};
@@ -169,8 +197,6 @@ impl<J> CookieLayer<J> {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// Default: a request without these extensions may do everything.
     #[must_use]
     pub fn expect_restrictions(mut self) -> Self {
         self.expect_restrictions = true;
@@ -178,7 +204,7 @@ impl<J> CookieLayer<J> {
     }
 }
 
-// Of this layer alone: another storage has no default that could be meant.
+// Only for `CookieJar`: no other storage has an obvious default.
 /// Uses a new, empty jar.
 impl Default for CookieLayer<CookieJar> {
     fn default() -> Self {
@@ -186,7 +212,7 @@ impl Default for CookieLayer<CookieJar> {
     }
 }
 
-// The default origin is left out: a URI may hold a password.
+// The default origin is left out: a URI may contain a password.
 impl<J: fmt::Debug> fmt::Debug for CookieLayer<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieLayer")
@@ -197,7 +223,7 @@ impl<J: fmt::Debug> fmt::Debug for CookieLayer<J> {
     }
 }
 
-// Not derived: that would ask for `J: Clone`.
+// Not derived: a derived `Clone` would need `J: Clone`.
 impl<J> Clone for CookieLayer<J> {
     fn clone(&self) -> Self {
         Self {

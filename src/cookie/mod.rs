@@ -1,8 +1,24 @@
-//! Cookies: a browser's jar, filled and sent by a layer.
+//! Cookies for a client: a browser's jar that a layer fills and sends.
 //!
-//! [`CookieJar`] stores and matches cookies as RFC 6265bis (draft 22) says: public suffixes,
-//! `Secure`, name prefixes, order, limits. [`CookieLayer`] puts the jar around a client.
-//! [`CookieFile`] keeps the jar from one run to the next.
+//! ```text
+//!            request                                      response
+//!              | your own Cookie header (optional)            ^ ResponseCookies (extension)
+//!              | CookieControl (extension, optional)          |
+//!    +---------v----------------------------------------------|----------+
+//!    |                          CookieLayer                   |          |
+//!    |  adds the cookies    <----  CookieJar  <----  stores the cookies  |
+//!    |  that match the URI          ^    |           that rules allow    |
+//!    +---------|--------------------|----|--------------------^----------+
+//!              |               open |    | save               |
+//!              |                  CookieFile                  |
+//!              v                                              |
+//!            Cookie: id=42                                Set-Cookie: id=42; Secure
+//!                       inner service, such as a hyper client
+//! ```
+//!
+//! [`CookieJar`] stores and matches cookies by the rules of RFC 6265bis (draft 22): public
+//! suffixes, `Secure`, name prefixes, order and limits. [`CookieLayer`] puts the jar around a
+//! client. [`CookieFile`] keeps the jar from one run to the next.
 //!
 //! ```
 //! use http::{Request, Response};
@@ -53,7 +69,7 @@
 //!
 //! /// One run of the program: the jar comes from the file and goes back into it.
 //! async fn run(file: &Path, url: &str) -> Result<StatusCode, BoxError> {
-//!     let file = CookieFile::open(file, Format::Netscape)?; // no such file: an empty jar; no jar at all: an error
+//!     let file = CookieFile::open(file, Format::Netscape)?; // no file yet: an empty jar
 //!     let client = CookieLayer::new(file.jar().clone()).layer(service_fn(server));
 //!     let response = client.oneshot(Request::get(url).body(())?).await?;
 //!     file.save_if_changed()?;
@@ -71,47 +87,47 @@
 //! # }
 //! ```
 //!
-//! Several processes may share a file: see [`CookieFile`]. Each [`Format`] keeps this:
+//! Several processes may share a file: see [`CookieFile`]. This is what each [`Format`] keeps:
 //!
 //! | | cookies.txt | `Json` | `Browser` | `CookieStore` |
 //! |---|---|---|---|---|
-//! | read by others | curl, Wget, yt-dlp, Python | | Playwright | `cookie_store`, `reqwest_cookie_store` |
-//! | also read here | what people make of it | | EditThisCookie, Cookie-Editor, Puppeteer | |
+//! | read by | curl, Wget, yt-dlp, Python | | Playwright | `cookie_store`, `reqwest_cookie_store` |
+//! | also read here | files that people have edited | | EditThisCookie, Cookie-Editor, Puppeteer | |
 //! | host-only, path, `Secure`, `HttpOnly` | yes | yes | yes | yes |
 //! | expiry | in seconds | in milliseconds | in milliseconds | in seconds |
 //! | `SameSite` | | yes | yes | yes |
 //! | `Partitioned` | | yes | | yes |
-//! | times of creation and use | the order alone | yes | the order alone | |
+//! | times of creation and use | only the order | yes | only the order | |
 //! | nameless cookies | yes | yes | yes | |
 //! | bytes that are not UTF-8 | yes | yes | | |
 //! | feature | `cookie` | `json` | `json` | `cookie_store` |
 //!
-//! # Whose cookies
+//! # Which jar
 //!
 //! - One jar for all requests: [`CookieLayer::new`]. Clones of a jar share its cookies.
-//! - One jar for each tenant: [`CookieLayer::per_request`], with the jars in a [`JarPool`].
-//! - A store of the `cookie_store` crate, behind the rules of this crate:
+//! - One jar per tenant: [`CookieLayer::per_request`], with the jars in a [`JarPool`].
+//! - A store of the `cookie_store` crate, checked by the rules of this crate:
 //!   [`CookieLayer::with_storage`] with a `Mutex<cookie_store::CookieStore>` (feature
 //!   `cookie_store`).
 //!
-//! # For one request
+//! # Options of one request
 //!
-//! - [`CookieControl`] as a request extension: send nothing, or store nothing.
-//! - [`SiteForCookies`] as a request extension: the site on whose behalf the request is made, so
-//!   that `SameSite` has an effect.
-//! - [`HostDecides`] as a request extension: the `Host` header that the caller set names the host,
-//!   for virtual hosts at one address.
-//! - A `Cookie` header of the caller's own, from [`header_value`]: see [`CallerCookies`].
-//! - [`ResponseCookies`] as a response extension: which cookies this response set or deleted, which
-//!   were refused, and why.
+//! - [`CookieControl`], a request extension: send no cookies, or store none.
+//! - [`SiteForCookies`], a request extension: the site on whose behalf the request is made.
+//!   `SameSite` has no effect without it.
+//! - [`HostDecides`], a request extension: the `Host` header that the caller set decides which
+//!   cookies match. For virtual hosts at one address.
+//! - Your own `Cookie` header, from [`header_value`]: see [`CallerCookies`].
+//! - [`ResponseCookies`], a response extension: which cookies this response set or deleted, which
+//!   were rejected, and why.
 //!
 //! # For its redirects too
 //!
-//! Redirect layers remove a request's extensions when a hop leaves the origin. The hop then arrives
-//! here as a request without restrictions, and the first host decides where it leads to. With
-//! `SiteForCookies` of evil.example, a redirect from a.example to b.example would send b.example
-//! its `SameSite=Strict` cookies. [`RedirectPolicy`](crate::RedirectPolicy) keeps the extensions of
-//! this crate:
+//! A redirect layer removes a request's extensions when a hop leaves the origin. The hop then
+//! arrives here as a request without restrictions, and the first host decides where it goes. For
+//! example, a request has the `SiteForCookies` of evil.example. A redirect from a.example to
+//! b.example would send b.example its `SameSite=Strict` cookies.
+//! [`RedirectPolicy`](crate::RedirectPolicy) keeps the extensions of this crate:
 #![cfg_attr(feature = "follow-redirect", doc = "```")]
 #![cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 //! use tower_http::follow_redirect::FollowRedirectLayer;
@@ -121,41 +137,51 @@
 //! # let _ = redirects;
 //! ```
 //!
-//! For any other redirect layer use [`CookieLayer::expect_restrictions`]: what a request does not
-//! say is then forbidden. A request that [brings its jar](CookieLayer::per_request) has no cookies
-//! once the jar is dropped. A jar sends no cookie to a host that it does not belong to. Redirects
-//! *inside* this layer repeat the header that it has written, so only their own policy keeps it from
-//! another host: tower-http's `FilterCredentials` and `RedirectPolicy` remove it there. With the feature `tracing`, a restricted request that is redirected to
-//! another origin is an event.
+//! For any other redirect layer use [`CookieLayer::expect_restrictions`]: a request without
+//! restrictions then sends and stores nothing. A request that [brings its
+//! jar](CookieLayer::per_request) has no cookies after a layer has removed the jar. A jar sends
+//! each host only the cookies of that host.
+//!
+//! A redirect layer *inside* this layer repeats the `Cookie` header that this layer wrote. Only the
+//! policy of that redirect layer keeps the header from another host. tower-http's
+//! `FilterCredentials` and [`RedirectPolicy`](crate::RedirectPolicy) remove it there.
+//!
+//! With the feature `tracing`, a redirect of a restricted request to another origin is an event.
 //!
 //! # What may be stored and sent
 //!
-//! Cookies come from and go to URIs with a host, by `http`, `https`, `ws` and `wss`. An origin is
-//! secure if its scheme is `https` or `wss`, or if it is this machine, whatever the scheme: `localhost`, `127.0.0.0/8`, `[::1]`. `*.localhost` and `localhost.` are not, since
-//! resolvers may ask the DNS for them: see [`CookieJarBuilder::localhost_names`]. For hosts of your
-//! own see [`CookieJarBuilder::secure_hosts`]. [`Rejection`] names every rule. [`CookiePolicy`] adds rules of the caller's own, and [`DomainPolicy`] lists of domains.
+//! Cookies are stored from, and sent to, URIs with a host and the scheme `http`, `https`, `ws` or
+//! `wss`. [`Rejection`] lists every rule.
+//!
+//! An origin is secure if its scheme is `https` or `wss`. An origin on this machine is secure with
+//! any scheme: `localhost`, `127.0.0.0/8` and `[::1]`. `*.localhost` and `localhost.` are not
+//! secure, since a resolver may ask the DNS for them: see [`CookieJarBuilder::localhost_names`].
+//! [`CookieJarBuilder::secure_hosts`] adds hosts of your own.
+//!
+//! [`CookiePolicy`] adds rules of your own, and [`DomainPolicy`] is one with lists of domains.
 //! [`CookieLimits`] bounds what a jar holds and sends.
 //!
 //! [`CookieJar::explain`] says why a request does not carry a cookie. With the feature `tracing`, a
-//! header that leaves cookies out over a limit is an event.
+//! header that leaves out cookies because of a limit is an event.
 //!
 //! # What is not kept apart
 //!
-//! Ports are not kept apart (RFC 6265 section 8.5). Nor are partitions: a program has no top-level
-//! site. Nor are schemes: a cookie that http sets is sent over https too, beside `Secure` ones, as
-//! in a browser.
+//! - Ports: a cookie is sent to every port of its host (RFC 6265 section 8.5).
+//! - Partitions: a program has no top-level site.
+//! - Schemes: a cookie that http set is also sent over https, next to `Secure` cookies, as in a
+//!   browser.
 //!
 //! # Cost
 //!
-//! A look-up costs about 1,200 instructions, with 100,000 sites as with one. It allocates nothing if
-//! the header of an earlier look-up can be used again. A `Set-Cookie` that changes nothing costs
-//! less than a new one. Sites are spread over several locks, and look-ups share them. A cookie takes
-//! 140 to 200 bytes and its text. `benches/cookie.rs` and `benches/cookie_memory.rs` measure this.
+//! A look-up takes about 1,200 instructions, for 100,000 sites as for one. It allocates nothing if
+//! it can reuse the header of an earlier look-up. A `Set-Cookie` that changes nothing costs less
+//! than a new one. Sites are spread over several locks, and look-ups share a lock. A cookie takes
+//! 140 to 200 bytes plus its text. `benches/cookie.rs` and `benches/cookie_memory.rs` measure this.
 //!
 //! # Secrets
 //!
-//! Names, domains and counts appear in `Debug`, errors and events. Values never do. The `Cookie`
-//! header is marked sensitive, so that the `Debug` of a request does not show it either.
+//! `Debug`, errors and events show names, domains and counts. They never show values. The `Cookie`
+//! header is marked sensitive, so the `Debug` of a request does not show it either.
 
 mod control;
 mod event;

@@ -1,15 +1,15 @@
-//! The jar as a cookie store of reqwest.
+//! `CookieJar` as a cookie store of reqwest.
 
 use ::reqwest::{Url, cookie::CookieStore, header::HeaderValue};
 use http::{HeaderMap, Uri, header::SET_COOKIE};
 
 use super::CookieJar;
 
-/// Feature `reqwest`. The jar goes under existing reqwest code with
-/// [`cookie_provider`](::reqwest::ClientBuilder::cookie_provider).
+/// Makes the jar the cookie store of a reqwest client: pass it to
+/// [`cookie_provider`](::reqwest::ClientBuilder::cookie_provider). Feature `reqwest`.
 ///
-/// reqwest asks the jar at each hop of a redirect, so each hop stores and sends its own cookies. It
-/// does not tell the jar about methods, extensions or other headers: [`CookieControl`] and
+/// reqwest asks the jar at each hop of a redirect, so each hop stores and sends its own cookies.
+/// reqwest does not show the jar methods, extensions or other headers. So [`CookieControl`] and
 /// [`SiteForCookies`] have no effect here, and `Expires` counts from the jar's clock.
 ///
 /// ```
@@ -26,7 +26,7 @@ use super::CookieJar;
 /// [`SiteForCookies`]: super::SiteForCookies
 impl CookieStore for CookieJar {
     fn set_cookies(&self, headers: &mut dyn Iterator<Item = &HeaderValue>, url: &Url) {
-        // A URL that is no URI has no cookies in either direction.
+        // A URL that is not a URI has no cookies in either direction.
         let Ok(uri) = Uri::try_from(url.as_str()) else { return };
         let mut lines = HeaderMap::new();
         for line in headers {
