@@ -1,4 +1,4 @@
-//! `Change`: a cookie was set or deleted, when, and by whose word.
+//! `Change`: which cookie was set or deleted, when, and by which kind of origin.
 
 use std::{
     fmt,
@@ -7,8 +7,8 @@ use std::{
 
 use crate::cookie::model::{cookie::Cookie, id::CookieId};
 
-/// Microseconds since 1970. Finer than a cookie's times: two processes that set one cookie within a
-/// millisecond still know who was later.
+/// Microseconds since 1970. Finer than a cookie's times: if two processes set one cookie within a
+/// millisecond, it is still known which was later.
 pub(in crate::cookie) type Stamp = u64;
 
 pub(in crate::cookie) fn to_stamp(time: SystemTime) -> Stamp {
@@ -16,41 +16,54 @@ pub(in crate::cookie) fn to_stamp(time: SystemTime) -> Stamp {
     Stamp::try_from(since.as_micros()).unwrap_or(Stamp::MAX)
 }
 
-/// One change of a jar, or of a store that a jar is loaded from: a cookie was set, or deleted.
+/// One change of a jar, or of a store that a jar is loaded from: a cookie was set or deleted.
 ///
-/// From [`CookieJar::take_changes`](crate::cookie::CookieJar::take_changes).
+/// [`CookieJar::take_changes`](crate::cookie::CookieJar::take_changes) returns changes, and
+/// [`CookieJar::load_site`](crate::cookie::CookieJar::load_site) takes them.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use tower_outbound::cookie::{Change, Cookie};
+///
+/// let cookie = Cookie::builder("id", "42").domain("example.com").build()?;
+/// let set = Change::set(cookie.clone(), SystemTime::UNIX_EPOCH);
+/// let deleted = Change::deleted(cookie.id(), SystemTime::now());
+/// assert_eq!(set.id(), deleted.id());
+/// assert!(set.cookie().is_some() && deleted.cookie().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Change {
     pub(super) id: CookieId,
     pub(super) at: Stamp,
-    /// Its place among the changes of its jar. 0 if it is of no jar.
+    /// Its place among the changes of its jar. 0 if it comes from no jar.
     pub(super) order: u64,
     pub(super) cookie: Option<Cookie>,
     pub(super) only_expiry: bool,
     pub(super) from_secure: bool,
     /// Whether the jar did not have the cookie before.
     pub(super) is_new_here: bool,
-    // Boxed, since few have one.
+    // Boxed: few changes have one.
     pub(super) replaced: Option<Box<Change>>,
 }
 
 impl Change {
-    /// A cookie was set at that time, by a secure origin or by the caller.
+    /// A change that set a cookie at that time, by a secure origin or by the caller.
     #[must_use]
     pub fn set(cookie: Cookie, at: SystemTime) -> Self {
         Self::set_at(cookie, to_stamp(at), true)
     }
 
-    /// A cookie was deleted at that time, by a secure origin or by the caller.
+    /// A change that deleted a cookie at that time, by a secure origin or by the caller.
     #[must_use]
     pub fn deleted(id: CookieId, at: SystemTime) -> Self {
         Self::deleted_at(id, to_stamp(at), true)
     }
 
-    /// The same change, made by an origin that is not secure.
+    /// Marks the change as made by an origin that is not secure.
     ///
     /// Such a change yields to `Secure` cookies: see [`from_secure`](Self::from_secure). A store
-    /// that keeps changes has to keep this of each, and to say it again when it is loaded.
+    /// that keeps changes must keep this mark, and set it again when it loads them.
     #[must_use]
     pub fn insecure(mut self) -> Self {
         self.from_secure = false;
@@ -75,15 +88,16 @@ impl Change {
         }
     }
 
-    /// Which cookie has changed.
+    /// The cookie that changed.
     #[must_use]
     pub const fn id(&self) -> &CookieId {
         &self.id
     }
 
-    /// When it changed, in whole microseconds. The times of one jar's own changes never run
-    /// backward, whatever its clock does. If a [file](crate::cookie::CookieFile) brings a change
-    /// into the jar, its time is when it was made.
+    /// When it changed, in whole microseconds.
+    ///
+    /// The times of a jar's own changes never run backward, whatever its clock does. A change that
+    /// a [file](crate::cookie::CookieFile) brings into the jar has the time at which it was made.
     #[must_use]
     pub fn at(&self) -> SystemTime {
         // Only a platform whose time ends before ours can fail here.
@@ -96,20 +110,20 @@ impl Change {
         self.cookie.as_ref()
     }
 
-    /// Whether only the expiry of the cookie moved, as far as this jar knows. Servers move it with
-    /// every response, so that a store may want to write such a change less often.
+    /// Whether only the expiry of the cookie moved, as far as this jar knows. Many servers move it
+    /// with every response, so a store may write such changes less often.
     #[must_use]
     pub const fn only_expiry(&self) -> bool {
         self.only_expiry
     }
 
-    /// Whether a secure origin made the change, or the caller, who may do everything.
+    /// Whether the change was made by a secure origin, or by the caller, who may do everything.
     ///
-    /// A change of an origin that is not secure may not set, replace, shadow or delete a cookie
-    /// that a `Secure` one matches. The jar that made it knew of none. Another jar, a file or a
-    /// store may have one, and must then refuse the change:
+    /// Any other origin must not set, replace, shadow or delete a cookie that a `Secure` one
+    /// matches. The jar that recorded the change held no such `Secure` cookie. Another jar, a file
+    /// or a store may hold one, and must then refuse the change.
     /// [`CookieJar::load_site`](crate::cookie::CookieJar::load_site) and
-    /// [`CookieFile`](crate::cookie::CookieFile) do.
+    /// [`CookieFile`](crate::cookie::CookieFile) do so.
     ///
     /// ```
     /// use std::time::SystemTime;
@@ -132,15 +146,15 @@ impl Change {
         self.from_secure
     }
 
-    /// The change of a secure origin that this one of another origin has replaced before anybody
-    /// took it. If this one is refused, that one holds.
+    /// The change by a secure origin that this change replaced before anyone took it. This change
+    /// is by an origin that is not secure. If it is refused, the replaced change applies.
     #[must_use]
     pub fn replaced(&self) -> Option<&Self> {
         self.replaced.as_deref()
     }
 
-    /// The same change, which has replaced one that a secure origin made at that time. A Secure
-    /// cookie of before then does not come back by it.
+    /// The same change, after a change by a secure origin at that time. A `Secure` cookie that was
+    /// set before then does not come back.
     pub(in crate::cookie) fn after_secure(mut self, at: Option<Stamp>) -> Self {
         self.replaced = at.map(|at| Box::new(Self::deleted_at(self.id.clone(), at, true)));
         self
@@ -153,7 +167,7 @@ impl Change {
     /// Takes the place of an older change of the same cookie.
     pub(super) fn follow(&mut self, mut old: Self) {
         self.only_expiry &= old.only_expiry;
-        // To others, what came and went meanwhile was never there.
+        // For others, a cookie that came and went in between was never there.
         self.is_new_here = old.is_new_here;
         if !self.from_secure {
             let before = old.replaced.take();
@@ -161,7 +175,7 @@ impl Change {
         }
     }
 
-    /// How much memory its text takes.
+    /// Memory of its text, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let cookie = self.cookie.as_ref().map_or(0, |cookie| cookie.data.text_len());
         let replaced = self.replaced.as_ref().map_or(0, |replaced| replaced.bytes());

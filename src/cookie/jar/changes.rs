@@ -1,5 +1,4 @@
-//! A jar as one of several that share their cookies: what it tells the others, and what it takes
-//! from them.
+//! A jar that shares its cookies with others: what it tells them, and what it takes from them.
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
@@ -22,12 +21,12 @@ use crate::cookie::model::{
 };
 
 impl CookieJar {
-    /// The changes since this was last called, in the order in which the jar made them, and at most
-    /// one for each cookie: its latest. Empty for a jar [without a
+    /// Takes the changes since the last call, in the order in which the jar made them. Each cookie
+    /// has at most one: its latest. Empty for a jar [without a
     /// log](crate::cookie::CookieJarBuilder::log_changes).
     ///
     /// A cookie that a response or a caller deletes is a change, even if this jar never had it. A
-    /// cookie that expires or that a limit evicts is not: others may still have it.
+    /// cookie that expires or is evicted is not a change: others may still have it.
     ///
     /// ```
     /// use tower_outbound::cookie::CookieJar;
@@ -50,8 +49,8 @@ impl CookieJar {
         self.shared.store.log().map(|log| log.take(Reader::Own)).unwrap_or_default()
     }
 
-    /// Makes each change from now on later than `at`, whatever the clock says: what was seen of
-    /// another jar came before it. Does nothing in a jar without a log.
+    /// Makes every later change of this jar have a time after `at`, whatever the clock says. Call
+    /// it with times that came from another jar. Does nothing in a jar without a log.
     pub fn seen(&self, at: SystemTime) {
         self.seen_stamp(to_stamp(at));
     }
@@ -62,10 +61,10 @@ impl CookieJar {
         }
     }
 
-    /// The site that the cookies of a URI's host belong to: the registrable domain, or the host if
-    /// it has none. `None` if the URI has no host.
+    /// The site of a URI: the registrable domain of its host, or the host if it has none. `None` if
+    /// the URI has no host.
     ///
-    /// A request is sent cookies of its own site alone, and a response sets no others.
+    /// A request sends only cookies of its own site, and its response sets only those.
     ///
     /// ```
     /// let jar = tower_outbound::cookie::CookieJar::new();
@@ -79,18 +78,20 @@ impl CookieJar {
         Some(self.shared.settings.suffixes.site(&origin.host).key.to_owned())
     }
 
-    /// Makes the cookies of a site those of a store that several jars share, at one moment for
-    /// every request. The log does not hold this.
+    /// Replaces the cookies of one site by those of a store that several jars share. Every request
+    /// sees all of the change or nothing. The log does not record it.
     ///
-    /// `contents` is all that the store has of the site. A cookie that the store lacks or has
-    /// deleted is removed. A cookie whose change in [this jar's log](Self::take_changes) is not
-    /// earlier than the store's is spared: it is as this jar has it, and the change is still to
-    /// be taken. If the store's is later, the change is dropped from the log. Cookies of other
-    /// sites, expired ones and ones that the rules refuse are left out.
+    /// `contents` is everything that the store has of the site. A cookie that the store lacks or
+    /// has deleted is removed. Cookies of other sites, expired cookies and those that the rules
+    /// reject are left out.
     ///
-    /// A change [of an origin that is not secure](Change::from_secure) yields to a `Secure` cookie,
-    /// on either side: one in the log is then dropped too, and one of the store is left out. A
-    /// store may have two changes of one cookie, the last of each kind of origin.
+    /// If [this jar's log](Self::take_changes) has a change of the same cookie, the later of the
+    /// two applies, and the jar's at equal times. A jar's change that applies stays in the log.
+    /// Otherwise it is dropped from the log.
+    ///
+    /// A change [by an origin that is not secure](Change::from_secure) yields to a `Secure` cookie
+    /// on either side. If it is in the log, it is dropped. If it is in the store, it is left out. A
+    /// store may have two changes of one cookie, one of each kind of origin.
     ///
     /// ```
     /// use std::time::SystemTime;
@@ -131,13 +132,13 @@ impl CookieJar {
                     stays.insert(change.id());
                     continue;
                 }
-                // It was refused, or is older: what it has replaced holds, or nothing of ours.
+                // It was refused, or it is older: what it replaced applies, or nothing of ours.
                 plan.comes.extend(last.and_then(Change::cookie).cloned());
                 if let Some(log) = self.shared.store.log() {
                     log.correct_own(change, last.cloned());
                 }
             }
-            // In the order of the store, which is that of creation within a millisecond.
+            // In the order of the store, which is the order of creation within a millisecond.
             let holds = |change: &&Change| {
                 outcome.last.get(change.id()).is_some_and(|last| std::ptr::eq(last.change, *change))
             };
@@ -149,12 +150,12 @@ impl CookieJar {
         });
     }
 
-    /// Puts changes of a file into the jar, as the file's own: its listener is not told of them.
-    /// Others are told that they happened when they did. What the jar changed later than the time
-    /// beside a change is spared.
+    /// Puts changes of a file into the jar. Its own listener is not told of them. Other listeners
+    /// are told, with the time at which the change was made. A cookie that the jar changed after
+    /// the time next to a change is spared.
     pub(in crate::cookie) fn take_in(&self, listener: &Listener, changes: &[(Change, Stamp)]) {
         let suffixes = self.suffixes();
-        // In the order of the file, which is that of creation, over all sites.
+        // In the order of the file, over all sites. It is the order of creation.
         for changes in changes.chunk_by(|(one, _), (next, _)| {
             suffixes.site(one.id().domain()).key == suffixes.site(next.id().domain()).key
         }) {
@@ -165,7 +166,7 @@ impl CookieJar {
                     let (id, at) = (change.id(), *at);
                     let log = listener.log();
                     let is_spared = log.is_some_and(|log| log.has_later(listener.reader, id, at));
-                    // What the jar has already is no change to anybody.
+                    // A state that the jar already has is no change.
                     let held = slots.iter().find(|slot| slot.data().has_identity(&id.identity()));
                     let is_known = match (held, change.cookie()) {
                         (Some(held), Some(cookie)) => held.cookie().is_same_state(cookie),
@@ -187,8 +188,8 @@ impl CookieJar {
         }
     }
 
-    /// Changes the cookies of a site at one moment, and tells no log. `plan` is asked under the
-    /// site's lock.
+    /// Changes the cookies of a site as one step, without the log. `plan` runs under the site's
+    /// lock.
     fn update_site(&self, site: &str, plan: impl FnOnce(&[Slot]) -> Plan) {
         let Settings { suffixes, limits, .. } = &self.shared.settings;
         let now = self.now();
@@ -201,7 +202,7 @@ impl CookieJar {
             },
             limits,
         );
-        // None of these is newer than the others, so that none is spared as the newest.
+        // None of these is newer than the others, so none is spared as the newest.
         self.shared.store.evict_total(u64::MAX, now, limits);
     }
 
@@ -213,7 +214,7 @@ impl CookieJar {
         &self.shared.settings.limits
     }
 
-    /// The log, which is switched on if it is not.
+    /// The log, which is created if there is none.
     pub(super) fn log(&self) -> &Log {
         let Shared { store, settings } = &*self.shared;
         let suffixes = || Arc::clone(&settings.suffixes);
@@ -226,7 +227,7 @@ impl CookieJar {
     }
 }
 
-/// What a file has yet to take of a jar's changes.
+/// The changes of a jar that a file has not taken yet.
 pub(in crate::cookie) struct Listener {
     shared: Arc<Shared>,
     reader: Reader,
@@ -241,7 +242,7 @@ impl Listener {
         self.log().map(|log| log.take(self.reader)).unwrap_or_default()
     }
 
-    /// Gives back what was taken, if it could not be saved.
+    /// Gives back changes that could not be saved.
     pub(in crate::cookie) fn put_back(&self, changes: Vec<Change>) {
         if let Some(log) = self.log() {
             log.put_back(self.reader, changes);
@@ -261,7 +262,7 @@ impl Drop for Listener {
     }
 }
 
-/// What becomes of the cookies of a site.
+/// What to add to the cookies of a site, and what to remove.
 #[derive(Default)]
 struct Plan {
     goes: HashSet<CookieId>,
@@ -282,7 +283,7 @@ impl Store {
         let found = table.find_entry(hash, |bucket| bucket.key() == key).ok();
         let slots = found.as_ref().map_or(&[][..], |entry| entry.get().slots());
         let Plan { goes, mut comes } = plan(slots);
-        // When each was last sent, which a store does not know and eviction goes by.
+        // When each cookie was last sent: a store does not know it, and eviction needs it.
         for cookie in &mut comes {
             let held = slots.iter().find(|slot| slot.data().same_identity(&cookie.data));
             let sent = held.map_or(0, |held| held.cookie().times.sent);
@@ -309,7 +310,8 @@ impl Store {
                 table.entry(hash, |bucket| bucket.key() == key, |bucket| self.hash(bucket.key()));
             match entry {
                 Entry::Occupied(mut entry) => {
-                    // What the site has no room for is left out, as what it evicts later.
+                    // A cookie that the site has no room for is left out, like one that is evicted
+                    // later.
                     let _ =
                         entry.get_mut().store(&new, limits.per_domain, &self.numbers, &mut tally);
                     if entry.get().is_empty() {

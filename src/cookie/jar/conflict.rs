@@ -1,14 +1,28 @@
-//! `CookieConflict`: a name that several cookies have.
+//! `CookieConflict`: several cookies have one name.
 
 use std::{error, fmt};
 
-/// Several cookies have the name that was asked for.
+/// Several cookies have the name that was passed to
+/// [`CookieJar::get`](crate::cookie::CookieJar::get).
+///
+/// ```
+/// use tower_outbound::cookie::CookieJar;
+///
+/// let jar = CookieJar::new();
+/// jar.set(&"https://a.example/".parse()?, "id=1")?;
+/// jar.set(&"https://b.example/".parse()?, "id=2")?;
+/// let conflict = jar.get("id").expect_err("two hosts have one");
+/// assert_eq!((&*conflict.name, conflict.count), ("id", 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// requests: `CookieConflictError`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CookieConflict {
     /// The name.
     pub name: String,
-    /// How many cookies have it.
+    /// The number of cookies with this name.
     pub count: usize,
 }
 

@@ -1,4 +1,4 @@
-//! A jar's cookies as the bytes of a file, and back.
+//! Reads a jar's cookies from the bytes of a file, and writes them.
 
 use std::io::{self, Read, Write};
 
@@ -10,12 +10,12 @@ use crate::cookie::{
 };
 
 impl CookieJar {
-    /// Reads a file's cookies into this jar, under its rules.
+    /// Reads a file's cookies into this jar.
     ///
-    /// Cookies that have expired, and cookies that a rule refuses, are left out and not counted.
-    /// The jar's limits may evict some of those that are counted. Lines of cookies.txt that cannot
-    /// be read are listed. The whole source is read: bound one that is not yours with
-    /// [`Read::take`].
+    /// Expired cookies, and cookies that the rules reject, are left out and not counted. The jar's
+    /// limits may evict some of the counted ones. Lines of cookies.txt that cannot be read are
+    /// listed in the summary. The whole source is read into memory: bound a source that you do not
+    /// trust with [`Read::take`].
     ///
     /// ```
     /// use tower_outbound::cookie::{CookieJar, Format};
@@ -29,9 +29,9 @@ impl CookieJar {
     ///
     /// # Errors
     ///
-    /// [`ReadError`] if the source cannot be read, if no line of a cookies.txt is a cookie although
-    /// it has lines, or if any part of another format is damaged. A cookie of a browser that no jar
-    /// could hold is skipped, unless all are. The jar is then as it was.
+    /// [`ReadError`] if the source cannot be read, if a cookies.txt has lines but no cookie, or if
+    /// any part of another format is damaged. In a browser's export, a cookie that no jar could
+    /// hold is skipped. It is an error only if no cookie is left. On an error the jar is unchanged.
     pub fn read_from(
         &self,
         mut source: impl Read,
@@ -39,7 +39,8 @@ impl CookieJar {
     ) -> Result<ReadSummary, ReadError> {
         let mut text = Vec::new();
         source.read_to_end(&mut text)?;
-        // All of it is read before any cookie is put in, so that a damaged file leaves no half.
+        // Everything is read before the first cookie is stored, so a damaged file leaves no partial
+        // result.
         let contents = format::read(format, &text, self.now())?;
         let (skipped, unlisted) = (contents.skipped.clone(), contents.unlisted);
         skipped.iter().for_each(SkippedLine::report);
@@ -48,9 +49,9 @@ impl CookieJar {
         Ok(ReadSummary { cookies: cookies.len(), skipped, unlisted })
     }
 
-    /// The live and allowed ones among cookies that no response set.
+    /// Keeps the live cookies that the rules allow, among cookies that no response set.
     pub(in crate::cookie) fn judge(&self, mut cookies: Vec<Cookie>) -> Vec<Cookie> {
-        // The expired ones go first: a rule that refuses them is news to nobody.
+        // Expired cookies first: a rejection of one interests nobody.
         let now = self.now();
         cookies.retain(|cookie| cookie.times.expires > now && self.allows(cookie));
         cookies
@@ -67,7 +68,7 @@ impl CookieJar {
         }
     }
 
-    /// Inserts cookies that were judged.
+    /// Inserts cookies that the rules allow.
     pub(in crate::cookie) fn extend(&self, cookies: &[Cookie]) {
         let now = self.now();
         for cookie in cookies {
@@ -75,7 +76,19 @@ impl CookieJar {
         }
     }
 
-    /// Writes every live cookie, in the order of creation.
+    /// Writes all live cookies, in the order of creation. A cookie that the format cannot hold is
+    /// left out: see [`Format`].
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieJar, Format};
+    ///
+    /// let jar = CookieJar::new();
+    /// jar.set(&"https://example.com/".parse()?, "id=42; Secure")?;
+    /// let mut text = Vec::new();
+    /// jar.write_to(&mut text, Format::Netscape)?;
+    /// assert!(String::from_utf8(text)?.contains("example.com\tFALSE\t/\tTRUE\t0\tid\t42"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -7,25 +7,40 @@ use crate::cookie::model::{
     cookie::Cookie, data::Flags, origin::domain_match, path::path_match, visit::Visit,
 };
 
-/// Why a request does not carry a cookie of its site. If there are several reasons, the first of
-/// this list.
+/// Why a request does not carry a cookie of its site. If several reasons apply, it is the first in
+/// the order of this list.
+///
+/// From [`CookieJar::explain`].
+///
+/// ```
+/// use http::Method;
+/// use tower_outbound::cookie::{CookieContext, CookieJar, Withheld};
+///
+/// let jar = CookieJar::new();
+/// jar.set(&"https://example.com/".parse()?, "id=42; Path=/shop")?;
+/// let uri = "https://example.com/".parse()?;
+/// let (cookie, why) = &jar.explain(&CookieContext::new(&uri, &Method::GET))[0];
+/// assert_eq!((&*cookie.name(), *why), ("id", Some(Withheld::Path)));
+/// assert_eq!(Withheld::Path.to_string(), "it is another path's");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Withheld {
-    /// The cookie is another host's.
+    /// The cookie belongs to another host.
     Host,
-    /// The cookie is another path's.
+    /// The cookie belongs to another path.
     Path,
-    /// It is `Secure`, but the [origin is not](crate::cookie#what-may-be-stored-and-sent).
+    /// The cookie is `Secure`, but the [origin is not](crate::cookie#what-may-be-stored-and-sent).
     Secure,
-    /// Its `SameSite` keeps it from a request on behalf of another site: see
+    /// The cookie's `SameSite` forbids it, since the request is made on behalf of another site: see
     /// [`SiteForCookies`](crate::cookie::SiteForCookies).
     SameSite,
-    /// It has expired, and no look-up has removed it yet.
+    /// The cookie has expired, and no look-up has removed it yet.
     Expired,
-    /// The jar's [`CookiePolicy`](crate::cookie::CookiePolicy) does not send it.
+    /// The jar's [`CookiePolicy`](crate::cookie::CookiePolicy) withholds the cookie.
     Policy,
-    /// The header has no room for it: see
+    /// The header has no room for the cookie: see
     /// [`CookieLimits::header_bytes`](crate::cookie::CookieLimits::header_bytes) and
     /// [`header_cookies`](crate::cookie::CookieLimits::header_cookies).
     Limit,
@@ -48,11 +63,11 @@ impl fmt::Display for Withheld {
 impl error::Error for Withheld {}
 
 impl CookieJar {
-    /// Every cookie of the request's site, in the order of a header, and why the request does not
-    /// carry it; `None` if it does.
+    /// Lists every cookie of the request's site, with the reason why the request does not carry it.
+    /// The reason is `None` if the request carries the cookie.
     ///
-    /// It changes nothing: no cookie counts as used, and what has expired stays. Empty for a URI
-    /// without a host.
+    /// The order is that of a header. Nothing changes: no cookie counts as used, and expired ones
+    /// stay. Empty for a URI without a host.
     ///
     /// ```
     /// use http::Method;
@@ -79,7 +94,7 @@ impl CookieJar {
             .of_site(visit.site)
             .into_iter()
             .map(|cookie| {
-                // Asked under no lock, as for a header.
+                // Called under no lock, as for a header.
                 let refused =
                     || policy.as_ref().is_some_and(|policy| !policy.send(context, &cookie));
                 let why =
@@ -101,7 +116,7 @@ impl CookieJar {
     }
 }
 
-/// Which rule of RFC 6265bis section 5.8.3 keeps a cookie of the site from a request.
+/// The rule of RFC 6265bis section 5.8.3 that keeps a cookie of the site from a request.
 fn withheld(cookie: &Cookie, visit: &Visit<'_>) -> Option<Withheld> {
     let (origin, Flags { host_only, secure, same_site, .. }) = (visit.origin, cookie.data.flags);
     let covers = match host_only {

@@ -1,4 +1,4 @@
-//! The jar: what is stored, behind its locks.
+//! The jar: stored cookies behind locks.
 
 mod bucket;
 pub(in crate::cookie) mod builder;
@@ -46,10 +46,10 @@ use crate::cookie::{
     model::visit::Visit,
 };
 
-/// A jar of cookies, kept and matched as a browser does (RFC 6265bis).
+/// A jar of cookies, which stores and matches them as a browser does (RFC 6265bis).
 ///
 /// Clones share the cookies. A call holds a lock only while it runs, never across an await. A panic
-/// elsewhere does not damage the jar. `Debug` shows the number of cookies and no cookie.
+/// elsewhere does not damage the jar. `Debug` shows the number of cookies, and no cookie.
 ///
 /// Default: empty, with the embedded public suffix list and the default
 /// [limits](crate::cookie::CookieLimits).
@@ -77,23 +77,23 @@ struct Shared {
 }
 
 impl CookieJar {
-    /// An empty jar with the defaults.
+    /// Creates an empty jar with the default settings.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether someone besides the one who asks has this jar. Only a hint: it may change at once.
+    /// Whether someone other than the caller has this jar. Only a hint: it may change at any time.
     pub(in crate::cookie) fn is_held(&self) -> bool {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Stores one `Set-Cookie` value as if a response from `uri` to a GET request had carried it.
-    /// Its `Expires` counts by this machine's clock, since there is no `Date`.
+    /// Stores one `Set-Cookie` value, as if a response to `GET uri` had carried it. Its `Expires`
+    /// counts from the jar's clock, since there is no `Date`.
     ///
     /// # Errors
     ///
-    /// [`Rejection`] says which rule the cookie breaks. The jar is then as it was.
+    /// [`Rejection`] says which rule the cookie breaks. The jar is then unchanged.
     pub fn set(&self, uri: &Uri, set_cookie: impl AsRef<[u8]>) -> Result<StoreAction, Rejection> {
         let context = CookieContext::new(uri, &Method::GET);
         let origin = self.origin(uri).ok_or(Rejection::NoHost)?;
@@ -101,15 +101,16 @@ impl CookieJar {
         self.store_line(&context, &visit, set_cookie.as_ref(), |_| ()).map(|(action, _)| action)
     }
 
-    /// Stores every `Set-Cookie` of a response from `uri` to a GET request, and says what became of
-    /// each. An `Expires` counts from the response's own `Date` if there is one, as in Chrome and
-    /// Firefox: a clock that is off, here or there, changes no lifetime.
+    /// Stores every `Set-Cookie` of a response to `GET uri`, and returns what became of each.
+    ///
+    /// `Expires` counts from the response's own `Date` if there is one, as in Chrome and Firefox.
+    /// So a wrong clock on either side changes no lifetime.
     pub fn store_response(&self, uri: &Uri, headers: &HeaderMap) -> ResponseCookies {
         self.store_for(&CookieContext::new(uri, &Method::GET), headers)
     }
 
     fn store_for(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-        // Most responses set none: neither the URI nor the clock need be read.
+        // Most responses set no cookie, so neither the URI nor the clock is read.
         if !headers.contains_key(SET_COOKIE) {
             return ResponseCookies::default();
         }
@@ -121,7 +122,7 @@ impl CookieJar {
         })
     }
 
-    /// `tell` says of the stored cookie what the caller wants to know.
+    /// `tell` returns what the caller wants to know of the stored cookie.
     fn store_line<T>(
         &self,
         context: &CookieContext<'_>,
@@ -130,10 +131,10 @@ impl CookieJar {
         tell: impl Fn(&Slot) -> T,
     ) -> Stored<T> {
         let Shared { store, settings: Settings { limits, policy, .. } } = &*self.shared;
-        // A server that repeats its line with every response is the common case, and needs no new
-        // judgement.
+        // Many servers repeat a line with every response. A repeated line is not judged again.
         let fingerprint = store.fingerprint(line);
-        // The short way asks neither the policy nor `SameSite`, whose answers are the request's.
+        // The short way asks neither the policy nor `SameSite`: their answers depend on the
+        // request.
         if policy.is_none()
             && visit.reach == Reach::SameSite
             && let Some(cookie) = store.set_again(visit, fingerprint, line, &tell)
@@ -141,7 +142,7 @@ impl CookieJar {
             return Ok((StoreAction::Unchanged, Some(cookie)));
         }
         let new = rules::admit(visit, line)?;
-        // A deletion is nobody's to refuse: a policy that could would keep people logged in.
+        // A policy may not refuse a deletion: that would keep people logged in.
         if let Some(policy) = policy
             && new.expires > visit.now
             && !policy.accept(context, &Cookie::admitted(&new, visit.now))
@@ -155,14 +156,14 @@ impl CookieJar {
         Origin::trusting(uri, &self.shared.settings.secure_hosts)
     }
 
-    /// What a request asks of this jar's rules, at this moment.
+    /// What the rules need to know of a request at this moment.
     fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
         context.visit(origin, &self.shared.settings.suffixes, self.now())
     }
 
-    /// The `Cookie` header for a GET request to `uri`. `None` if no cookie matches.
+    /// Returns the `Cookie` header for `GET uri`. `None` if no cookie matches.
     ///
-    /// It is marked [sensitive](HeaderValue::set_sensitive), so that its `Debug` shows nothing.
+    /// The value is marked [sensitive](HeaderValue::set_sensitive), so its `Debug` shows nothing.
     #[must_use]
     pub fn header(&self, uri: &Uri) -> Option<HeaderValue> {
         self.header_for(&CookieContext::new(uri, &Method::GET))
@@ -172,7 +173,7 @@ impl CookieJar {
         let origin = self.origin(context.uri())?;
         let visit = self.visit(context, &origin);
         let Settings { limits, policy, .. } = &self.shared.settings;
-        // Boxing the question would cost each request an allocation, so it lives on this frame.
+        // On this frame: boxing the closure would cost an allocation per request.
         let ask;
         let may_send: Option<&dyn Fn(&Cookie) -> bool> = match policy {
             Some(policy) => {
@@ -184,8 +185,8 @@ impl CookieJar {
         self.shared.store.header(&visit, limits, context.reserved(), may_send)
     }
 
-    /// The cookies that match a GET request to `uri`, in the order of the header. The limits of a
-    /// header and the jar's policy are not applied.
+    /// Returns the cookies that match `GET uri`, in the order of the header. The limits of a header
+    /// and the jar's policy are not applied.
     #[must_use]
     pub fn matching(&self, uri: &Uri) -> Vec<Cookie> {
         let Some(origin) = self.origin(uri) else {
@@ -195,7 +196,8 @@ impl CookieJar {
         self.shared.store.matching(&self.visit(&context, &origin))
     }
 
-    /// Every cookie in the order of creation. This is a snapshot: later changes do not show.
+    /// Iterates over all live cookies in the order of creation. It is a snapshot: later changes do
+    /// not show.
     pub fn iter(&self) -> impl Iterator<Item = Cookie> + use<> {
         self.snapshot().into_iter()
     }
@@ -204,7 +206,7 @@ impl CookieJar {
         self.shared.store.snapshot(self.now())
     }
 
-    /// The one cookie of that name.
+    /// Returns the cookie with that name, if exactly one has it. `None` if none has it.
     ///
     /// # Errors
     ///
@@ -213,7 +215,7 @@ impl CookieJar {
     ///
     /// requests: `jar[name]`, which raises `CookieConflictError`.
     pub fn get(&self, name: &str) -> Result<Option<Cookie>, CookieConflict> {
-        // By bytes: a name that is not UTF-8 is not the text that it is shown as.
+        // By bytes: a name that is not UTF-8 is not equal to the text that `name` shows.
         let mut named = self.iter().filter(|cookie| cookie.data.name() == name.as_bytes());
         let first = named.next();
         match named.count() {
@@ -222,25 +224,26 @@ impl CookieJar {
         }
     }
 
-    /// Names and values. If two cookies have one name, the newer is returned.
+    /// Returns names and values. If two cookies have one name, the value of the newer one is
+    /// returned.
     ///
     /// requests: `jar.get_dict()`.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
-        // In the order of creation, so that the newer replaces the older.
+        // In the order of creation, so that the newer one replaces the older one.
         self.iter()
             .map(|cookie| (cookie.name().into_owned(), cookie.value().into_owned()))
             .collect()
     }
 
-    /// Inserts a cookie. It replaces one with the same name, domain, host-only flag and path, and
-    /// the older creation time is kept.
+    /// Inserts a cookie, whatever its origin. It replaces the cookie with the same name, domain,
+    /// host-only flag and path, and the older creation time is kept.
     ///
-    /// A cookie for a public suffix becomes host-only. A cookie that has expired is not inserted,
-    /// but removes the one that it would replace.
+    /// A cookie for a public suffix becomes host-only. An expired cookie is not inserted, but
+    /// removes the one that it would replace.
     ///
-    /// To start with a session id that the server replaces at the next login, insert the form that
-    /// the server sets, which usually is the host-only one:
+    /// If the server will replace the cookie, such as a session id at the next login, insert the
+    /// form that the server sets. Usually it is the host-only one:
     ///
     /// ```
     /// use tower_outbound::cookie::{Cookie, CookieJar};
@@ -259,16 +262,16 @@ impl CookieJar {
         self.put(&cookie, self.now(), Keep::Given);
     }
 
-    /// Inserts the cookies of another jar. If both jars have a cookie with the same name, domain,
+    /// Inserts the cookies of another jar. If both have a cookie with the same name, domain,
     /// host-only flag and path, the one that was set later is kept, with the older creation time.
-    /// Cookies that the other jar lacks stay in this one.
+    /// Other cookies of this jar stay.
     pub fn merge(&self, other: &Self) {
-        // With itself nothing would change, but every cookie would be put in anew.
+        // Merging with itself changes nothing, but would store every cookie again.
         if Arc::ptr_eq(&self.shared, &other.shared) {
             return;
         }
         // A snapshot, so that the locks of two jars are never held together: two threads that merge
-        // crosswise would wait for each other.
+        // in opposite directions would wait for each other.
         let now = self.now();
         for cookie in other.snapshot() {
             self.put(&cookie, now, Keep::Newer);
@@ -277,18 +280,17 @@ impl CookieJar {
 
     fn put(&self, cookie: &Cookie, now: Millis, keep: Keep) {
         let Settings { suffixes, limits, .. } = &self.shared.settings;
-        // A file may hold a date as far off as it likes; the cap of 400 days is for each jar to
-        // keep.
+        // A file may hold any date. Each jar applies the limit of 400 days itself.
         let times = Times { expires: rules::capped(cookie.times.expires, now), ..cookie.times };
         let cookie = Cookie { times, ..cookie.clone() };
         let site = suffixes.site(cookie.domain());
         let new = Incoming::from_caller(site, &cookie, keep, now);
-        // What the jar has no room for is left out, as what it evicts later.
+        // A cookie that the jar has no room for is left out, like one that is evicted later.
         let _ = self.shared.store.store(&new, limits, |_| ());
     }
 
-    /// Removes the cookie of that domain, path and name, and returns it. If both a host-only cookie
-    /// and one for the whole domain match, the host-only one is removed.
+    /// Removes the cookie with that domain, path and name, and returns it. If both a host-only and
+    /// a domain cookie match, the host-only one is removed.
     pub fn remove(&self, domain: &str, path: &str, name: &str) -> Option<Cookie> {
         // As people spell domains: with a leading dot, in capitals, an address without brackets.
         let domain = spelt_domain(domain)?;
@@ -296,15 +298,15 @@ impl CookieJar {
         self.shared.store.remove(site, &domain, path, name.as_bytes(), self.now())
     }
 
-    /// Removes every cookie that this jar holds. If it is kept in a
-    /// [`CookieFile`](crate::cookie::CookieFile), the next save takes these out of the file. What
-    /// others have put there and this jar has never read, or has evicted, stays.
+    /// Removes all cookies of this jar. If the jar is kept in a
+    /// [`CookieFile`](crate::cookie::CookieFile), the next save also removes them from the file.
+    /// Cookies in the file that this jar has never read, or has evicted, stay.
     pub fn clear(&self) {
         self.shared.store.clear();
     }
 
-    /// Removes the cookies of exactly that domain. Cookies of its subdomains stay. Of a file, it
-    /// takes what [`clear`](Self::clear) takes.
+    /// Removes the cookies of exactly that domain. Cookies of its subdomains stay. For a file see
+    /// [`clear`](Self::clear).
     ///
     /// http.cookiejar: `clear(domain)`.
     pub fn clear_domain(&self, domain: &str) {
@@ -314,37 +316,37 @@ impl CookieJar {
         }
     }
 
-    /// Removes all cookies that have expired, and returns their number. A look-up does the same for
-    /// the site that it meets.
+    /// Removes all expired cookies, and returns their number. A look-up removes those of its own
+    /// site.
     pub fn clear_expired(&self) -> usize {
         self.shared.store.remove_expired(self.now())
     }
 
-    /// Removes the cookies without an expiry, as the end of a browser's session does, and returns
-    /// their number. Of a file, it takes what [`clear`](Self::clear) takes: session cookies of
-    /// other processes stay there.
+    /// Removes the cookies without an expiry, as a browser does at its end, and returns their
+    /// number. For a file see [`clear`](Self::clear): session cookies of other processes stay
+    /// there.
     pub fn clear_session_cookies(&self) -> usize {
         self.shared.store.remove_session()
     }
 
-    /// The number of cookies. A cookie that has expired counts until a look-up or
-    /// [`clear_expired`](Self::clear_expired) meets it.
+    /// Returns the number of cookies. An expired cookie counts until a look-up or
+    /// [`clear_expired`](Self::clear_expired) removes it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.store.len()
     }
 
-    /// Whether there are none.
+    /// Whether the jar has no cookies.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A number that grows with every change of the jar's cookies: a cookie is stored, replaced,
-    /// removed or evicted, or its expiry moves. Sending a cookie is not such a change.
+    /// Returns a number that grows with every change of the jar's cookies: one is stored, replaced,
+    /// removed or evicted, or its expiry moves. Sending a cookie is not a change.
     ///
-    /// Compare it to do something only if the jar has changed. Which changes those were is in the
-    /// [log](crate::cookie::CookieJarBuilder::log_changes).
+    /// Compare two numbers to see whether the jar has changed in between. The
+    /// [log](crate::cookie::CookieJarBuilder::log_changes) says what changed.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.shared.store.changes()
@@ -382,8 +384,8 @@ impl CookieStorage for CookieJar {
     }
 }
 
-// A panic under a lock leaves the store whole (see `Shard`), so that what catches the panic may go
-// on with the jar. Without these, the policy, a trait object, would forbid it.
+// A panic under a lock leaves the store intact (see `Shard`), so code that catches the panic may
+// keep using the jar. Without these the policy, a trait object, would forbid it.
 impl std::panic::UnwindSafe for CookieJar {}
 impl std::panic::RefUnwindSafe for CookieJar {}
 

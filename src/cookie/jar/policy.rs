@@ -1,4 +1,4 @@
-//! The caller's say on which cookies are stored and sent.
+//! The caller's policy on which cookies are stored and sent.
 
 use std::{collections::HashSet, error, fmt};
 
@@ -8,10 +8,10 @@ use crate::cookie::{
     model::origin::{Origin, domain_match, written_domain},
 };
 
-/// The caller's say on each cookie that the rules allow. A policy can refuse a cookie, but cannot
-/// allow what the rules refuse.
+/// Decides which of the cookies that the rules allow are stored and sent. A policy can refuse a
+/// cookie, but cannot allow one that the rules reject.
 ///
-/// Both methods are called without a lock, so that they may use the jar. Default: everything is
+/// Both methods are called without a lock, so they may use the jar. Default: every cookie is
 /// accepted and sent.
 ///
 /// http.cookiejar: `CookiePolicy`, its `set_ok` and `return_ok`.
@@ -32,8 +32,8 @@ use crate::cookie::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait CookiePolicy: Send + Sync {
-    /// Whether a cookie that a response sets is stored, also if it replaces another one. Default:
-    /// yes.
+    /// Whether to store a cookie that a response sets, also if it replaces another one. Default:
+    /// true.
     ///
     /// Not called for a deletion, nor for a cookie that is inserted, merged or read from a file.
     fn accept(&self, context: &CookieContext<'_>, cookie: &Cookie) -> bool {
@@ -41,17 +41,16 @@ pub trait CookiePolicy: Send + Sync {
         true
     }
 
-    /// Whether a cookie is sent with a request that it matches. Default: yes.
+    /// Whether to send a cookie with a request that it matches. Default: true.
     fn send(&self, context: &CookieContext<'_>, cookie: &Cookie) -> bool {
         let _ = (context, cookie);
         true
     }
 }
 
-/// A ready-made [`CookiePolicy`]: which hosts may have cookies at all.
+/// A ready-made [`CookiePolicy`]: lists of hosts that may, or may not, have cookies.
 ///
-/// A domain means itself and its subdomains. The host of the request decides, for storing and for
-/// sending.
+/// A domain includes its subdomains. The host of the request decides, for storing and for sending.
 ///
 /// http.cookiejar: `DefaultCookiePolicy(blocked_domains, allowed_domains)`. There, only a domain
 /// with a leading dot includes its subdomains.
@@ -73,11 +72,11 @@ pub struct DomainPolicy {
 }
 
 impl DomainPolicy {
-    /// Cookies for these domains and no others.
+    /// Allows cookies only for these domains.
     ///
     /// # Errors
     ///
-    /// [`InvalidDomain`] for what names no host; an international name must be an A-label
+    /// [`InvalidDomain`] if an entry names no host. An international name must be an A-label
     /// (`xn--...`).
     pub fn allow<D: AsRef<str>>(
         domains: impl IntoIterator<Item = D>,
@@ -85,7 +84,7 @@ impl DomainPolicy {
         Ok(Self { allowed: Some(list(domains)?), blocked: HashSet::new() })
     }
 
-    /// Cookies for all domains but these.
+    /// Allows cookies for all domains except these.
     ///
     /// # Errors
     ///
@@ -93,11 +92,11 @@ impl DomainPolicy {
     pub fn block<D: AsRef<str>>(
         domains: impl IntoIterator<Item = D>,
     ) -> Result<Self, InvalidDomain> {
-        // No list is not an empty list, which would allow nothing.
+        // `None`, not an empty list, which would allow nothing.
         Ok(Self { allowed: None, blocked: list(domains)? })
     }
 
-    /// No cookies for these domains either. A domain that is both allowed and blocked is blocked.
+    /// Also blocks these domains. A domain that is both allowed and blocked is blocked.
     ///
     /// # Errors
     ///
@@ -111,25 +110,24 @@ impl DomainPolicy {
     }
 
     fn covers(&self, context: &CookieContext<'_>) -> bool {
-        // By the same reading of the host as the jar's, or a spelling could get around a list.
+        // The host is read as in the jar. Otherwise a different spelling could get around a list.
         let Some(Origin { host, .. }) = Origin::of(context.uri()) else { return false };
-        // The host, then each of its parents: a look-up in a set for each label, however long the
-        // lists are.
+        // The host, then each of its parents: one look-up per label, however long the lists are.
         let parents = || {
             std::iter::successors(Some(&*host), |domain| {
                 domain.split_once('.').map(|(_, parent)| parent)
             })
         };
         let among = |domains: &HashSet<Box<str>>| {
-            // `domain_match` once more, since `0.0.1` is no parent of the address `10.0.0.1`.
+            // `domain_match` as well: `0.0.1` is no parent of the address `10.0.0.1`.
             parents().any(|domain| domains.contains(domain) && domain_match(&host, domain))
         };
         self.allowed.as_ref().is_none_or(among) && !among(&self.blocked)
     }
 }
 
-/// The one spelling of each domain. A mistake is an error: a block list that silently matches
-/// nothing would let through what it was written against.
+/// The canonical spelling of each domain. A mistake is an error: a block list that matches nothing
+/// would let through what it is for.
 fn list<D: AsRef<str>>(
     domains: impl IntoIterator<Item = D>,
 ) -> Result<HashSet<Box<str>>, InvalidDomain> {
@@ -141,10 +139,17 @@ fn list<D: AsRef<str>>(
 }
 
 /// A domain that was given to a [`DomainPolicy`] names no host.
+///
+/// ```
+/// use tower_outbound::cookie::DomainPolicy;
+///
+/// let invalid = DomainPolicy::block(["*.tracker.example"]).expect_err("it is a pattern");
+/// assert_eq!(&*invalid.domain, "*.tracker.example");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidDomain {
-    /// What was given.
+    /// The domain, as it was given.
     pub domain: Box<str>,
 }
 

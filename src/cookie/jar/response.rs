@@ -12,8 +12,21 @@ use crate::cookie::{
     model::visit::Visit,
 };
 
-/// Response extension: the cookies of this one response. Present if it has a `Set-Cookie` header
-/// and its request had an absolute URI.
+/// The cookies that one response set, deleted or had rejected: a response extension. Present if the
+/// response has a `Set-Cookie` header and its request had an absolute URI.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
+/// use tower_outbound::cookie::{CookieJar, Rejection};
+///
+/// let lines = ["id=42", "session=7; Domain=com"].map(HeaderValue::from_static);
+/// let headers = HeaderMap::from_iter(lines.map(|line| (SET_COOKIE, line)));
+/// let cookies = CookieJar::new().store_response(&"https://example.com/".parse()?, &headers);
+/// assert_eq!(cookies.get("id").expect("it was accepted").value(), "42");
+/// assert_eq!(cookies.rejected()[0].name(), "session");
+/// assert_eq!(cookies.rejected()[0].reason(), Rejection::PublicSuffix);
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
 ///
 /// requests: `response.cookies`.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +37,8 @@ pub struct ResponseCookies {
 }
 
 impl ResponseCookies {
-    /// What became of each `Set-Cookie` line: `store` says which cookie it left, or why none.
+    /// Handles each `Set-Cookie` line: `store` returns the cookie that it left, or the reason for
+    /// none.
     pub(in crate::cookie) fn of(
         visit: Option<&Visit<'_>>,
         headers: &HeaderMap,
@@ -37,8 +51,8 @@ impl ResponseCookies {
             let line = line.as_bytes();
             let outcome = match &visit {
                 None => Err(Rejection::NoHost),
-                // What is refused or only deletes takes no room in a jar, so it is not counted. In
-                // the log of a jar a deletion does, so that they are counted for themselves.
+                // A rejected cookie or a deletion takes no room in the jar, so it is not counted
+                // here. A deletion takes room in a jar's log, so deletions are counted separately.
                 Some(_) if cookies.accepted.len() >= per_response => Err(Rejection::TooMany),
                 Some(visit) if cookies.deleted.len() >= per_response && deletes(visit, line) => {
                     Err(Rejection::TooMany)
@@ -47,7 +61,7 @@ impl ResponseCookies {
             };
             match outcome {
                 Ok(Some(stored)) => cookies.accept(stored),
-                // Read once more, since responses that delete are few.
+                // Read again, since few responses delete.
                 Ok(None) => {
                     let read = visit.as_ref().and_then(|visit| rules::admit(visit, line).ok());
                     cookies.delete(read.as_ref());
@@ -58,22 +72,23 @@ impl ResponseCookies {
         cookies
     }
 
-    /// The cookies that the rules accept, in the order they came. A deletion is not among them, but
-    /// among the [deleted](Self::deleted).
+    /// The cookies that the rules accept, in the order in which they came. If a response sets a
+    /// cookie twice, the last one is listed. A later deletion in the same response does not remove
+    /// it. Deletions are [listed separately](Self::deleted).
     #[must_use]
     pub fn accepted(&self) -> &[Cookie] {
         &self.accepted
     }
 
-    /// The cookies that were not stored, with the reason for each.
+    /// The cookies that were rejected, with the reason for each.
     #[must_use]
     pub fn rejected(&self) -> &[RejectedCookie] {
         &self.rejected
     }
 
-    /// The cookies that the response deleted, in the order they came, whether or not the jar had
-    /// them; one that the response deletes twice is listed twice. A server deletes a cookie by an
-    /// expiry that is past, as a logout does.
+    /// The cookies that the response deleted, in the order in which they came, whether or not the
+    /// jar had them. A cookie that the response deletes twice is listed twice. A server deletes a
+    /// cookie with an expiry in the past, for example at a logout.
     ///
     /// ```
     /// use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
@@ -91,14 +106,16 @@ impl ResponseCookies {
         &self.deleted
     }
 
-    /// The accepted cookie of that name. If there are several, the last one.
+    /// Returns the accepted cookie of that name. If there are several, the last one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Cookie> {
-        // Two of one name differ in domain or path. The last one is what the server said last.
+        // Two cookies of one name differ in domain or path. The last one is what the server said
+        // last.
         self.accepted.iter().rev().find(|cookie| cookie.data.name() == name.as_bytes())
     }
 
-    /// Names and values of the accepted cookies. If several have one name, the last one's value.
+    /// Names and values of the accepted cookies. If several have one name, the value of the last
+    /// one.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {
         let pairs = self
@@ -114,7 +131,7 @@ impl ResponseCookies {
         self.accepted.push(cookie);
     }
 
-    /// Notes a deletion. It does not take back what was set before it.
+    /// Notes a deletion. It does not remove a cookie that the response set before.
     fn delete(&mut self, cookie: Option<&Admitted<'_>>) {
         let deleted = cookie.map(|cookie| DeletedCookie {
             name: String::from_utf8_lossy(cookie.name).into(),
@@ -126,7 +143,7 @@ impl ResponseCookies {
 
     fn reject(&mut self, line: &[u8], reason: Rejection) {
         let cookie = RejectedCookie::new(line, reason);
-        // Here, so that each way in has the event, and once.
+        // Here, so that every caller emits the event once.
         event::rejected(&cookie.name, reason);
         self.rejected.push(cookie);
     }
@@ -136,7 +153,7 @@ fn deletes(visit: &Visit<'_>, line: &[u8]) -> bool {
     rules::admit(visit, line).is_ok_and(|cookie| cookie.expires <= visit.now)
 }
 
-/// A cookie that a response deleted.
+/// A cookie that a response deleted. From [`ResponseCookies::deleted`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeletedCookie {
     name: Box<str>,
@@ -145,26 +162,26 @@ pub struct DeletedCookie {
 }
 
 impl DeletedCookie {
-    /// Its name. Bytes that are not UTF-8 are replaced.
+    /// The name. Bytes that are not UTF-8 are shown as U+FFFD.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its domain: the `Domain` attribute, or else the host that answered.
+    /// The domain: the `Domain` attribute, or the host that answered.
     #[must_use]
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// Its path.
+    /// The path.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 }
 
-/// A cookie that was not stored.
+/// A cookie that was rejected. From [`ResponseCookies::rejected`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedCookie {
     name: Box<str>,
@@ -173,8 +190,8 @@ pub struct RejectedCookie {
 
 impl RejectedCookie {
     fn new(line: &[u8], reason: Rejection) -> Self {
-        // A refused name can be of any length and hold anything, escape sequences of terminals too.
-        // It is only there to be read by a person.
+        // A rejected name can have any length and content, also a terminal's escape sequences. It
+        // is only for people to read.
         let name = set_cookie::name_of(line);
         let name = String::from_utf8_lossy(&name[..name.len().min(256)]);
         let name = match name {
@@ -184,13 +201,13 @@ impl RejectedCookie {
         Self { name: name.into(), reason }
     }
 
-    /// Its name: at most the first 256 bytes, control characters escaped.
+    /// The name: at most its first 256 bytes, with control characters escaped.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Which rule it broke.
+    /// The rule that the cookie broke.
     #[must_use]
     pub const fn reason(&self) -> Rejection {
         self.reason

@@ -1,4 +1,4 @@
-//! What the layer needs of a jar, and what it hands over: a request's URI, method and site.
+//! The layer's storage trait, and the request that a storage is asked about.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -10,10 +10,11 @@ use crate::cookie::model::{
     suffix::PublicSuffixes, visit::Visit,
 };
 
-/// A place to keep cookies that [`CookieLayer`](crate::cookie::CookieLayer) can work with.
+/// Stores and matches the cookies of a [`CookieLayer`](crate::cookie::CookieLayer).
 ///
-/// Calls are synchronous and short: they are made while a request is being sent. `&T`, `Box<T>` and
-/// `Arc<T>` are storages where `T` is one.
+/// [`CookieJar`](crate::cookie::CookieJar) implements it. The methods are synchronous and run while
+/// a request is being sent, so they should be short. `&T`, `Box<T>` and `Arc<T>` implement it if
+/// `T` does.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};
@@ -42,16 +43,17 @@ use crate::cookie::model::{
             `cookie_store`"
 )]
 pub trait CookieStorage {
-    /// The `Cookie` header for a request. `None` if no cookie matches.
+    /// Returns the `Cookie` header for a request. `None` if no cookie matches.
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue>;
 
-    /// Stores the cookies of a response, and says what became of each.
+    /// Stores the cookies of a response, and returns what became of each.
     fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies;
 
-    /// Judges the cookies of a response without storing any.
+    /// Judges the cookies of a response without storing them. Called for a request with
+    /// [`CookieControl { store: false, .. }`](crate::cookie::CookieControl).
     ///
-    /// Default: what an empty [`CookieJar`](crate::cookie::CookieJar) with its default settings
-    /// would say.
+    /// Default: what an empty [`CookieJar`](crate::cookie::CookieJar) with default settings would
+    /// return.
     fn inspect_response(
         &self,
         context: &CookieContext<'_>,
@@ -61,8 +63,8 @@ pub trait CookieStorage {
     }
 }
 
-// Every method is forwarded, also the provided one: else `Arc<J>` would judge by other rules than
-// `J` does. A macro, since the three differ in nothing else.
+// Every method is forwarded, also the provided one: otherwise `Arc<J>` would judge by other rules
+// than `J`. A macro, since the three impls differ in nothing else.
 macro_rules! forward {
     ($($pointer:ty),*) => {$(
         impl<T: CookieStorage + ?Sized> CookieStorage for $pointer {
@@ -91,7 +93,7 @@ macro_rules! forward {
 
 forward!(&T, Box<T>, Arc<T>);
 
-/// By the rules of an empty jar with its default settings.
+/// By the rules of an empty jar with default settings.
 fn judge_by_defaults(context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
     // Nothing to set up: the embedded list is compiled in.
     let suffixes = PublicSuffixes::Embedded;
@@ -102,12 +104,24 @@ fn judge_by_defaults(context: &CookieContext<'_>, headers: &HeaderMap) -> Respon
     judge(visit.as_ref(), headers, &CookieLimits::default(), |_| true)
 }
 
-// A trait object, so that this room need not know the jar, which is built on it. `Send` and `Sync`,
-// so that a context may cross threads.
+// A trait object, so that this file need not know the jar, which uses it. `Send` and `Sync`, so
+// that a context may cross threads.
 /// The jar that a request brought.
 type RequestJar<'a> = &'a (dyn CookieStorage + Send + Sync);
 
-/// The request that a [`CookieStorage`](crate::cookie::CookieStorage) is asked about.
+/// The request that a [`CookieStorage`](crate::cookie::CookieStorage) or a
+/// [`CookiePolicy`](crate::cookie::CookiePolicy) is asked about.
+///
+/// ```
+/// use http::Method;
+/// use tower_outbound::cookie::{CookieContext, SiteForCookies};
+///
+/// let (uri, page) = ("https://cdn.example/".parse()?, "https://shop.example/".parse()?);
+/// let site = SiteForCookies::new(&page);
+/// let context = CookieContext::new(&uri, &Method::GET).on_behalf_of(Some(&site));
+/// assert_eq!(context.uri().host(), Some("cdn.example"));
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct CookieContext<'a> {
     uri: &'a Uri,
@@ -118,32 +132,33 @@ pub struct CookieContext<'a> {
 }
 
 impl<'a> CookieContext<'a> {
-    /// A request with that method to an absolute URI.
+    /// Describes a request with that method to an absolute URI.
     #[must_use]
     pub const fn new(uri: &'a Uri, method: &'a Method) -> Self {
         Self { uri, method, site: None, jar: None, reserved: 0 }
     }
 
-    /// The site on whose behalf the request is made. Default: none, and the request is same-site.
+    /// Sets the site on whose behalf the request is made. Default: none, and the request is
+    /// same-site.
     #[must_use]
     pub const fn on_behalf_of(mut self, site: Option<&'a SiteForCookies>) -> Self {
         self.site = site;
         self
     }
 
-    /// The jar that the request brought.
+    /// The jar that the request carried.
     pub(in crate::cookie) const fn with_jar(mut self, jar: Option<RequestJar<'a>>) -> Self {
         self.jar = jar;
         self
     }
 
-    /// How many bytes of the header the caller's own pairs take.
+    /// Sets how many bytes of the header the caller's own pairs take.
     pub(in crate::cookie) const fn beside(mut self, reserved: usize) -> Self {
         self.reserved = reserved;
         self
     }
 
-    /// The URI. Its host, path and scheme decide which cookies match. It is absolute.
+    /// The absolute URI of the request. Its host, path and scheme decide which cookies match.
     #[must_use]
     pub const fn uri(&self) -> &'a Uri {
         self.uri
@@ -155,19 +170,20 @@ impl<'a> CookieContext<'a> {
         self.method
     }
 
-    /// The site on whose behalf the request is made, if its extensions say so.
+    /// The site on whose behalf the request is made, if its extensions name one.
     #[must_use]
     pub const fn site(&self) -> Option<&'a SiteForCookies> {
         self.site
     }
 
-    /// How many bytes of the `Cookie` header the caller's own pairs take.
+    /// Bytes of the `Cookie` header that the caller's own pairs take. A storage has this much less
+    /// room.
     #[must_use]
     pub const fn reserved(&self) -> usize {
         self.reserved
     }
 
-    /// What the request asks of the rules, at that moment.
+    /// What the rules need to know of the request at that moment.
     pub(in crate::cookie) fn visit<'v>(
         &self,
         origin: &'v Origin<'v>,
@@ -178,7 +194,7 @@ impl<'a> CookieContext<'a> {
     }
 }
 
-// The host alone: the rest of a URI may hold a password or a token.
+// Only the host: the rest of a URI may contain a password or a token.
 impl fmt::Debug for CookieContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CookieContext")
@@ -188,13 +204,13 @@ impl fmt::Debug for CookieContext<'_> {
     }
 }
 
-/// The storage of a layer without a jar of its own: each request brings one, as its extension. See
+/// The storage of a layer without a jar: each request carries one as an extension. See
 /// [`CookieLayer::per_request`](crate::cookie::CookieLayer::per_request).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PerRequest;
 
-// A request without a jar sends and stores nothing: no other tenant's jar may take its place.
+// A request without a jar sends and stores nothing: no other tenant's jar may be used instead.
 impl CookieStorage for PerRequest {
     fn header(&self, context: &CookieContext<'_>) -> Option<HeaderValue> {
         context.jar?.header(context)
