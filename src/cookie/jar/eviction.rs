@@ -1,35 +1,35 @@
-//! Which cookies a full site or a full jar gives up. Values in, a choice out: the store gathers the
-//! candidates under its locks, and carries the choice out.
+//! Which cookies a full site or a full jar evicts. Pure: the store collects the candidates under
+//! its locks and removes those chosen here.
 
 use std::{cmp::Reverse, collections::HashSet};
 
 use super::limits::CookieLimits;
 use crate::cookie::model::data::Millis;
 
-/// A stored cookie, as far as its eviction goes.
+/// A stored cookie, as eviction sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    /// Its number in the jar. It also says which of two cookies came first.
+    /// Its number in the jar, in the order in which cookies came.
     pub(super) order: u64,
-    /// How long its text is.
+    /// Length of its text.
     pub(super) bytes: usize,
     pub(super) is_secure: bool,
     pub(super) was_sent: bool,
     pub(super) last_used: Millis,
     pub(super) expires: Millis,
-    /// How many whole shares of a jar the better cookies of its site take: see [`share_out`].
+    /// How many whole shares of a jar the better cookies of its site fill: see [`share_out`].
     pub(super) shares_before: usize,
 }
 
 impl Candidate {
-    /// Of two cookies of one site, the one that is worth more stays.
+    /// Of two cookies of one site, the one with the greater worth stays.
     const fn worth(&self) -> (bool, Millis, u64) {
         (self.is_secure, self.last_used, self.order)
     }
 }
 
-/// What a site with more than `most` cookies gives up, by their numbers: the expired ones, then
-/// those that are not `Secure`, then the others; least recently used first within each group.
+/// The numbers of the cookies that a site with more than `most` evicts: expired first, then
+/// non-`Secure`, then `Secure`; least recently used first within each group.
 ///
 /// Source: the end of RFC 6265bis section 5.7.
 pub(super) fn of_site(
@@ -46,12 +46,11 @@ pub(super) fn of_site(
             doomed.push(cookie.order);
         }
     }
-    // All that has expired is gone by now, also what would not have been too much: no one would
-    // miss it.
+    // All expired cookies are evicted, also those that would still have fit: nobody misses them.
     let excess = live.len().saturating_sub(most);
     if excess > 0 {
-        // The newest is the last of its group: a server that has just set it will ask for it. But
-        // it never displaces a `Secure` one, or http could empty a site of what https has set.
+        // The newest is last of its group: a server that has just set it will ask for it. But it
+        // never displaces a `Secure` one, or http could remove all that https has set.
         live.select_nth_unstable_by_key(excess - 1, |cookie| {
             let (is_secure, last_used, order) = cookie.worth();
             (is_secure, order == newest, last_used, order)
@@ -61,20 +60,20 @@ pub(super) fn of_site(
     doomed
 }
 
-/// A site's share of a jar: this part of it, but not less than what a login may take.
+/// A site's share of a jar: this fraction of it, but at least what a login may need.
 const SHARE: usize = 1_024;
 /// The smallest share, in cookies and in bytes.
 const LOGIN: (usize, usize) = (8, 4_096);
 
-/// Counts in each cookie of one site how many shares of the jar those of the site fill that are
-/// worth more.
+/// Computes for each cookie of one site how many shares of the jar the better cookies of that site
+/// fill.
 ///
-/// A site that fills a jar gives up its own cookies before it reaches others'. The share is small,
-/// so that it takes many sites to fill a jar, each within its share.
+/// A site that fills a jar evicts its own cookies before those of others. The share is small, so
+/// many sites are needed to fill a jar with each of them within its share.
 pub(super) fn share_out(site: &mut [Candidate], limits: &CookieLimits, now: Millis) {
     let count = (limits.total / SHARE).max(LOGIN.0);
     let bytes = (limits.bytes / SHARE).max(LOGIN.1);
-    // Nearly every site.
+    // Nearly every site returns here.
     if site.len() <= count && site.iter().map(|cookie| cookie.bytes).sum::<usize>() <= bytes {
         return;
     }
@@ -87,14 +86,14 @@ pub(super) fn share_out(site: &mut [Candidate], limits: &CookieLimits, now: Mill
     }
 }
 
-/// What a jar over its total count or bytes gives up, by their numbers: the expired ones; then what
-/// is beyond its site's [share](share_out), the largest site first; then those that were never
-/// sent; then the others, least recently used first. The newest stays.
+/// The numbers of the cookies that a jar over its total count or bytes evicts: expired first, then
+/// those beyond their site's [share](share_out), the largest site first, then those never sent,
+/// then the others; least recently used first within each group. The newest stays.
 ///
-/// The half of the jar that came first is spared while there is another. So a flood of newcomers
-/// reaches nothing that was there before it, whether that was sent or not. What came last, an
-/// eighth, goes after the others of the newer half that are within their share. So a login is not
-/// lost before it is used, though everything else in the jar was.
+/// The older half of the jar is evicted only after the newer half. So a flood of new cookies does
+/// not reach older ones, sent or not. Within the newer half, the last eighth is evicted after the
+/// others that are within their share. So a login is not lost before its first use, even if
+/// everything else in the jar was used.
 pub(super) fn of_jar(
     cookies: Vec<Candidate>,
     newest: u64,
@@ -109,7 +108,7 @@ pub(super) fn of_jar(
     if len <= limits.total && bytes <= limits.bytes {
         return doomed;
     }
-    // A response that was told that its cookie is stored should find it there.
+    // A response that reported its cookie as stored should find it there.
     live.retain(|cookie| cookie.order != newest);
     live.sort_unstable_by_key(|cookie| cookie.order);
     let older = part(live.iter(), limits, 2);
@@ -120,15 +119,15 @@ pub(super) fn of_jar(
         let Candidate { shares_before, order, was_sent, last_used, .. } = *cookie;
         (Reverse(shares_before), order >= last, was_sent, last_used, order)
     };
-    // A sixteenth more than has to go: the search looks at the whole jar, and a flood should not
-    // pay for it, or make others pay, with each cookie.
+    // Evicts a sixteenth more than needed: the search reads the whole jar, and a flood should not
+    // make everyone pay for it with each cookie.
     let (most, room) = (limits.total - limits.total / 16, limits.bytes - limits.bytes / 16);
     for half in [newer, older] {
         let excess = len.saturating_sub(most).min(half.len());
         if 0 < excess && excess < half.len() {
             half.select_nth_unstable_by_key(excess - 1, worth);
         }
-        // In order only if it is needed: to sort a half costs as much as all the rest.
+        // Sorted only if needed: sorting a half costs as much as all the rest.
         let goes: usize = half[..excess].iter().map(|cookie| cookie.bytes).sum();
         if bytes - goes > room {
             half[excess..].sort_unstable_by_key(worth);
@@ -145,14 +144,14 @@ pub(super) fn of_jar(
     doomed
 }
 
-/// How many of these, from the first on, are the `nth` part of a full jar, by its count and its
+/// How many of these cookies, from the first on, fill the `nth` part of a full jar, by count or by
 /// bytes.
 fn part<'a>(
     cookies: impl Iterator<Item = &'a Candidate>,
     limits: &CookieLimits,
     nth: usize,
 ) -> usize {
-    // By both limits: else the newcomers could be few and large, or many and small.
+    // By both limits: otherwise the newcomers could be few and large, or many and small.
     let mut text = 0;
     cookies
         .take(limits.total / nth)

@@ -1,4 +1,4 @@
-//! What a response's cookies would come to in an empty jar. Pure: nothing is stored, and no lock is
+//! What an empty jar would do with a response's cookies. Pure: nothing is stored, and no lock is
 //! taken.
 
 use http::HeaderMap;
@@ -12,7 +12,7 @@ use crate::cookie::model::{
 };
 
 /// Judges each `Set-Cookie` line as an empty jar with these limits would. `accepts` is the caller's
-/// say on each cookie that the rules allow.
+/// policy for each cookie that the rules allow.
 pub(super) fn judge(
     visit: Option<&Visit<'_>>,
     headers: &HeaderMap,
@@ -23,7 +23,7 @@ pub(super) fn judge(
     ResponseCookies::of(visit, headers, limits.per_response, |visit, line| {
         let new = rules::admit(visit, line)?;
         let cookie = Cookie::admitted(&new, visit.now);
-        // A deletion is nobody's to refuse: a policy that could would keep people logged in.
+        // A policy may not refuse a deletion: that would keep people logged in.
         if new.expires <= visit.now {
             room.held.retain(|old| !old.same_identity(&cookie.data));
             return Ok(None);
@@ -35,8 +35,8 @@ pub(super) fn judge(
     })
 }
 
-/// What one response has put into the jar that was empty. All of it belongs to one site, since a
-/// cookie's domain covers the host that sets it.
+/// What one response has put into the empty jar. All of it belongs to one site: a cookie's domain
+/// covers the host that sets it.
 struct Room<'a> {
     limits: &'a CookieLimits,
     /// Oldest first.
@@ -44,26 +44,26 @@ struct Room<'a> {
 }
 
 impl Room<'_> {
-    /// Whether a cookie stays once it has been put in. Bytes count for each cookie alone: 50 of the
-    /// longest cookies take 370 KB, a fortieth of what a jar holds by default.
+    /// Whether a cookie stays after it was put in. Bytes are checked for each cookie alone: 50 of
+    /// the longest cookies take 370 KB, a fortieth of the default limit.
     fn takes(&mut self, data: &Data) -> bool {
         let &CookieLimits { per_domain, total, bytes, .. } = self.limits;
         if data.text_len() > bytes || per_domain == 0 || total == 0 {
             return false;
         }
         if let Some(old) = self.held.iter_mut().find(|old| old.same_identity(data)) {
-            // In its place: the order of creation is the older one's, as in the store.
+            // In its place: the older creation time decides the order, as in the store.
             *old = data.clone();
             return true;
         }
         self.held.push(data.clone());
-        // A total below the site's share keeps the site from ever filling it, and what goes over
-        // the total never is the newest.
+        // If the total is below the site's limit, the site never reaches its limit, and the total
+        // never evicts the newest.
         if self.held.len() <= per_domain || total < per_domain {
             return true;
         }
-        // As `Bucket::evict`, where all are of one age: the oldest that is not Secure, which may be
-        // the newest of all, and else the oldest.
+        // As `eviction::of_site` for cookies of one age: the oldest that is not `Secure`, which may
+        // be the new one, or else the oldest.
         let out = self.held.iter().position(|old| !old.flags.secure).unwrap_or(0);
         self.held.remove(out);
         out < self.held.len()

@@ -1,5 +1,5 @@
-//! The `Cookie` header that a jar makes: which cookies fit, their pairs joined, and the header that
-//! is kept for the next request.
+//! Makes the `Cookie` header of a jar: chooses which cookies fit, joins their pairs, and keeps the
+//! header for the next request.
 
 use std::cmp::Reverse;
 
@@ -12,7 +12,7 @@ use crate::cookie::{
     model::data::{Data, SEPARATOR},
 };
 
-/// Joins the pairs of some cookies to a header. `length` is that of the pairs, each with a
+/// Joins the pairs of some cookies to a header. `length` is the length of the pairs, each with a
 /// separator before it.
 pub(super) fn line<'a>(
     cookies: impl Iterator<Item = &'a Data>,
@@ -21,7 +21,7 @@ pub(super) fn line<'a>(
     let mut line = Vec::with_capacity(length);
     cookies.for_each(|data| line.extend_from_slice(data.separated_pair()));
     // Each text in the jar begins with its separator, so that a pair is copied in one piece. The
-    // first one's is cut off without a copy.
+    // first separator is cut off without a copy.
     let mut line = Bytes::from(line);
     line.advance(SEPARATOR.len().min(line.len()));
     let mut value = HeaderValue::from_maybe_shared(line).ok()?;
@@ -29,10 +29,10 @@ pub(super) fn line<'a>(
     Some(value)
 }
 
-/// Chooses among more cookies than a header may carry: `Secure` ones first, then those that were
-/// used last. Takes the others out of the list, and makes the header, in its usual order.
+/// Chooses among more cookies than a header may carry: `Secure` first, then the most recently used.
+/// Removes the others from the list, and makes the header in its usual order.
 ///
-/// Use alone would not do: what goes along once would go along again, so that http could keep out
+/// Use alone is not enough: a cookie that is sent once would be sent again, so http could keep out
 /// what https has set.
 pub(in crate::cookie) fn choose(
     cookies: &mut Vec<Cookie>,
@@ -43,10 +43,10 @@ pub(in crate::cookie) fn choose(
     cookies.sort_by_key(|Cookie { data, times, order }| {
         Reverse((data.flags.secure, times.sent.max(times.updated), *order))
     });
-    // The count first, so that a cookie over it takes no room from one that is not.
+    // The count first, so that a cookie beyond it takes no room from another one.
     cookies.truncate(most);
-    // A pair that is too long is left out whole, and a shorter one may take its place: a server
-    // would read a cut pair as another value.
+    // A pair that is too long is left out, and a shorter one may take its place. A server would
+    // read a cut pair as another value.
     cookies.retain(|cookie| {
         let longer = length + cookie.data.separated_pair().len();
         let fits = longer <= room;
@@ -62,16 +62,15 @@ pub(in crate::cookie) fn choose(
     line(cookies.iter().map(|cookie| &cookie.data), length)
 }
 
-/// The header of an earlier request, for the next one that the same cookies go along with.
+/// The header of an earlier request, for the next one with the same cookies.
 pub(super) struct Line {
     value: HeaderValue,
-    /// The places of the cookies that went into it. Any change of the bucket drops the line, so
-    /// that a place stays that of the same cookie.
+    /// The places of its cookies. Each change of the bucket drops the line, so a place always means
+    /// the same cookie.
     places: Places,
 }
 
-/// A header of fewer cookies is not kept: two pairs are joined for less than the memory of a line
-/// is worth.
+/// A header with fewer cookies is not kept: joining two pairs costs less than the memory of a line.
 const WORTH_KEEPING: usize = 3;
 
 impl Line {
@@ -93,24 +92,24 @@ impl Line {
     }
 }
 
-/// Some cookies of a bucket: a bit for each by its place. Every bit is set for all of them, however
+/// Some cookies of a bucket: one bit per place. If all bits are set it means all cookies, however
 /// many there are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Places(u64);
 
 impl Places {
     /// `bits` are those of `count` cookies among `all`. `None` if there are too few bits: such a
-    /// header is made anew each time.
+    /// header is not kept.
     pub(super) const fn of(bits: u64, count: usize, all: usize) -> Option<Self> {
-        // Bits would be too few for a site of 100 cookies that all go along, as they mostly do.
+        // 64 bits are too few for a site of 100 cookies, but mostly all of them are sent.
         if count == all {
             return Some(Self(u64::MAX));
         }
         if all <= 64 { Some(Self(bits)) } else { None }
     }
 
-    /// The bit of one place. Past 64 places it is that of another one, which [`of`](Self::of) does
-    /// not let pass.
+    /// The bit of one place. Places from 64 on share bits. [`of`](Self::of) returns `None` for
+    /// them.
     pub(super) const fn bit(place: usize) -> u64 {
         1 << (place % 64)
     }

@@ -1,8 +1,8 @@
-//! The log of a jar's changes: what was set and deleted since somebody last asked, for a file or a
-//! store that several jars write to.
+//! The log of a jar's changes: what was set and deleted since a reader last took its changes. A
+//! reader is a file or a store that several jars write to.
 //!
-//! Each cookie has one entry, its latest. What a limit evicts and what expires is no change: others
-//! still have it, and this jar alone is short of memory.
+//! Each cookie has one entry, its latest. Evictions and expiries are not logged: only this jar is
+//! short of memory, and others still have the cookie.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,7 @@ use super::{
 };
 use crate::cookie::model::{cookie::Cookie, id::CookieId, suffix::PublicSuffixes};
 
-/// Who reads a jar's changes. Each has all of them, since one that takes its changes must not take
-/// those of another: a jar may be kept in two files.
+/// Who reads a jar's changes. Each reader gets all of them: a jar may be kept in two files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::cookie) enum Reader {
     /// `CookieJar::take_changes`.
@@ -28,8 +27,8 @@ pub(in crate::cookie) enum Reader {
     File(u64),
 }
 
-/// What changed in a jar. A change is written under the lock of its site, so that the order of two
-/// changes to one cookie is the jar's. The log's own lock is taken last, and no other under it.
+/// The changes of a jar. A change is logged under the lock of its site, so two changes of one
+/// cookie are in the jar's order. The log's own lock is taken last, and no other lock under it.
 pub(super) struct Log {
     clock: fn() -> SystemTime,
     limits: CookieLimits,
@@ -40,9 +39,9 @@ pub(super) struct Log {
 #[derive(Default)]
 struct Readers {
     pending: Vec<(Reader, Pending)>,
-    /// The next file, and the next entry.
+    /// Number of the next file or entry.
     next: u64,
-    /// No change is earlier than this one.
+    /// No change has an earlier time than this.
     floor: Stamp,
 }
 
@@ -63,7 +62,7 @@ impl Log {
     }
 
     fn readers(&self) -> MutexGuard<'_, Readers> {
-        // Nothing of a caller's runs under it but the clock, which is asked before a change begins.
+        // The only caller code under this lock is the clock, which runs before a change begins.
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -79,18 +78,19 @@ impl Log {
         reader
     }
 
-    /// Nobody will ask for these changes again.
+    /// Ends a reader, which will not take changes again.
     pub(super) fn end(&self, reader: Reader) {
         self.readers().pending.retain(|(other, _)| *other != reader);
     }
 
-    /// Changes from now on come after that time.
+    /// Makes later changes have a time after `at`.
     pub(super) fn seen(&self, at: Stamp) {
         let readers = &mut *self.readers();
         readers.floor = readers.floor.max(at.saturating_add(1));
     }
 
-    /// Notes what became of a cookie that came in. `has_moved` says whether a file would show it.
+    /// Logs what became of an incoming cookie. `has_moved` says whether a file would show the
+    /// change.
     pub(super) fn stored(
         &self,
         new: &Incoming<'_>,
@@ -108,8 +108,8 @@ impl Log {
                 self.note(|| What::Deleted(new.id()), Word { is_new_here: !has_moved, ..word });
             }
             (StoreAction::Unchanged, Some(slot)) => {
-                // A caller's cookie that yields to a newer one moves the creation time at most,
-                // which is no news to others.
+                // A caller's cookie that yields to a newer one moves at most the creation time,
+                // which does not concern others.
                 if has_moved && matches!(new.sender(), Sender::Response { .. }) {
                     self.renewed(|| slot.cookie(), from_secure);
                 }
@@ -122,13 +122,13 @@ impl Log {
         }
     }
 
-    /// Notes that a response of a secure origin, or of another one, moved the expiry of a cookie.
+    /// Logs that a response moved the expiry of a cookie, and whether its origin was secure.
     pub(super) fn renewed(&self, cookie: impl FnOnce() -> Cookie, from_secure: bool) {
         let word = Word { from_secure, only_expiry: true, is_new_here: false };
         self.note(|| cookie().into(), word);
     }
 
-    /// Notes that a caller deleted a cookie, whether or not the jar had it.
+    /// Logs that a caller deleted a cookie, whether or not the jar had it.
     pub(super) fn deleted(&self, id: impl FnOnce() -> CookieId, had: bool) {
         let word = Word { from_secure: true, only_expiry: false, is_new_here: !had };
         self.note(|| What::Deleted(id()), word);
@@ -137,7 +137,7 @@ impl Log {
     fn note(&self, what: impl FnOnce() -> What, word: Word) {
         let mut guard = self.readers();
         let readers = &mut *guard;
-        // A file was opened once, and is closed.
+        // A file was opened once and is closed.
         if readers.pending.is_empty() {
             return;
         }
@@ -151,7 +151,7 @@ impl Log {
         self.tell(readers, Change { only_expiry, is_new_here, ..change }, None);
     }
 
-    /// Tells all readers but one of a change.
+    /// Tells all readers of a change, except one.
     fn tell(&self, readers: &mut Readers, change: Change, but: Option<Reader>) {
         readers.next += 1;
         let change = Change { order: readers.next, ..change };
@@ -161,12 +161,12 @@ impl Log {
         }
     }
 
-    /// Tells the others of a change that a reader has brought into the jar.
+    /// Tells the others of a change that one reader brought into the jar.
     pub(super) fn tell_others(&self, reader: Reader, change: &Change) {
         self.tell(&mut self.readers(), change.clone(), Some(reader));
     }
 
-    /// The changes since the reader last asked, in the jar's order.
+    /// The changes that a reader has not taken, in the jar's order.
     pub(super) fn take(&self, reader: Reader) -> Vec<Change> {
         let mut readers = self.readers();
         let taken = readers.of(reader).map(std::mem::take).unwrap_or_default();
@@ -176,7 +176,7 @@ impl Log {
         changes
     }
 
-    /// Gives back what a reader has taken. It counts as never taken.
+    /// Gives back the changes that a reader took. They count as not taken.
     pub(super) fn put_back(&self, reader: Reader, changes: Vec<Change>) {
         let mut readers = self.readers();
         let Some(pending) = readers.of(reader) else { return };
@@ -193,8 +193,8 @@ impl Log {
         self.readers().of(reader).is_some_and(|pending| !pending.by_id.is_empty())
     }
 
-    /// Whether a cookie was changed later than `at`, as far as any reader has not taken it. The
-    /// reader then has this change too.
+    /// Whether a cookie has a change after `at` that some reader has not taken. If so, this reader
+    /// gets the change too.
     pub(super) fn has_later(&self, reader: Reader, id: &CookieId, at: Stamp) -> bool {
         let mut readers = self.readers();
         if readers.of(reader).is_some_and(|pending| pending.by_id.contains_key(id)) {
@@ -216,7 +216,7 @@ impl Log {
     /// The changes of a site that the owner has not taken.
     pub(super) fn own_of(&self, site: &str) -> Vec<Change> {
         let is_below = |domain: &str| {
-            // The list takes its time, and most changes are of other sites.
+            // The suffix list is slow, and most changes are of other sites.
             domain.ends_with(site) && self.suffixes.site(domain).key == site
         };
         let mut readers = self.readers();
@@ -225,8 +225,8 @@ impl Log {
         changes.cloned().collect()
     }
 
-    /// Puts another change in the place of an entry of the owner's, or none. Not if the owner has
-    /// taken it meanwhile, or if it is another one by now.
+    /// Replaces one entry of the owner, or removes it. Does nothing if the owner has taken it, or
+    /// if it has changed.
     pub(super) fn correct_own(&self, old: &Change, new: Option<Change>) {
         let mut readers = self.readers();
         let Some(pending) = readers.of(Reader::Own) else { return };
@@ -236,8 +236,8 @@ impl Log {
         }
     }
 
-    /// A log that nobody reads must not fill the memory. It is bounded as the jar is. The site with
-    /// the most entries gives up first, so that a flood of one takes nothing of another.
+    /// Bounds a log that nobody reads, as the jar is bounded. The site with the most entries drops
+    /// some first, so one site's flood drops nothing of another.
     fn bound(&self, pending: &mut Pending) {
         let CookieLimits { total, bytes, .. } = self.limits;
         if pending.by_id.len() <= total && pending.bytes <= bytes {
@@ -248,12 +248,12 @@ impl Log {
         let items = changes.iter().map(|&change| Item {
             site: self.suffixes.site(change.id.domain()).key,
             bytes: change.bytes(),
-            // With it a change of https would go that it has replaced, such as a logout.
+            // It carries the https change that it replaced, such as a logout.
             rank: (change.from_secure || change.replaced.is_some(), worth(change), change.order),
             is_there: false,
         });
         let items: Vec<_> = items.collect();
-        // A sixteenth more than has to go, so that a flood does not pay for each entry.
+        // Drops a sixteenth more than needed, so that a flood does not pay for each entry.
         let bounds = Bounds {
             per_site: usize::MAX,
             total: total - total / 16,
@@ -266,8 +266,8 @@ impl Log {
     }
 }
 
-/// What a site gives up last. A cookie that this jar never had and deletes is most likely no
-/// other's either. A logout weighs more than a login, which can be repeated.
+/// How long a site keeps an entry. A deletion of a cookie that this jar never had mostly concerns
+/// no other jar. A logout weighs more than a login, which can be repeated.
 const fn worth(change: &Change) -> u8 {
     match (change.cookie.is_some(), change.is_new_here) {
         (false, true) => 0,
@@ -287,7 +287,7 @@ impl From<Cookie> for What {
     }
 }
 
-/// By whose word something changed, and what it means to others.
+/// Which kind of origin made a change, and what it means to others.
 #[derive(Clone, Copy)]
 struct Word {
     from_secure: bool,
@@ -303,7 +303,7 @@ impl Readers {
 }
 
 impl Pending {
-    /// An entry takes the place of an older one of the same cookie.
+    /// Adds an entry. It replaces an older one of the same cookie.
     fn add(&mut self, mut change: Change) {
         if let Some(old) = self.remove(&change.id) {
             change.follow(old);

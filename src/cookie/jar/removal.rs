@@ -1,4 +1,4 @@
-//! The ways out of a store: cookies are deleted, expire or are evicted.
+//! How cookies leave a store: they are deleted, expire or are evicted.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -18,8 +18,8 @@ use crate::cookie::{
 };
 
 impl Store {
-    /// Takes a cookie out. Of a host-only cookie and one for the whole domain, the host-only one
-    /// goes first: it is the one that the host itself has set.
+    /// Removes a cookie. If both a host-only and a domain cookie match, the host-only one is
+    /// removed: it is the one that the host itself set.
     pub(super) fn remove(
         &self,
         site: Site<'_>,
@@ -35,15 +35,15 @@ impl Store {
                 Identity { name, domain, path, host_only }
             };
             if let Some(bucket) = bucket {
-                // One that has expired unseen is not there.
+                // An expired cookie that no look-up has met does not count.
                 bucket.retain(tally, |slot| slot.expires() > now);
                 let at = |host_only| {
                     bucket.position(|slot| slot.data().has_identity(&identity(host_only)))
                 };
                 removed = at(true).or_else(|| at(false)).map(|at| bucket.remove(at, tally));
             }
-            // A file may have what this jar lacks. Which of the two is not known then, and the
-            // caller wants neither.
+            // A file may have a cookie that this jar lacks. It is not known which of the two forms,
+            // and the caller wants neither.
             let unknown = [true, false].map(identity);
             let gone = match &removed {
                 Some(slot) => &[slot.data().identity()][..],
@@ -81,7 +81,7 @@ impl Store {
         self.retain(|slot| self.keep_or_note(false, slot));
     }
 
-    /// A caller deletes what is not kept. What expires or is evicted is no change: see
+    /// A caller deletes what is not kept. Expiry and eviction are no changes: see
     /// [`log`](super::log).
     fn keep_or_note(&self, keep: bool, slot: &Slot) -> bool {
         if !keep {
@@ -116,7 +116,7 @@ impl Store {
         self.settle(tally);
     }
 
-    /// Keeps some cookies of all sites, as of one moment. Says how many went.
+    /// Keeps some cookies of all sites in one step. Returns how many were removed.
     fn retain(&self, keep: impl Fn(&Slot) -> bool) -> usize {
         let mut tally = Tally::default();
         let mut tables: Vec<_> = self.shards.iter().map(Shard::write).collect();
@@ -125,8 +125,8 @@ impl Store {
                 bucket.retain(&mut tally, &keep);
                 !bucket.is_empty()
             });
-            // What a flood has filled is given back, at under a quarter of its room: a jar that
-            // shrank at half would grow again with the next cookies.
+            // Memory that a flood filled is given back, below a quarter of the capacity. A table
+            // that shrank at half would grow again with the next cookies.
             let room = table.len() * 2;
             if room < table.capacity() / 2 {
                 table.shrink_to(room, |bucket| self.hash(bucket.key()));
@@ -136,7 +136,7 @@ impl Store {
         tally.len.unsigned_abs()
     }
 
-    /// Gives back what is there for speed alone.
+    /// Drops the kept headers, which only save time.
     fn drop_lines(&self) {
         for shard in &*self.shards {
             let (mut table, mut tally) = (shard.write(), Tally::default());
@@ -149,19 +149,19 @@ impl Store {
         self.len.load(Relaxed) > limits.total || self.bytes.load(Relaxed) > limits.bytes
     }
 
-    /// Makes a jar over its totals give up what [`eviction`] chooses. `newest` has just been
-    /// stored.
+    /// Makes a jar over its totals evict what [`eviction`] chooses. `newest` is the cookie that was
+    /// just stored.
     pub(super) fn evict_total(&self, newest: u64, now: Millis, limits: &CookieLimits) {
         if !self.is_over(limits) {
             return;
         }
-        // Kept headers are there for speed alone, and may be all that is too much.
+        // The kept headers only save time, and may be all that is too much.
         self.drop_lines();
         if !self.is_over(limits) {
             return;
         }
-        // One lock after the other, and none while the choice is made: requests go on meanwhile.
-        // What they change is at worst one cookie more or less than there should be.
+        // One lock after another, and no lock while the choice is made: requests continue
+        // meanwhile. Their changes make at most a small difference in what is evicted.
         let mut candidates = Vec::with_capacity(self.len());
         for shard in &*self.shards {
             for bucket in shard.read().iter() {

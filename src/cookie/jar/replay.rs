@@ -1,4 +1,4 @@
-//! What becomes of the changes of several jars: what one jar would hold if all had come to it, in
+//! Merges the changes of several jars: what one jar would hold if it had received all of them in
 //! the order of their times. Pure: values in, values out.
 
 use std::collections::HashMap;
@@ -8,28 +8,27 @@ use crate::cookie::model::{
     id::CookieId, set_cookie::trim, shield::shields, suffix::PublicSuffixes,
 };
 
-/// The last change of a cookie that holds.
+/// The last change of a cookie that applies.
 #[derive(Clone, Copy)]
 pub(in crate::cookie) struct Last<'a> {
     pub(in crate::cookie) change: &'a Change,
     pub(in crate::cookie) is_ours: bool,
-    /// If an origin that is not secure made it: when a secure one has last changed the cookie
-    /// before.
+    /// If an origin that is not secure made it: when a secure one last changed the cookie before.
     pub(in crate::cookie) after_secure: Option<Stamp>,
 }
 
 #[derive(Default)]
 pub(in crate::cookie) struct Outcome<'a> {
     pub(in crate::cookie) last: HashMap<&'a CookieId, Last<'a>>,
-    /// Changes of ours that a `Secure` cookie of theirs forbids, each with this cookie.
+    /// Our changes that a `Secure` cookie of theirs forbids, each with that cookie.
     pub(in crate::cookie) refused: Vec<(&'a Change, &'a CookieId)>,
 }
 
-/// Replays changes. Of two at the same time, ours is the later one.
+/// Replays changes. At equal times ours counts as the later one.
 ///
-/// A change of a non-secure origin that a `Secure` cookie forbids is refused. One of ours is not
-/// held against a `Secure` cookie of ours that our jar `has`: it has judged them. One that it has
-/// evicted it could not hold against anything.
+/// A change by a non-secure origin that a `Secure` cookie forbids is refused. If our jar still
+/// `has` the `Secure` cookie, and it is ours, the jar has judged our change already. If our jar has
+/// evicted it, the jar could not judge.
 pub(in crate::cookie) fn replay<'a>(
     theirs: &'a [Change],
     ours: &'a [Change],
@@ -45,7 +44,7 @@ pub(in crate::cookie) fn replay<'a>(
         theirs.iter().flat_map(whose(false)).chain(ours.iter().flat_map(whose(true))).collect();
     all.sort_by_key(|(change, is_ours)| (change.at, *is_ours));
     let mut outcome = Outcome::default();
-    // The Secure cookies of a site by name: a file may have a `sid` of each of 100,000 sites.
+    // The `Secure` cookies of a site by name: a file may have a `sid` for each of 100,000 sites.
     let mut secure: HashMap<(&str, &[u8]), Vec<&CookieId>> = HashMap::new();
     for (change, is_ours) in all {
         let (id, site) = (&change.id, suffixes.site(change.id.domain()).key);
@@ -87,13 +86,13 @@ fn value(change: &Change) -> &[u8] {
 fn names(change: &Change) -> [&[u8]; 2] {
     let name = change.id.identity().name;
     let read = value(change).split(|&byte| byte == b'=').next().unwrap_or_default();
-    // One name twice does no harm.
+    // A repeated name does no harm.
     [name, if name.is_empty() { trim(read) } else { name }]
 }
 
 fn forbids(old: &Change, new: &Change) -> bool {
     old.cookie().is_some_and(|old| {
-        // By the time of the change: a Secure cookie that had expired by then forbids nothing.
+        // At the time of the change: a `Secure` cookie that had expired by then forbids nothing.
         old.times.expires > new.at / 1_000 && shields(&old.data, &new.id.identity(), value(new))
     })
 }

@@ -5,15 +5,15 @@ use std::{sync::Arc, time::SystemTime};
 use super::{limits::CookieLimits, policy::CookiePolicy};
 use crate::cookie::model::{origin::SecureHosts, suffix::PublicSuffixes};
 
-/// Fixed once the jar is built, so that reading them takes no lock.
+/// Fixed after the jar is built, so reading them takes no lock.
 #[derive(Clone)]
 pub(super) struct Settings {
-    // Shared: a caller's own list can hold megabytes, and each clone of a builder one of them.
+    // Shared: a custom list may take megabytes, and clones of a builder use the same one.
     pub(super) suffixes: Arc<PublicSuffixes>,
     pub(super) limits: CookieLimits,
     pub(super) policy: Option<Arc<dyn CookiePolicy>>,
     pub(super) secure_hosts: SecureHosts,
-    // A function, not a closure: a test's clock is a static, and a jar stays as small as without.
+    // A function, not a closure: a test keeps its time in a static, and the jar stays small.
     pub(super) clock: fn() -> SystemTime,
     pub(super) logs_changes: bool,
 }

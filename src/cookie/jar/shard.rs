@@ -1,4 +1,4 @@
-//! One of the locks that the buckets of a store are spread over.
+//! One of the locks over which the buckets of a store are spread.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -6,14 +6,14 @@ use hashbrown::HashTable;
 
 use super::bucket::Bucket;
 
-/// A cache line each, so that two locks do not share one.
+/// One cache line each, so that two locks never share one.
 #[derive(Default)]
 #[repr(align(64))]
 pub(super) struct Shard(RwLock<HashTable<Bucket>>);
 
 impl Shard {
-    // A panic under the lock leaves no half-done change behind that a later call could trip over,
-    // so poison is ignored.
+    // A panic under the lock leaves no partial change that a later call could meet, so poison is
+    // ignored.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, HashTable<Bucket>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

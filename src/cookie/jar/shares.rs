@@ -1,18 +1,18 @@
-//! What is given up if several sites have too much together. Pure: values in, a choice out.
+//! What is dropped if several sites together have too much. Pure: values in, a choice out.
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet},
 };
 
-/// A thing that a site has.
+/// One item of a site.
 pub(in crate::cookie) struct Item<'a, R> {
     pub(in crate::cookie) site: &'a str,
     pub(in crate::cookie) bytes: usize,
-    /// Of a site's items, the one of the least rank is given up first.
+    /// Of a site's items, the one with the least rank is dropped first.
     pub(in crate::cookie) rank: R,
-    /// Whether it was there before. A bound that is below what was there is widened to it: what
-    /// others have put there is not for this one to cut down.
+    /// Whether it was there before. A bound below what was there is raised to it: items that others
+    /// put there are not for this caller to drop.
     pub(in crate::cookie) is_there: bool,
 }
 
@@ -21,15 +21,14 @@ pub(in crate::cookie) struct Bounds {
     pub(in crate::cookie) per_site: usize,
     pub(in crate::cookie) total: usize,
     pub(in crate::cookie) bytes: usize,
-    /// Whether the half that came first is given up last. A flood then reaches nothing that was
-    /// there before it.
+    /// Whether the older half is dropped last, so that a flood does not reach older items.
     pub(in crate::cookie) spares_older: bool,
 }
 
-/// What goes, by its place among the items, which are in the order in which they came.
+/// The places of the items to drop. The items are in the order in which they came.
 ///
-/// Past the bound of a site its own items go. Past the total, or the bytes in all, the largest site
-/// gives up first, so that a flood of one site takes nothing of the others.
+/// Above the bound of a site, that site's items are dropped. Above the total count or bytes, the
+/// largest site drops first, so one site's flood drops nothing of others.
 pub(in crate::cookie) fn over<R: Ord>(items: &[Item<'_, R>], bounds: Bounds) -> HashSet<usize> {
     let sum = |items: &mut dyn Iterator<Item = &Item<'_, R>>| {
         items.fold((0, 0), |(count, bytes): (usize, usize), item| (count + 1, bytes + item.bytes))
@@ -48,7 +47,7 @@ pub(in crate::cookie) fn over<R: Ord>(items: &[Item<'_, R>], bounds: Bounds) -> 
         let most = bounds.per_site.max(there);
         let half = if bounds.spares_older { most / 2 } else { 0 };
         let spared: HashSet<usize> = places.iter().copied().take(half).collect();
-        // The first to go is last.
+        // The first to drop is last.
         places.sort_by_key(|place| Reverse((spared.contains(place), &items[*place].rank)));
         let excess = places.split_off(most.min(places.len()));
         count -= excess.len();

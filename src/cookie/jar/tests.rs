@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::cookie::CookieLimits;
 
-/// Every line of a small alphabet in some order, from a fixed seed, against small limits.
+/// Every line of a small alphabet in some order, from a fixed seed, with small limits.
 #[test]
 fn a_response_that_is_inspected_comes_to_what_an_empty_jar_would_store() {
     let mut seed = 7_u64;
