@@ -7,32 +7,45 @@ use std::{
 
 use crate::cookie::format::{Format, ReadError};
 
-/// Why a cookie file was not read or saved.
+/// Why a cookie file was not read or saved. The message names the file, and no cookie.
+///
+/// ```
+/// use tower_outbound::cookie::{CookieFile, FileError, Format};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("cookies.txt");
+/// std::fs::write(&path, "# a comment\nnot a cookie\n")?;
+/// match CookieFile::open(&path, Format::Netscape) {
+///     Err(error @ FileError::Read { .. }) => assert_eq!(error.line(), Some(2)),
+///     other => panic!("the file is damaged, but: {other:?}"),
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FileError {
-    /// It cannot be read, or a line of it is damaged.
+    /// The file cannot be read, or a line of it is damaged.
     #[non_exhaustive]
     Read {
         /// The file.
         path: PathBuf,
-        /// What it was read as.
+        /// The format that was expected.
         format: Format,
         /// What is wrong with it, and in which line.
         source: ReadError,
     },
-    /// It cannot be replaced, and is as it was. One exception: if only the directory could not be
-    /// synced, the new file is there, but may not survive a crash.
+    /// The file cannot be replaced, and is unchanged. One exception: if only the directory could
+    /// not be synced, the new file is in place but may not survive a crash.
     #[non_exhaustive]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Another process or thread is saving the file, and the time to wait is over: see
-    /// [`CookieFileBuilder::lock_timeout`](crate::cookie::CookieFileBuilder::lock_timeout). The
-    /// file is as it was. Save again later.
+    /// Another process or thread is saving the file, and
+    /// [`CookieFileBuilder::lock_timeout`](crate::cookie::CookieFileBuilder::lock_timeout) is over.
+    /// The file is unchanged. Try to save again later.
     #[non_exhaustive]
     Locked {
         /// The file.
@@ -41,7 +54,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// The file, as it was given.
+    /// The path of the file, as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -49,7 +62,7 @@ impl FileError {
         }
     }
 
-    /// The damaged line, counted from 1.
+    /// The damaged line, counted from 1. `None` for any other error.
     #[must_use]
     pub const fn line(&self) -> Option<usize> {
         match self {
@@ -87,8 +100,8 @@ impl fmt::Display for FileError {
 impl error::Error for FileError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            // Our own message ends with the words of the error itself: a report of the whole chain
-            // would print them twice.
+            // Our own message ends with the error's text. A report of the whole chain would print
+            // it twice.
             Self::Read { source, .. } => source.source(),
             Self::Write { source, .. } => source.source(),
             Self::Locked { .. } => None,

@@ -1,4 +1,4 @@
-//! `CookieFile`: a jar and the file it is kept in; saves are atomic, locked and merged.
+//! `CookieFile`: a jar and its file; saves are atomic, locked and merged.
 
 mod error;
 mod held;
@@ -32,25 +32,36 @@ use crate::cookie::{
 };
 use crate::disk::{Locked, kept_beside};
 
-/// A jar and the file it is kept in.
+/// A jar and the file in which it is kept.
 ///
-/// [`save`](Self::save) replaces the whole file or nothing: it writes a temporary file (mode 0600)
-/// beside it, syncs it, renames it and syncs the directory. It holds a lock meanwhile, on
-/// `.NAME.lock` beside the file, which stays. It writes the jar's changes into what others have
-/// saved, so that two processes lose none of each other's cookies. Of two changes to one cookie,
-/// the one that was set later is kept. Most formats do not keep that time, so that a save keeps it
-/// in the lock file, without a value. If the path is a symbolic link, the file that
-/// it points to is replaced and the link stays. A process that is killed while it saves leaves its
-/// temporary file, `.NAME.save-` and 16 letters, which the next save of the same file removes.
+/// [`save`](Self::save) merges the jar's changes with what other processes have saved, so that two
+/// processes lose none of each other's cookies. If both changed a cookie, the later change is kept.
+/// A save replaces the whole file or nothing.
 ///
-/// Until it is dropped, its jar [logs](crate::cookie::CookieJarBuilder::log_changes) the changes
-/// that are not saved yet.
+/// A line of cookies.txt that cannot be read is [skipped](Self::skipped). Each save keeps it
+/// unchanged and in its place. [`strict`](CookieFileBuilder::strict) makes it an error instead.
 ///
-/// A line of cookies.txt that cannot be read is [skipped](Self::skipped), and each save keeps it,
-/// byte for byte and in its place. [`strict`](CookieFileBuilder::strict) makes it an error.
+/// Until the `CookieFile` is dropped, its jar [logs](crate::cookie::CookieJarBuilder::log_changes)
+/// the changes that are not saved yet.
 ///
-/// Opening and saving block the thread: they wait for the disk, and a save waits for others who
-/// save the same file. In async code, call them on a thread that may block:
+/// ```
+/// use tower_outbound::cookie::{CookieFile, Format};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("cookies.txt");
+/// let file = CookieFile::open(&path, Format::Netscape)?; // no such file: an empty jar
+/// file.jar().set(&"https://example.com/".parse()?, "id=42; Max-Age=3600")?;
+/// file.save()?;
+///
+/// let again = CookieFile::open(&path, Format::Netscape)?;
+/// assert_eq!(again.jar().len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # In async code
+///
+/// Opening and saving block the thread: they wait for the disk, and a save waits for others that
+/// save the same file. Call them on a thread that may block:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -68,21 +79,15 @@ use crate::disk::{Locked, kept_beside};
 /// # }
 /// ```
 ///
-/// From one run to the next:
+/// # On disk
 ///
-/// ```
-/// use tower_outbound::cookie::{CookieFile, Format};
+/// A save writes a temporary file (mode 0600) in the same directory, syncs it, renames it and syncs
+/// the directory. If the path is a symbolic link, the file that it points to is replaced, and the
+/// link stays. A process that is killed while it saves leaves its temporary file, `.NAME.save-` and
+/// 16 letters. The next save of the same file removes it.
 ///
-/// # let directory = tempfile::tempdir()?;
-/// # let path = directory.path().join("cookies.txt");
-/// let file = CookieFile::open(&path, Format::Netscape)?; // no such file: an empty jar
-/// file.jar().set(&"https://example.com/".parse()?, "id=42; Max-Age=3600")?;
-/// file.save()?;
-///
-/// let again = CookieFile::open(&path, Format::Netscape)?;
-/// assert_eq!(again.jar().len(), 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Meanwhile the save holds a lock on `.NAME.lock` in the same directory, which stays. The lock
+/// file also holds the times of the changes, without values, since most formats do not keep them.
 pub struct CookieFile {
     path: PathBuf,
     format: Format,
@@ -97,8 +102,8 @@ pub struct CookieFile {
 /// What is known of the file.
 #[derive(Default)]
 struct Unsaved {
-    /// Whether the jar brings cookies that the file never had. It is then written even if nothing
-    /// has changed since.
+    /// Whether the jar has cookies that the file never had. The file is then written even if
+    /// nothing has changed since.
     is_new: bool,
     /// When the cookies that the file held at the last meeting were set.
     times: Times,
@@ -117,15 +122,15 @@ impl fmt::Debug for CookieFile {
 }
 
 impl CookieFile {
-    /// Reads the file into a new jar. If there is no file, the jar is empty and the first save
-    /// makes the file.
+    /// Reads the file into a new jar. If there is no file, the jar is empty, and the first save
+    /// creates the file.
     ///
     /// # Errors
     ///
-    /// [`FileError`] if the file cannot be read, is not a regular file, is larger than 64 MiB or is
-    /// damaged. A cookies.txt is damaged if it has lines and none of them is a cookie. A file of
-    /// another format is damaged if any part cannot be read. The file stays as it is: whether to
-    /// start empty is the caller's choice.
+    /// [`FileError`] if the file cannot be read, is not a regular file, is larger than 64 MiB, or
+    /// is damaged. A cookies.txt is damaged if it has lines but no cookie. A file of another format
+    /// is damaged if any part cannot be read. The file stays as it is. You decide whether to start
+    /// empty.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
         Self::builder(path, format).open()
     }
@@ -134,7 +139,7 @@ impl CookieFile {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); the jar is then as it was.
+    /// As for [`open`](Self::open). The jar is then unchanged.
     pub fn open_into(
         path: impl Into<PathBuf>,
         format: Format,
@@ -143,7 +148,7 @@ impl CookieFile {
         Self::builder(path, format).jar(jar).open()
     }
 
-    /// Starts to open a file with other settings than the defaults.
+    /// Starts to open a file with settings other than the defaults.
     ///
     /// ```
     /// use std::time::Duration;
@@ -167,10 +172,25 @@ impl CookieFile {
         }
     }
 
-    /// A file to save `jar` into, which is not read now. [`save`](Self::save) merges the jar into
-    /// what the file holds. Of a cookie that both have, the one that was set later is kept; one
-    /// that is not `Secure` yields to `Secure` ones of the file, since it is not known which origin
-    /// set it. Cookies that are deleted in the jar after this call are taken out of the file.
+    /// Keeps `jar` in a file that is not read now. [`save`](Self::save) merges the jar into the
+    /// file.
+    ///
+    /// If both have a cookie, the one that was set later is kept. The jar does not know which
+    /// origins set its cookies, so a cookie of the jar that is not `Secure` yields to `Secure` ones
+    /// of the file. Cookies that are deleted from the jar after this call are also removed from the
+    /// file.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieFile, CookieJar, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cookies.txt");
+    /// let jar = CookieJar::new();
+    /// jar.set(&"https://example.com/".parse()?, "id=42")?;
+    /// CookieFile::with_jar(&path, Format::Netscape, jar).save()?;
+    /// assert_eq!(CookieFile::open(&path, Format::Netscape)?.jar().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_jar(path: impl Into<PathBuf>, format: Format, jar: CookieJar) -> Self {
         let changes = jar.listen();
@@ -185,14 +205,14 @@ impl CookieFile {
         &self.jar
     }
 
-    /// The path, as it was given.
+    /// The path of the file, as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The lines that could not be read, as numbered when the file was opened, at most the first
-    /// 10,000. Empty for every format except cookies.txt and what browsers export.
+    /// The lines that could not be read when the file was opened, with their numbers at that time;
+    /// at most the first 10,000. Empty for all formats except cookies.txt and browsers' exports.
     ///
     /// ```
     /// use tower_outbound::cookie::{CookieFile, Format};
@@ -219,37 +239,40 @@ impl CookieFile {
         self.unlisted
     }
 
-    /// Writes the jar's changes since the last save into the file, beside those of others.
+    /// Writes the jar's changes since the last save into the file, and keeps the changes of others.
     ///
-    /// If others have changed a cookie too, the change that was made later is kept, whoever saves
-    /// first. A cookie that a response or a caller deletes is taken out of the file, even if this
-    /// jar never had it. A cookie that expires in the jar, or that a limit evicts, is not.
-    /// Cookies that the jar's rules refuse or its limits have no room for stay in the file. A
-    /// file that is no longer there is written anew, with all of the jar. Waits while another
-    /// saves, for [`lock_timeout`](CookieFileBuilder::lock_timeout) at most.
+    /// If others changed a cookie too, the later change is kept, whoever saves first. A cookie that
+    /// a response or a caller deletes is removed from the file, even if this jar never had it. A
+    /// cookie that expires in the jar, or that a limit evicts, stays in the file. So do cookies
+    /// that the jar's rules reject or its limits have no room for. If the file is gone, all of the
+    /// jar is written.
     ///
-    /// A change of an origin that is not secure sets, replaces, shadows and deletes no cookie that
-    /// a `Secure` one of the file matches, whichever jar has set that one (RFC 6265bis section
-    /// 5.7). The jar then takes its change back, and has the `Secure` cookie. Nothing else
-    /// changes in the jar.
+    /// The save waits while another one runs, at most for
+    /// [`lock_timeout`](CookieFileBuilder::lock_timeout).
     ///
-    /// The times are those of the jars' clocks. If another program wrote a cookie, its time is that
-    /// of the file. A time that is more than a day ahead is ignored.
+    /// A change by an origin that is not secure does not set, replace, shadow or delete a cookie
+    /// that a `Secure` one of the file matches, whichever jar set that one (RFC 6265bis section
+    /// 5.7). The jar then takes its change back, and gets the `Secure` cookie. Nothing else changes
+    /// in the jar.
+    ///
+    /// The time of a change is that of its jar's clock. A cookie that another program wrote has the
+    /// time of the file. A time more than a day ahead is ignored.
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was, byte for byte, except where [`FileError::Write`]
-    /// says otherwise. A file that has been damaged meanwhile is an error and is not overwritten.
+    /// [`FileError`]. The file is then unchanged, except as [`FileError::Write`] says. A file that
+    /// was damaged meanwhile is an error, and is not overwritten.
     pub fn save(&self) -> Result<(), FileError> {
         let until = self.until();
         self.save_changes(&mut self.unsaved(), until)
     }
 
-    /// As [`save`](Self::save), without waiting for others who save.
+    /// Like [`save`](Self::save), without waiting for others.
     ///
     /// # Errors
     ///
-    /// As [`save`](Self::save); [`FileError::Locked`] at once if another saves now.
+    /// As for [`save`](Self::save). If another save is running, the error is [`FileError::Locked`],
+    /// at once.
     pub fn try_save(&self) -> Result<(), FileError> {
         let mut unsaved = match self.unsaved.try_lock() {
             Ok(last) => last,
@@ -260,13 +283,14 @@ impl CookieFile {
         self.save_changes(&mut unsaved, Some(Instant::now()))
     }
 
-    /// Saves if the jar has changes since it was last saved or opened, and returns whether it had.
-    /// What expires or is evicted is no change. Call it at intervals of your choice: this crate
-    /// starts no task of its own.
+    /// Saves if the jar has changed since it was last saved or opened. Returns whether it saved.
+    ///
+    /// An expiry or eviction is not a change. Call it at intervals of your choice: this crate
+    /// starts no task.
     ///
     /// # Errors
     ///
-    /// As [`save`](Self::save).
+    /// As for [`save`](Self::save).
     pub fn save_if_changed(&self) -> Result<bool, FileError> {
         let until = self.until();
         let mut unsaved = self.unsaved();
@@ -276,13 +300,14 @@ impl CookieFile {
         self.save_changes(&mut unsaved, until).map(|()| true)
     }
 
-    /// Writes the jar as it is, whatever the file holds: nothing is merged. What others have saved
-    /// is lost, damaged or not, and so are lines that could not be read. For a file that no one
-    /// else writes to. Atomic and locked, as [`save`](Self::save) is.
+    /// Replaces the file by the jar, without a merge. What others have saved is lost, and so are
+    /// lines that could not be read. Use it for a file that no one else writes to.
+    ///
+    /// It is atomic and locked, like [`save`](Self::save).
     ///
     /// # Errors
     ///
-    /// [`FileError`]; the file is then as it was, except where [`FileError::Write`] says otherwise.
+    /// [`FileError`]. The file is then unchanged, except as [`FileError::Write`] says.
     pub fn overwrite(&self) -> Result<(), FileError> {
         let until = self.until();
         let mut unsaved = self.unsaved();
@@ -290,7 +315,7 @@ impl CookieFile {
         let (kept, now) = (self.kept(&file), to_stamp(self.jar.time()));
         self.write(&file, &mut unsaved, |jar, taken, unsaved| {
             let ids: HashSet<_> = jar.iter().map(Cookie::id).collect();
-            // What was evicted since is a change, but the jar does not hold it.
+            // A cookie that was evicted since is a change, but the jar does not hold it.
             let ours = taken
                 .iter()
                 .filter(|change| change.cookie().is_none() || ids.contains(change.id()));
@@ -301,7 +326,7 @@ impl CookieFile {
     }
 
     fn save_changes(&self, unsaved: &mut Unsaved, until: Option<Instant>) -> Result<(), FileError> {
-        // Locked before it is read: what another saved in between would be lost.
+        // Locked before it is read. Otherwise a save of another process in between would be lost.
         let file = self.locked(until)?;
         let held = read(file.path(), self.format, &self.jar, self.settings)
             .map_err(|error| unread(&self.path, self.format, error))?;
@@ -310,12 +335,12 @@ impl CookieFile {
             let mut ours = taken.to_vec();
             let brought = brought(self.format, jar, taken, &unsaved.times, now);
             let Some(Held { entries, written, .. }) = held else {
-                // It was taken away, not emptied: the jar is all there is.
+                // The file was removed, not emptied: the jar is all there is.
                 ours.extend(brought);
                 return (ours, Vec::new(), Times::default(), Vec::new());
             };
             if unsaved.is_new {
-                // What the file had and others took out must not come back.
+                // A cookie that was in the file, and that others removed, must not come back.
                 ours.extend(brought.filter(|change| !unsaved.times.has(change.id())));
             }
             let times = Times::in_file(self.format, &entries, written, [&kept, &unsaved.times]);
@@ -324,8 +349,8 @@ impl CookieFile {
         })
     }
 
-    /// Merges, and replaces the file. `parts` says what to merge: changes of ours, and what the
-    /// file holds, with its times and its deletions.
+    /// Merges, and replaces the file. `parts` returns what to merge: our changes, and what the file
+    /// holds, with its times and its deletions.
     fn write(
         &self,
         file: &Locked,
@@ -347,11 +372,11 @@ impl CookieFile {
         if let Err(error) =
             file.replace(max_bytes, |sink| format::write(self.format, sink, &entries))
         {
-            // The next save repeats what this one has failed to write.
+            // The next save repeats what this one failed to write.
             self.changes.put_back(taken);
             return Err(self.unsaved_by(error));
         }
-        // After the file: what it says of another state of a cookie is ignored.
+        // After the file: times for another state of a cookie are ignored.
         file.keep_beside(&times.to_bytes(), times::NAME);
         // What the jar changes from now on comes after what the file holds.
         self.jar.seen_stamp(times.latest());
@@ -366,13 +391,13 @@ impl CookieFile {
     }
 
     fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
-        // It is replaced whole, after everything that can panic.
+        // It is replaced as a whole, after everything that can panic.
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When a save that starts now gives up; `None` for never.
     fn until(&self) -> Option<Instant> {
-        // Asked before the wait for our own mutex, so that the wait for other threads counts too.
+        // Read before the wait for our own mutex, so that the wait for other threads counts too.
         Instant::now().checked_add(self.settings.lock_timeout)
     }
 
@@ -393,7 +418,8 @@ impl CookieFile {
 /// Changes of ours; what the file holds, with its times and its deletions.
 type Parts = (Vec<Change>, Vec<Entry>, Times, Vec<Change>);
 
-/// Opens a [`CookieFile`]; from [`CookieFile::builder`].
+/// Opens a [`CookieFile`] with other settings than the defaults. Created by
+/// [`CookieFile::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CookieFileBuilder {
@@ -406,43 +432,92 @@ pub struct CookieFileBuilder {
 impl CookieFileBuilder {
     /// Whether a line that cannot be read is an error, at opening and at each save.
     ///
-    /// Default: false; such lines are [skipped](CookieFile::skipped) and kept. This is for
-    /// cookies.txt and what browsers export. The other formats are always strict.
+    /// Default: false. Such lines are [skipped](CookieFile::skipped) and kept. The setting is for
+    /// cookies.txt and browsers' exports. The other formats are always strict.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieFile, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cookies.txt");
+    /// std::fs::write(&path, "example.com\tFALSE\t/\tTRUE\t0\tid\t42\nexported by hand\n")?;
+    /// let file = CookieFile::builder(path, Format::Netscape).strict(true).open();
+    /// let error = file.expect_err("a line cannot be read");
+    /// assert_eq!(error.line(), Some(2));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub const fn strict(mut self, strict: bool) -> Self {
         self.settings.strict = strict;
         self
     }
 
-    /// The jar to read the file into, for a jar with limits or a policy of its own. Cookies of the
-    /// file replace the jar's.
+    /// Sets the jar to read the file into, for a jar with its own limits or policy. Cookies of the
+    /// file replace those of the jar.
     ///
     /// Default: a new jar.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieFile, CookieJar, CookieLimits, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cookies.txt");
+    /// let limits = CookieLimits { total: 500, ..CookieLimits::default() };
+    /// let jar = CookieJar::builder().limits(limits).build();
+    /// let file = CookieFile::builder(path, Format::Netscape).jar(jar).open()?;
+    /// # let _ = file;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn jar(mut self, jar: CookieJar) -> Self {
         self.jar = jar;
         self
     }
 
-    /// How long a save waits for others who save the same file. After that it returns
+    /// How long a save waits for others that save the same file. After that it fails with
     /// [`FileError::Locked`].
     ///
     /// Default: 10 s. A save takes a few milliseconds. The wait is longer if many processes save at
-    /// once, or if one was stopped while it saved. [`Duration::MAX`] waits without a bound.
+    /// once, or if one was stopped while it saved. [`Duration::MAX`] waits without a limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::cookie::{CookieFile, Format};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cookies.txt");
+    /// let wait = Duration::from_secs(1);
+    /// let file = CookieFile::builder(path, Format::Netscape).lock_timeout(wait).open()?;
+    /// # let _ = file;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.settings.lock_timeout = timeout;
         self
     }
 
-    /// The size in bytes of the largest file that is read or written. A larger file is
-    /// [`ReadError::TooLarge`] at opening and at each save. A save that would write a larger file
-    /// is [`FileError::Write`], and the file stays as it is.
+    /// Largest file that is read or written, in bytes.
     ///
-    /// Default: 64 MiB. A jar holds at most 16 MiB at its default limits. A file can hold more:
-    /// what a jar evicts stays in the file, since others may use it. A save adds nothing to a file
-    /// that holds four times the cookies of a site that a jar may hold, or twice the cookies or
-    /// bytes in all, by the jar's [limits](crate::cookie::CookieLimits) or the default ones,
-    /// whichever are wider. Of the site with the most cookies go those that are not `Secure`, then
-    /// those that the jar has evicted, then those that were set first; but the half that has been
-    /// there longest is spared. Lines that could not be read are always kept.
+    /// Default: 64 MiB. A larger file fails with [`ReadError::TooLarge`] at opening and at each
+    /// save. A save that would write a larger file fails with [`FileError::Write`], and the file
+    /// stays as it is.
+    ///
+    /// A jar holds at most 16 MiB at its default limits. A file can hold more, since cookies that a
+    /// jar evicts stay in the file for others. A save does not grow a file beyond four times the
+    /// cookies per site, or two times the total cookies or bytes, of the jar's
+    /// [limits](crate::cookie::CookieLimits) or of the default ones, whichever are larger. Above
+    /// that, the site with the most cookies drops some: first those that are not `Secure`, then
+    /// those that the jar has evicted, then those that were set first. The half that has been in
+    /// the file longest is dropped last. Lines that could not be read are always kept.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieFile, FileError, Format, ReadError};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cookies.txt");
+    /// std::fs::write(&path, "example.com\tFALSE\t/\tTRUE\t0\tid\t42\n")?;
+    /// let file = CookieFile::builder(path, Format::Netscape).max_bytes(10).open();
+    /// assert!(matches!(file, Err(FileError::Read { source: ReadError::TooLarge { .. }, .. })));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.settings.max_bytes = max_bytes;
         self
@@ -452,10 +527,10 @@ impl CookieFileBuilder {
     ///
     /// # Errors
     ///
-    /// As [`CookieFile::open`]; the jar is then as it was.
+    /// As for [`CookieFile::open`]. The jar is then unchanged.
     pub fn open(self) -> Result<CookieFile, FileError> {
         let Self { path, format, jar, settings } = self;
-        // Before the jar is touched: a file with a damaged line must leave it as it was.
+        // Before the jar is changed: a file with a damaged line must leave the jar as it was.
         let held =
             read(&path, format, &jar, settings).map_err(|error| unread(&path, format, error))?;
         let Held { entries, allowed, skipped, unlisted, written } = held.unwrap_or_default();
@@ -468,7 +543,8 @@ impl CookieFileBuilder {
         let read = allowed.into_iter().map(|mut cookie| {
             let mark = times.of(&cookie.id(), format.state(&cookie));
             let mark = mark.unwrap_or(Mark::secure(0));
-            // Most formats lose it, and another file of this jar must not take it for newer.
+            // Most formats do not keep this time, and another file of this jar must not take it for
+            // newer.
             cookie.times.updated = cookie.times.updated.min(mark.at() / 1_000);
             (mark.set(cookie), mark.at())
         });

@@ -1,4 +1,5 @@
-//! What browsers export: the JSON of add-ons, Puppeteer and Playwright. Playwright's is written.
+//! What browsers export: the JSON of add-ons, Puppeteer, Selenium and Playwright. Playwright's form
+//! is written.
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +21,8 @@ use crate::cookie::{
     },
 };
 
-/// An array of cookies, or an object that has one. A cookie that no jar could hold is kept and
-/// listed: one that is too long must not cost a person all the others.
+/// Reads an array of cookies, or an object with one. A cookie that no jar could hold is kept and
+/// listed, so that one cookie that is too long does not cost a person all the others.
 pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Contents, ReadError> {
     let text = text(bytes)?;
     let at = |part: &RawValue, reason| ReadError::Line { line: line_of(text, part.get()), reason };
@@ -55,7 +56,7 @@ pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Contents, ReadError> {
     let is_jar = has_none || contents.entries.iter().any(|entry| entry.cookie().is_some());
     // What pages have stored: a save must not empty it.
     contents.entries.extend(origins.map(|origins| kept(ORIGINS, origins)));
-    // As for cookies.txt: a file without a cookie must not pass for an empty jar.
+    // As for cookies.txt: a file without a cookie must not be taken for an empty jar.
     if is_jar { Ok(contents) } else { contents.whole() }
 }
 
@@ -70,7 +71,7 @@ fn kept(kind: u8, part: &RawValue) -> Entry {
 /// A field that is written if a save leaves kept cookies and no other. See the one of cookies.txt.
 const NO_COOKIE: &str = "noCookieCouldBeRead";
 
-/// An error on the outside is for a file that is not what it was taken for.
+/// An outer error means that the file is not what it was taken for.
 fn cookie(
     fields: &Map<String, Value>,
     now: Millis,

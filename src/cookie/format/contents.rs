@@ -10,12 +10,12 @@ use crate::cookie::{event, model::cookie::Cookie};
 pub(in crate::cookie) struct Contents {
     pub(in crate::cookie) entries: Vec<Entry>,
     pub(in crate::cookie) skipped: Vec<SkippedLine>,
-    /// How many more were skipped than are listed.
+    /// How many more lines were skipped than are listed.
     pub(in crate::cookie) unlisted: usize,
 }
 
-/// The most lines that are listed. The list of a file of one-byte lines would take twelve times its
-/// memory, and nobody reads it.
+/// Most lines that are listed. Nobody reads more, and the list for a file of one-byte lines would
+/// take twelve times its memory.
 const MOST_LISTED: usize = 10_000;
 
 /// A piece of a file.
@@ -88,24 +88,25 @@ impl Contents {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadSummary {
-    /// How many cookies the jar was given: those that have not expired and that its rules allow.
+    /// The number of cookies given to the jar: those that have not expired and that its rules
+    /// allow.
     pub cookies: usize,
-    /// The lines that could not be read, in the order of the file, at most the first 10,000. Only
-    /// cookies.txt and what browsers export have any: the other formats are read whole or not at
-    /// all.
+    /// The lines that could not be read, in the order of the file; at most the first 10,000. Only
+    /// cookies.txt and browsers' exports have any. In the other formats such a line is an error.
     pub skipped: Vec<SkippedLine>,
     /// How many more lines could not be read than are listed.
     pub unlisted: usize,
 }
 
-/// A line of cookies.txt that could not be read, or the first line of a cookie that a browser has
-/// exported. The others were.
+/// A line of cookies.txt, or a cookie of a browser's export, that could not be read. The rest of
+/// the file was read.
 ///
-/// It does not quote the line, which may hold a secret.
+/// Neither field quotes the line, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SkippedLine {
-    /// Its number when the file was read, counted from 1.
+    /// Number of the line when the file was read, counted from 1. For an exported cookie, its first
+    /// line.
     pub line: usize,
     /// Why it could not be read.
     pub reason: &'static str,

@@ -1,5 +1,5 @@
-//! The JSON of the `cookie_store` crate, so that its users' files can be read and written; and the
-//! conversion of one of its cookies, both ways.
+//! The JSON of the `cookie_store` crate, and the conversion of one of its cookies in both
+//! directions.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -49,7 +49,7 @@ fn cookie(text: &str, element: &RawValue) -> Result<Cookie, ReadError> {
     let at = |reason| ReadError::Line { line: line_of(text, element.get()), reason };
     let theirs: cookie_store::Cookie<'static> = serde_json::from_str(element.get())
         // Its own message may quote the cookie.
-        .map_err(|_| at("it is no cookie as cookie_store writes them"))?;
+        .map_err(|_| at("it is not a cookie as cookie_store writes it"))?;
     from_theirs(&theirs, Door::File).map_err(|wrong| at(wrong.reason()))
 }
 

@@ -1,4 +1,4 @@
-//! The jar's own file: JSON that keeps everything that a jar knows of a cookie.
+//! The jar's own JSON, which keeps everything that a jar knows of a cookie.
 
 use std::{
     collections::BTreeMap,
@@ -35,12 +35,12 @@ pub(super) fn read(bytes: &[u8], now: Millis) -> Result<Vec<Cookie>, ReadError> 
         Ok(1..=VERSION) => {}
         // What a newer release means by a field cannot be known, and a save would drop it.
         Ok(2..) => return Err(at(version, "its `version` is newer than this release reads")),
-        _ => return Err(at(version, "its `version` is no version")),
+        _ => return Err(at(version, "its `version` is not a number")),
     }
     let cookies =
         field("cookies").ok_or(ReadError::Line { line: 1, reason: "it has no `cookies`" })?;
-    let elements: Vec<&RawValue> =
-        serde_json::from_str(cookies.get()).map_err(|_| at(cookies, "`cookies` is no array"))?;
+    let elements: Vec<&RawValue> = serde_json::from_str(cookies.get())
+        .map_err(|_| at(cookies, "`cookies` is not an array"))?;
     let cookie = |element: &&RawValue| {
         let fields = serde_json::from_str(element.get()).map_err(|_| "a cookie is no object");
         fields.and_then(|fields| cookie(&fields, now)).map_err(|reason| at(element, reason))
@@ -53,14 +53,15 @@ pub(super) fn wrong(error: &serde_json::Error) -> ReadError {
     // In our own words: `serde_json` quotes the text, which may be a secret.
     let reason = match error.classify() {
         serde_json::error::Category::Eof => "it ends too early",
-        serde_json::error::Category::Data => "it is not what was expected there",
+        serde_json::error::Category::Data => "it is not the JSON that was expected",
         _ => "it is not JSON",
     };
     ReadError::Line { line: error.line().max(1), reason }
 }
 
 fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static str> {
-    // Null is absent: what reads a file into objects and writes it again often makes it so.
+    // Null means absent: programs that read a file into objects and write it again often produce
+    // it.
     let field = |name| fields.get(name).filter(|value| !value.is_null());
     let flag = |name, wrong| field(name).map_or(Ok(false), |value| value.as_bool().ok_or(wrong));
     let time =
@@ -82,23 +83,23 @@ fn cookie(fields: &Map<String, Value>, now: Millis) -> Result<Cookie, &'static s
             Some(_) => return Err("`same_site` is not strict, lax or none"),
         },
     };
-    // A file that a person wrote has no times: its cookies are as new as the reading.
-    // None is much later than that, whatever the file says: a cookie of the year 9999 would be the
-    // newest for ever, and never be evicted.
+    // A file that a person wrote has no times: its cookies are as new as the reading. Later times
+    // are cut, whatever the file says: a cookie of the year 9999 would always be the newest, and
+    // never be evicted.
     let past = |name, wrong, default| {
         time(name, wrong, default).map(|at| at.min(now.saturating_add(MOST_AHEAD)))
     };
-    let created = past("created", "`created` is no time", now)?;
+    let created = past("created", "`created` is not in milliseconds", now)?;
     let times = Times {
-        expires: time("expires", "`expires` is no time", NEVER)?,
-        updated: past("updated", "`updated` is no time", created)?,
-        sent: past("sent", "`sent` is no time", 0)?,
+        expires: time("expires", "`expires` is not in milliseconds", NEVER)?,
+        updated: past("updated", "`updated` is not in milliseconds", created)?,
+        sent: past("sent", "`sent` is not in milliseconds", 0)?,
     };
     let parts = Parts {
         name: &name,
         value: &value,
-        domain: text("domain", "`domain` is no text")?,
-        path: text("path", "`path` is no text")?,
+        domain: text("domain", "`domain` is not text")?,
+        path: text("path", "`path` is not text")?,
         flags,
         created,
         times,
@@ -119,7 +120,7 @@ fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
 }
 
 pub(super) fn write(sink: impl Write, entries: &[Entry]) -> io::Result<()> {
-    // One cookie a line, so that a difference of two files shows which cookies differ.
+    // One cookie per line, so that a diff of two files shows which cookies differ.
     let mut sink = BufWriter::new(sink);
     write!(sink, "{{\"version\": {VERSION}, \"cookies\": [")?;
     for (place, cookie) in entries.iter().filter_map(Entry::cookie).enumerate() {
@@ -145,7 +146,7 @@ fn fields(cookie: &Cookie) -> Map<String, Value> {
     put("created", data.created.into());
     put("updated", times.updated.into());
     let Flags { host_only, secure, http_only, partitioned, same_site } = data.flags;
-    // What is false or unset is left out: most cookies have one flag or two.
+    // A flag that is not set is left out: most cookies have only one or two.
     let flags = [
         ("host_only", host_only),
         ("secure", secure),

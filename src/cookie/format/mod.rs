@@ -22,19 +22,21 @@ use super::{
     model::data::{Flags, Millis, NEVER, SameSite},
 };
 
-/// A file format for cookies.
+/// The file format of a jar. [The table](crate::cookie#from-one-run-to-the-next) compares what each
+/// format keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// cookies.txt, as curl, Wget, yt-dlp, Python's `MozillaCookieJar` and many add-ons of browsers
-    /// write it.
+    /// cookies.txt, as written by curl, Wget, yt-dlp, Python's `MozillaCookieJar` and many browser
+    /// add-ons.
     ///
     /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly` (as `#HttpOnly_`)
-    /// and the expiry in seconds. It does not keep `SameSite`, `Partitioned` or times; the lines
-    /// are in the order of creation. A cookie with a tab in its name, value or path cannot be
-    /// written and is left out. A session cookie is written with the expiry 0, as curl does.
+    /// and the expiry in seconds. It does not keep `SameSite`, `Partitioned` or times of creation
+    /// and use. The lines are in the order of creation. A cookie with a tab in its name, value or
+    /// path cannot be written and is left out. A session cookie is written with the expiry 0, as
+    /// curl does.
     ///
-    /// Programs write it differently, and people edit it. These shapes are read too:
+    /// Programs write it differently, and people edit it. These variants are read too:
     ///
     /// | in the file | written by | read as |
     /// |---|---|---|
@@ -43,56 +45,65 @@ pub enum Format {
     /// | a fraction in the expiry | EditThisCookie and other add-ons | whole seconds |
     /// | an expiry past the year 9999 | JavaScript | milliseconds |
     /// | a negative expiry | | expired |
-    /// | white space around a name or value, a tab behind the value | editors, scripts | nothing, as servers do |
+    /// | white space around a name or value, a tab after the value | editors, scripts | nothing, as servers do |
     /// | no last field | curl | an empty value |
     /// | `=` in the name | | the pair that a server reads: split at the first `=` |
     /// | flags `0` and `1`, in any case | scripts | FALSE and TRUE |
     /// | TRUE for the subdomains of a `__Host-` cookie | add-ons | host-only |
-    /// | a port behind the host | Wget | the host |
+    /// | a port after the host | Wget | the host |
     /// | `localhost.local`, unless this crate wrote the file | Python | `localhost` |
-    /// | an IPv6 address with or without brackets, or with `.local` behind them | curl, Python | the address |
-    /// | an indent, a byte-order mark, Windows line ends | editors | nothing |
+    /// | an IPv6 address with or without brackets, or with `.local` after them | curl, Python | the address |
+    /// | indentation, a byte-order mark, Windows line ends | editors | nothing |
     ///
     /// Any other line is skipped. [`CookieFile::skipped`](crate::cookie::CookieFile::skipped) and
     /// [`CookieJar::read_from`](crate::cookie::CookieJar::read_from) list it, and a save keeps it
-    /// in its place. A save does not keep comments. A file that has lines and no cookie is an
+    /// in its place. A save does not keep comments. A file that has lines but no cookie is an
     /// error.
     ///
-    /// What other programs do with it: Python skips session cookies, unless it is told to
-    /// `ignore_discard` when it writes and to `ignore_expires` when it reads the expiry 0. Python
-    /// refuses a file with bytes that are not UTF-8. Python sends no cookie of `localhost` that is
-    /// not named `localhost.local`. Wget skips the lines of `HttpOnly` cookies. curl reads a
-    /// nameless cookie as a name without a value.
+    /// Other programs read the file as follows:
+    ///
+    /// - Python skips session cookies, unless `ignore_discard` is set when it writes, and
+    ///   `ignore_expires` when it reads the expiry 0. It refuses a file with bytes that are not
+    ///   UTF-8. It sends a cookie of `localhost` only if its domain is `localhost.local`.
+    /// - Wget skips the lines of `HttpOnly` cookies.
+    /// - curl reads a nameless cookie as a name without a value.
     Netscape,
-    /// The jar's own file, which keeps everything: also `SameSite`, `Partitioned`, the order of
+    /// The jar's own JSON, which keeps everything: also `SameSite`, `Partitioned`, the order of
     /// creation, the times of creation, of the last `Set-Cookie` and of the last use, and bytes
     /// that are not UTF-8.
     ///
-    /// An object with `version` (1) and `cookies`, an array of objects: `name`, `value` (text, or
-    /// an array of bytes), `domain`, `path`, the flags `host_only`, `secure`, `http_only` and
-    /// `partitioned` (false where absent), `same_site` (`strict`, `lax` or `none`), and
-    /// `expires` (absent for a session cookie), `created`, `updated` and `sent`, in
-    /// milliseconds since 1970. Unknown fields are ignored. A newer version is an error.
+    /// It is an object with `version` (1) and `cookies`, an array of objects with these fields:
+    ///
+    /// - `name` and `value`: text, or an array of bytes.
+    /// - `domain` and `path`.
+    /// - `host_only`, `secure`, `http_only` and `partitioned`: false if absent.
+    /// - `same_site`: `strict`, `lax` or `none`.
+    /// - `expires` (absent for a session cookie), `created`, `updated` and `sent`: milliseconds
+    ///   since 1970.
+    ///
+    /// Unknown fields are ignored. A newer version is an error.
     #[cfg(feature = "json")]
     Json,
     /// What browsers export: the arrays of EditThisCookie, Cookie-Editor, Puppeteer
-    /// (`page.cookies()`) and Selenium (`get_cookies()`), and Playwright's `storageState`.
-    /// `storageState` is what is written.
+    /// (`page.cookies()`) and Selenium (`get_cookies()`), and Playwright's `storageState`. A save
+    /// writes `storageState`.
     ///
     /// It keeps name, value, domain, host-only flag, path, `Secure`, `HttpOnly`, `SameSite` and the
-    /// expiry in milliseconds. It does not keep times of creation or use. A cookie that is not
-    /// UTF-8 is left out. A cookie without `SameSite` is written as `Lax`, as Playwright does; both
-    /// mean the same. A partition key is read as `Partitioned` and is not written. A save keeps the
-    /// `origins` of a `storageState`, with the `localStorage` of pages. A cookie that no jar could
-    /// hold, such as one of more than 4,096 bytes, is skipped, listed and kept as a line of
-    /// cookies.txt is.
+    /// expiry in milliseconds. It does not keep times of creation and use.
+    ///
+    /// - A cookie that is not UTF-8 is left out.
+    /// - A cookie without `SameSite` is written as `Lax`, as Playwright does. Both mean the same.
+    /// - A partition key is read as `Partitioned`, and is not written.
+    /// - A save keeps the `origins` of a `storageState`, with the `localStorage` of pages.
+    /// - A cookie that no jar could hold, such as one of more than 4,096 bytes, is skipped, listed
+    ///   and kept, like a line of cookies.txt.
     ///
     /// | field | read as |
     /// |---|---|
     /// | `expirationDate`, `expires`, `expiry` | seconds, with a fraction. Absent, `null`, 0 or negative (`-1`): a session cookie |
-    /// | `session` | true: a session cookie, whatever its expiry |
+    /// | `session` | true: a session cookie, whatever the expiry |
     /// | `hostOnly` | the host-only flag. Absent: true, unless the domain begins with a dot |
-    /// | `sameSite` | `strict`, `lax`, `none` in any case, or `no_restriction` for `None`. Absent, `null`, `unspecified`, or `None` without `secure`: no attribute |
+    /// | `sameSite` | `strict`, `lax` or `none` in any case, or `no_restriction` for `None`. Absent, `null`, empty, `unspecified`, `default`, or `None` without `secure`: no attribute |
     /// | `partitionKey` | `Partitioned`, unless it is `null` or empty |
     /// | others | ignored |
     ///
@@ -112,17 +123,17 @@ pub enum Format {
     #[cfg(feature = "json")]
     Browser,
     /// The JSON of the `cookie_store` crate: an array, as `cookie_store::serde::json` writes it, or
-    /// one cookie a line, as older releases do.
+    /// one cookie per line, as older releases write it.
     ///
-    /// It keeps no times of creation or use, and the expiry in seconds. Cookies that its store
-    /// cannot hold are left out: a cookie without a name, with bytes that are not UTF-8, with
-    /// Unicode white space at an end of its value, or of a host that the `url` crate refuses.
+    /// It keeps the expiry in seconds, and no times of creation and use. A cookie that its store
+    /// cannot hold is left out: one without a name, with bytes that are not UTF-8, with Unicode
+    /// white space at an end of its value, or of a host that the `url` crate refuses.
     #[cfg(feature = "cookie_store")]
     CookieStore,
 }
 
 impl Format {
-    /// As an error names it.
+    /// The name of the format in an error.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Netscape => "cookies.txt",
@@ -135,11 +146,10 @@ impl Format {
         }
     }
 
-    /// A number for the state of a cookie, as far as the format keeps it: its value, its flags and
-    /// its expiry. The same in every process and release, and the same once it was written and read
-    /// again.
+    /// A number for the state of a cookie, as far as the format keeps it: value, flags and expiry.
+    /// It is the same in every process and release, and after writing and reading.
     pub(super) fn state(self, cookie: &Cookie) -> u64 {
-        // A flag that the format loses comes back unset from the file.
+        // A flag that the format does not keep is unset when it is read.
         let Flags { secure, http_only, partitioned, same_site, .. } = match self {
             Self::Netscape => Flags { same_site: None, partitioned: false, ..cookie.data.flags },
             #[cfg(feature = "json")]
@@ -160,8 +170,8 @@ impl Format {
         let flags = [u8::from(secure), u8::from(http_only), u8::from(partitioned), same_site];
         let expires = self.kept_expiry(cookie.times.expires).to_le_bytes();
         let bytes = flags.iter().chain(&expires).chain(cookie.data.value());
-        // FNV-1a: the standard library's hashes may change with a release. It need not resist
-        // anybody, since it is compared with another state of the same cookie.
+        // FNV-1a: the standard library's hashes may change with a release. It need not resist an
+        // attacker, since it is compared with another state of the same cookie.
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
@@ -178,7 +188,7 @@ impl Format {
     }
 }
 
-/// What a file holds, in its order, also cookies that have expired.
+/// What a file holds, in its order, including expired cookies.
 pub(super) fn read(format: Format, text: &[u8], now: Millis) -> Result<Contents, ReadError> {
     match format {
         Format::Netscape => netscape::read(text, now),

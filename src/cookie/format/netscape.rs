@@ -1,5 +1,5 @@
-//! cookies.txt: one cookie a line, seven fields between tabs. Many programs write it, each in its
-//! own way, and people edit it. So more is read than is ever written.
+//! cookies.txt: one cookie per line, seven fields separated by tabs. Programs write it in different
+//! ways, and people edit it. So more is read than is ever written.
 
 use std::{
     borrow::Cow,
@@ -51,8 +51,8 @@ pub(super) fn read(text: &[u8], now: Millis) -> Result<Contents, ReadError> {
             Err(reason) => contents.skip(number + 1, line, reason),
         }
     }
-    // Without a cookie it is another kind of file, or a damaged one. It must not pass for an empty
-    // jar: the caller would go on without a login, and not know why.
+    // A file without a cookie is of another kind, or damaged. It must not be taken for an empty
+    // jar: the caller would continue without a login, and not know why.
     if is_jar { Ok(contents) } else { contents.whole() }
 }
 
@@ -62,7 +62,7 @@ fn cookie_of(line: &[u8], now: Millis, is_ours: bool) -> Result<Option<Cookie>, 
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     // Also in a comment: a file with such line ends alone is one line, and would be a comment.
     if line.contains(&b'\r') {
-        return Err("it holds a carriage return that ends no line");
+        return Err("it holds a carriage return inside a line");
     }
     // Text that was pasted is often indented. Only spaces are dropped: a tab at the beginning means
     // that the domain is empty, and Python sends such a cookie to every host.
@@ -177,9 +177,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The pair that a server reads if it is sent this name and value. White space around each is
-/// dropped, and the pair is split at its first `=`, even if the name has it (RFC 6265bis section
-/// 5.6). Peers send the same bytes.
+/// The pair that a server reads when it gets this name and value. White space around each is
+/// dropped, and the pair is split at its first `=`, even inside the name (RFC 6265bis section 5.6).
+/// Other programs send the same bytes.
 fn as_servers_read<'a>(name: &'a [u8], value: &'a [u8]) -> (&'a [u8], Cow<'a, [u8]>) {
     let (name, value) = (trim(name), trim(value));
     match name.iter().position(|&byte| byte == b'=') {

@@ -2,7 +2,17 @@
 
 use std::{error, fmt, io};
 
-/// Why a file was not read.
+/// Why a file was not read. From [`CookieJar::read_from`](crate::cookie::CookieJar::read_from), and
+/// the source of a [`FileError`](crate::cookie::FileError).
+///
+/// ```
+/// use tower_outbound::cookie::{CookieJar, Format, ReadError};
+///
+/// let read = CookieJar::new().read_from(&b"<html>"[..], Format::Netscape);
+/// let error = read.expect_err("it has no cookie");
+/// assert!(matches!(error, ReadError::Line { line: 1, .. }));
+/// assert_eq!(error.to_string(), "line 1: it is HTML, not cookies.txt");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -11,16 +21,16 @@ pub enum ReadError {
     /// A line is damaged.
     #[non_exhaustive]
     Line {
-        /// The line, counted from 1.
+        /// Number of the line, counted from 1.
         line: usize,
-        /// What is wrong with it. It quotes nothing of the line, which may be a secret.
+        /// What is wrong with the line. It does not quote the line, which may hold a secret.
         reason: &'static str,
     },
-    /// It is larger than a cookie file may be: see
+    /// The file is larger than
     /// [`CookieFileBuilder::max_bytes`](crate::cookie::CookieFileBuilder::max_bytes).
     #[non_exhaustive]
     TooLarge {
-        /// The bound, in bytes.
+        /// The limit, in bytes.
         max_bytes: usize,
     },
 }
@@ -40,7 +50,7 @@ impl fmt::Display for ReadError {
 impl error::Error for ReadError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            // Not the error itself: its words are our message already.
+            // Not the error itself: our own message shows its text already.
             Self::Io(error) => error.source(),
             Self::Line { .. } | Self::TooLarge { .. } => None,
         }

@@ -29,7 +29,7 @@ pub struct CookieConflict {
 impl fmt::Display for CookieConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, count } = self;
-        write!(f, "{count} cookies are named {name:?}: ask for those of a URI, or go through all")
+        write!(f, "{count} cookies are named {name:?}: choose one of `matching` or `iter`")
     }
 }
 

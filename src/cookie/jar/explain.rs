@@ -21,7 +21,7 @@ use crate::cookie::model::{
 /// let uri = "https://example.com/".parse()?;
 /// let (cookie, why) = &jar.explain(&CookieContext::new(&uri, &Method::GET))[0];
 /// assert_eq!((&*cookie.name(), *why), ("id", Some(Withheld::Path)));
-/// assert_eq!(Withheld::Path.to_string(), "it is another path's");
+/// assert_eq!(Withheld::Path.to_string(), "it belongs to another path");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +49,8 @@ pub enum Withheld {
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Host => "it is another host's",
-            Self::Path => "it is another path's",
+            Self::Host => "it belongs to another host",
+            Self::Path => "it belongs to another path",
             Self::Secure => "it is Secure, but the request's origin is not",
             Self::SameSite => "the request is made on behalf of another site",
             Self::Expired => "it has expired",

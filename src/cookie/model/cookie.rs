@@ -1,5 +1,4 @@
-//! `Cookie`, the value that a user sees; its builder; and the one way to make a cookie that no
-//! server sent.
+//! `Cookie` and its builder, and the one way to create a cookie that no server sent.
 
 use std::{
     borrow::Cow,
@@ -32,9 +31,9 @@ pub(in crate::cookie) fn to_time(millis: Millis) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
 }
 
-/// A cookie as a jar held it at one moment. Cheap to clone: clones share the text.
+/// A snapshot of one cookie of a jar. Clones share the text, so they are cheap.
 ///
-/// `Debug` shows the name and where the cookie belongs, never the value.
+/// `Debug` shows name, domain and path, and never the value.
 ///
 /// ```
 /// use tower_outbound::cookie::{Cookie, CookieJar};
@@ -64,7 +63,7 @@ impl Cookie {
     /// Starts a cookie that no server sent. A [`domain`](CookieBuilder::domain) is required.
     ///
     /// Default: the cookie is sent to the domain and its subdomains, for every path, over any
-    /// scheme, until the session ends.
+    /// scheme, and has no expiry.
     pub fn builder(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> CookieBuilder {
         CookieBuilder {
             name: name.as_ref().to_vec(),
@@ -88,14 +87,14 @@ impl Cookie {
         String::from_utf8_lossy(self.data.name())
     }
 
-    /// The value as it was sent, neither decoded nor unquoted. Bytes that are not UTF-8 are shown
-    /// as U+FFFD.
+    /// The value as the server sent it, neither decoded nor unquoted. Bytes that are not UTF-8 are
+    /// shown as U+FFFD.
     #[must_use]
     pub fn value(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.data.value())
     }
 
-    /// The value, byte for byte.
+    /// The value as bytes.
     #[must_use]
     pub fn value_bytes(&self) -> &[u8] {
         self.data.value()
@@ -107,27 +106,27 @@ impl Cookie {
         self.data.domain()
     }
 
-    /// Whether it is sent to [`domain`](Self::domain) only, not to its subdomains (the
-    /// host-only-flag of RFC 6265bis).
+    /// Whether the cookie is sent only to [`domain`](Self::domain), not to its subdomains. The
+    /// host-only-flag of RFC 6265bis.
     #[must_use]
     pub fn host_only(&self) -> bool {
         self.data.flags.host_only
     }
 
-    /// The path below which it is sent.
+    /// The path. The cookie is sent to this path and the paths below it.
     #[must_use]
     pub fn path(&self) -> &str {
         self.data.path()
     }
 
-    /// Whether it is sent over secure connections only.
+    /// The `Secure` attribute: the cookie is sent only over secure connections.
     #[must_use]
     pub fn secure(&self) -> bool {
         self.data.flags.secure
     }
 
-    /// The `HttpOnly` attribute: the server asks that scripts do not see the cookie. A client
-    /// without scripts sends it like any other.
+    /// The `HttpOnly` attribute: scripts must not see the cookie. A client without scripts sends it
+    /// like any other.
     #[must_use]
     pub fn http_only(&self) -> bool {
         self.data.flags.http_only
@@ -146,19 +145,19 @@ impl Cookie {
         self.data.flags.partitioned
     }
 
-    /// When it expires. `None` for a session cookie.
+    /// When the cookie expires. `None` for a session cookie.
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
         (self.times.expires != NEVER).then(|| to_time(self.times.expires))
     }
 
-    /// When it was first stored. A new value does not change it.
+    /// When the cookie was first stored. A new value does not change it.
     #[must_use]
     pub fn created(&self) -> SystemTime {
         to_time(self.data.created)
     }
 
-    /// When it was last sent or stored, as of this snapshot.
+    /// When the cookie was last sent or stored, at the time of this snapshot.
     #[must_use]
     pub fn last_access(&self) -> SystemTime {
         to_time(self.times.updated.max(self.times.sent))
@@ -166,18 +165,18 @@ impl Cookie {
 }
 
 impl Cookie {
-    /// What the rules admitted, as it would be stored.
+    /// A cookie that the rules admitted, as it would be stored.
     pub(in crate::cookie) fn admitted(new: &Admitted<'_>, now: Millis) -> Self {
         Self {
             data: new.to_data(now),
             times: Times { expires: new.expires, updated: now, sent: 0 },
-            // Only a store gives numbers, and it may refuse this one yet.
+            // Only a store assigns numbers, and it may still reject this one.
             order: 0,
         }
     }
 
-    /// Makes a cookie that no server sent. Every such cookie comes in here; [`Door`] says what the
-    /// doors differ in.
+    /// Creates a cookie that no server sent. All such cookies are created here. [`Door`] lists the
+    /// differences.
     pub(in crate::cookie) fn from_parts(
         parts: Parts<'_>,
         door: Door,
@@ -189,12 +188,12 @@ impl Cookie {
             Door::Store | Door::File => spelt_domain(parts.domain),
         };
         let domain = domain.ok_or(InvalidCookie::Domain)?;
-        // What a caller could not say in a Path attribute (RFC 6265bis section 5.6.4) is a mistake.
+        // A caller gives only what a `Path` attribute can say (RFC 6265bis section 5.6.4).
         let is_short = || path.len() <= MAX_ATTRIBUTE && !path.contains(';');
         if !is_path(path) || door == Door::Caller && !is_short() {
             return Err(InvalidCookie::Path);
         }
-        // An address has no subdomains, whatever the giver says (RFC 6265bis section 5.1.3).
+        // An address has no subdomains, whatever the parts say (RFC 6265bis section 5.1.3).
         flags.host_only |= stands_alone(&domain);
         let data = Data::new(name, value, &domain, path, flags, created);
         let cookie = Self { data, times, order: 0 };
@@ -213,17 +212,17 @@ impl Cookie {
             && self.times.expires == other.times.expires
     }
 
-    /// Whether it keeps what its name promises.
+    /// Whether it meets the conditions of its name's prefix.
     fn promises(&self) -> Result<(), Rejection> {
-        // Which host set it is not known, so `__Host-` comes down to host-only and the path `/`.
+        // The host that set it is not known, so `__Host-` is reduced to host-only and the path `/`.
         let data = &self.data;
         rules::prefixes(data.name(), data.value(), data.flags, data.path() == "/")
     }
 
-    /// Whether a server of its domain could have set it. Nothing else tells, since a file or
-    /// another store does not say which host did.
+    /// Whether a server of its domain could have set it. A file or another store does not say which
+    /// host did.
     pub(in crate::cookie) fn judge(&self, suffixes: &PublicSuffixes) -> Result<(), Rejection> {
-        // A host-only cookie reaches no stranger, even on a public suffix's own host.
+        // A host-only cookie reaches no stranger, even on the host of a public suffix.
         if !self.data.flags.host_only && suffixes.site(self.domain()).is_suffix {
             return Err(Rejection::PublicSuffix);
         }
@@ -244,8 +243,8 @@ pub(in crate::cookie) struct Parts<'a> {
     pub(in crate::cookie) times: Times,
 }
 
-/// Who gives the parts of a cookie. Pair, domain, path and host-only flag are checked alike for
-/// all; the differences are these.
+/// Where the parts of a cookie come from. Pair, domain, path and host-only flag are checked for
+/// all. The differences are:
 ///
 /// | | `Caller` | `Store` | `File` |
 /// |---|---|---|---|
@@ -255,15 +254,15 @@ pub(in crate::cookie) struct Parts<'a> {
 /// | a broken rule is | an error | an error | left to the jar |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cookie) enum Door {
-    /// A person, who writes what a `Path` attribute can say, and by a `*` or `,` means a pattern or
-    /// a list.
+    /// A person, who writes what a `Path` attribute can say. A `*` or `,` in a domain means a
+    /// pattern or a list.
     Caller,
-    /// Another crate's store. Its paths and domains may be a request's own, which can hold `;` and
-    /// `,`, and whose path is up to three times as long once its bytes are replaced by U+FFFD.
+    /// Another crate's store. Its paths and domains may come from a request, so they can hold `;`
+    /// and `,`. Such a path may be three times as long, with each byte replaced by U+FFFD.
     #[cfg_attr(not(feature = "cookie_store"), expect(dead_code, reason = "it has no store"))]
     Store,
-    /// A file: as a store, but what a rule refuses is read all the same, so that a save keeps it
-    /// for programs that know another rule. See [`Cookie::judge`].
+    /// A file. As for a store, but a cookie that a rule rejects is read too, so that a save keeps
+    /// it for programs with other rules. See [`Cookie::judge`].
     File,
 }
 
@@ -279,9 +278,22 @@ impl fmt::Debug for Cookie {
     }
 }
 
-/// Builds a [`Cookie`] that no server sent.
+/// Builds a [`Cookie`] that no server sent. Created by [`Cookie::builder`].
 ///
 /// `Debug` does not show the value.
+///
+/// ```
+/// use tower_outbound::cookie::{Cookie, SameSite};
+///
+/// let cookie = Cookie::builder("theme", "dark")
+///     .domain("example.com")
+///     .path("/shop")
+///     .secure(true)
+///     .same_site(SameSite::Lax)
+///     .build()?;
+/// assert_eq!(cookie.path(), "/shop");
+/// # Ok::<(), tower_outbound::cookie::InvalidCookie>(())
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct CookieBuilder {
@@ -293,69 +305,143 @@ pub struct CookieBuilder {
     expires: Millis,
 }
 
-// Nothing is checked before `build`, so that no setter can fail.
+// Nothing is checked before `build`, so no setter can fail.
 impl CookieBuilder {
-    /// The domain it belongs to, like the `Domain` attribute: with its subdomains, unless
-    /// [`host_only`](Self::host_only) is set. Required. One leading dot is dropped.
+    /// Sets the domain of the cookie, like the `Domain` attribute. Required. It includes its
+    /// subdomains, unless [`host_only`](Self::host_only) is set. One leading dot is dropped.
     ///
-    /// Set `host_only(true)` for a cookie that the server sets without `Domain`, such as most
-    /// session ids. The host-only form and the domain form are two cookies (RFC 6265bis section
-    /// 5.7), so the one would not replace the other, and both would be sent.
+    /// ```
+    /// use tower_outbound::cookie::Cookie;
+    ///
+    /// let cookie = Cookie::builder("id", "42").domain(".Example.com").build()?;
+    /// assert_eq!(cookie.domain(), "example.com");
+    /// # Ok::<(), tower_outbound::cookie::InvalidCookie>(())
+    /// ```
+    ///
+    /// If the server sets the cookie without `Domain`, like most session ids, call
+    /// `host_only(true)`. The host-only form and the domain form are two cookies (RFC 6265bis
+    /// section 5.7). Neither replaces the other, so both would be sent.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = domain.into();
         self
     }
 
-    /// Whether subdomains are left out. Default: false. An address is always host-only. A jar also
-    /// makes a single label and a public suffix host-only.
+    /// Whether the cookie is sent only to its domain, not to subdomains. Default: false.
+    ///
+    /// The cookie of an IP address is always host-only. A jar also makes a cookie host-only if its
+    /// domain is a single label or a public suffix.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{Cookie, CookieJar};
+    ///
+    /// let jar = CookieJar::new();
+    /// jar.insert(Cookie::builder("id", "42").domain("example.com").host_only(true).build()?);
+    /// assert_eq!(jar.header(&"https://www.example.com/".parse()?), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub const fn host_only(mut self, host_only: bool) -> Self {
         self.flags.host_only = host_only;
         self
     }
 
-    /// The path below which it is sent. Default: `/`.
+    /// Sets the path. The cookie is sent to this path and the paths below it. Default: `/`.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{Cookie, CookieJar};
+    ///
+    /// let jar = CookieJar::new();
+    /// jar.insert(Cookie::builder("id", "42").domain("example.com").path("/shop").build()?);
+    /// assert_eq!(jar.header(&"https://example.com/".parse()?), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();
         self
     }
 
-    /// Whether it is sent over secure connections only. Default: false.
+    /// Sets the `Secure` attribute: the cookie is sent only over secure connections. Default:
+    /// false.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{Cookie, CookieJar};
+    ///
+    /// let jar = CookieJar::new();
+    /// jar.insert(Cookie::builder("id", "42").domain("example.com").secure(true).build()?);
+    /// assert_eq!(jar.header(&"http://example.com/".parse()?), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub const fn secure(mut self, secure: bool) -> Self {
         self.flags.secure = secure;
         self
     }
 
-    /// The `HttpOnly` attribute. Default: false.
+    /// Sets the `HttpOnly` attribute. Default: false.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::Cookie;
+    ///
+    /// let cookie = Cookie::builder("id", "42").domain("example.com").http_only(true).build()?;
+    /// assert!(cookie.http_only());
+    /// # Ok::<(), tower_outbound::cookie::InvalidCookie>(())
+    /// ```
     pub const fn http_only(mut self, http_only: bool) -> Self {
         self.flags.http_only = http_only;
         self
     }
 
-    /// The `SameSite` attribute. Default: none.
+    /// Sets the `SameSite` attribute. Default: no attribute.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{Cookie, SameSite};
+    ///
+    /// let builder = Cookie::builder("id", "42").domain("example.com").same_site(SameSite::Lax);
+    /// assert_eq!(builder.build()?.same_site(), Some(SameSite::Lax));
+    /// # Ok::<(), tower_outbound::cookie::InvalidCookie>(())
+    /// ```
     pub const fn same_site(mut self, same_site: SameSite) -> Self {
         self.flags.same_site = Some(same_site);
         self
     }
 
-    /// The `Partitioned` attribute. Default: false.
+    /// Sets the `Partitioned` attribute, which has no effect here. Default: false.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::Cookie;
+    ///
+    /// let cookie = Cookie::builder("id", "42").domain("example.com").partitioned(true).build()?;
+    /// assert!(cookie.partitioned());
+    /// # Ok::<(), tower_outbound::cookie::InvalidCookie>(())
+    /// ```
     pub const fn partitioned(mut self, partitioned: bool) -> Self {
         self.flags.partitioned = partitioned;
         self
     }
 
-    /// When it expires. A jar keeps no cookie for more than 400 days. Default: a session cookie.
+    /// Sets when the cookie expires. Default: a session cookie. A jar keeps no cookie longer than
+    /// 400 days.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use tower_outbound::cookie::Cookie;
+    ///
+    /// let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+    /// let cookie = Cookie::builder("id", "42").domain("example.com").expires(in_an_hour).build()?;
+    /// assert!(cookie.expires().is_some());
+    /// # Ok::<(), tower_outbound::cookie::InvalidCookie>(())
+    /// ```
     pub fn expires(mut self, at: SystemTime) -> Self {
         self.expires = to_millis(at);
         self
     }
 
-    /// Checks the parts and makes the cookie.
+    /// Checks the parts and builds the cookie.
     ///
     /// # Errors
     ///
-    /// [`InvalidCookie`] names the part that no server could set or no `Cookie` header could carry.
+    /// [`InvalidCookie`] names the part that no server could set, or that no `Cookie` header could
+    /// carry.
     pub fn build(self) -> Result<Cookie, InvalidCookie> {
-        // Of the caller's machine: the jar that will hold the cookie is not known yet.
+        // The clock of this machine: the jar that will hold the cookie is not known yet.
         let now = to_millis(SystemTime::now());
         let parts = Parts {
             name: &self.name,
@@ -381,34 +467,44 @@ impl fmt::Debug for CookieBuilder {
     }
 }
 
-/// Why a name and value, or the parts of a cookie, cannot be a cookie.
+/// Why a name and value, or the parts of a cookie, are not valid.
+///
+/// ```
+/// use tower_outbound::cookie::{Cookie, InvalidCookie};
+///
+/// let cookie = Cookie::builder("id", "4;2").domain("example.com").build();
+/// assert_eq!(cookie.expect_err("servers end a pair at `;`"), InvalidCookie::Value);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidCookie {
-    /// Neither a name nor a value, or no pair at all.
+    /// There is neither a name nor a value, or no pair at all.
     Empty,
-    /// The name holds a control character, `=` or `;`, or begins or ends with white space.
+    /// The name holds `=`, `;` or a control character other than a tab, or begins or ends with
+    /// white space.
     Name,
-    /// The value holds a control character or `;`, or begins or ends with white space.
+    /// The value holds `;` or a control character other than a tab, or begins or ends with white
+    /// space.
     Value,
-    /// Name and value are longer than 4,096 bytes together.
+    /// Name and value together are longer than 4,096 bytes.
     TooLong,
-    /// No domain, or one that no host can have.
+    /// There is no domain, or no host can have it.
     Domain,
-    /// The path does not begin with a slash, holds a control character, or is too long.
+    /// The path does not begin with `/`, holds a control character other than a tab, or is too
+    /// long.
     ///
-    /// If a caller builds the cookie, at most 1,024 bytes and no `;` are allowed, as in a `Path`
-    /// attribute. From the `cookie_store` crate and from files, at most 3,072 bytes are allowed,
-    /// and `;` is: the path may be a URI's own.
+    /// A caller may give at most 1,024 bytes without `;`, as in a `Path` attribute. From the
+    /// `cookie_store` crate and from files, at most 3,072 bytes are allowed, and `;` is too, since
+    /// the path may come from a URI.
     Path,
-    /// [`Cookie::to_bytes`] did not make the bytes, or some are missing.
+    /// The bytes are incomplete, or [`Cookie::to_bytes`] did not write them.
     Bytes,
-    /// A rule forbids it, such as the one for names that begin with `__Host-`.
+    /// A rule rejects the cookie, such as the one for names that begin with `__Host-`.
     Rule(Rejection),
 }
 
 impl InvalidCookie {
-    /// The part that is wrong. Nothing of the cookie itself, which may be a secret.
+    /// The part that is wrong. Never text of the cookie, which may be a secret.
     pub(in crate::cookie) const fn reason(self) -> &'static str {
         match self {
             Self::Empty => "a cookie needs a name or a value",
@@ -443,14 +539,14 @@ impl error::Error for InvalidCookie {}
 
 /// Whether a server would read the same name and value from a `Cookie` header.
 pub(in crate::cookie) fn check_pair(name: &[u8], value: &[u8]) -> Result<(), InvalidCookie> {
-    // Servers part pairs at `;` and trim them. A control character can end the header itself, which
-    // lets a value write headers of its own.
+    // Servers split pairs at `;` and trim them. A control character can end the header itself, so
+    // that a value could add headers of its own.
     let plain = |text: &[u8]| {
         trim(text) == text && !text.iter().any(|&byte| is_control(byte) || byte == b';')
     };
     if name.is_empty() && value.is_empty() {
         Err(InvalidCookie::Empty)
-    // The first `=` parts name and value, so that only a value may hold one.
+    // The first `=` separates name and value, so only a value may hold one.
     } else if !plain(name) || name.contains(&b'=') {
         Err(InvalidCookie::Name)
     } else if !plain(value) {

@@ -10,11 +10,11 @@ pub(in crate::cookie) const NEVER: Millis = Millis::MAX;
 /// The `SameSite` attribute of a cookie (RFC 6265bis section 4.1.2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SameSite {
-    /// Sent only with requests that are made on behalf of the cookie's own site.
+    /// The cookie is sent only with requests on behalf of its own site.
     Strict,
-    /// Sent with those, and with top-level navigations from other sites.
+    /// As for `Strict`, and also with top-level navigations from other sites.
     Lax,
-    /// Sent with every request. Such a cookie must be `Secure`.
+    /// The cookie is sent with every request. It must be `Secure`.
     None,
 }
 

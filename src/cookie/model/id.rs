@@ -1,4 +1,4 @@
-//! What makes a cookie the same one in another jar, a file or a store; and a cookie as bytes.
+//! The identity of a cookie in another jar, a file or a store, and a cookie as bytes.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use super::{
     data::{Flags, Identity, SameSite, Times},
 };
 
-/// Which cookie it is: host-only flag, domain, path and name. The value is no part of it.
+/// The identity of a cookie: host-only flag, domain, path and name, but not the value.
 ///
-/// Two cookies with one id are the same cookie: in a jar, the later one replaces the earlier. From
-/// [`Cookie::id`] or [`Change::id`](crate::cookie::Change::id).
+/// Two cookies with one id are the same cookie: in a jar, the later one replaces the earlier one.
+/// From [`Cookie::id`] or [`Change::id`](crate::cookie::Change::id).
 ///
 /// ```
 /// use tower_outbound::cookie::{Cookie, CookieId};
@@ -46,14 +46,14 @@ impl CookieId {
         Self([&[first], domain, b"\0", path, b"\0", name].concat().into())
     }
 
-    /// The id as bytes, for a key in a store: `=` if it is host-only, else `-`; then domain, path
-    /// and name with a NUL byte between them.
+    /// Returns the id as bytes, for a key in a store: `=` if the cookie is host-only, otherwise
+    /// `-`; then domain, path and name with a NUL byte between them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The id of these bytes. `None` if no id has them.
+    /// Reads an id from bytes. `None` if they are not those of an id.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (first, rest) = bytes.split_first()?;
@@ -71,7 +71,7 @@ impl CookieId {
         Identity { name, domain, path, host_only }
     }
 
-    /// The domain that the cookie belongs to, in lower case and without a leading dot.
+    /// The domain of the cookie, in lower case and without a leading dot.
     #[must_use]
     pub fn domain(&self) -> &str {
         let domain = self.0.get(1..).and_then(|rest| rest.split(|&byte| byte == 0).next());
@@ -92,17 +92,17 @@ const LAYOUT: u8 = 1;
 const HEAD: usize = 2 + 3 * 8 + 3 * 2;
 
 impl Cookie {
-    /// Which cookie it is: host-only flag, domain, path and name.
+    /// Returns the identity of the cookie: host-only flag, domain, path and name.
     #[must_use]
     pub fn id(&self) -> CookieId {
         CookieId::of(&self.data.identity())
     }
 
-    /// The whole cookie in few bytes: 32, and its text. For a store that keeps each cookie by
+    /// Returns the whole cookie as bytes: 32 and its text. For a store that keeps each cookie by
     /// itself.
     ///
-    /// They hold the value: seal them if others can read the store. They also hold the times of
-    /// creation and of the last `Set-Cookie`, but not of the last use.
+    /// The bytes hold the value: seal them if others can read the store. They also hold the times
+    /// of creation and of the last `Set-Cookie`, but not of the last use.
     ///
     /// ```
     /// use tower_outbound::cookie::Cookie;
@@ -137,12 +137,13 @@ impl Cookie {
         bytes
     }
 
-    /// The cookie of these bytes, which [`to_bytes`](Self::to_bytes) made.
+    /// Reads a cookie from the bytes that [`to_bytes`](Self::to_bytes) wrote.
     ///
     /// # Errors
     ///
-    /// [`InvalidCookie::Bytes`] if `to_bytes` did not make them, or if some are missing; the other
-    /// errors if no cookie can have these parts. Which rules a jar has is for the jar to say.
+    /// [`InvalidCookie::Bytes`] if the bytes are incomplete, or `to_bytes` did not write them.
+    /// Another [`InvalidCookie`] if no cookie can have these parts. The rules of a jar are not
+    /// checked here.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidCookie> {
         let (head, text) = bytes.split_first_chunk::<HEAD>().ok_or(InvalidCookie::Bytes)?;
         let [LAYOUT, flags, rest @ ..] = head else { return Err(InvalidCookie::Bytes) };

@@ -1,4 +1,4 @@
-//! Which cookie may be stored, and why not (RFC 6265bis section 5.7).
+//! Which cookies may be stored, and why not (RFC 6265bis section 5.7).
 
 use std::{borrow::Cow, error, fmt};
 
@@ -15,59 +15,70 @@ use crate::authority;
 const MAX_LIFETIME_SECONDS: u32 = 400 * 24 * 60 * 60;
 const MAX_LIFETIME: Millis = MAX_LIFETIME_SECONDS as Millis * 1000;
 
-/// Why a cookie was not stored.
+/// Why a cookie was not stored: the rule that it breaks.
 ///
-/// Every rule is one of RFC 6265bis section 5.7, except for the limits, which are the jar's own.
+/// The rules are those of RFC 6265bis section 5.7. [`Policy`](Self::Policy),
+/// [`NoRoom`](Self::NoRoom), [`TooMany`](Self::TooMany), [`LongPath`](Self::LongPath) and
+/// [`Unstorable`](Self::Unstorable) are this crate's own.
+///
+/// ```
+/// use tower_outbound::cookie::{CookieJar, Rejection};
+///
+/// let set = CookieJar::new().set(&"https://example.com/".parse()?, "__Host-id=42");
+/// let why = set.expect_err("it is not Secure");
+/// assert_eq!(why, Rejection::HostPrefix);
+/// assert_eq!(why.to_string(), "the prefix __Host- needs Secure, Path=/ and no Domain");
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// The line holds a control character.
+    /// The line holds a control character other than a tab.
     ControlCharacter,
-    /// Name and value are longer than 4,096 bytes together.
+    /// Name and value together are longer than 4,096 bytes.
     TooLong,
     /// There is neither a name nor a value.
     Empty,
-    /// The URI's scheme is not http, https, ws or wss, or it has no host that a cookie could belong
-    /// to.
+    /// The URI has no host, or its scheme is not http, https, ws or wss.
     NoHost,
-    /// The `Domain` attribute is not ASCII; it would have to be an A-label (`xn--...`).
+    /// The `Domain` attribute is not ASCII. An international name must be an A-label (`xn--...`).
     NonAsciiDomain,
-    /// The host is neither the `Domain` nor below it.
+    /// The `Domain` attribute does not cover the host.
     DomainMismatch,
-    /// The `Domain` is a public suffix, such as `com` or `co.uk`.
+    /// The `Domain` attribute is a public suffix, such as `com` or `co.uk`.
     PublicSuffix,
-    /// `Secure`, but the [origin is not](crate::cookie#what-may-be-stored-and-sent).
+    /// The cookie is `Secure`, but the [origin is not](crate::cookie#what-may-be-stored-and-sent).
     InsecureOrigin,
     /// A non-secure origin tried to set, shadow or delete a cookie that is `Secure`. Or it tried to
-    /// set a nameless one that servers would take for it, such as `=sid=1`.
+    /// set a nameless cookie that servers would read as the `Secure` one, such as `=sid=1`.
     ShadowsSecure,
-    /// `SameSite=None` without `Secure`.
+    /// The cookie has `SameSite=None`, but is not `Secure`.
     SameSiteNone,
-    /// Not `SameSite=None`, but the request was made on behalf of another site: see
-    /// [`SiteForCookies`](crate::cookie::SiteForCookies).
+    /// The cookie does not have `SameSite=None`, but the request was made on behalf of another
+    /// site: see [`SiteForCookies`](crate::cookie::SiteForCookies).
     CrossSite,
     /// The name begins with `__Secure-`, but the cookie is not `Secure`.
     SecurePrefix,
-    /// The name begins with `__Host-`, but the cookie is not `Secure`, host-only and for the path
-    /// `/`.
+    /// The name begins with `__Host-`, but the cookie is not `Secure`, or not host-only, or its
+    /// path is not `/`.
     HostPrefix,
     /// The name begins with `__Http-` or `__Host-Http-`, but the cookie is not `Secure` and
     /// `HttpOnly`.
     HttpPrefix,
-    /// A nameless cookie whose value would be read as a prefixed name.
+    /// The value of a nameless cookie begins with a prefix such as `__Host-`, so servers would read
+    /// it as a prefixed name.
     NamelessPrefix,
-    /// It has no `Path`, and the one that it would take from the request is longer than 1,024
-    /// bytes.
+    /// The cookie has no `Path`, and the path of the request is longer than 1,024 bytes.
     LongPath,
     /// The jar's [`CookiePolicy`](crate::cookie::CookiePolicy) does not accept it.
     Policy,
     /// The jar's limits leave no room for it.
     NoRoom,
-    /// The layer's storage is another crate's, and cannot hold the cookie as it is. It has no name,
-    /// it is not UTF-8, or that crate would read its name, value or domain as something else.
+    /// The layer's storage belongs to another crate and cannot hold the cookie unchanged: it has no
+    /// name, it is not UTF-8, or that crate would read its name, value or domain as something else.
     Unstorable,
-    /// The response set more cookies, or deleted more, than
-    /// [`CookieLimits::per_response`](crate::cookie::CookieLimits::per_response).
+    /// The response set or deleted more cookies than
+    /// [`CookieLimits::per_response`](crate::cookie::CookieLimits::per_response) allows.
     TooMany,
 }
 
@@ -75,7 +86,7 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ControlCharacter => "it holds a control character",
-            Self::TooLong => "name and value are longer than 4096 bytes",
+            Self::TooLong => "name and value are together longer than 4096 bytes",
             Self::Empty => "it has neither name nor value",
             Self::NoHost => "the URI is not one of http, https, ws or wss with a host",
             Self::NonAsciiDomain => "its domain is not ASCII",
@@ -90,8 +101,10 @@ impl fmt::Display for Rejection {
             Self::SecurePrefix => "the prefix __Secure- needs Secure",
             Self::HostPrefix => "the prefix __Host- needs Secure, Path=/ and no Domain",
             Self::HttpPrefix => "the prefixes __Http- and __Host-Http- need Secure and HttpOnly",
-            Self::NamelessPrefix => "a nameless cookie may not pose as a prefixed one",
-            Self::LongPath => "the path of its request is longer than 1024 bytes",
+            Self::NamelessPrefix => "a nameless cookie may not begin with a prefix such as __Host-",
+            Self::LongPath => {
+                "it has no Path, and the path of its request is longer than 1024 bytes"
+            }
             Self::Policy => "the jar's policy does not accept it",
             Self::NoRoom => "the jar's limits leave no room for it",
             Self::Unstorable => "the storage cannot hold it as it is",
@@ -112,7 +125,7 @@ impl From<Unparsable> for Rejection {
     }
 }
 
-/// A cookie that may be stored, as far as it can be judged without those that are stored already.
+/// A cookie that the rules allow, before it is compared with those that are stored.
 #[derive(Debug)]
 pub(in crate::cookie) struct Admitted<'a> {
     pub(in crate::cookie) name: &'a [u8],
@@ -156,7 +169,7 @@ pub(in crate::cookie) fn admit<'a>(
 ) -> Result<Admitted<'a>, Rejection> {
     let (cookie, origin) = (set_cookie::set_cookie(line)?, visit.origin);
     let domain = domain(visit, cookie.domain)?;
-    // What came in clear may be anyone's, and would be sent to the secure site as its own.
+    // Anyone may have sent what came in clear, and it would be sent to the secure site as its own.
     if cookie.secure && !origin.secure {
         return Err(Rejection::InsecureOrigin);
     }

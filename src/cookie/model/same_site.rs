@@ -9,21 +9,22 @@ use super::{
     suffix::{PublicSuffixes, Site},
 };
 
-/// Request extension that needs a [`RedirectPolicy`](crate::cookie#for-its-redirects-too): the site
-/// on whose behalf a request is made, so that `SameSite` counts.
+/// The site on whose behalf a request is made, so that `SameSite` has an effect: a request
+/// extension that needs a [`RedirectPolicy`](crate::cookie#for-its-redirects-too).
 ///
-/// Without this extension every request is same-site, since a program has no address bar: all
-/// cookies are sent. With it, a request to another site carries
+/// Without it every request counts as same-site, since a program has no address bar: all cookies
+/// are sent. With it, a request to another site carries:
 ///
-/// - every `SameSite=None` cookie;
-/// - `Lax` cookies, and those without the attribute, only if the request is a [top-level
-///   navigation](Self::top_level_navigation) by a safe method;
+/// - all `SameSite=None` cookies;
+/// - `Lax` cookies, and cookies without the attribute, only if the request is a [top-level
+///   navigation](Self::top_level_navigation) with a safe method;
 /// - no `Strict` cookies.
 ///
-/// The response of such a request stores only `SameSite=None` cookies, unless the request is a
-/// top-level navigation, by any method. Two sites are the same if their schemes are too.
+/// The response to a request to another site stores only `SameSite=None` cookies, unless the
+/// request is a top-level navigation with any method. Two sites with different schemes are not the
+/// same.
 ///
-/// Redirect layers with another policy drop the extension when a hop leaves the origin. That hop
+/// A redirect layer with another policy drops the extension when a hop leaves the origin. That hop
 /// then carries all cookies, unless the layer [expects
 /// restrictions](crate::cookie::CookieLayer::expect_restrictions).
 ///
@@ -40,14 +41,15 @@ use super::{
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteForCookies {
-    /// `None` for a site that is the same as no other.
+    /// `None` for a site that differs from all others.
     host: Option<Box<str>>,
     is_tls: bool,
     top_level: bool,
 }
 
 impl SiteForCookies {
-    /// The site that `page` belongs to. The site of a URI without a host is the same as no other.
+    /// Names the site of the URI `page`. The site of a URI without a host is
+    /// [opaque](Self::opaque).
     #[must_use]
     pub fn new(page: &Uri) -> Self {
         match Origin::of(page) {
@@ -58,14 +60,33 @@ impl SiteForCookies {
         }
     }
 
-    /// A site that is the same as no other, like that of a sandboxed page. Every request is
+    /// Names a site that differs from all others, like that of a sandboxed page. Every request is
     /// cross-site.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::SiteForCookies;
+    ///
+    /// let request = http::Request::get("https://example.com/")
+    ///     .extension(SiteForCookies::opaque()) // sends no Strict or Lax cookies
+    ///     .body(())?;
+    /// # Ok::<(), http::Error>(())
+    /// ```
     #[must_use]
     pub const fn opaque() -> Self {
         Self { host: None, is_tls: false, top_level: false }
     }
 
     /// Whether a person follows a link, so that `Lax` cookies are sent. Default: false.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::SiteForCookies;
+    ///
+    /// let page = "https://search.example/".parse()?;
+    /// let request = http::Request::get("https://shop.example/")
+    ///     .extension(SiteForCookies::new(&page).top_level_navigation(true))
+    ///     .body(())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn top_level_navigation(mut self, top_level: bool) -> Self {
         self.top_level = top_level;

@@ -1,26 +1,38 @@
-//! The public suffix list: which names strangers register under, and so which hosts may share
-//! cookies.
+//! The public suffix list: under which names strangers register theirs, and so which hosts may
+//! share cookies.
 
 use std::{fmt, iter};
 
 use super::origin::stands_alone;
 
-/// Which public suffix list a jar uses.
+/// The public suffix list of a jar.
 ///
-/// A public suffix is a name under which strangers register theirs: `com`, `co.uk`, `github.io`. A
-/// cookie for a whole suffix would reach all of them, so none is stored.
+/// Strangers register names under a public suffix: `com`, `co.uk`, `github.io`. A cookie for a
+/// whole suffix would reach all of them, so the jar rejects it.
 ///
-/// Default: [`Embedded`](Self::Embedded). Source: <https://publicsuffix.org>, RFC 6265bis section 5.7.
+/// Default: [`Embedded`](Self::Embedded).
+///
+/// ```
+/// use tower_outbound::cookie::{CookieJar, PublicSuffixes, Rejection};
+///
+/// let list = "// ===BEGIN ICANN DOMAINS===\ncom\nhosting.example\n".parse()?;
+/// let jar = CookieJar::builder().public_suffixes(PublicSuffixes::Custom(list)).build();
+/// let set = jar.set(&"https://ann.hosting.example/".parse()?, "id=1; Domain=hosting.example");
+/// assert_eq!(set, Err(Rejection::PublicSuffix));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Source: <https://publicsuffix.org>, RFC 6265bis section 5.7.
 #[derive(Default)]
 #[non_exhaustive]
 pub enum PublicSuffixes {
-    /// The list compiled into this crate, its ICANN and private sections, from the `psl` crate.
+    /// The list that the `psl` crate compiles in, with its ICANN and private sections.
     #[default]
     Embedded,
-    /// A list that the caller keeps up to date, from the `publicsuffix` crate.
+    /// A list that you keep up to date, from the `publicsuffix` crate.
     Custom(publicsuffix::List),
-    /// No list. A cookie for a single label (`com`) is still refused, but one for `co.uk` is not.
-    /// Use this only in a network of your own.
+    /// No list. A cookie for a single label (`com`) is still rejected, but one for `co.uk` is not.
+    /// Use it only in a network of your own.
     None,
 }
 

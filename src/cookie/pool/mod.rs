@@ -1,4 +1,4 @@
-//! Jars by key, a bounded number of them: one for each tenant of a proxy.
+//! Jars by key, at most a set number of them: one per tenant of a proxy.
 
 mod jars;
 
@@ -16,24 +16,22 @@ use super::jar::CookieJar;
 /// A bounded pool of jars by key, for one client that serves many tenants: see
 /// [`CookieLayer::per_request`](super::CookieLayer::per_request).
 ///
-/// [`get`](Self::get) returns a tenant's jar, and makes it if there is none. A jar leaves the pool
-/// once nobody has asked for it during [`idle`](JarPoolBuilder::idle). If the pool is
-/// [full](JarPoolBuilder::max_jars), the jar that was asked for longest ago leaves first. Both
-/// happen in `get` and in [`evict_idle`](Self::evict_idle): there is no task behind the pool. A jar
-/// that a request still holds counts as asked for, unless nearly every jar is held.
+/// [`get`](Self::get) returns the jar of a key, and creates it if there is none. A jar is evicted
+/// after nobody has asked for it for the [`idle`](JarPoolBuilder::idle) time. If the pool is
+/// [full](JarPoolBuilder::max_jars), the jar that was asked for longest ago is evicted first. `get`
+/// and [`evict_idle`](Self::evict_idle) evict; the pool has no background task. A jar that a
+/// request holds counts as asked for, unless nearly all jars are held.
 ///
-/// A jar that leaves is handed to [`on_evict`](JarPoolBuilder::on_evict) first, so that it can be
-/// saved. The pool is not locked during the call. Whoever asks for that key meanwhile gets the same
-/// jar, and the jar then stays. No two callbacks run for one key at a time, so that no jar is saved
-/// over a later one: a second eviction of a key waits for the first.
+/// Before a jar is evicted, [`on_evict`](JarPoolBuilder::on_evict) is called with it, so that it
+/// can be saved. The pool is not locked during the call. Whoever asks for the key during the call
+/// gets the same jar, and the jar then stays. Two callbacks never run for one key at the same time,
+/// so no jar is saved over a later one: a second eviction of a key waits for the first.
 ///
-/// The pool's callbacks must not use the pool. A call to it from inside one panics, so that a
-/// callback cannot call itself without end.
+/// The callbacks must not use the pool. A method of the pool panics if a callback calls it.
 ///
-/// To keep jars in files, save them with [`CookieFile::overwrite`](super::CookieFile::overwrite):
-/// the pool alone knows a tenant's cookies, and a merge with what the file held would bring back
-/// what the tenant has logged out of. Move a file that cannot be read aside first, since
-/// `overwrite` replaces it in any case.
+/// To keep jars in files, save them with [`CookieFile::overwrite`](super::CookieFile::overwrite). A
+/// merge with the file would bring back cookies that the tenant has logged out of. `overwrite`
+/// replaces any file, so move a file that cannot be read aside first.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieFile, CookieJar, Format, JarPool};
@@ -70,10 +68,9 @@ use super::jar::CookieJar;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Do not use keys that come from strangers as file names: escape them, or accept only those you
-/// know.
+/// Do not use keys from strangers as file names: escape them, or accept only known ones.
 ///
-/// Clones share the jars. The memory of a pool is at most that of its jars at their
+/// Clones share the jars. A pool takes at most the memory of its jars at their
 /// [limits](super::CookieLimits). If keys come from strangers, set smaller limits with
 /// [`new_jar`](JarPoolBuilder::new_jar).
 ///
@@ -103,11 +100,19 @@ struct Shared<K> {
     settings: JarPoolBuilder<K>,
     hasher: RandomState,
     jars: Mutex<Jars<K>>,
-    /// A callback is over.
+    /// Notified when a callback has ended.
     over: Condvar,
 }
 
-/// Builds a [`JarPool`].
+/// Builds a [`JarPool`]. Created by [`JarPool::builder`] or [`JarPool::keyed`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_outbound::cookie::JarPool;
+///
+/// let jars = JarPool::builder().max_jars(10_000).idle(Duration::from_secs(600)).build();
+/// assert!(jars.is_empty());
+/// ```
 #[must_use]
 pub struct JarPoolBuilder<K = String> {
     max_jars: usize,
@@ -118,58 +123,105 @@ pub struct JarPoolBuilder<K = String> {
 }
 
 impl<K> JarPoolBuilder<K> {
-    /// Most jars at a time, not counting those whose [`on_evict`](Self::on_evict) is running.
-    /// Default: 1,000; 0 counts as 1.
+    /// Most jars in the pool, not counting those whose [`on_evict`](Self::on_evict) is running.
     ///
-    /// Set this above the number of concurrent requests. Otherwise a jar may leave while a request
-    /// holds it, and what the request then stores is not saved.
+    /// Default: 1,000. 0 counts as 1. Set this above the number of concurrent requests. Otherwise a
+    /// jar may be evicted while a request still uses it, and what the request then stores is not
+    /// saved.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::JarPool;
+    ///
+    /// let jars = JarPool::builder().max_jars(1).build();
+    /// jars.get("ann");
+    /// jars.get("bob"); // evicts ann's
+    /// assert_eq!(jars.len(), 1);
+    /// ```
     pub fn max_jars(mut self, max_jars: usize) -> Self {
-        // With none, the jar that `get` is about to return would leave at once.
+        // With 0, the jar that `get` is about to return would be evicted at once.
         self.max_jars = max_jars.max(1);
         self
     }
 
-    /// How long a jar stays after it was last asked for. Default: an hour.
+    /// How long a jar stays after it was last asked for.
+    ///
+    /// Default: 1 hour.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::cookie::JarPool;
+    ///
+    /// let jars = JarPool::builder().idle(Duration::from_secs(600)).build();
+    /// # let _: JarPool = jars;
+    /// ```
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle;
         self
     }
 
-    /// Makes the jar of a key that has none in the pool: an empty jar with other limits, or one
-    /// read from where [`on_evict`](Self::on_evict) saved it. Default: [`CookieJar::new`].
+    /// Creates the jar of a key that has none in the pool: for example an empty jar with other
+    /// limits, or one read from where [`on_evict`](Self::on_evict) saved it.
     ///
-    /// The pool is not locked during the call. Whoever asks for the same key meanwhile waits for it
-    /// and gets the same jar, so that a jar that was read earlier never replaces a later one. If
-    /// the key is [removed](JarPool::remove) during the call, the jar is made again.
+    /// Default: [`CookieJar::new`].
     ///
-    /// # Panics
+    /// The pool is not locked during the call. Whoever asks for the same key waits and gets the
+    /// same jar, so a jar that was read earlier never replaces a later one. If the key is
+    /// [removed](JarPool::remove) during the call, the jar is created again. The callback must not
+    /// use the pool: a method of the pool that it calls panics.
     ///
-    /// The callback must not use the pool: a call to it from inside panics.
+    /// ```
+    /// use tower_outbound::cookie::{CookieJar, CookieLimits, JarPool};
+    ///
+    /// let limits = CookieLimits { total: 500, ..CookieLimits::default() };
+    /// let jars = JarPool::builder()
+    ///     .new_jar(move |_: &String| CookieJar::builder().limits(limits).build())
+    ///     .build();
+    /// assert!(jars.get("ann").is_empty());
+    /// ```
     pub fn new_jar(mut self, new_jar: impl Fn(&K) -> CookieJar + Send + Sync + 'static) -> Self {
         self.new_jar = Arc::new(new_jar);
         self
     }
 
-    /// Is called with every jar that leaves, before it does. Default: nothing.
+    /// Called with each jar before it is evicted.
     ///
-    /// If it panics, the jar leaves like any other. Jars that leave with it are handed over before
-    /// the panic goes on.
+    /// Default: nothing.
     ///
-    /// # Panics
+    /// If the callback panics, the jar is evicted all the same. Other jars of the same eviction are
+    /// handed over before the panic continues. The callback must not use the pool: a method of the
+    /// pool that it calls panics.
     ///
-    /// The callback must not use the pool: a call to it from inside panics.
+    /// ```
+    /// use tower_outbound::cookie::JarPool;
+    ///
+    /// let jars = JarPool::builder()
+    ///     .on_evict(|tenant: &String, jar| println!("{tenant} leaves with {} cookies", jar.len()))
+    ///     .build();
+    /// jars.get("ann");
+    /// assert_eq!(jars.evict_all(), 1);
+    /// ```
     pub fn on_evict(mut self, on_evict: impl Fn(&K, &CookieJar) + Send + Sync + 'static) -> Self {
         self.on_evict = Some(Arc::new(on_evict));
         self
     }
 
-    /// The clock, for tests. Default: [`Instant::now`].
+    /// Sets the clock, for tests.
+    ///
+    /// Default: [`Instant::now`].
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use tower_outbound::cookie::JarPool;
+    ///
+    /// let jars = JarPool::builder().clock(Instant::now).build(); // or a test's own function
+    /// # let _: JarPool = jars;
+    /// ```
     pub const fn clock(mut self, clock: fn() -> Instant) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The empty pool.
+    /// Builds an empty pool.
     #[must_use]
     pub fn build(self) -> JarPool<K> {
         let (jars, over) = (Mutex::new(Jars::new()), Condvar::new());
@@ -189,7 +241,7 @@ impl<K> fmt::Debug for JarPoolBuilder<K> {
 }
 
 impl JarPool {
-    /// Starts a pool whose keys are text. For keys of another type see [`keyed`](JarPool::keyed).
+    /// Starts a pool with `String` keys. For other keys see [`keyed`](JarPool::keyed).
     pub fn builder() -> JarPoolBuilder {
         Self::keyed()
     }
@@ -197,6 +249,13 @@ impl JarPool {
 
 impl<K> JarPool<K> {
     /// Starts a pool with keys of any type.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::JarPool;
+    ///
+    /// let jars = JarPool::<u64>::keyed().build();
+    /// assert!(jars.get(7_u64).is_empty());
+    /// ```
     pub fn keyed() -> JarPoolBuilder<K> {
         JarPoolBuilder {
             max_jars: 1_000,
@@ -209,9 +268,9 @@ impl<K> JarPool<K> {
 
     fn lock(&self) -> MutexGuard<'_, Jars<K>> {
         let jars = self.enter();
-        // Without this a callback that asks for one more jar evicts another, whose callback asks
-        // for one more, until the stack ends; or a callback waits for itself. The lock is given
-        // back before the panic.
+        // Without this check, a callback that asks for one more jar evicts another, whose callback
+        // asks for one more, until the stack ends. Or a callback waits for itself. The lock is
+        // released before the panic.
         if jars.is_in_callback() {
             drop(jars);
             panic!("a callback of a JarPool must not use the pool");
@@ -220,8 +279,8 @@ impl<K> JarPool<K> {
     }
 
     fn enter(&self) -> MutexGuard<'_, Jars<K>> {
-        // What panics under the lock is a key's `Eq`, before anything is changed, so a poisoned
-        // lock guards a whole pool.
+        // Only a key's `Eq` panics under the lock, before anything is changed. So the pool behind a
+        // poisoned lock is intact.
         self.shared.jars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -229,20 +288,20 @@ impl<K> JarPool<K> {
         self.shared.over.wait(jars).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the lock back for a callback of that key: it may read and write files for as long as
-    /// it likes while other tenants go on.
+    /// Releases the lock for a callback of that key, which may read and write files while other
+    /// tenants continue.
     fn begin<'a>(&'a self, mut jars: MutexGuard<'a, Jars<K>>, hash: u64) -> Callback<'a, K> {
         jars.begin(hash);
         Callback { pool: self, is_over: false }
     }
 
-    /// How many jars there are.
+    /// Returns the number of jars.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether there are none.
+    /// Whether the pool has no jars.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -250,14 +309,15 @@ impl<K> JarPool<K> {
 }
 
 impl<K: Hash + Eq> JarPool<K> {
-    /// The jar of that key, made if there is none. This call never evicts it.
+    /// Returns the jar of that key, and creates it if there is none. This call never evicts it.
     ///
-    /// Waits while another thread makes it, and while another thread's
+    /// Waits while another thread creates the jar, and while another thread's
     /// [`on_evict`](JarPoolBuilder::on_evict) runs for a key that this call evicts.
     ///
     /// # Panics
     ///
-    /// If one of the pool's callbacks does; so every method does that is called from inside one.
+    /// If a callback of the pool panics, or if a callback of the pool makes this call. The latter
+    /// holds for every method of the pool.
     pub fn get(&self, key: impl Into<K>) -> CookieJar {
         let (settings, key) = (&self.shared.settings, Keyed::new(&self.shared.hasher, key.into()));
         let now = (settings.clock)();
@@ -268,7 +328,7 @@ impl<K: Hash + Eq> JarPool<K> {
             Some(jar) => (jars, jar),
             None => self.make(jars, Keyed { hash: key.hash, key: Arc::new(key.key) }, now),
         };
-        // Under the same lock, so that the last use is this one.
+        // Under the same lock, so the last use is this one.
         let spared = jars.last_use();
         let leaving = jars.leaving(now, settings.idle, settings.max_jars, spared);
         drop(jars);
@@ -276,10 +336,10 @@ impl<K: Hash + Eq> JarPool<K> {
         jar
     }
 
-    /// The jar of a key that had none just now.
+    /// Creates the jar of a key that had none just now.
     ///
-    /// One thread makes it, and the others wait. If two made it, one of them could be slow, come
-    /// after the other's jar has left again, and put in what was read before that jar was saved.
+    /// One thread creates it, and the others wait. If two threads created it, the slower one could
+    /// insert a jar that it had read before the other's jar was saved and evicted.
     fn make<'a>(
         &'a self,
         mut jars: MutexGuard<'a, Jars<K>>,
@@ -304,22 +364,23 @@ impl<K: Hash + Eq> JarPool<K> {
         }
     }
 
-    /// The jar of that key if it is in the pool. This does not count as use.
+    /// Returns the jar of that key if it is in the pool. Does not count as asking for it.
     #[must_use]
     pub fn peek(&self, key: &K) -> Option<CookieJar> {
         let key = Keyed::new(&self.shared.hasher, key);
         self.lock().peek(&key).cloned()
     }
 
-    /// Takes the jar of that key out, without the callback.
+    /// Removes the jar of that key from the pool, without calling
+    /// [`on_evict`](JarPoolBuilder::on_evict).
     pub fn remove(&self, key: &K) -> Option<CookieJar> {
         let key = Keyed::new(&self.shared.hasher, key);
-        // What is being made may have been read before this call.
+        // A jar that is being created may have been read before this call.
         self.lock().take(&key)
     }
 
-    /// Evicts the jars that have been idle for too long, and returns their number. For a timer of
-    /// the caller's own; `get` does the same.
+    /// Evicts the jars that were idle for too long, and returns their number. `get` does the same.
+    /// Call it from a timer of your own if `get` is called rarely.
     pub fn evict_idle(&self) -> usize {
         let settings = &self.shared.settings;
         let now = (settings.clock)();
@@ -327,14 +388,14 @@ impl<K: Hash + Eq> JarPool<K> {
         self.send_off(leaving)
     }
 
-    /// Evicts every jar, also those that requests hold, and returns their number. For saving all at
-    /// the end: a jar whose callback runs on another thread is handed over once more.
+    /// Evicts every jar, also those that requests hold, and returns their number. Use it to save
+    /// all jars at the end. A jar whose callback runs on another thread is handed over once more.
     pub fn evict_all(&self) -> usize {
         let leaving = self.lock().all();
         self.send_off(leaving)
     }
 
-    /// No panic of a callback holds up the jars behind it, or leaves one in the pool for good.
+    /// If a callback panics, the other jars are still handed over, and all of them leave the pool.
     fn send_off(&self, leaving: Vec<Leaving<K>>) -> usize {
         let (mut left, mut panic) = (0, None);
         for leaving in leaving {
@@ -349,14 +410,14 @@ impl<K: Hash + Eq> JarPool<K> {
                 }
                 let callback = self.begin(jars, key.hash);
                 let call = || on_evict(&key.key, &leaving.jar);
-                // The first panic is the one to report: later ones tend to follow from it.
+                // The first panic is reported: later ones tend to follow from it.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
                     panic.get_or_insert(payload);
                 }
                 (jars, _) = callback.end();
             }
-            // Only now: whoever asks for the key during the call must get this jar, not a new one
-            // that is read from a half-written file.
+            // Only now: whoever asks for the key during the call must get this jar, and not a new
+            // one that is read from a half-written file.
             left += usize::from(jars.finish(&leaving));
         }
         if let Some(panic) = panic {
@@ -366,14 +427,14 @@ impl<K: Hash + Eq> JarPool<K> {
     }
 }
 
-/// A callback of the user's, which runs under no lock.
+/// A callback of the user, which runs without a lock.
 struct Callback<'a, K> {
     pool: &'a JarPool<K>,
     is_over: bool,
 }
 
 impl<'a, K> Callback<'a, K> {
-    /// Takes the lock again; says whether the key was taken out meanwhile.
+    /// Takes the lock again. Returns whether the key was removed meanwhile.
     fn end(mut self) -> (MutexGuard<'a, Jars<K>>, bool) {
         let mut jars = self.pool.enter();
         self.is_over = true;
@@ -382,7 +443,7 @@ impl<'a, K> Callback<'a, K> {
     }
 }
 
-// On drop, since a callback may panic. One who waits for a jar then makes it.
+// On drop, since a callback may panic. A thread that waits for the jar then creates it.
 impl<K> Drop for Callback<'_, K> {
     fn drop(&mut self) {
         if !self.is_over {
@@ -404,7 +465,7 @@ impl<K> Default for JarPool<K> {
     }
 }
 
-// Keys may be secrets: a session's token, say.
+// Keys may be secrets, such as a session's token.
 impl<K> fmt::Debug for JarPool<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JarPool").field("len", &self.enter().len()).finish_non_exhaustive()

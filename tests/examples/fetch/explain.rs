@@ -22,8 +22,8 @@ fn explain_says_of_each_cookie_what_becomes_of_it_and_sends_nothing() {
     let api = "api, api.example.com, /";
     let other = "other, other.test, /: it is another site's";
     let not_secure = format!("{secure}: it is Secure, but the request's origin is not");
-    let not_path = format!("{cart}: it is another path's");
-    let not_host = format!("{api}: it is another host's");
+    let not_path = format!("{cart}: it belongs to another path");
+    let not_host = format!("{api}: it belongs to another host");
     let own = "id, of the command line";
     let replaced = format!("{id}: the command line has one of this name");
     // Arguments; the lines that are sent, and those that are not, in any order.
