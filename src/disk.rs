@@ -1,5 +1,5 @@
-//! The disk: reading a regular file, following links, the lock, and replacing a file whole. For
-//! the files of `cookie` and those of `session`.
+//! Files on disk for `cookie` and `session`: reads a regular file, follows links, takes the lock,
+//! and replaces a whole file.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -10,17 +10,18 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// The bytes of a regular file, and when they were written. `None` if there is nothing at that
-/// path. One byte more than `max_bytes` means that there are too many.
+/// The bytes of a regular file, and when it was written. `None` if nothing is at that path. One
+/// byte more than `max_bytes` means that the file is too large.
 pub(crate) fn contents(path: &Path, max_bytes: usize) -> io::Result<Option<(Vec<u8>, SystemTime)>> {
     let most = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
     let read = || {
-        // The kind comes first: opening a pipe waits for a writer, and a device may never end.
+        // The kind is checked first: opening a pipe waits for a writer, and reading a device may
+        // never end.
         regular(&fs::metadata(path)?)?;
         let mut bytes = Vec::new();
-        // Not by the length that the system tells: another process may be appending to it.
+        // Not by the length that the system reports: another process may be appending.
         let file = File::open(path)?;
-        // A system that does not tell: as late as it can be.
+        // A system that does not tell: as late as possible.
         let written = file.metadata()?.modified().unwrap_or_else(|_| SystemTime::now());
         file.take(most).read_to_end(&mut bytes)?;
         Ok((bytes, written))
@@ -55,15 +56,15 @@ fn points_nowhere() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "a symbolic link that points nowhere")
 }
 
-/// A file that no other process replaces until this is dropped, if all of them lock it.
+/// A locked file. No other process that takes the lock replaces it until this is dropped.
 pub(crate) struct Locked {
     target: PathBuf,
     lock: File,
 }
 
 impl Locked {
-    /// `None` if another process holds the lock until the given time. Without a time it waits for
-    /// as long as it takes. There need be no file yet.
+    /// Takes the lock. `None` if another process holds it until the given time. Without a time it
+    /// waits without a limit. The file need not exist yet.
     pub(crate) fn at(path: &Path, until: Option<Instant>) -> io::Result<Option<Self>> {
         let target = resolve(path)?;
         let lock = lock(lock_path(&target), until)
@@ -75,15 +76,16 @@ impl Locked {
         &self.target
     }
 
-    /// What was [kept](Self::keep_beside) beside the file. Empty if it cannot be read.
+    /// The bytes that were [kept](Self::keep_beside) next to the file. Empty if they cannot be
+    /// read.
     pub(crate) fn kept_beside(&self, max_bytes: usize) -> Vec<u8> {
         beside(&self.lock, max_bytes)
     }
 
-    /// Keeps some bytes, which begin with `name`, in the lock file, for the next one that saves.
+    /// Keeps some bytes in the lock file for the next save. They begin with `name`.
     ///
-    /// Not a file of its own, which would be one more to see and to remove. Not synced, and no
-    /// failure of the save: a reader must do without them, or with half of them.
+    /// Not in a file of their own, which people would see and remove. They are not synced, and a
+    /// failure does not fail the save: a reader must do without them, or with half of them.
     pub(crate) fn keep_beside(&self, bytes: &[u8], name: &[u8]) {
         let mut lock = &self.lock;
         // What another program keeps there is not ours to overwrite.
@@ -99,7 +101,7 @@ impl Locked {
         }
     }
 
-    /// Replaces the file by what `write` writes: whole, or not at all.
+    /// Replaces the whole file by what `write` writes, or leaves it as it is.
     pub(crate) fn replace(
         &self,
         max_bytes: usize,
@@ -109,7 +111,8 @@ impl Locked {
     }
 }
 
-/// Replaces a file by what `write` writes: whole, or not at all. The caller holds its lock.
+/// Replaces the whole file by what `write` writes, or leaves it as it is. The caller holds its
+/// lock.
 ///
 /// Without `sync` that holds if the process is killed, but not if the machine stops.
 pub(crate) fn replace(
@@ -128,12 +131,12 @@ pub(crate) fn replace(
         .tempfile_in(directory)?;
     write(file.as_file_mut())?;
     file.as_file_mut().flush()?;
-    // A file that nobody would read again is no save.
+    // A file that nobody could read again is not a save.
     if file.as_file().metadata()?.len() > u64::try_from(max_bytes).unwrap_or(u64::MAX) {
         let most = format!("it would be larger than {max_bytes} bytes, the most that is read");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, most));
     }
-    // Before the rename: else a crash can leave the new name with no bytes behind it.
+    // Before the rename: otherwise a crash can leave the new name without bytes.
     if sync {
         file.as_file().sync_all()?;
     }
@@ -146,8 +149,8 @@ pub(crate) fn replace(
     Ok(())
 }
 
-/// What the last save [kept](Locked::keep_beside) beside the file. It is read without the
-/// lock, so it may be half old and half new. Empty if nothing was kept.
+/// The bytes that the last save [kept](Locked::keep_beside) next to the file. They are read without
+/// the lock, so they may be half old and half new. Empty if nothing was kept.
 pub(crate) fn kept_beside(path: &Path, max_bytes: usize) -> Vec<u8> {
     let open = || {
         let path = lock_path(&resolve(path)?);
@@ -162,8 +165,8 @@ pub(crate) fn kept_beside(path: &Path, max_bytes: usize) -> Vec<u8> {
     open().map(|lock| beside(&lock, max_bytes)).unwrap_or_default()
 }
 
-/// Whether the file has another name too, under which it may be anybody's: to write to it is to
-/// write to that one.
+/// Whether the file has another name, under which it may belong to anyone: writing to it would
+/// write there too.
 fn is_linked(file: &File) -> bool {
     #[cfg(unix)]
     let names = file.metadata().map_or(0, |entry| std::os::unix::fs::MetadataExt::nlink(&entry));
@@ -187,7 +190,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Ok(target) => regular(&fs::metadata(&target)?).map(|()| target),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A link to nothing is more likely a mistake than a jar to be.
+            // A link to nothing is more likely a mistake than a new file.
             if fs::symlink_metadata(path).is_ok() {
                 return Err(points_nowhere());
             }
@@ -204,14 +207,13 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
 fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
-        // A bare file name has an empty parent, which the system knows nothing of.
+        // A bare file name has an empty parent, which the system does not accept.
         _ => Path::new("."),
     }
 }
 
-/// What the names of a file's temporary files begin with. The rest is random letters and digits,
-/// and not one fixed name: if somebody removes the lock file, two who save still do not share a
-/// file.
+/// The start of the names of a file's temporary files. The rest is random: two saves share no file,
+/// even if someone removes the lock file.
 fn temporary_prefix(target: &Path) -> OsString {
     let mut prefix = OsString::from(".");
     prefix.push(target.file_name().unwrap_or_default());
@@ -219,13 +221,13 @@ fn temporary_prefix(target: &Path) -> OsString {
     prefix
 }
 
-/// As many as no one types by chance: a word or a date behind the prefix is a person's own copy.
+/// So many that nobody types them by chance: a word or a date after the prefix is a person's own
+/// copy.
 const TEMPORARY_LETTERS: usize = 16;
 
-/// Removes what killed saves have left. They were under the lock that we hold, so that nobody
-/// writes to it any more.
+/// Removes what killed saves have left. They held the lock that we hold, so nobody writes to it.
 fn sweep(directory: &Path, prefix: &OsStr) {
-    // No failure of the save: at worst the file stays, as if nobody swept.
+    // Not a failure of the save: at worst a file stays.
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -244,8 +246,8 @@ fn sweep(directory: &Path, prefix: &OsStr) {
 /// sync, so a longer sleep would leave the lock unused.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// A file beside the target: the target itself is replaced, and a lock on the old file would keep
-/// nobody from the new one. It stays, since to remove it is to lock a file without a name.
+/// A separate lock file: the target itself is replaced, and a lock on the old file would not lock
+/// the new one. It is not removed, since others may hold a lock on it.
 fn lock_path(target: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
@@ -253,17 +255,17 @@ fn lock_path(target: &Path) -> PathBuf {
     directory(target).join(name)
 }
 
-/// A link is not followed, and a pipe not waited for.
+/// Do not follow a link, and do not wait for a pipe.
 #[cfg(unix)]
 const NO_LINK: i32 = {
     let flags = rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK);
     flags.bits().cast_signed()
 };
 
-/// Locks a file of no other use, and makes it if it is not there. `None` if another process holds
+/// Locks a file that has no other use, and creates it if necessary. `None` if another process holds
 /// the lock until the given time.
 ///
-/// The lock ends when the file is dropped, also by the end of the process.
+/// The lock ends when the file is dropped, or with the process.
 pub(crate) fn lock(path: PathBuf, until: Option<Instant>) -> io::Result<Option<File>> {
     // A link would have us make, or wait for, a file of somebody else's choice.
     match fs::symlink_metadata(&path) {
@@ -276,7 +278,7 @@ pub(crate) fn lock(path: PathBuf, until: Option<Instant>) -> io::Result<Option<F
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
-        // As the cookies themselves: who may not read them need not make us wait either.
+        // As for the cookies themselves: whoever may not read them should not be able to block us.
         options.mode(0o600).custom_flags(NO_LINK);
     }
     let file = options.open(path)?;

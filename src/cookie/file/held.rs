@@ -13,11 +13,12 @@ use crate::cookie::{
 };
 use crate::disk::contents;
 
-/// What a file holds, each cookie once. Without cookies that have expired for a day: this clock may
-/// be ahead, and what has expired by it alone is live to the others.
+/// What a file holds, each cookie once. Cookies that expired more than a day ago are left out. The
+/// day is for clocks that differ: this one may be ahead of the others.
 #[derive(Default)]
 pub(super) struct Held {
-    /// Also what the jar's rules refuse. Those of other programs may not, so a save keeps it.
+    /// Also cookies that the jar's rules reject. The rules of other programs may not reject them,
+    /// so a save keeps them.
     pub(super) entries: Vec<Entry>,
     /// The cookies that the jar's rules allow.
     pub(super) allowed: Vec<Cookie>,

@@ -1,5 +1,5 @@
-//! The merge of a save: the changes of a jar, and what its file holds by now. Pure: values in,
-//! values out.
+//! The merge of a save: the changes of a jar, and what its file holds now. Pure: values in, values
+//! out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::cookie::{
     model::{cookie::Cookie, id::CookieId, suffix::PublicSuffixes},
 };
 
-/// What a file holds by now, and when that was set.
+/// What a file holds now, and when it was set.
 pub(super) struct Theirs<'a> {
     pub(super) entries: Vec<Entry>,
     pub(super) times: &'a Times,
@@ -36,7 +36,7 @@ pub(super) struct Merged {
     pub(super) entries: Vec<Entry>,
     /// When each of it was set, and the deletions.
     pub(super) times: Times,
-    /// What the jar has to take back, since a `Secure` cookie of the file forbids it; and the time
+    /// What the jar must take back, since a `Secure` cookie of the file forbids it, with the time
     /// of what it takes back.
     pub(super) corrections: Vec<(Change, Stamp)>,
 }
@@ -48,10 +48,10 @@ struct Row {
     is_there: bool,
 }
 
-/// The file as one jar would have it, to which all changes came in the order of their times: see
-/// [`replay`]. Entries that are not cookies stay in their place, and new cookies come behind them.
+/// The file as one jar would hold it after all changes in the order of their times: see [`replay`].
+/// Entries that are not cookies keep their place, and new cookies come after them.
 ///
-/// `jar` is what the jar holds. It says when a cookie was last used and nothing else: what it
+/// `jar` is what the jar holds. It only says when a cookie was last used. A cookie that the jar
 /// lacks was evicted or has expired, and others still have it.
 pub(super) fn merge(
     terms: Terms<'_>,
@@ -107,8 +107,8 @@ pub(super) fn merge(
     merged
 }
 
-/// What a file has room for. Of a site with too much go the cookies that are not `Secure`, then
-/// those that the jar itself has evicted, then those that were set first.
+/// The rows that a file has room for. A site with too many drops those that are not `Secure` first,
+/// then those that the jar itself has evicted, then those that were set first.
 fn within(
     rows: Vec<Row>,
     is_held: impl Fn(&Cookie) -> bool,
@@ -152,8 +152,8 @@ fn corrections(outcome: &Outcome<'_>, ours: &[Change]) -> Vec<(Change, Stamp)> {
     corrections.into_values().collect()
 }
 
-/// The cookies of a jar that did not change since the last save, as if they did when they were last
-/// set. `known` has the times of those that were in the file then.
+/// The cookies of a jar that have not changed since the last save, as changes at the time when they
+/// were last set. `known` has the times of those that were in the file then.
 pub(super) fn brought<'a>(
     format: Format,
     jar: &'a [Cookie],

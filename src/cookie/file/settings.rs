@@ -23,14 +23,14 @@ impl Default for Settings {
     }
 }
 
-/// What a save makes of a file at most. It is more than a jar holds, since a file also has what
-/// other jars hold and what this one has evicted. A jar with small limits cuts down no file of
-/// others, so the defaults count for it too.
+/// Most cookies and bytes that a save leaves in a file. More than a jar holds, since a file also
+/// has cookies of other jars and those that this one has evicted. The default limits count as a
+/// minimum: a jar with small limits must not cut down the file of others.
 pub(super) fn bounds(limits: &CookieLimits) -> Bounds {
     let most = |of: fn(&CookieLimits) -> usize| of(limits).max(of(&CookieLimits::default()));
     Bounds {
         per_site: most(|limits| limits.per_domain).saturating_mul(4),
-        // Without `max_bytes` being reached: each cookie has a line around its text.
+        // Chosen so that `max_bytes` is not reached: each cookie has a line around its text.
         total: most(|limits| limits.total).saturating_mul(2),
         bytes: most(|limits| limits.bytes).saturating_mul(2),
         spares_older: true,

@@ -1,6 +1,6 @@
-//! When each cookie of a file was set or deleted, and by whose word. Most formats do not keep it,
-//! and no format keeps what was deleted, so that it is kept beside the file. Pure: bytes in, times
-//! out, and back.
+//! When each cookie of a file was set or deleted, and by which kind of origin. Most formats do not
+//! keep that, and no format keeps deletions, so it is kept next to the file. Pure: bytes to times
+//! and back.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,8 +14,8 @@ use crate::cookie::{
     model::{cookie::Cookie, id::CookieId, suffix::PublicSuffixes},
 };
 
-/// Times of cookies. One of a cookie that is there counts only for the state that it was kept with:
-/// another program may have written another one, and does not know of these times.
+/// Times of cookies. The time of a cookie counts only for the state with which it was kept: another
+/// program, which does not know of these times, may have written another state.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Times {
     by_id: HashMap<CookieId, (Mark, State)>,
@@ -26,8 +26,8 @@ pub(super) struct Times {
 pub(super) struct Mark {
     at: Stamp,
     from_secure: bool,
-    /// If not: when one of those has last changed it before. A `Secure` cookie that was set before
-    /// then, and is saved later, has had its logout.
+    /// If an origin that is not secure did it: when a secure one last changed the cookie before. A
+    /// `Secure` cookie that was set before that, and is saved later, is logged out.
     after_secure: Option<Stamp>,
 }
 
@@ -64,8 +64,8 @@ impl Mark {
 /// What [`Format::state`] says of a cookie. `None` if it was deleted.
 type State = Option<u64>;
 
-/// Deletions that are kept, the latest of each site. Each keeps an older change from bringing its
-/// cookie back, if a process has not saved that change yet. A site with many gives up first.
+/// Most deletions that are kept: the latest of each site. Each keeps an older change, which a
+/// process has not saved yet, from bringing its cookie back. A site with many drops some first.
 const DELETIONS: Bounds = Bounds {
     per_site: usize::MAX,
     total: 4_096,
@@ -74,11 +74,11 @@ const DELETIONS: Bounds = Bounds {
     spares_older: false,
 };
 
-/// A time that is further ahead than this is not believed. Its clock was wrong, or it was forged,
-/// and the cookie could never be changed again.
+/// A time further ahead than this is ignored. The clock was wrong, or the time was forged, and the
+/// cookie could never be changed again.
 pub(super) const MOST_AHEAD: Stamp = 24 * 60 * 60 * 1_000_000;
 
-/// At the beginning; another layout would have another one.
+/// The first bytes. Another layout has other ones.
 const MAGIC: &[u8] = b"tower-outbound cookie times 3\n";
 /// At the beginning of every layout.
 pub(super) const NAME: &[u8] = b"tower-outbound cookie times ";
@@ -139,8 +139,8 @@ impl Times {
         }
     }
 
-    /// The times of what a file holds, from `kept` and then from `known`. A cookie that neither
-    /// knows is as old as the file is `written`, or was last set when the format says so.
+    /// The times of what a file holds: from `kept`, or else from `known`. A cookie in neither is as
+    /// old as the file (`written`), or older if the format says so.
     pub(super) fn in_file<'a>(
         format: Format,
         entries: impl IntoIterator<Item = &'a Entry>,
@@ -164,8 +164,8 @@ impl Times {
         file_bytes.saturating_mul(2).saturating_add(most_deletions + MAGIC.len() + 8)
     }
 
-    /// None if the bytes are damaged, of another layout, or half old and half new. Times that are
-    /// too far ahead of `now` are left out.
+    /// Empty if the bytes are damaged, of another layout, or half old and half new. Times too far
+    /// ahead of `now` are left out.
     pub(super) fn from_bytes(bytes: &[u8], now: Stamp) -> Self {
         let mut times = Self::read(bytes).unwrap_or_default();
         let latest = now.saturating_add(MOST_AHEAD);
@@ -218,13 +218,13 @@ impl Times {
     }
 }
 
-/// When a cookie was last set, by its own time. That is in whole milliseconds: as late in it as it
-/// can be.
+/// When a cookie was last set, by its own time. That is in whole milliseconds, so it is rounded up
+/// to the last microsecond.
 pub(super) fn last_set(cookie: &Cookie) -> Stamp {
     cookie.times.updated.saturating_mul(1_000).saturating_add(999)
 }
 
-/// Fletcher's sum: it tells a torn write, and guards against nobody.
+/// Fletcher's checksum. It detects a torn write, not an attack.
 fn sum_of(bytes: &[u8]) -> u64 {
     let (low, high) = bytes.iter().fold((1_u32, 0_u32), |(low, high), &byte| {
         let low = low.wrapping_add(byte.into());

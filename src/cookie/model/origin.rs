@@ -95,8 +95,8 @@ pub(in crate::cookie) fn domain_match(host: &str, domain: &str) -> bool {
     }
 }
 
-/// Whether a scheme that has cookies is one over TLS. `None` for any other, as in browsers: what
-/// `ftp:` or `unix:` answers is no word of the site that http asks for under the same name.
+/// Whether a scheme that has cookies uses TLS. `None` for any other scheme, as in browsers: what
+/// `ftp:` or `unix:` answers does not come from the site that http has under the same name.
 fn is_tls(scheme: &str) -> Option<bool> {
     match scheme {
         "https" => Some(true),
@@ -112,7 +112,7 @@ fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
-/// Whether a host is this very machine, which no one on the way can listen to or pose as.
+/// Whether a host is this machine, so that nobody on the way can listen to it or pose as it.
 fn is_loopback(spelt: &str, host: &str) -> bool {
     if let Some(address) = ipv6(host) {
         return IpAddr::from(address).is_loopback();
@@ -122,7 +122,7 @@ fn is_loopback(spelt: &str, host: &str) -> bool {
     spelt == "localhost" || (host.starts_with("127.") && host.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Hosts that are secure over http too, because the caller says so.
+/// Hosts that the caller declares secure over http too.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cookie) struct SecureHosts {
     pub(in crate::cookie) localhost_names: bool,
@@ -131,7 +131,7 @@ pub(in crate::cookie) struct SecureHosts {
 }
 
 impl SecureHosts {
-    /// The hosts among what a person wrote. Anything else names no host, and is trusted nowhere.
+    /// The hosts among what a person wrote. Any other text names no host, and has no effect.
     pub(in crate::cookie) fn list<H: AsRef<str>>(
         written: impl IntoIterator<Item = H>,
     ) -> Option<Arc<[Box<str>]>> {

@@ -1,5 +1,5 @@
-//! The jars of a pool, by key and by use: which of them leave, and for whose key a callback runs.
-//! No callback and no lock.
+//! The jars of a pool, by key and by last use: which are evicted, and which keys have a running
+//! callback. Calls no callback and takes no lock.
 
 use std::{
     collections::BTreeMap,
@@ -26,16 +26,16 @@ pub(super) struct Jars<K> {
     leaving: usize,
 }
 
-/// A key, hashed once and outside the lock. Its `Hash` may panic, and so may its `Eq`. So both are
-/// asked only on behalf of a caller who gives a key, before anything is changed. The pool's own
-/// work finds a jar by its numbers.
+/// A key, hashed once and outside the lock. Its `Hash` and `Eq` may panic, so both are called only
+/// for a caller who gives a key, and before anything is changed. The pool itself finds a jar by
+/// numbers.
 pub(super) struct Keyed<T> {
     pub(super) hash: u64,
     pub(super) key: T,
 }
 
 impl<T> Keyed<T> {
-    /// Keyed anew for each pool: strangers may choose the keys, and could make them meet.
+    /// Keyed anew for each pool: strangers may choose the keys, and could make them collide.
     pub(super) fn new(hasher: &RandomState, key: T) -> Self
     where
         T: Hash,
@@ -55,26 +55,27 @@ struct Entry<K> {
     jar: CookieJar,
     used: u64,
     at: Instant,
-    /// The number of its eviction. The jar goes when the callback returns, unless somebody has
+    /// The number of its eviction. The jar leaves when the callback returns, unless someone has
     /// asked for it.
     leaving: Option<u64>,
 }
 
-/// A jar on its way out.
+/// A jar that is being evicted.
 pub(super) struct Leaving<K> {
     pub(super) key: Keyed<Arc<K>>,
     pub(super) jar: CookieJar,
     eviction: u64,
 }
 
-/// A callback that runs. A thread has one at most, since a callback may not come back in. So has a
-/// key: else a jar could be saved over a later one, or be read from a half-written file.
+/// A running callback. A thread has at most one, since a callback must not use the pool. A key has
+/// at most one: otherwise a jar could be saved over a later one, or be read from a half-written
+/// file.
 ///
-/// By the key's hash alone: of two keys with one hash the second only waits in vain.
+/// Only the key's hash is compared: of two keys with one hash, the second merely waits.
 struct Running {
     thread: ThreadId,
     hash: u64,
-    /// Whether the key was taken out meanwhile, so that a jar that is being made is out of date.
+    /// Whether the key was removed meanwhile, so that a jar that is being created is out of date.
     is_outdated: bool,
 }
 
@@ -110,7 +111,7 @@ impl<K> Jars<K> {
         self.running.iter().any(|running| running.hash == hash)
     }
 
-    /// The callback on this thread is over; says whether its key was taken out meanwhile.
+    /// Ends the callback of this thread. Returns whether its key was removed meanwhile.
     pub(super) fn end(&mut self) -> bool {
         let own = self.running.iter().position(Running::is_own);
         own.is_some_and(|at| self.running.swap_remove(at).is_outdated)
@@ -123,8 +124,8 @@ impl Running {
     }
 }
 
-/// How many held jars each call adds to those that may be passed over, up to all of the pool. If
-/// nearly all are held, each new key would otherwise look at all of them, under the lock that every
+/// How many held jars each call adds to those that may be passed over, up to all jars. If nearly
+/// all jars are held, each new key would otherwise look at all of them, under the lock that every
 /// tenant waits for.
 const LOOKS: usize = 16;
 
@@ -135,14 +136,14 @@ impl<K: Eq> Jars<K> {
         entry.map(|entry| &entry.jar)
     }
 
-    /// Counts as use, and calls an eviction off that has begun.
+    /// Counts as use, and cancels an eviction that has begun.
     pub(super) fn touch(&mut self, key: &Keyed<&K>, now: Instant) -> Option<CookieJar> {
         let entry = self.by_key.find(key.hash, |entry| *entry.key.key == *key.key)?;
         let used = entry.used;
         self.touch_used(key.hash, used, now)
     }
 
-    /// Takes a jar out. One that is being made for the key will be out of date.
+    /// Removes a jar. One that is being created for the key becomes out of date.
     pub(super) fn take(&mut self, key: &Keyed<&K>) -> Option<CookieJar> {
         let found = self.by_key.find(key.hash, |entry| *entry.key.key == *key.key);
         let used = found.map(|entry| entry.used);
@@ -187,8 +188,8 @@ impl<K> Jars<K> {
         self.next.checked_sub(1)
     }
 
-    /// Marks what has been idle, then what there is too much of, oldest first. The jar of one use
-    /// may be spared.
+    /// Marks the jars to evict: idle ones, then the least recently used ones above the limit. The
+    /// jar with the use `spared` stays.
     pub(super) fn leaving(
         &mut self,
         now: Instant,
@@ -199,12 +200,12 @@ impl<K> Jars<K> {
         self.looks = (self.looks + LOOKS).min(self.by_key.len());
         let mut leaving = Vec::new();
         let mut staying = self.by_key.len() - self.leaving;
-        // Jars in use leave only if the others do not suffice: what a request stores in a jar that
-        // has left is lost, yet a pool without a bound would fill the memory.
+        // Jars in use are evicted only if the others do not suffice: what a request stores in an
+        // evicted jar is lost, but an unbounded pool would fill the memory.
         for spares_held in [true, false] {
             let mut held = Vec::new();
             for (&used, &hash) in &self.by_use {
-                // Its asker does not have it yet.
+                // The caller does not have it yet.
                 if spared == Some(used) {
                     continue;
                 }
@@ -215,7 +216,7 @@ impl<K> Jars<K> {
                 if !is_idle && !is_over {
                     break;
                 }
-                // Another call hands it over already, and has counted it out.
+                // Another call hands it over already, and has subtracted it.
                 if entry.leaving.is_some() {
                     continue;
                 }
@@ -228,7 +229,8 @@ impl<K> Jars<K> {
                 staying -= 1;
                 leaving.push(entry.mark(&mut self.next));
             }
-            // They move to the end of the line. Else each new key would look at all of them again.
+            // They move to the end of the queue. Otherwise each new key would look at all of them
+            // again.
             for (hash, used) in held {
                 self.touch_used(hash, used, now);
             }
@@ -240,20 +242,20 @@ impl<K> Jars<K> {
         leaving
     }
 
-    /// Marks every jar, also those that another call hands over: what was stored in them since it
-    /// began is to be saved too.
+    /// Marks every jar, also those that another call hands over: what was stored in them since then
+    /// must be saved too.
     pub(super) fn all(&mut self) -> Vec<Leaving<K>> {
         self.leaving = self.by_key.len();
         self.by_key.iter_mut().map(|entry| entry.mark(&mut self.next)).collect()
     }
 
-    /// Whether a jar still is on its way out by this eviction. If not, somebody has asked for it
-    /// since it was marked, has taken it out, or hands it over himself.
+    /// Whether this eviction still applies to the jar. If not, someone has asked for the jar, has
+    /// removed it, or hands it over.
     pub(super) fn is_leaving(&self, leaving: &Leaving<K>) -> bool {
         self.leaving_use(leaving).is_some()
     }
 
-    /// Takes a jar out that still is on its way out.
+    /// Removes a jar, if this eviction still applies to it.
     pub(super) fn finish(&mut self, leaving: &Leaving<K>) -> bool {
         let used = self.leaving_use(leaving);
         used.and_then(|used| self.take_used(leaving.key.hash, used)).is_some()
