@@ -1,31 +1,46 @@
 use std::{error, fmt};
 
-/// Why a request was not sent, or a session was not reached. Nothing was sent upstream.
+/// Why a session could not be used. Nothing was sent upstream.
 ///
-/// It holds no key and no cookie. What the store itself said is an event of the feature `tracing`
-/// and in [`SessionStats::last_failure`](super::SessionStats::last_failure).
+/// It holds no key and no cookie. The store's own error is a `tracing` event, and is kept in
+/// [`SessionStats::last_failure`](super::SessionStats::last_failure).
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_outbound::session::SessionError;
+///
+/// /// What a proxy answers if its client fails.
+/// fn status(error: &tower::BoxError) -> StatusCode {
+///     match error.downcast_ref::<SessionError>() {
+///         Some(SessionError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+///         _ => StatusCode::BAD_GATEWAY,
+///     }
+/// }
+///
+/// assert_eq!(status(&SessionError::Unavailable.into()), StatusCode::SERVICE_UNAVAILABLE);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// The store did not answer within the [deadline](super::SessionPoolBuilder::deadline), or
-    /// answered with an error. A proxy answers 503. Some stores find by themselves that what they
-    /// keep is damaged; that is such an error.
+    /// The store failed, or did not answer within the
+    /// [deadline](super::SessionPoolBuilder::deadline). A proxy answers 503. Some stores detect
+    /// that their data is damaged; that is such a failure too.
     Unavailable,
-    /// The store has something of this session that cannot be read: it is sealed with a key that
-    /// this pool does not have, belongs to another session or another cookie, or is damaged.
+    /// The store has a record of this session that cannot be read: it is damaged, it belongs to
+    /// another session or cookie, or this pool lacks the key that sealed it.
     ///
-    /// It stays so until the right key is added, or the session is
+    /// The session stays unreadable until the right key is added, or the session is
     /// [forgotten](super::SessionPool::forget).
     Unreadable,
     /// The URI names no host, so no cookies belong to it. Only
-    /// [`SessionPool::jar`](super::SessionPool::jar) returns it.
+    /// [`SessionPool::jar`](super::SessionPool::jar) returns this.
     NoHost,
 }
 
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unavailable => "the store of sessions did not answer in time",
+            Self::Unavailable => "the session store failed or did not answer in time",
             Self::Unreadable => {
                 "the stored session cannot be read: another key sealed it, or it is damaged"
             }

@@ -19,7 +19,7 @@ use super::{
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pin_project! {
-    /// The response of a [`SessionService`](super::SessionService).
+    /// The response future of [`SessionService`](super::SessionService).
     pub struct ResponseFuture<C, B, RB, S>
     where
         C: Service<Request<B>>,
@@ -33,7 +33,7 @@ pin_project! {
     }
 }
 
-// What waits for the store is boxed, since the futures of a store have no name. A request that
+// Futures that wait for the store are boxed, since a store's futures have no name. A request that
 // finds its session in memory boxes nothing.
 pin_project! {
     #[project = StateProjected]
@@ -98,8 +98,8 @@ where
                     let Some(visit) = this.visit.take() else {
                         return Poll::Ready(called.map_err(Into::into));
                     };
-                    // Before anything is awaited: whoever drops this future loses no change. Also
-                    // after an error, since retries below may have had responses.
+                    // Before anything is awaited, so that dropping this future loses no change.
+                    // Also after an error, since retries inside this layer may have had responses.
                     let must_write = visit.must_write();
                     let mut response = match called {
                         Ok(response) => response,

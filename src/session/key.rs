@@ -1,17 +1,17 @@
-//! Whose session it is, and what of it a store keeps together.
+//! `SessionKey`, the session of a request, and `StoreKey`, what a store keeps together.
 
 use std::{fmt, sync::Arc};
 
-/// Whose session a request belongs to: a request extension. A request without one sends and stores
-/// no cookies.
+/// Names the session of a request: a request extension that needs a
+/// [`RedirectPolicy`](crate::cookie#for-its-redirects-too).
 ///
-/// It is an extension, so redirect layers drop it when a hop leaves the origin: a login over
-/// another origin and back loses its session. [`RedirectPolicy`](crate::RedirectPolicy) keeps it.
+/// The key may be any bytes, such as the id of a tenant or user. Equal bytes mean the same session.
+/// A request without a key sends and stores no cookies.
 ///
-/// Any bytes: a tenant's id, a user's, one of a crawler's identities. Two keys are the same session
-/// if their bytes are the same.
+/// A redirect layer with another policy drops the extension when a hop leaves the origin. A login
+/// by way of another origin then loses its session.
 ///
-/// `Debug` shows nothing of it, since people put tokens into keys.
+/// `Debug` does not show the key, since people put tokens into it.
 ///
 /// ```
 /// use tower_outbound::session::SessionKey;
@@ -25,13 +25,13 @@ use std::{fmt, sync::Arc};
 pub struct SessionKey(Arc<[u8]>);
 
 impl SessionKey {
-    /// The session of that name.
+    /// Creates a key from bytes.
     #[must_use]
     pub fn new(name: impl Into<Box<[u8]>>) -> Self {
         Self(Arc::from(name.into()))
     }
 
-    /// The name, for a store.
+    /// The bytes of the key, for a store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -44,7 +44,7 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// What a store keeps and changes together: the cookies of one site in one session.
+/// The unit that a store keeps and changes in one step: the cookies of one site in one session.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoreKey {
     tenant: SessionKey,
@@ -52,26 +52,26 @@ pub struct StoreKey {
 }
 
 impl StoreKey {
-    /// The cookies of this site in this session. A pool makes it; the tests of a store may.
+    /// Creates the key of one site in one session. Pools create it, and so do tests of a store.
     #[must_use]
     pub fn new(tenant: SessionKey, site: impl Into<Arc<str>>) -> Self {
         Self { tenant, site: site.into() }
     }
 
-    /// Whose session it is.
+    /// The session.
     #[must_use]
     pub const fn tenant(&self) -> &SessionKey {
         &self.tenant
     }
 
-    /// The site: a registrable domain, or a host that has none.
+    /// The site: a registrable domain, or a host without one.
     #[must_use]
     pub fn site(&self) -> &str {
         &self.site
     }
 }
 
-/// Shows the site alone.
+/// Shows only the site.
 impl fmt::Debug for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreKey").field("site", &self.site).finish_non_exhaustive()

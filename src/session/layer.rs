@@ -5,19 +5,21 @@ use tower_layer::Layer;
 
 use super::{SessionPool, service::SessionService};
 
-/// Gives each request the jar of its session, and writes what the response changes.
+/// Gives each request the jar of its session, and stores what the response changes.
 ///
-/// Place it right outside [`CookieLayer::per_request`](crate::CookieLayer::per_request), and inside
-/// redirects and retries: each hop and each attempt then has the cookies of its own site, with
-/// those of the response before it.
+/// Place it directly outside [`CookieLayer::per_request`](crate::CookieLayer::per_request), and
+/// inside redirects and retries. Each hop and each attempt then has the cookies of its own site,
+/// including those that the previous response set.
 ///
-/// Whose session it is says the request's [`SessionKey`](super::SessionKey). A request without one,
-/// or without a host, passes as it is. The service's error is a `BoxError`: a
-/// [`SessionError`](super::SessionError) if the request was not sent, else the client's own.
+/// The request's [`SessionKey`](super::SessionKey) names the session. A request without a key, or
+/// without a host, passes unchanged.
 ///
-/// A body is not touched. A response waits until its changes are stored, but with the load no
-/// longer than the pool's [deadline](super::SessionPoolBuilder::deadline). A request that is
-/// dropped while it waits has its changes written later.
+/// The service's error is a `BoxError`: a [`SessionError`](super::SessionError) if the request was
+/// not sent, otherwise the client's own error.
+///
+/// Bodies are not touched. A response waits until its changes are stored. Loading and storing
+/// together take no longer than the pool's [deadline](super::SessionPoolBuilder::deadline). If a
+/// request is dropped while it waits, its changes are stored later.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -52,16 +54,25 @@ pub struct SessionLayer<S> {
 }
 
 impl<S> SessionLayer<S> {
-    /// Uses the sessions of a pool.
+    /// Uses the sessions of this pool.
     #[must_use]
     pub const fn new(pool: SessionPool<S>) -> Self {
         Self { pool, default_origin: None }
     }
 
-    /// Scheme and authority of requests whose URI is relative. Give
-    /// [`CookieLayer::default_origin`](crate::CookieLayer::default_origin) the same.
+    /// Sets the scheme and authority for requests with a relative URI. Set
+    /// [`CookieLayer::default_origin`](crate::CookieLayer::default_origin) to the same.
     ///
-    /// Default: none. Such requests then have no session.
+    /// Default: none. A request with a relative URI then has no session.
+    ///
+    /// ```
+    /// use tower_outbound::session::{MemoryStore, SessionLayer, SessionPool};
+    ///
+    /// let (pool, driver) = SessionPool::builder(MemoryStore::new()).unsealed().build();
+    /// let layer = SessionLayer::new(pool).default_origin("https://example.com".parse()?);
+    /// # let _ = (layer, driver);
+    /// # Ok::<(), http::uri::InvalidUri>(())
+    /// ```
     #[must_use]
     pub fn default_origin(mut self, origin: Uri) -> Self {
         self.default_origin = Some(origin);
@@ -69,7 +80,7 @@ impl<S> SessionLayer<S> {
     }
 }
 
-// The default origin is left out: a URI may hold a password.
+// The default origin is left out: a URI may contain a password.
 impl<S> fmt::Debug for SessionLayer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionLayer").field("pool", &self.pool).finish_non_exhaustive()

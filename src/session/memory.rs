@@ -1,4 +1,4 @@
-//! A store in memory: sessions of one process, and the plainest form of what a store does.
+//! `MemoryStore`: sessions of one process, and the simplest implementation of a store.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,10 +17,9 @@ use super::{
     Applied, Contents, Event, Record, SessionKey, SessionStore, StoreKey, TOMBSTONES_KEPT, Version,
 };
 
-/// Sessions in the memory of this process.
+/// Sessions in the memory of this process, for tests and for one process with several pools.
 ///
-/// For tests, and for one process whose pools come and go. Clones share the sessions; each clone is
-/// told of what the others change, as replicas are.
+/// Clones share the sessions. Each clone is told what the others change, as replicas are.
 ///
 /// ```
 /// use tower_outbound::session::{MemoryStore, SessionKey, SessionPool};
@@ -40,14 +39,14 @@ use super::{
 /// ```
 pub struct MemoryStore {
     shared: Arc<Mutex<Shared>>,
-    /// Which clone this is: it is not told of its own changes.
+    /// Which clone this is: a clone is not told of its own changes.
     id: u64,
 }
 
 #[derive(Default)]
 struct Shared {
     by_key: HashMap<StoreKey, Kept>,
-    /// Keys whose time has passed are removed once there are twice as many as were left last time.
+    /// Expired keys are removed when there are twice as many keys as after the last removal.
     sweep_at: usize,
     /// Numbers clones, listeners and versions.
     next: u64,
@@ -68,20 +67,20 @@ struct Listener {
     waker: Option<Waker>,
 }
 
-/// Past this many events that nobody reads, a listener is told that any key may have changed.
+/// If more events than this wait, the listener is told instead that any key may have changed.
 const MOST_EVENTS: usize = 4_096;
 /// The fewest keys that are worth a sweep.
 const FEWEST_SWEPT: usize = 64;
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self { shared: Arc::default(), id: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        // Nothing of a caller's runs under it.
+        // No code of a caller runs under this lock.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +135,7 @@ impl Kept {
         }
     }
 
-    /// Says whether a record was stored.
+    /// Returns whether a record was stored.
     fn apply(&mut self, records: &[Record]) -> bool {
         let mut has_changed = false;
         for Record { field, stamp, body } in records {

@@ -1,8 +1,30 @@
-//! One session for many processes: the cookies of a tenant are one jar, whichever replica serves
+//! Sessions shared by many processes: the cookies of a tenant are one jar, whichever replica serves
 //! the request.
 //!
+//! ```text
+//!            request                                       response
+//!              | SessionKey (extension)                       ^ SessionVersion (extension)
+//!    +---------v----------------------------------------------|----------+
+//!    |                          SessionLayer                  |          |
+//!    |  finds the           <----  SessionPool  <----  writes what       |
+//!    |  session's jar               ^    |             the response set  |
+//!    +---------|--------------------|----|--------------------^----------+
+//!              |               load |    | apply              |
+//!              |                 SessionStore                 |
+//!              | CookieJar       (files, Redis,               |
+//!              | (extension)      memory, your own)           |
+//!    +---------v----------------------------------------------|----------+
+//!    |                   CookieLayer::per_request()           |          |
+//!    +---------|----------------------------------------------^----------+
+//!              v                                              |
+//!            Cookie: id=42                                Set-Cookie: id=43; Secure
+//!                       inner service, such as a hyper client
+//! ```
+//!
 //! A proxy fleet, a gateway or a crawler serves one tenant from several processes. A login on one
-//! of them must hold on all, a logout must not come back, and no tenant may see another's cookies.
+//! process must hold on all. A logout must not come back. No tenant may see another's cookies.
+//!
+//! The whole stack, from the outside:
 //!
 //! ```text
 //!   FollowRedirectLayer           with RedirectPolicy, which keeps the SessionKey
@@ -12,10 +34,10 @@
 //!   hyper client
 //! ```
 //!
-//! [`SessionLayer`] takes the request's [`SessionKey`] and gives it the jar of that session from a
-//! [`SessionPool`]. If the pool has it in memory and up to date, nothing is awaited. Else it is
+//! [`SessionLayer`] reads the request's [`SessionKey`], and gets the jar of that session from a
+//! [`SessionPool`]. If the session is in memory and up to date, nothing is awaited. Otherwise it is
 //! loaded from a [`SessionStore`]. What the response changes is written before the response is
-//! returned. `CookieLayer` and its jar know nothing of this.
+//! returned.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -63,107 +85,110 @@
 //!
 //! | store | who shares it | what a request costs |
 //! |---|---|---|
-//! | [`MemoryStore`] | the pools of one process | |
-//! | [`FileStore`] | the processes of one machine | a look at a small file; a change replaces it and waits for the disk |
-//! | `RedisStore` (feature `redis`) | replicas anywhere | nothing while warm; a change is one command |
+//! | [`MemoryStore`] | the pools of one process | nothing |
+//! | [`FileStore`] | the processes of one machine | reading a small file; a change replaces a file and waits for the disk |
+//! | `RedisStore` (feature `redis`) | replicas on any machine | nothing if the session is in memory; a change is one command |
 //! | your own [`SessionStore`] | | |
 //!
-//! Give each pool a store of its own: a clone, or for `RedisStore` one more connection. A store
-//! does not tell of what it has changed itself, so two pools over one would not hear of each other.
+//! Give each pool its own store: a clone, or another connection for `RedisStore`. A store does not
+//! report its own changes, so two pools with one store would not learn of each other's changes.
 //!
-//! # Which cookies are one
+//! # What is stored together
 //!
 //! A key of the store is one site of one session: all cookies of a registrable domain, which are
-//! what one request can send. Each cookie in it is a record of its own, with a stamp: the time of
-//! its last change, in microseconds by the store's clock. The greater stamp wins, on every replica
-//! and in the store, so the order in which writes arrive does not matter. A deletion is a record
-//! too, for a day, so that a late write does not bring the cookie back.
+//! all that one request can send. Each cookie is a record with a stamp: the time of its last
+//! change, in microseconds by the store's clock. The greater stamp wins, in every replica and in
+//! the store. So the order in which writes arrive does not matter. A deletion is a record too. It
+//! is kept for a day, so that a late write does not bring the cookie back.
 //!
-//! The jar of a session has the cookies of one site. A redirect that is followed below the layer
-//! and ends at another site sets cookies there: they are written under their own site.
+//! The jar of a session has the cookies of one site. If a redirect is followed inside the layer and
+//! ends at another site, the cookies of that site are written under that site.
 //!
 //! # Settings
 //!
-//! | setting | default | what it costs and risks |
+//! | setting | default | cost and risk |
 //! |---|---|---|
-//! | [`max_sessions`](SessionPoolBuilder::max_sessions) | 10,000 | memory; below the sessions in use, a load for each request |
+//! | [`max_sessions`](SessionPoolBuilder::max_sessions) | 10,000 | memory; if it is smaller than the number of sessions in use, each request loads |
 //! | [`idle`](SessionPoolBuilder::idle) | 1 h | memory |
-//! | [`deadline`](SessionPoolBuilder::deadline) | 250 ms | how long a slow store holds a request up; below the store's own jitter, requests are refused |
-//! | [`on_outage`](SessionPoolBuilder::on_outage) | `Refuse` | `LastKnown` serves while the store is down, perhaps with a session that has logged out elsewhere |
-//! | [`consistency`](SessionPoolBuilder::consistency) | `Cached` | `Validated` costs a command a request |
-//! | [`write`](SessionPoolBuilder::write) | `Through` | `Behind` answers sooner, and loses with the process what is not written; others see it late, and a [`SessionVersion`] cannot help |
-//! | [`refresh`](SessionPoolBuilder::refresh) | 5 s | another replica may take a cookie for expired so much too early |
-//! | [`replay`](SessionPoolBuilder::replay) | 30 s | memory of what was written in that time; below the fail-over of the store, the last writes are lost |
+//! | [`deadline`](SessionPoolBuilder::deadline) | 250 ms | how long a slow store delays a request; if it is shorter than the store's jitter, requests fail |
+//! | [`on_outage`](SessionPoolBuilder::on_outage) | `Refuse` | `LastKnown` serves while the store is down, perhaps with a session that was logged out elsewhere |
+//! | [`consistency`](SessionPoolBuilder::consistency) | `Cached` | `Validated` costs one command per request |
+//! | [`write`](SessionPoolBuilder::write) | `Through` | `Behind` answers sooner; unwritten changes are lost with the process, others see changes late, and a [`SessionVersion`] does not help |
+//! | [`refresh`](SessionPoolBuilder::refresh) | 5 s | another replica may see a cookie expire too early by this time |
+//! | [`replay`](SessionPoolBuilder::replay) | 30 s | memory for the changes of that time; if it is shorter than the store's fail-over, the last writes are lost |
 //! | [`session_cookies`](SessionPoolBuilder::session_cookies) | 30 days | how long a session without expiries is kept after its last change |
-//! | [`seal`](SessionPoolBuilder::seal) or [`unsealed`](SessionPoolBuilder::unsealed) | | about 9,500 instructions to seal or open a cookie; without it the owner of the store owns the sessions |
+//! | [`seal`](SessionPoolBuilder::seal) or [`unsealed`](SessionPoolBuilder::unsealed) | none | about 9,500 instructions to seal or open a cookie; unsealed, the owner of the store can use the sessions |
 //!
 //! # Cached, validated, or a version
 //!
-//! With [`Consistency::Cached`] another replica's change is seen as soon as the store has told it:
-//! some milliseconds. That is enough if a tenant's requests do not change replicas within them, or
-//! if a request with the cookie of a moment ago does no harm.
+//! With [`Consistency::Cached`] a replica sees another one's change when the store has reported it:
+//! after some milliseconds. That is enough if a tenant's requests do not switch replicas within
+//! that time, or if a request with a slightly older cookie does no harm.
 //!
-//! If a caller must see what its own last response has set, hand the response's [`SessionVersion`]
-//! back with its next request. Only a request that comes to a replica which is behind costs a
-//! command.
+//! If a caller must see what its own last response has set, pass the [`SessionVersion`] of that
+//! response to its next request. A request then costs a command only if its replica is behind.
 //!
-//! If every request must see every change, use [`Consistency::Validated`]. That still does not make
-//! a token that can be spent once safe: two replicas may read it before either has spent it. Hold a
+//! If every request must see every change, use [`Consistency::Validated`]. That is still not enough
+//! for a token that may be spent once: two replicas may read it before either has spent it. Hold a
 //! [lease](SessionPool::lease) from before the request until its response.
 //!
 //! # When the store fails
 //!
 //! | fault | behaviour |
 //! |---|---|
-//! | it is slow or down, and the session must be loaded | [`SessionError::Unavailable`]; nothing is sent. Never an empty jar: the upstream would start a new session over the tenant's |
-//! | the same with [`OnOutage::LastKnown`] | what was loaded serves; what never was is refused |
-//! | it is slow or down, and a change must be written | the response goes on; the change keeps its stamp and is written later, for up to 23 hours |
-//! | it comes back as another server | what was written within `replay` is written again |
+//! | the store is slow or down, and the session must be loaded | [`SessionError::Unavailable`]; nothing is sent. The jar is never empty instead: the upstream would start a new session in place of the tenant's |
+//! | the same with [`OnOutage::LastKnown`] | a loaded session is used; one that was never loaded is refused |
+//! | the store is slow or down, and a change must be written | the response is returned; the change keeps its stamp and is written later, for up to 23 hours |
+//! | the store comes back as another server | what was written within `replay` is written again |
 //! | a request is dropped while its change is written | the change was queued before, and the driver writes it |
-//! | something in it cannot be read | [`SessionError::Unreadable`]; nothing is sent |
+//! | a record in the store cannot be read | [`SessionError::Unreadable`]; nothing is sent |
 //!
 //! # What a site can fill
 //!
 //! A jar holds at most [`per_domain`](crate::cookie::CookieLimits::per_domain) cookies of a site.
-//! What it evicts stays in the store, since the eviction is one replica's. The store gets at most
-//! twice as many cookies of a site, above which the next write deletes the expired ones, then the
-//! oldest; and at most six times as many with deletions, above which a cookie that the store does
-//! not have is not written, and counted in [`SessionStats::dropped`]. A site fills its own key
-//! alone.
+//! Cookies that it evicts stay in the store, since the eviction concerns one replica.
 //!
-//! # Running Redis or Valkey for it
+//! The store gets at most twice as many cookies of a site. Above that, the next write deletes
+//! expired cookies first, then the oldest. With deletions, the store gets at most six times as many
+//! records. Above that, a cookie that the store does not have is not written, and is counted in
+//! [`SessionStats::dropped`].
 //!
-//! Set `maxmemory-policy noeviction`: an evicted key is a logout. Switch the append-only file on
-//! (`appendonly yes`): with `appendfsync everysec` a crash loses a second at most, which `replay`
-//! covers. Sessions are short: a thousand tenants with four cookies each take about two megabytes.
-//! A replica reads a session once and is told of changes, so commands are about as many as changes.
+//! A site fills only its own key.
 //!
-//! A key is tracked by each replica that has it loaded, and each change of it is told to all of
-//! them. Send a tenant to a few replicas, by a hash of its key say, rather than to a thousand: with
-//! a thousand trackers a key takes about 150 changes a second.
+//! # Running Redis or Valkey
+//!
+//! Set `maxmemory-policy noeviction`: an evicted key is a logout. Enable the append-only file
+//! (`appendonly yes`). With `appendfsync everysec` a crash loses at most the last second, which
+//! `replay` covers. Sessions are small: a thousand tenants with four cookies each take about two
+//! megabytes. A replica reads a session once and is told of changes, so there are about as many
+//! commands as changes.
+//!
+//! A key is tracked by each replica that has loaded it, and each change is reported to all of them.
+//! Send a tenant to a few replicas, for example by a hash of its key. With a thousand trackers a
+//! key takes about 150 changes a second.
 //!
 //! # Rotating keys
 //!
-//! Each body begins with the number of its key. Give all replicas the new key as one that opens,
-//! then make it the first, then drop the old one once no session is older:
-//! `SessionSeal::new(2, &new).also_open(1, &old)`. A replica that lacks a key answers
-//! [`SessionError::Unreadable`], and nothing is lost. If a key is lost,
-//! [forget](SessionPool::forget) the sessions that it sealed.
+//! Each sealed cookie begins with the number of its key. To rotate, give all replicas the new key
+//! as one that opens. Then make it the first key. Drop the old key when no session is older:
+//! `SessionSeal::new(2, &new).also_open(1, &old)`.
 //!
-//! # What is not promised
+//! A replica that lacks a key fails with [`SessionError::Unreadable`], and nothing is lost. If a
+//! key is lost, [forget](SessionPool::forget) the sessions that it sealed.
 //!
-//! - Two responses of one moment that set one cookie on two replicas: the later one holds, by
-//!   clocks that agree to a few milliseconds.
-//! - The cookie of a response whose write the store has not confirmed, if the process dies before
-//!   it is tried again.
-//! - What a store loses for good beyond `replay`.
-//! - A lease, across the loss of a store's last writes; and that its [fence](Lease::fence) grows,
-//!   once nobody has held it for a day.
+//! # What is not guaranteed
+//!
+//! - Order within milliseconds: if two replicas set one cookie at the same time, the later change
+//!   wins by clocks that agree to a few milliseconds.
+//! - Unconfirmed writes: a change is lost if the process dies before the store has confirmed it.
+//! - Writes that the store loses, if they are older than `replay`.
+//! - A lease, if the store loses its last writes. Its [fence](Lease::fence) starts again after
+//!   nobody has held it for a day.
 //! - Names: the store sees the names of sessions, sites and cookies, and when they changed. Only
 //!   values and attributes are sealed.
-//! - That the owner of the store cannot delete, or put back an older state of a cookie or of a
-//!   whole session.
-//! - Eviction and last use: each replica has its own.
+//! - Deletion and replay: the owner of the store can delete a cookie or session, or put back an
+//!   older state.
+//! - Eviction and times of last use: each replica has its own.
 
 mod error;
 mod file;

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::cookie::{HostDecides, named_by_host};
 
-/// The service of [`SessionLayer`](super::SessionLayer).
+/// Gives requests the jar of their session. Created by [`SessionLayer`](super::SessionLayer).
 ///
-/// It is ready when the inner service is. A request that has to wait for its session holds that
-/// readiness meanwhile.
+/// It is ready when the inner service is ready. A request that waits for its session keeps the
+/// inner service's readiness.
 pub struct SessionService<C, S> {
     inner: C,
     pool: SessionPool<S>,
@@ -30,12 +30,12 @@ impl<C, S> SessionService<C, S> {
         Self { inner, pool, default_origin }
     }
 
-    /// `None`: the request has no session.
+    /// `None` if the request has no session.
     fn visit<B>(&self, request: &Request<B>) -> Option<Visit<S>> {
         let extensions = request.extensions();
         let key = extensions.get::<SessionKey>()?;
         let uri = self.absolute(request.uri())?;
-        // The host by which the layer below picks the cookies.
+        // The host by which the cookie layer chooses the cookies.
         let uri = match extensions.get::<HostDecides>() {
             Some(HostDecides) => Cow::Owned(named_by_host(uri.into_owned(), request.headers())?),
             None => uri,
@@ -73,7 +73,7 @@ where
             request.extensions_mut().insert(visit.jar().clone());
             return ResponseFuture::warm(self.inner.call(request), visit);
         }
-        // The one that was polled ready goes along: a clone would not be.
+        // The service that was polled ready is used. A clone would not be ready.
         let clone = self.inner.clone();
         ResponseFuture::cold(replace(&mut self.inner, clone), request, visit)
     }

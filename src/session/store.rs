@@ -1,4 +1,4 @@
-//! What a store of sessions is: opaque bytes by key, each with a stamp, of which the greater wins.
+//! The trait of a session store: opaque bytes by key, each with a stamp. The greater stamp wins.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -6,29 +6,29 @@ use futures_core::Stream;
 
 use super::{SessionKey, StoreKey};
 
-/// A boxed error, as tower has it.
+/// A boxed error, as in tower.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One cookie, or the mark of a deleted one, as a store keeps it.
+/// One cookie, or the tombstone of a deleted one, as a store keeps it.
 ///
-/// A store reads the stamp alone. The body is sealed, so a store can neither read a cookie nor give
+/// A store reads only the stamp. The body is sealed, so a store can neither read a cookie nor give
 /// it to another session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Which cookie it is. At most one record of a key has this field.
+    /// Which cookie it is. A key has at most one record with this field.
     pub field: Box<[u8]>,
-    /// When it was set or deleted: microseconds since 1970 by the store's clock. The greater stamp
-    /// wins.
+    /// When the cookie was set or deleted, in microseconds since 1970 by the store's clock. The
+    /// greater stamp wins.
     ///
-    /// It is below 2^53, so that a store may keep it as a double. A pool refuses a key that has a
-    /// greater one.
+    /// It is below 2^53, so a store may keep it as a double. A pool refuses a key with a greater
+    /// one.
     pub stamp: u64,
-    /// The sealed cookie. `None` for a deleted one: a tombstone, which keeps a write that comes
-    /// late from bringing the cookie back.
+    /// The sealed cookie. `None` for a tombstone, which keeps a late write from bringing a deleted
+    /// cookie back.
     pub body: Option<Box<[u8]>>,
 }
 
-/// Shows sizes and the stamp: a field holds a cookie's name, a body may hold its value.
+/// Shows sizes and the stamp: a field holds a cookie's name, and a body may hold its value.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
@@ -39,19 +39,19 @@ impl fmt::Debug for Record {
     }
 }
 
-/// Which state of a key it is. A store makes it, and it is compared only with those of the same
-/// key.
+/// Identifies one state of a key. The store chooses it. It is compared only with versions of the
+/// same key.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Version(Arc<[u8]>);
 
 impl Version {
-    /// The version that a store writes as these bytes. No bytes: the key has never been written.
+    /// Creates a version from a store's bytes. No bytes mean that the key was never written.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes that a store made it from.
+    /// The bytes of the version.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -64,25 +64,25 @@ impl fmt::Debug for Version {
     }
 }
 
-/// All that a store has of one key.
+/// Everything that a store has of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Contents {
-    /// Which state it is.
+    /// The state of the key.
     pub version: Version,
     /// Cookies and tombstones, in any order.
     pub records: Vec<Record>,
 }
 
-/// What an [`apply`](SessionStore::apply) has found.
+/// What an [`apply`](SessionStore::apply) found in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// The key was as the caller knew it. It now has this version.
+    /// The key was in the state that the caller knew. It now has this version.
     Clean(Version),
-    /// Others had changed the key meanwhile. This is all of it, with the records just applied.
+    /// Others had changed the key. These are its contents, including the records just applied.
     Merged(Contents),
 }
 
-/// What happened to a store that its caller has to know.
+/// What a store reports to its pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -90,38 +90,39 @@ pub enum Event {
     Changed(StoreKey),
     /// Any key may have changed.
     AllChanged,
-    /// The connection is lost. Until [`Back`](Self::Back) no change is told.
+    /// The connection is lost. No change is reported until [`Back`](Self::Back).
     Lost,
-    /// The store answers, for the first time or again. What changed before was not told.
+    /// The store is connected, for the first time or again. Earlier changes were not reported.
     Back {
-        /// Whether it is the server that answered before. If it is not, it may lack the last
-        /// writes. `true` the first time.
+        /// Whether it is the same server as before. If false, it may lack the last writes. True for
+        /// the first connection.
         same_server: bool,
-        /// How far the store's clock is ahead of this process's, in microseconds. Negative if it
-        /// is behind.
+        /// How far the store's clock is ahead of this process's clock, in microseconds. Negative if
+        /// it is behind.
         offset: i64,
     },
 }
 
-/// Where sessions are kept, for all processes that share them.
+/// Keeps sessions for all processes that share them.
 ///
-/// It sees opaque bytes. Cloning is not needed: a pool shares its store.
+/// It sees opaque bytes. It need not be `Clone`: a pool shares its store.
 pub trait SessionStore: Send + Sync + 'static {
-    /// What can go wrong. It must hold no secret, since it is shown.
+    /// The error of the store. It is shown, so it must not hold secrets.
     type Error: Into<BoxError> + Send;
 
-    /// All that is stored of a key. A key that was never written has no records and the default
-    /// version.
+    /// Loads everything that is stored of a key. A key that was never written has no records and
+    /// the default version.
     fn load(&self, key: &StoreKey) -> impl Future<Output = Result<Contents, Self::Error>> + Send;
 
     /// Stores each record whose stamp is greater than that of the stored record with the same
-    /// field. One of an equal or smaller stamp changes nothing.
+    /// field. A record with an equal or smaller stamp changes nothing.
     ///
-    /// It is one atomic step for the key. To apply the same records twice is to apply them once,
-    /// and the order of two calls does not matter. `known` is the version that the caller has; it
-    /// decides nothing but the answer. The version changes with each call that stores a record.
+    /// The call is one atomic step for the key. Applying the same records twice has the effect of
+    /// applying them once, and the order of two calls does not matter. `known` is the version that
+    /// the caller has. It only decides which [`Applied`] is returned. The version changes with each
+    /// call that stores a record.
     ///
-    /// A store keeps the key for at least `ttl` after the last call. It keeps a tombstone for at
+    /// The store keeps the key for at least `ttl` after the last call. It keeps a tombstone for at
     /// least [`TOMBSTONES_KEPT`] after its stamp, and may then remove it.
     fn apply(
         &self,
@@ -131,28 +132,29 @@ pub trait SessionStore: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<Applied, Self::Error>> + Send;
 
-    /// The version of a key. Provided: loads it all.
+    /// Loads only the version of a key. Default: loads the whole key.
     fn version(&self, key: &StoreKey) -> impl Future<Output = Result<Version, Self::Error>> + Send {
         async { Ok(self.load(key).await?.version) }
     }
 
-    /// Removes all that is stored of a session, every site.
+    /// Removes everything that is stored of a session, for all sites.
     fn forget(&self, tenant: &SessionKey) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// What happens to the store from now on. One caller listens at a time. It ends if the store
-    /// has nothing more to tell, and a pool then asks for the version at each request.
+    /// Reports what happens to the store from now on. One caller listens at a time. If the stream
+    /// ends, a pool asks for the version at each request.
     fn events(&self) -> impl Stream<Item = Event> + Send;
 }
 
-/// How long a store keeps the mark of a deleted cookie at least: a day.
+/// Shortest time for which a store keeps the tombstone of a deleted cookie: a day.
 ///
-/// No replica may hold a cookie, or a write that waits, for longer than this without looking.
+/// No replica may keep a cookie, or an unwritten change, for longer than this without asking the
+/// store.
 pub const TOMBSTONES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A store that a pool shares with its owner, who asks it too.
+/// A store that its owner can still ask while a pool uses it.
 ///
-/// Two pools must not share one: it tells neither what the other has changed, and only one of them
-/// hears its [events](SessionStore::events). Their sessions would be stale.
+/// Two pools must not share one store: it does not report to one pool what the other has changed,
+/// and only one pool receives its [events](SessionStore::events). Their sessions would be outdated.
 impl<S: SessionStore> SessionStore for Arc<S> {
     type Error = S::Error;
 

@@ -1,4 +1,4 @@
-//! What a response knows of its session, for the request that must not see less.
+//! `SessionVersion`: which state of its session a response knows, for later requests.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use super::Version;
 
 /// Which state of its session a response has seen or made: a response extension.
 ///
-/// Given back as an extension of a later request, on any replica, it means: at least this. The
-/// replica asks the store unless it has this very state. A caller reads its own writes that way,
-/// though replicas trust their [cache](super::Consistency::Cached).
+/// Add it to a later request as an extension, on any replica. That request then sees at least this
+/// state: a replica in any other state asks the store. So a caller sees its own changes, although
+/// replicas trust their [cache](super::Consistency::Cached).
 ///
-/// It belongs to the site of the last hop. Given to a request of another site or session, or
-/// damaged, it costs one question to the store and does no harm. It holds no cookie and no key, but
-/// a store may count in it: send it to those who may see that.
+/// It belongs to the site of the last hop. In a request to another site or session, or if it is
+/// damaged, it costs one question to the store and does no harm. It holds no cookie and no key. A
+/// store may count changes in it, so send it only to those who may know their number.
 ///
 /// ```
 /// use tower_outbound::session::SessionVersion;
 ///
 /// # let response = http::Response::builder().extension(SessionVersion::from_bytes(b"\x011:af")).body(())?;
-/// // In front of the replicas: what the answer says goes into the caller's next request.
+/// // A proxy in front of the replicas copies it from the response into the caller's next request.
 /// let version = response.extensions().get::<SessionVersion>().expect("it had a session");
 /// let bytes = version.as_bytes().to_vec();
 ///
@@ -55,8 +55,8 @@ impl SessionVersion {
         Self(Inner::Ask)
     }
 
-    /// The version of these bytes, from [`as_bytes`](Self::as_bytes). Other bytes make one that no
-    /// replica has, so that each asks the store.
+    /// Reads the version from the bytes of [`as_bytes`](Self::as_bytes). Other bytes make a version
+    /// that no replica has, so each replica asks the store.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(match bytes.first() {
@@ -65,7 +65,7 @@ impl SessionVersion {
         })
     }
 
-    /// As bytes, to send it to another process.
+    /// The bytes of the version, to send it to another process.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {

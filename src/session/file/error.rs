@@ -2,44 +2,56 @@
 
 use std::{error, fmt, io, time::Duration};
 
-/// Why a session's file was not read or changed. It is as it was.
+/// Why a [`FileStore`](crate::session::FileStore) could not read or change a session's file. The
+/// file is unchanged.
 ///
-/// It names no session: people put tokens into keys.
+/// The message names no session: people put tokens into keys.
+///
+/// ```
+/// use tower_outbound::session::{FileStore, FileStoreError};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let file = directory.path().join("sessions");
+/// std::fs::write(&file, "")?;
+/// let error = FileStore::open(file).expect_err("it is not a directory");
+/// assert!(matches!(error, FileStoreError::Disk { .. }));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FileStoreError {
-    /// The disk refused: no permission, no room, not a directory.
+    /// The file system failed: for example no permission, no space, or not a directory.
     #[non_exhaustive]
     Disk {
-        /// What was tried.
+        /// What the store tried to do.
         tried: &'static str,
-        /// Why not, without a path.
+        /// The error of the system, without a path.
         source: io::Error,
     },
-    /// A file is not one of a session's, or of another session. It is kept as it is. To start
-    /// without it, [forget](crate::session::SessionStore::forget) the session.
+    /// The file is damaged, or belongs to another session. It is kept. To start without it,
+    /// [forget](crate::session::SessionStore::forget) the session.
     Damaged,
-    /// Another process or thread holds the session's lock, and the time to wait is over. See
+    /// Another process or thread held the session's lock for longer than
     /// [`FileStore::lock_timeout`](crate::session::FileStore::lock_timeout).
     #[non_exhaustive]
     Locked {
-        /// How long it was waited for.
+        /// How long the store waited.
         waited: Duration,
     },
-    /// The session's cookies of this site would take more than this many bytes. See
+    /// The session's cookies of this site need more bytes than
     /// [`FileStore::max_bytes`](crate::session::FileStore::max_bytes).
     #[non_exhaustive]
     TooLarge {
-        /// The bound.
+        /// The limit, in bytes.
         max_bytes: usize,
     },
-    /// The key of the session is longer than this many bytes, and no file can have such a name.
+    /// The session's key is too long for a file name.
     #[non_exhaustive]
     KeyTooLong {
-        /// The bound.
+        /// The limit, in bytes.
         max_bytes: usize,
     },
-    /// The runtime is shutting down, or there is none.
+    /// There is no tokio runtime, or it is shutting down.
     Stopped,
 }
 
@@ -58,7 +70,9 @@ impl fmt::Display for FileStoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disk { tried, source } => write!(f, "cannot {tried}: {source}"),
-            Self::Damaged => f.write_str("a session's file is damaged, or belongs to another"),
+            Self::Damaged => {
+                f.write_str("a session's file is damaged, or belongs to another session")
+            }
             Self::Locked { waited } => {
                 write!(f, "another process or thread has held a session's lock for {waited:?}")
             }
@@ -73,5 +87,5 @@ impl fmt::Display for FileStoreError {
     }
 }
 
-// No `source`: our own message ends with its words.
+// No `source`: our own message ends with its text.
 impl error::Error for FileStoreError {}

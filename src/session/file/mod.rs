@@ -23,19 +23,19 @@ use super::{
 };
 use crate::disk;
 
-/// Sessions in a directory, for several processes of one machine. No server is needed.
+/// Sessions in a directory, shared by the processes of one machine. It needs no server.
 ///
 /// A session is a directory, and a site in it is a file (modes 0700 and 0600). A change takes the
-/// session's lock, replaces the file whole, and syncs it. So it is atomic across processes, and a
-/// process that is killed at any moment leaves the old file or the new one. Its temporary file,
-/// `.NAME.save-` and 16 letters, is removed by the next change of that session. There are 256
-/// lock files, `.lock-XX`, which stay; sessions share them.
+/// session's lock, replaces the whole file, and syncs it. So a change is atomic across processes: a
+/// process that is killed leaves the old file or the new one. Its temporary file, `.NAME.save-` and
+/// 16 letters, is removed by the next change of that session. Sessions share 256 lock files,
+/// `.lock-XX`, which stay.
 ///
-/// It tells no [events](SessionStore::events), so that a pool asks for the version at each request:
-/// a read of 49 bytes. All work is done by tokio's threads for blocking calls, so it must be used
-/// in a tokio runtime.
+/// It reports no [events](SessionStore::events), so a pool reads the version at each request: 49
+/// bytes. All work is done on tokio's threads for blocking calls, so it must be used in a tokio
+/// runtime.
 ///
-/// Use a disk of this machine. Locks of network file systems cannot be relied on.
+/// Use a local disk. Locks of network file systems are not reliable.
 ///
 /// ```
 /// use tower_outbound::session::FileStore;
@@ -54,11 +54,12 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// The sessions in this directory. It is made if it is not there, with mode 0700.
+    /// Uses the sessions in this directory. The directory is created if it does not exist, with
+    /// mode 0700.
     ///
     /// # Errors
     ///
-    /// [`FileStoreError::Disk`] if it cannot be made, or is not a directory.
+    /// [`FileStoreError::Disk`] if the directory cannot be created, or the path is not a directory.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, FileStoreError> {
         let root = directory.into();
         make_directory(&root)
@@ -71,21 +72,43 @@ impl FileStore {
         })
     }
 
-    /// Longest time to wait for a session's lock. Another process may hold it and be stopped.
+    /// Longest time to wait for a session's lock, which another process may hold.
     ///
-    /// Default: 2 s. A pool's own deadline is usually shorter, and the change is then still made.
+    /// Default: 2 s. A pool's deadline is usually shorter. A request then stops waiting, and the
+    /// change is still made.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::FileStore;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path().join("sessions");
+    /// let store = FileStore::open(directory)?.lock_timeout(Duration::from_secs(5));
+    /// # let _ = store;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn lock_timeout(mut self, wait: Duration) -> Self {
         self.lock_timeout = wait;
         self
     }
 
-    /// Largest file, which holds the cookies of one site in one session. A change that needs more
-    /// is refused, and so is a file that is larger.
+    /// Largest file, in bytes. A file holds the cookies of one site in one session. A change that
+    /// needs a larger file fails, and so does reading one.
     ///
-    /// Default: 16 MiB. Replicas that know nothing of each other store at most 1,080 cookies and
-    /// tombstones of a site each, which take less than 12 MB with the longest names and paths,
-    /// unless their jars have other limits. A thousand times less is usual.
+    /// Default: 16 MiB. With default jars, replicas that know nothing of each other store at most
+    /// 1,080 cookies and tombstones of a site each. With the longest names and paths these take
+    /// less than 12 MB. Most files are a thousand times smaller.
+    ///
+    /// ```
+    /// use tower_outbound::session::FileStore;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path().join("sessions");
+    /// let store = FileStore::open(directory)?.max_bytes(1024 * 1024);
+    /// # let _ = store;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
@@ -94,18 +117,28 @@ impl FileStore {
 
     /// Whether a change waits until the disk has it.
     ///
-    /// Default: true. Without it a change is many times faster and still outlives this process,
-    /// but if the machine stops, the last changes may be lost, and their files may be damaged.
+    /// Default: true. Without it a change is many times faster, and still survives the end of this
+    /// process. If the machine stops, the last changes may be lost, and their files may be damaged.
+    ///
+    /// ```
+    /// use tower_outbound::session::FileStore;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path().join("sessions");
+    /// let store = FileStore::open(directory)?.sync(false);
+    /// # let _ = store;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn sync(mut self, sync: bool) -> Self {
         self.sync = sync;
         self
     }
 
-    /// Removes what has expired of all sessions, and returns how many files that was.
+    /// Removes the expired files of all sessions, and returns their number.
     ///
-    /// Otherwise an expired file stays until its session is changed, and does nothing but take
-    /// room. Call it once a day or so.
+    /// Call it about once a day. Otherwise an expired file only takes space until its session is
+    /// changed.
     ///
     /// # Errors
     ///
@@ -138,7 +171,7 @@ impl FileStore {
         .await
     }
 
-    /// Whose file it is, only its contents tell.
+    /// Only the contents say whose file it is.
     fn remove_if_expired(&self, path: &Path) -> bool {
         let has_expired =
             |bytes: &[u8]| Head::read(bytes).is_some_and(|head| head.has_expired(now()));
@@ -146,8 +179,8 @@ impl FileStore {
         let Some(tenant) = Stored::tenant(&bytes).filter(|_| has_expired(&bytes)) else {
             return false;
         };
-        // Now under the lock, since it may have been changed. It is not waited for: there is a
-        // next time.
+        // Now under the lock, since the file may have changed. It does not wait for the lock: the
+        // next call can remove the file.
         let lock = disk::lock(name::lock(&self.root, &tenant), Some(Instant::now()));
         let Ok(Some(_lock)) = lock else { return false };
         let still = disk::contents(path, self.max_bytes);
@@ -187,7 +220,7 @@ impl FileStore {
         }
     }
 
-    /// What a file holds: the default if there is none, or if it has expired.
+    /// What a file holds. Empty if there is no file, or if it has expired.
     fn read(&self, path: &Path, key: &StoreKey, now: u64) -> Result<Stored, FileStoreError> {
         let read = disk::contents(path, self.max_bytes);
         let Some((bytes, _)) = read.map_err(|error| FileStoreError::disk("read", &error))? else {
@@ -337,7 +370,7 @@ impl SessionStore for FileStore {
         self.blocking(move |store| store.forget_now(&tenant)).await
     }
 
-    /// None: no process tells another of its changes.
+    /// Empty: no process tells another of its changes.
     fn events(&self) -> impl Stream<Item = Event> + Send {
         NoEvents
     }

@@ -1,4 +1,4 @@
-//! How a pool is made.
+//! The builder of a pool.
 
 use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -12,18 +12,30 @@ use crate::{
     session::{Seal, SessionStore},
 };
 
-/// It is not said yet how cookies are sealed: see [`SessionPoolBuilder`].
+/// A [`SessionPoolBuilder`] on which neither `seal` nor `unsealed` was called yet.
 #[derive(Clone, Copy, Debug)]
 pub enum Unsaid {}
 
-/// It is said how cookies are sealed, or that they are not: see [`SessionPoolBuilder`].
+/// A [`SessionPoolBuilder`] on which `seal` or `unsealed` was called.
 #[derive(Clone, Copy, Debug)]
 pub enum Said {}
 
-/// Builds a [`SessionPool`]. The pool's own page says what each setting costs and risks.
+/// Builds a [`SessionPool`]. [The table](crate::session#settings) says what each setting costs and
+/// risks.
 ///
-/// [`seal`](Self::seal) or [`unsealed`](Self::unsealed) must be called: without it there is no
-/// `build`.
+/// ```
+/// use std::time::Duration;
+/// use tower_outbound::session::{MemoryStore, SessionPool};
+///
+/// let (pool, driver) = SessionPool::builder(MemoryStore::new())
+///     .deadline(Duration::from_millis(100))
+///     .unsealed()
+///     .build();
+/// # let _ = (pool, driver);
+/// ```
+///
+/// [`seal`](Self::seal) or [`unsealed`](Self::unsealed) must be called. Without them there is no
+/// `build`:
 ///
 /// ```compile_fail,E0599
 /// use tower_outbound::session::{MemoryStore, SessionPool};
@@ -44,15 +56,33 @@ impl<S> SessionPoolBuilder<S> {
         Self { store, settings, jars, sealing: PhantomData }
     }
 
-    /// Seals each cookie: the owner of the store can then neither read one nor give it to another
+    /// Seals each cookie, so that the owner of the store cannot read it or give it to another
     /// session.
+    ///
+    /// The feature `seal` has an implementation, `SessionSeal`.
+    ///
+    /// ```
+    /// use tower_outbound::session::{MemoryStore, Seal, SessionPool};
+    ///
+    /// fn pool(seal: impl Seal) -> SessionPool<MemoryStore> {
+    ///     let (pool, _driver) = SessionPool::builder(MemoryStore::new()).seal(seal).build();
+    ///     pool
+    /// }
+    /// ```
     pub fn seal(mut self, seal: impl Seal) -> SessionPoolBuilder<S, Said> {
         self.settings.seal = Some(Arc::new(seal));
         self.said()
     }
 
-    /// Stores cookies as they are. Who can read the store can then use every session in it, and who
-    /// can write to it can give one tenant another's cookies.
+    /// Stores cookies in clear. Whoever can read the store can then use every session in it.
+    /// Whoever can write to it can give one tenant another's cookies.
+    ///
+    /// ```
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// let (pool, driver) = SessionPool::builder(MemoryStore::new()).unsealed().build();
+    /// # let _ = (pool, driver);
+    /// ```
     pub fn unsealed(self) -> SessionPoolBuilder<S, Said> {
         self.said()
     }
@@ -64,77 +94,173 @@ impl<S> SessionPoolBuilder<S> {
 }
 
 impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
-    /// Most sessions in memory; each site of one counts. Default: 10,000; 0 counts as 1.
+    /// Most sessions in memory. Each site of a session counts.
     ///
-    /// Above it those leave that were used longest ago, up to a sixteenth at once. One that a
-    /// request holds, or whose [jar](SessionPool::jar) a caller holds, stays. One with unwritten
-    /// changes is written first. What has left is loaded again when it is used.
+    /// Default: 10,000. 0 counts as 1. Above the limit the least recently used sessions are removed
+    /// from memory, up to a sixteenth at once. A session stays while a request uses it, or while a
+    /// caller holds its [jar](SessionPool::jar). A session with unwritten changes is written first.
+    /// A removed session is loaded again when it is used.
+    ///
+    /// ```
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// let builder = SessionPool::builder(MemoryStore::new()).max_sessions(100_000);
+    /// # let _ = builder;
+    /// ```
     pub fn max_sessions(mut self, max_sessions: usize) -> Self {
         self.settings.max_sessions = max_sessions.max(1);
         self
     }
 
-    /// How long a session stays in memory after its last use. Default: an hour. At most twelve.
+    /// How long a session stays in memory after its last use.
+    ///
+    /// Default: 1 hour. At most 12 hours.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// let builder = SessionPool::builder(MemoryStore::new()).idle(Duration::from_secs(600));
+    /// # let _ = builder;
+    /// ```
     pub fn idle(mut self, idle: Duration) -> Self {
         self.settings.idle = idle.min(MOST_IDLE);
         self
     }
 
-    /// How long a request may wait for the store: load and apply together. Default: 250 ms.
+    /// How long a request may wait for the store, for loading and writing together.
+    ///
+    /// Default: 250 ms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// let builder = SessionPool::builder(MemoryStore::new()).deadline(Duration::from_millis(100));
+    /// # let _ = builder;
+    /// ```
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline = deadline;
         self
     }
 
-    /// What a request does whose session cannot be loaded in time. Default: [`OnOutage::Refuse`].
+    /// What happens to a request if its session cannot be loaded in time.
+    ///
+    /// Default: [`OnOutage::Refuse`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::{MemoryStore, OnOutage, SessionPool};
+    ///
+    /// let known = OnOutage::LastKnown(Duration::from_secs(60));
+    /// let builder = SessionPool::builder(MemoryStore::new()).on_outage(known);
+    /// # let _ = builder;
+    /// ```
     pub fn on_outage(mut self, on_outage: OnOutage) -> Self {
         self.settings.on_outage = on_outage;
         self
     }
 
-    /// Whether what is loaded is trusted. Default: [`Consistency::Cached`]. While the driver does
-    /// not run, or the store does not tell of changes, it is [`Consistency::Validated`].
+    /// Whether a loaded session is used without asking the store.
+    ///
+    /// Default: [`Consistency::Cached`]. While the driver does not run, or the store does not
+    /// report changes, the pool acts as with [`Consistency::Validated`].
+    ///
+    /// ```
+    /// use tower_outbound::session::{Consistency, MemoryStore, SessionPool};
+    ///
+    /// let builder = SessionPool::builder(MemoryStore::new()).consistency(Consistency::Validated);
+    /// # let _ = builder;
+    /// ```
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.settings.consistency = consistency;
         self
     }
 
-    /// When changes are written. Default: [`Write::Through`].
+    /// When the changes of a response are written.
+    ///
+    /// Default: [`Write::Through`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::{MemoryStore, SessionPool, Write};
+    ///
+    /// let write = Write::Behind(Duration::from_millis(50));
+    /// let builder = SessionPool::builder(MemoryStore::new()).write(write);
+    /// # let _ = builder;
+    /// ```
     pub fn write(mut self, write: Write) -> Self {
         self.settings.write = write;
         self
     }
 
-    /// How often it is written at most that only the expiry of a cookie has moved, which many
-    /// servers do with each response. Default: 5 s. Another replica may take the cookie for expired
-    /// by this much too early.
+    /// Shortest time between two writes that only move the expiry of a cookie, as many servers do
+    /// with each response.
+    ///
+    /// Default: 5 s. Another replica may see the cookie expire too early by this time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// let builder = SessionPool::builder(MemoryStore::new()).refresh(Duration::from_secs(60));
+    /// # let _ = builder;
+    /// ```
     pub fn refresh(mut self, refresh: Duration) -> Self {
         self.settings.refresh = refresh;
         self
     }
 
-    /// If the store comes back as another server, which may lack the last writes: what was written
-    /// during this time is written again. Default: 30 s. At most an hour. It takes the memory of
-    /// the changes of that time. Needs the driver.
+    /// How long written changes are kept, to write them again if the store comes back as another
+    /// server, which may lack them.
+    ///
+    /// Default: 30 s. At most 1 hour. It takes the memory of the changes of that time, and needs
+    /// the driver.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// let builder = SessionPool::builder(MemoryStore::new()).replay(Duration::from_secs(120));
+    /// # let _ = builder;
+    /// ```
     pub fn replay(mut self, replay: Duration) -> Self {
         self.settings.replay = replay.min(MOST_REPLAY);
         self
     }
 
-    /// How long the store keeps a session that has cookies without an expiry, after its last
-    /// change. Default: 30 days.
+    /// How long after its last change the store keeps a session that has cookies without an expiry.
     ///
-    /// A cookie with an expiry is kept until then. A program has no end of a browser's session, so
-    /// that something has to end the others.
+    /// Default: 30 days. A cookie with an expiry is kept until it expires. A program has no end of
+    /// a browser session, so this time ends the other cookies.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// let day = Duration::from_secs(24 * 60 * 60);
+    /// let builder = SessionPool::builder(MemoryStore::new()).session_cookies(day);
+    /// # let _ = builder;
+    /// ```
     pub fn session_cookies(mut self, kept: Duration) -> Self {
         self.settings.session_cookies = kept;
         self
     }
 
-    /// How jars are built: suffixes, limits, policy, clock. The log is always on. Default:
-    /// [`CookieJar::builder`].
+    /// Sets how jars are built: suffix list, limits, policy, clock. Their change log is always on.
     ///
-    /// All replicas need the same suffixes, since a site is a key of the store.
+    /// Default: [`CookieJar::builder`]. All replicas need the same suffix list, since a site is a
+    /// key of the store.
+    ///
+    /// ```
+    /// use tower_outbound::cookie::{CookieJar, CookieLimits};
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// let limits = CookieLimits { per_domain: 50, ..CookieLimits::default() };
+    /// let jars = CookieJar::builder().limits(limits);
+    /// let builder = SessionPool::builder(MemoryStore::new()).jar(jars);
+    /// # let _ = builder;
+    /// ```
     pub fn jar(mut self, jars: CookieJarBuilder) -> Self {
         self.jars = jars;
         self
@@ -142,16 +268,33 @@ impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
 }
 
 impl<S: SessionStore> SessionPoolBuilder<S, Said> {
-    /// The pool, and its driver: a future to spawn.
+    /// Builds the pool and its driver, a future to spawn.
     ///
-    /// The driver hears what the store tells, writes what was [left to it](Write::Behind) or has
-    /// failed, and lets idle sessions leave. It ends after the last handle of the pool is dropped
-    /// and what was unwritten is written: await it before the process ends. That is one attempt for
-    /// each session; to learn whether it failed, [flush](SessionPool::flush) first. Without it the
-    /// pool asks the store at each request, and what a request could not write waits for the
-    /// next request of that session or for [`flush`](SessionPool::flush).
+    /// The driver listens to the store, writes changes that were [left to it](Write::Behind) or
+    /// could not be written, and removes idle sessions from memory. It ends after the last handle
+    /// of the pool is dropped and the unwritten changes are written. So await it before the process
+    /// ends. It then tries each session once. To learn whether that failed,
+    /// [flush](SessionPool::flush) first.
     ///
-    /// Both need a Tokio runtime with a timer when they run.
+    /// Without the driver the pool asks the store at each request. A change that a request could
+    /// not write then waits for the next request of that session, or for
+    /// [`flush`](SessionPool::flush).
+    ///
+    /// Pool and driver need a tokio runtime with a timer.
+    ///
+    /// ```
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tokio::task::JoinError> {
+    /// let (pool, driver) = SessionPool::builder(MemoryStore::new()).unsealed().build();
+    /// let driver = tokio::spawn(driver);
+    /// // Serve requests here. Then write what is not written yet:
+    /// drop(pool);
+    /// driver.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn build(self) -> (SessionPool<S>, impl Future<Output = ()> + Send + use<S>) {
         let shared = Arc::new(Shared::new(self.store, self.settings, self.jars));
         (SessionPool::new(Arc::clone(&shared)), driver::drive(shared))

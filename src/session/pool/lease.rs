@@ -19,10 +19,11 @@ use crate::session::{
     Version,
 };
 
-/// A right that one holder has at a time, in all replicas. From [`SessionPool::lease`].
+/// A lease of a session: one holder at a time, over all replicas. From [`SessionPool::lease`].
 ///
-/// Dropping it gives it back through the pool's driver; [`release`](Self::release) does so at once.
-/// If neither happens, since the driver does not run or the process died, it ends by its time.
+/// Dropping it gives it back through the pool's driver. [`release`](Self::release) gives it back at
+/// once. If neither happens, because the driver does not run or the process has died, the lease
+/// ends after its `ttl`.
 #[must_use = "it is given back when it is dropped"]
 pub struct Lease<S> {
     pool: SessionPool<S>,
@@ -37,20 +38,21 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 impl<S: SessionStore> SessionPool<S> {
-    /// Waits for a lease of a session and holds it for at most `ttl`, which is at most a day.
+    /// Waits for a lease of a session, and takes it for at most `ttl`. More than a day counts as a
+    /// day.
     ///
-    /// For what must not happen twice at a time: a refresh token that may be spent once, say. After
-    /// it has the lease, what this replica knows of the session is looked up anew, so that the next
-    /// request sees what the last holder did.
+    /// Use it for what must not happen twice at a time, such as spending a refresh token. After the
+    /// lease is taken, this replica checks the session with the store again, so the next request
+    /// sees what the last holder did.
     ///
-    /// Each name of each session is a lease of its own. There is no queue: of several who wait, any
-    /// may be next. It waits as long as others hold it: put a timeout around it. One that is given
-    /// up while it waits holds nothing; one that is given up as it takes the lease may leave it
-    /// taken for `ttl`.
+    /// Each `name` of each session is a lease of its own. There is no queue: any of several waiting
+    /// callers may be next. The call waits as long as others hold the lease, so put a timeout
+    /// around it. If its future is dropped while it waits, it holds nothing. If it is dropped while
+    /// it takes the lease, the lease may stay taken for `ttl`.
     ///
-    /// A process that was stopped for longer than `ttl` may believe that it still holds it: see
-    /// [`Lease::remaining`] and [`Lease::fence`]. A store that loses its last writes can give it
-    /// twice.
+    /// A process that was stopped for longer than `ttl` may believe that it still holds the lease:
+    /// see [`Lease::remaining`] and [`Lease::fence`]. A store that loses its last writes can give
+    /// the lease to two holders.
     ///
     /// ```
     /// use std::time::Duration;
@@ -71,8 +73,8 @@ impl<S: SessionStore> SessionPool<S> {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Unavailable`] if the store does not answer a command within the deadline;
-    /// [`SessionError::Unreadable`].
+    /// [`SessionError::Unavailable`] if the store fails, or does not answer a command within the
+    /// deadline. [`SessionError::Unreadable`] if the stored lease cannot be read.
     pub async fn lease(
         &self,
         key: &SessionKey,
@@ -151,17 +153,17 @@ fn random() -> [u8; 16] {
 }
 
 impl<S> Lease<S> {
-    /// How long it is still held, by this process's clock. Zero once it has ended.
+    /// How long the lease is still held, by this process's clock. Zero once it has ended.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.ends.saturating_duration_since(Instant::now())
     }
 
-    /// A number that is greater for each holder than for those before: a service that remembers the
-    /// greatest can refuse a holder whose lease has ended.
+    /// A number that grows with each holder. A service that remembers the greatest one can refuse a
+    /// holder whose lease has ended.
     ///
-    /// It begins anew at 1 once nobody has held the lease for a day, or the session was
-    /// [forgotten](SessionPool::forget). Let the service forget the greatest a day after it saw it.
+    /// It starts again at 1 after nobody has held the lease for a day, or after the session was
+    /// [forgotten](SessionPool::forget). So let the service forget a number a day after it saw it.
     #[must_use]
     pub const fn fence(&self) -> u64 {
         self.stamp
@@ -176,11 +178,12 @@ impl<S> Lease<S> {
 }
 
 impl<S: SessionStore> Lease<S> {
-    /// Gives it back now.
+    /// Gives the lease back now.
     ///
     /// # Errors
     ///
-    /// [`SessionError::Unavailable`]: it then ends by its time.
+    /// [`SessionError::Unavailable`] if the store fails or does not answer in time. The lease then
+    /// ends after its `ttl`.
     pub async fn release(mut self) -> Result<(), SessionError> {
         let (shared, records) = (self.pool.clone(), [self.free()]);
         let shared = shared.shared();
@@ -205,7 +208,7 @@ impl<S> Drop for Lease<S> {
     }
 }
 
-/// Shows how long it is still held.
+/// Shows how long the lease is still held.
 impl<S> fmt::Debug for Lease<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("remaining", &self.remaining()).finish_non_exhaustive()

@@ -37,14 +37,31 @@ pub(super) use self::{join::BoxFuture, visit::Visit};
 use super::{SessionError, SessionKey, SessionStore};
 use crate::cookie::CookieJar;
 
-/// The sessions of a process: loaded from a [`SessionStore`] when a request needs them, and written
-/// to it when a response changes them.
+/// The sessions of this process: loaded from a [`SessionStore`] when a request needs them, and
+/// written to it when a response changes them.
 ///
-/// [`builder`](Self::builder) makes it, together with its driver. Clones share the sessions.
-/// [`SessionLayer`](super::SessionLayer) gives each request its jar; [`jar`](Self::jar) gives one
-/// to code of your own.
+/// [`builder`](Self::builder) creates a pool and its driver. Clones share the sessions.
+/// [`SessionLayer`](super::SessionLayer) gives each request its jar. [`jar`](Self::jar) gives one
+/// to your own code.
 ///
 /// `Debug` shows the number of sessions, and no key.
+///
+/// ```
+/// use tower_outbound::session::{MemoryStore, SessionKey, SessionPool};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (pool, driver) = SessionPool::builder(MemoryStore::new()).unsealed().build();
+/// tokio::spawn(driver);
+///
+/// let (ann, uri) = (SessionKey::new("ann".as_bytes()), "https://example.com/".parse()?);
+/// pool.jar(&ann, &uri).await?.set(&uri, "id=42; Secure")?;
+/// pool.flush().await?; // the store has the cookie now
+/// pool.forget(&ann).await?; // and now it has nothing of ann
+/// assert!(pool.jar(&ann, &uri).await?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 pub struct SessionPool<S> {
     handle: Arc<Handle<S>>,
 }
@@ -59,22 +76,21 @@ impl<S> Drop for Handle<S> {
 }
 
 impl<S: SessionStore> SessionPool<S> {
-    /// Starts a pool over a store.
+    /// Starts a pool with this store.
     pub fn builder(store: S) -> SessionPoolBuilder<S> {
         SessionPoolBuilder::new(store)
     }
 
-    /// The jar of a session with the cookies of the URI's site, up to date. It has no cookies of
-    /// other sites.
+    /// Returns the jar of a session, up to date, with the cookies of the URI's site and no others.
     ///
-    /// What is changed in it is written by the driver within a second or two, by the session's next
-    /// request, or by [`flush`](Self::flush). The session stays in memory as long as you hold the
-    /// jar; do not keep it for later, since only requests and this call bring it up to date.
+    /// The driver writes a change in the jar within a second or two. The session's next request and
+    /// [`flush`](Self::flush) write it too. The session stays in memory as long as you hold the
+    /// jar. Do not keep the jar for later: only requests and this call bring it up to date.
     ///
     /// # Errors
     ///
-    /// [`SessionError::Unavailable`], [`SessionError::Unreadable`]; [`SessionError::NoHost`] if the
-    /// URI names no host.
+    /// [`SessionError::Unavailable`] or [`SessionError::Unreadable`] if the session cannot be
+    /// loaded. [`SessionError::NoHost`] if the URI names no host.
     pub async fn jar(&self, key: &SessionKey, uri: &Uri) -> Result<CookieJar, SessionError> {
         let visit = self.visit(key, uri, None).ok_or(SessionError::NoHost)?;
         if visit.needs_load() {
@@ -83,27 +99,26 @@ impl<S: SessionStore> SessionPool<S> {
         Ok(visit.jar().clone())
     }
 
-    /// Writes all that is not written yet, moved expiries too.
+    /// Writes all changes that are not written yet, also those that only move an expiry.
     ///
     /// # Errors
     ///
-    /// [`SessionError::Unavailable`] if some of it could not be written within the deadline. It
-    /// stays queued.
+    /// [`SessionError::Unavailable`] if a change could not be written within the deadline. It stays
+    /// queued.
     pub async fn flush(&self) -> Result<(), SessionError> {
         self.shared().flush().await
     }
 
-    /// Removes a session with all its sites and leases: from the store, and from memory.
+    /// Removes a session with all its sites and leases, from the store and from memory.
     ///
-    /// The next request of that session starts with an empty jar, on this replica and, as soon as
-    /// the store has told them, on others. A jar that someone holds is not written any more. A
-    /// response that is on its way on another replica may
-    /// still write its own cookies.
+    /// The next request of that session starts with an empty jar. Other replicas do so as soon as
+    /// the store has told them. A jar that someone still holds is no longer written. A response
+    /// that another replica is receiving may still write its own cookies.
     ///
     /// # Errors
     ///
-    /// [`SessionError::Unavailable`] if the store did not answer within the deadline. It may have
-    /// removed the session all the same.
+    /// [`SessionError::Unavailable`] if the store fails, or does not answer within the deadline. It
+    /// may have removed the session nevertheless.
     pub async fn forget(&self, key: &SessionKey) -> Result<(), SessionError> {
         let shared = self.shared();
         let gone = shared.sessions().take(key);
@@ -140,7 +155,7 @@ impl<S> SessionPool<S> {
         &self.handle.0
     }
 
-    /// What the pool has done, and what it has now.
+    /// Returns what the pool has done, and what it holds now.
     #[must_use]
     pub fn stats(&self) -> SessionStats {
         let shared = self.shared();

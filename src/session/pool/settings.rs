@@ -1,47 +1,51 @@
-//! How a pool is set up.
+//! The settings of a pool.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::session::{Seal, TOMBSTONES_KEPT};
 
-/// Whether a pool trusts what it has loaded.
+/// Whether a pool uses a loaded session without asking the store. Set by
+/// [`SessionPoolBuilder::consistency`](crate::session::SessionPoolBuilder::consistency).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Consistency {
-    /// A session that is loaded is used until the store tells of a change. No command for a
-    /// request; another replica's change is seen some milliseconds later. A request with a
-    /// [`SessionVersion`](crate::session::SessionVersion) sees what that names.
+    /// A loaded session is used until the store reports a change. A request costs no command, and
+    /// another replica's change is seen some milliseconds later. A request with a
+    /// [`SessionVersion`](crate::session::SessionVersion) sees at least that version.
     #[default]
     Cached,
-    /// Each request asks the store for the version first: one short command a request, and nothing
-    /// is stale.
+    /// Each request first asks the store for the version. A request costs one short command, and
+    /// never sees an outdated session.
     Validated,
 }
 
-/// What a request does if its session cannot be loaded, or not be looked at.
+/// What happens to a request if its session cannot be loaded or checked. Set by
+/// [`SessionPoolBuilder::on_outage`](crate::session::SessionPoolBuilder::on_outage).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnOutage {
-    /// It fails with [`SessionError::Unavailable`](crate::session::SessionError::Unavailable), and
-    /// nothing is sent.
+    /// The request fails with
+    /// [`SessionError::Unavailable`](crate::session::SessionError::Unavailable), and nothing is
+    /// sent.
     #[default]
     Refuse,
-    /// It is sent with the cookies that this replica has, if they were right at most this long ago.
-    /// A session that was never loaded is refused all the same: an empty jar would make the
-    /// upstream start a new session over the tenant's own. At most six hours.
+    /// The request is sent with the cookies that this replica has, if they were up to date at most
+    /// this long ago. At most 6 hours. A session that was never loaded is still refused: with an
+    /// empty jar the upstream would start a new session in place of the tenant's.
     LastKnown(Duration),
 }
 
-/// When a response's changes are written.
+/// When the changes of a response are written. Set by
+/// [`SessionPoolBuilder::write`](crate::session::SessionPoolBuilder::write).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Write {
     /// Before the response is returned, if the store answers within the deadline.
     #[default]
     Through,
-    /// By the pool's driver, at most this long after the change. The response does not wait. What
-    /// is not written yet is lost with the process, and no other replica sees it. Without the
-    /// driver it is `Through`.
+    /// By the pool's driver, at most this long after the change. The response does not wait. An
+    /// unwritten change is lost with the process, and no other replica sees it. Without the driver
+    /// it acts as `Through`.
     Behind(Duration),
 }
 
@@ -76,15 +80,14 @@ impl Default for Settings {
     }
 }
 
-/// Bounds of `idle`, of `replay` and of `LastKnown`: together they stay below the time for which a
-/// store remembers that a cookie was deleted. A replica that held one for longer could bring it
-/// back.
+/// Upper bounds of `idle`, `replay` and `LastKnown`. Their sum is shorter than the time for which a
+/// store remembers a deletion. A replica that held a cookie for longer could bring it back.
 pub(super) const MOST_IDLE: Duration = Duration::from_secs(12 * 60 * 60);
 pub(super) const MOST_REPLAY: Duration = Duration::from_secs(60 * 60);
 pub(super) const MOST_LAST_KNOWN: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// A change that has waited for longer is given up. The store may have forgotten by now that the
-/// cookie was deleted after it.
+/// A change that has waited longer than this is dropped. The store may have forgotten a later
+/// deletion of the cookie.
 pub(super) const MOST_WAIT: Duration = Duration::from_secs(TOMBSTONES_KEPT.as_secs() - 60 * 60);
 
 #[cfg(test)]

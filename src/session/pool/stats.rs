@@ -1,4 +1,4 @@
-//! What a pool has done, for a page of metrics.
+//! The counters of a pool, for metrics.
 
 use std::{
     sync::{
@@ -8,37 +8,37 @@ use std::{
     time::Duration,
 };
 
-/// What a pool has done since it was built, and what it has. From
+/// What a pool has done since it was built, and what it holds. From
 /// [`SessionPool::stats`](crate::session::SessionPool::stats).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionStats {
-    /// Sites of sessions in memory.
+    /// Sessions in memory. Each site of a session counts.
     pub sessions: usize,
-    /// Whether the store tells of changes now, so that the cache is trusted.
+    /// Whether the store reports changes now, so that sessions in memory are trusted.
     pub is_listening: bool,
-    /// Times that a session was loaded whole.
+    /// How often a session was loaded.
     pub loads: u64,
-    /// Times that a version was asked for.
+    /// How often the version of a session was asked for.
     pub checks: u64,
-    /// Times that changes were written.
+    /// How often changes were written.
     pub applies: u64,
-    /// Of those, times that others had changed the session meanwhile.
+    /// How many of these writes found that others had changed the session.
     pub merges: u64,
-    /// Changes of this replica that were older than what the store had.
+    /// Changes of this replica that were older than those in the store.
     pub stale_refusals: u64,
     /// Loads of a session that could not be read.
     pub unreadable: u64,
     /// Commands that failed or took too long.
     pub failures: u64,
-    /// Changes that were not written: the store had [no
+    /// Changes that were not written, because the store had [no
     /// room](crate::session#what-a-site-can-fill) or did not answer for most of a day.
     pub dropped: u64,
-    /// The time that all applies took, those that failed included.
+    /// Total time of all writes, including those that failed.
     pub apply_time: Duration,
-    /// The time that the slowest took.
+    /// Time of the slowest write.
     pub slowest_apply: Duration,
-    /// What the store said last when it failed. It names no session.
+    /// The store's error at the last failure. It names no session.
     pub last_failure: Option<String>,
 }
 

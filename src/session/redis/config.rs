@@ -1,4 +1,4 @@
-//! `RedisConfig`: which server, as whom, and how long to wait for it.
+//! `RedisConfig`: the server, the login, and how long to wait.
 
 use std::{fmt, time::Duration};
 
@@ -7,9 +7,9 @@ use super::{
     error::RedisError,
 };
 
-/// Which server holds the sessions, as whom to log in, and how long to wait for it.
+/// The server that holds the sessions, the login, and how long to wait for the server.
 ///
-/// `Debug` shows addresses and times, and whether there is a password.
+/// `Debug` shows addresses and times, and whether there is a password, but not the password.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,21 +40,29 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// One server.
+    /// Configures one server.
     ///
-    /// `redis://[USER][:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://` for the same over TLS, or
-    /// `unix:///PATH[?db=DATABASE]`. Characters that a URL has a meaning for are written as `%hh`.
-    /// If the server is part of a cluster, its other nodes are found.
+    /// The URL is `redis://[USER][:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://` for the same over
+    /// TLS, or `unix:///PATH[?db=DATABASE]`. Characters with a meaning in URLs are written as
+    /// `%hh`. If the server is part of a cluster, its other nodes are found.
     ///
     /// # Errors
     ///
-    /// [`RedisError::Config`] if the URL cannot be used. It does not show the URL.
+    /// [`RedisError::Config`] if the URL cannot be used. The error does not show the URL.
     pub fn new(url: &str) -> Result<Self, RedisError> {
         Self::cluster([url])
     }
 
-    /// A cluster, by some of its nodes. Any one that answers tells where the others are. All
-    /// nodes take the login of the first URL.
+    /// Configures a cluster by some of its nodes. Any node that answers names the others. All nodes
+    /// use the login of the first URL.
+    ///
+    /// ```
+    /// use tower_outbound::session::RedisConfig;
+    ///
+    /// let config = RedisConfig::cluster(["redis://app:secret@node-1", "redis://node-2"])?;
+    /// # let _ = config;
+    /// # Ok::<(), tower_outbound::session::RedisError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -76,11 +84,21 @@ impl RedisConfig {
         })
     }
 
-    /// A primary that Sentinels know by this name, and choose anew if it fails.
+    /// Configures a primary by the name under which Sentinels know it. They choose another primary
+    /// if it fails.
     ///
-    /// The URLs are those of the Sentinels, which take the login of the first URL. Set that of the
-    /// primary by [`login`](Self::login) and [`database`](Self::database). With `rediss://` both
-    /// are reached over TLS.
+    /// The URLs are those of the Sentinels, which all use the login of the first URL. Set the login
+    /// and database of the primary with [`login`](Self::login) and [`database`](Self::database).
+    /// With `rediss://` Sentinels and primary are reached over TLS.
+    ///
+    /// ```
+    /// use tower_outbound::session::RedisConfig;
+    ///
+    /// let sentinels = ["redis://sentinel-1:26379", "redis://sentinel-2:26379"];
+    /// let config = RedisConfig::sentinel("sessions", sentinels)?.login("app", "secret");
+    /// # let _ = config;
+    /// # Ok::<(), tower_outbound::session::RedisError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -95,8 +113,16 @@ impl RedisConfig {
         Ok(config)
     }
 
-    /// As whom to log in, in place of what the URL says. An empty user is the server's default
-    /// one.
+    /// Sets the user and password, instead of those of the URL. An empty user is the server's
+    /// default user.
+    ///
+    /// ```
+    /// use tower_outbound::session::RedisConfig;
+    ///
+    /// let config = RedisConfig::new("redis://redis.example")?.login("app", "secret");
+    /// # let _ = config;
+    /// # Ok::<(), tower_outbound::session::RedisError>(())
+    /// ```
     #[must_use]
     pub fn login(mut self, username: &str, password: &str) -> Self {
         self.login.username = (!username.is_empty()).then(|| username.to_owned());
@@ -104,47 +130,91 @@ impl RedisConfig {
         self
     }
 
-    /// The database, in place of what the URL says. A cluster has 0 alone.
+    /// Sets the number of the database, instead of the one of the URL. A cluster has database 0
+    /// only.
+    ///
+    /// ```
+    /// use tower_outbound::session::RedisConfig;
+    ///
+    /// let config = RedisConfig::new("redis://redis.example")?.database(2);
+    /// # let _ = config;
+    /// # Ok::<(), tower_outbound::session::RedisError>(())
+    /// ```
     #[must_use]
     pub const fn database(mut self, number: u32) -> Self {
         self.login.database = number;
         self
     }
 
-    /// The certificates that a server's own must be signed by, in PEM, for `rediss://`.
+    /// Sets the certificates that may sign the server's certificate, in PEM, for `rediss://`.
     ///
-    /// Default: those that this machine trusts.
+    /// Default: the certificates that this machine trusts.
+    ///
+    /// ```no_run
+    /// use tower_outbound::session::RedisConfig;
+    ///
+    /// let pem = std::fs::read("ca.pem")?;
+    /// let config = RedisConfig::new("rediss://redis.example")?.ca_certificates(pem);
+    /// # let _ = config;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn ca_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_certificates = Some(pem.into());
         self
     }
 
-    /// Longest time for one load or change: connecting, waiting for a new primary and trying again
-    /// are part of it.
+    /// Longest time for one load or change, including connecting, waiting for a new primary, and
+    /// trying again.
     ///
-    /// Default: 2 s. The deadline of a pool is usually shorter and ends the wait first.
+    /// Default: 2 s. A pool's deadline is usually shorter, and ends the wait first.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::RedisConfig;
+    ///
+    /// let config = RedisConfig::new("redis://redis.example")?.timeout(Duration::from_secs(1));
+    /// # let _ = config;
+    /// # Ok::<(), tower_outbound::session::RedisError>(())
+    /// ```
     #[must_use]
     pub const fn timeout(mut self, wait: Duration) -> Self {
         self.timeout = wait;
         self
     }
 
-    /// How often the server is asked whether it is there, while a pool's future runs. A server that
-    /// does not answer for as long is given up. So a replica that is cut off serves what it has
-    /// for at most twice this time.
+    /// Time between two pings of the server while a pool's driver runs. A server that does not
+    /// answer within this time is given up. So a replica that is cut off uses outdated sessions for
+    /// at most twice this time.
     ///
-    /// Default: 1 s. Zero is taken as a millisecond.
+    /// Default: 1 s. Zero counts as 1 ms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_outbound::session::RedisConfig;
+    ///
+    /// let config = RedisConfig::new("redis://redis.example")?.ping(Duration::from_millis(500));
+    /// # let _ = config;
+    /// # Ok::<(), tower_outbound::session::RedisError>(())
+    /// ```
     #[must_use]
     pub const fn ping(mut self, every: Duration) -> Self {
         self.ping = every;
         self
     }
 
-    /// Most sites that one session has cookies of. A change for another one is
-    /// [refused](RedisError::TooManySites) until a site's cookies expire.
+    /// Most sites of which one session has cookies. A change for another site
+    /// [fails](RedisError::TooManySites) until the cookies of a site expire.
     ///
     /// Default: 10,000.
+    ///
+    /// ```
+    /// use tower_outbound::session::RedisConfig;
+    ///
+    /// let config = RedisConfig::new("redis://redis.example")?.max_sites(100);
+    /// # let _ = config;
+    /// # Ok::<(), tower_outbound::session::RedisError>(())
+    /// ```
     #[must_use]
     pub const fn max_sites(mut self, sites: u32) -> Self {
         self.max_sites = sites;

@@ -1,17 +1,24 @@
-//! `RedisError`: why a server did not do what it was asked.
+//! `RedisError`: why a server did not do what it was asked to do.
 
 use std::{error, fmt, io, time::Duration};
 
-/// Why a session was not loaded or changed.
+/// Why a [`RedisStore`](crate::session::RedisStore) could not load or change a session.
 ///
-/// It holds no password, no key and no cookie. Of a server's own message it holds the first word.
+/// It holds no password, key or cookie. Of a server's error message it holds only the first word.
+///
+/// ```
+/// use tower_outbound::session::{RedisConfig, RedisError};
+///
+/// let error = RedisConfig::new("http://redis.example").expect_err("not a scheme of Redis");
+/// assert!(matches!(error, RedisError::Config { .. }));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// The URL or a setting cannot be used. Nothing was sent.
+    /// The URL or a setting is not valid. Nothing was sent.
     #[non_exhaustive]
     Config {
-        /// What is wrong with it.
+        /// What is not valid.
         reason: &'static str,
     },
     /// There is no connection to the server.
@@ -19,10 +26,10 @@ pub enum RedisError {
     Unreachable {
         /// Host and port, or the path of the socket.
         server: String,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The server is older than Redis 6, or does not speak RESP3. It cannot tell what others
+    /// The server is older than Redis 6, or does not support RESP3, so it cannot report what others
     /// change.
     #[non_exhaustive]
     TooOld {
@@ -34,18 +41,19 @@ pub enum RedisError {
     NotPrimary {
         /// Host and port, or the path of the socket.
         server: String,
-        /// What it says it is.
+        /// What the server says it is.
         role: &'static str,
     },
-    /// The server refused: a wrong password, a command that its access list forbids, no memory.
+    /// The server refused the command, for example because of a wrong password, its access list, or
+    /// a lack of memory.
     #[non_exhaustive]
     Refused {
         /// Host and port, or the path of the socket.
         server: String,
-        /// The first word of its answer: `WRONGPASS`, `NOPERM`, `OOM`.
+        /// The first word of the server's answer, such as `WRONGPASS`, `NOPERM` or `OOM`.
         code: String,
     },
-    /// The server's answer is not what its protocol or ours says.
+    /// The server's answer does not follow the protocol of Redis, or ours.
     #[non_exhaustive]
     Garbage {
         /// Host and port, or the path of the socket.
@@ -53,18 +61,18 @@ pub enum RedisError {
         /// What was expected.
         expected: &'static str,
     },
-    /// The session already has cookies of this many sites. See
-    /// [`RedisConfig::max_sites`](crate::session::RedisConfig::max_sites).
+    /// The session already has cookies of
+    /// [`RedisConfig::max_sites`](crate::session::RedisConfig::max_sites) sites.
     #[non_exhaustive]
     TooManySites {
-        /// The bound.
+        /// The limit.
         max_sites: u32,
     },
-    /// The server did not answer. See
+    /// The server did not answer within
     /// [`RedisConfig::timeout`](crate::session::RedisConfig::timeout).
     #[non_exhaustive]
     Timeout {
-        /// How long it was waited for.
+        /// How long the store waited.
         waited: Duration,
     },
 }
@@ -81,19 +89,19 @@ impl fmt::Display for RedisError {
                 "{server} does not speak RESP3: sessions need Redis 6 or newer, or Valkey"
             ),
             Self::NotPrimary { server, role } => {
-                write!(f, "{server} is a {role}, and sessions are stored on a primary")
+                write!(f, "{server} is a {role}, but only a primary stores sessions")
             }
             Self::Refused { server, code } => write!(f, "{server} refused with {code}"),
             Self::Garbage { server, expected } => {
                 write!(f, "the answer of {server} is not {expected}")
             }
             Self::TooManySites { max_sites } => {
-                write!(f, "the session has cookies of {max_sites} sites, the most that are kept")
+                write!(f, "the session already has cookies of {max_sites} sites, the maximum")
             }
             Self::Timeout { waited } => write!(f, "no answer within {waited:?}"),
         }
     }
 }
 
-// No `source`: our own message ends with its words.
+// No `source`: our own message ends with its text.
 impl error::Error for RedisError {}

@@ -21,18 +21,19 @@ pub use self::{config::RedisConfig, error::RedisError};
 use self::{events::Events, nodes::Nodes, record::Outcome};
 use super::{Applied, Contents, Event, Record, SessionKey, SessionStore, StoreKey, Version};
 
-/// Sessions on Redis or Valkey, for replicas on any machine.
+/// Sessions on Redis or Valkey, shared by replicas on any machine.
 ///
-/// The cookies of one site in one session are a hash, `to1:{TENANT}:SITE`, and a change is one
-/// script: one round trip, one atomic step. A set `to1:{TENANT}` lists the session's sites. The
-/// braces keep a session on one node of a cluster. A server that does not know the script, that
-/// has become a replica, or that has given the session to another node is no error: the request
-/// is sent again where it belongs, for as long as [`RedisConfig::timeout`].
+/// The cookies of one site in one session are a hash, `to1:{TENANT}:SITE`. A change is one script:
+/// one round trip, one atomic step. A set `to1:{TENANT}` lists the session's sites. The braces keep
+/// a session on one node of a cluster.
 ///
-/// The server tells of changes by other replicas while a pool's future, which listens to the
-/// [events](SessionStore::events), runs. It also makes the connection anew and pings the server.
-/// Without it requests still connect and work. A connection has one tokio task, which moves its
-/// bytes and ends with it, so the store must be used in a tokio runtime.
+/// If a server does not know the script, has become a replica, or has given the session to another
+/// node, the request is sent again to the right place, for up to [`RedisConfig::timeout`].
+///
+/// While a pool's driver runs, it listens to the [events](SessionStore::events): the server reports
+/// changes by other replicas, a lost connection is made again, and the server is pinged. Without
+/// the driver, requests still connect and work. Each connection has a tokio task that moves its
+/// bytes, so the store must be used in a tokio runtime.
 ///
 /// It needs Redis 6 or newer, or Valkey, and these commands: `HELLO`, `SELECT`, `ROLE`, `INFO`,
 /// `TIME`, `CLIENT TRACKING`, `HGETALL`, `HGET`, `EVALSHA`, `SCRIPT LOAD`; in a cluster `ASKING`;
@@ -40,8 +41,8 @@ use super::{Applied, Contents, Event, Record, SessionKey, SessionStore, StoreKey
 /// `SISMEMBER` and `SMEMBERS`. Its keys begin with `to1:`. Set `maxmemory-policy noeviction`: an
 /// evicted key is a session that is logged out. With `appendonly yes` a restart keeps the sessions.
 ///
-/// It has no `Clone`: each pool needs a connection of its own, which is told what the others
-/// change.
+/// It is not `Clone`: each pool needs its own connection, over which the server reports what the
+/// other pools change.
 ///
 /// ```no_run
 /// # async fn sessions() -> Result<(), tower_outbound::session::RedisError> {
@@ -56,7 +57,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// The store that this configuration names. It connects when it is first used.
+    /// Creates a store that connects when it is first used.
     ///
     /// # Errors
     ///
@@ -65,11 +66,11 @@ impl RedisStore {
         Ok(Self { nodes: Nodes::new(config)? })
     }
 
-    /// As [`new`](Self::new), and connects: what is wrong with a server shows at the start.
+    /// Creates a store and connects, so that a wrong configuration shows at the start.
     ///
     /// # Errors
     ///
-    /// Any but [`RedisError::TooManySites`]. It is one attempt, for at most
+    /// Any [`RedisError`] except [`RedisError::TooManySites`]. There is one attempt, for at most
     /// [`RedisConfig::timeout`].
     pub async fn connect(config: RedisConfig) -> Result<Self, RedisError> {
         let store = Self::new(config)?;

@@ -1,4 +1,4 @@
-//! The seal that this crate ships: XChaCha20-Poly1305, with the number of its key in front.
+//! The crate's own seal: XChaCha20-Poly1305, with the number of its key in front.
 
 use std::fmt;
 
@@ -9,21 +9,23 @@ use chacha20poly1305::{
 
 use super::Seal;
 
-/// XChaCha20-Poly1305 with keys that can be rotated: it seals with the first, and opens with any.
+/// Seals cookies with XChaCha20-Poly1305, and lets keys be rotated: it seals with the first key,
+/// and opens with any.
 ///
-/// Each key has a number, which is written in front of what it sealed. To rotate keys without a
-/// moment at which a replica cannot read:
+/// Each key has a number, which is written in front of the sealed cookie. Rotate keys as follows.
+/// Every replica can read at every step.
 ///
 /// 1. Give every replica the new key as one that [opens](Self::also_open).
-/// 2. Then make it the first on every replica, and let the old one open.
-/// 3. Once no session is older, drop the old one. Until then whoever has it can read and forge.
+/// 2. Make it the first key on every replica, and let the old key open.
+/// 3. Drop the old key when no session is older. Until then, whoever has the old key can read and
+///    forge.
 ///
-/// Keys are 32 random bytes. All replicas need the same. A text that people chose is no key: derive
-/// one from it, with HKDF or Argon2. Keys are erased when the seal is dropped, and `Debug` shows
-/// their numbers alone.
+/// A key is 32 random bytes, the same on all replicas. A text that people chose is not a key:
+/// derive one from it, with HKDF or Argon2. Keys are erased when the seal is dropped. `Debug` shows
+/// only their numbers.
 ///
-/// The nonce is 24 random bytes, so that replicas need not agree on one. A sealed cookie is 45
-/// bytes longer.
+/// The nonce is 24 random bytes, so replicas need not agree on one. A sealed cookie is 45 bytes
+/// longer.
 ///
 /// ```
 /// use tower_outbound::session::{MemoryStore, SessionPool, SessionSeal};
@@ -68,7 +70,15 @@ impl SessionSeal {
         Self { first: Key::new(number, key), others: Vec::new() }
     }
 
-    /// Opens with this key too. If a number is given twice, both keys are tried.
+    /// Also opens with this key. If two keys have one number, both are tried.
+    ///
+    /// ```
+    /// use tower_outbound::session::SessionSeal;
+    ///
+    /// # let (new, old) = ([7; 32], [3; 32]);
+    /// let seal = SessionSeal::new(2, &new).also_open(1, &old);
+    /// # let _ = seal;
+    /// ```
     #[must_use]
     pub fn also_open(mut self, number: u32, key: &[u8; 32]) -> Self {
         self.others.push(Key::new(number, key));
@@ -85,7 +95,8 @@ impl Seal for SessionSeal {
     fn seal(&self, aad: &[u8], plain: Vec<u8>) -> Vec<u8> {
         let [a, b, c, d] = self.first.number.to_le_bytes();
         let (head, nonce) = ([LAYOUT, a, b, c, d], XNonce::generate());
-        // The head is bound too: else a byte of it could be changed and still open.
+        // The head is bound too. Otherwise a byte of it could be changed, and the rest would still
+        // open.
         let aad = [&head, aad].concat();
         let payload = Payload { msg: &plain, aad: &aad };
         let sealed = self.first.cipher.encrypt(&nonce, payload).expect("a cookie is short");

@@ -134,8 +134,8 @@ async fn a_store_that_is_down_is_a_503_or_the_last_known_jar_and_never_an_empty_
         (last.status, &*last.body),
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "503: no request is sent without its tenant's cookies: the store of sessions did not \
-             answer in time\n"
+            "503: no request is sent without its tenant's cookies: the session store failed or \
+             did not answer in time\n"
         )
     );
     // It is not sent, and not tried again.
@@ -177,8 +177,8 @@ async fn changes_that_the_store_has_not_taken_at_the_end_are_said_to_be_lost() {
     cookies(&proxy, "/?late=1").await;
     proxy.signal("TERM").await;
     let (said, code) = proxy.ended().await;
-    let end = "the last changes of some tenants are lost: the store of sessions did not answer in \
-               time";
+    let end = "the last changes of some tenants are lost: the session store failed or did not \
+               answer in time";
     assert!(said.last().unwrap().contains(end), "{said:?}");
     assert_eq!(code, Some(1));
 }

@@ -35,7 +35,7 @@ async fn a_server_that_cannot_be_used_is_a_clear_error() {
 
     let replica = Server::start(&["--replicaof", "127.0.0.1", "1"]);
     let told = refused(RedisConfig::new(&replica.url()).unwrap()).await;
-    assert!(told.ends_with("is a replica, and sessions are stored on a primary"), "{told}");
+    assert!(told.ends_with("is a replica, but only a primary stores sessions"), "{told}");
 }
 
 /// What the page of `RedisStore` says a user must be allowed.
