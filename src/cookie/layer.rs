@@ -162,7 +162,7 @@ impl<J> CookieLayer<J> {
         self
     }
 
-    /// Makes missing restrictions mean the strictest ones.
+    /// Treats a missing restriction as the strictest one.
     ///
     /// - A request with neither [`CookieControl`](super::CookieControl) nor
     ///   [`SiteForCookies`](super::SiteForCookies) sends and stores no cookies of the jar.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Version;
 
-/// Which state of its session a response has seen or made: a response extension.
+/// Identifies the state of a session that a response has seen or made: a response extension.
 ///
 /// Add it to a later request as an extension, on any replica. That request then sees at least this
 /// state: a replica in any other state asks the store. So a caller sees its own changes, although

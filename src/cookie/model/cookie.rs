@@ -31,9 +31,10 @@ pub(in crate::cookie) fn to_time(millis: Millis) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
 }
 
-/// A snapshot of one cookie of a jar. Clones share the text, so they are cheap.
+/// A cookie, as a jar held it at one moment or as [`builder`](Self::builder) made it.
 ///
-/// `Debug` shows name, domain and path, and never the value.
+/// Clones share the text, so they are cheap. `Debug` shows name, domain and path, and
+/// never the value.
 ///
 /// ```
 /// use tower_outbound::cookie::{Cookie, CookieJar};

@@ -12,7 +12,8 @@ pub(in crate::cookie) const NEVER: Millis = Millis::MAX;
 pub enum SameSite {
     /// The cookie is sent only with requests on behalf of its own site.
     Strict,
-    /// As for `Strict`, and also with top-level navigations from other sites.
+    /// As for `Strict`, and also with top-level navigations from other sites that use a safe
+    /// method.
     Lax,
     /// The cookie is sent with every request. It must be `Secure`.
     None,
