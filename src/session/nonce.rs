@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// What tells a version from another with the same count. Not a secret.
+/// Distinguishes a version from another with the same count. It is not a secret.
 pub(super) fn nonce() -> u64 {
-    // Each state has keys of its own, from the system's random numbers and a counter.
+    // Each state has its own keys, from the system's random numbers and a counter.
     RandomState::new().hash_one(())
 }

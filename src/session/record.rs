@@ -1,4 +1,4 @@
-//! Changes of a jar as records of a store, and back. No clock, no socket.
+//! Converts changes of a jar to records of a store, and back. Uses no clock and no socket.
 
 use std::{
     collections::HashSet,
@@ -32,22 +32,23 @@ impl Offset {
     }
 }
 
-/// What a store has of one cookie, or shall have: what it was set to, or that it was deleted.
+/// What a store has, or should have, of one cookie: that it was set, or deleted.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) id: CookieId,
-    /// Whether a secure origin said so, or the caller.
+    /// Whether a secure origin or the caller made the change.
     pub(super) from_secure: bool,
     pub(super) stamp: Stamp,
     /// `None` for a deletion.
     pub(super) cookie: Option<Cookie>,
 }
 
-/// The first byte of the field of what an origin that is not secure has said.
+/// The first byte of a field for a change by an origin that is not secure.
 ///
-/// It is a record of its own beside that of the same cookie by a secure origin. A replica that did
-/// not know of a `Secure` cookie may let such an origin change it, and the store takes what is
-/// later. In one record the `Secure` cookie would be lost; of two, the jar picks by its rules.
+/// Such a change is a record of its own, next to the one for the same cookie by a secure origin. A
+/// replica that does not know of a `Secure` cookie may let such an origin change it, and the store
+/// keeps the later change. With one record for both, the `Secure` cookie would be lost. With two,
+/// the jar chooses by its rules.
 const INSECURE: u8 = b'!';
 
 impl Entry {
@@ -69,12 +70,12 @@ impl Entry {
         if self.from_secure { change } else { change.insecure() }
     }
 
-    /// That it was deleted, right after.
+    /// Its deletion, right after it.
     pub(super) fn deleted(&self) -> Self {
         Self { cookie: None, stamp: self.stamp + 1, id: self.id.clone(), ..*self }
     }
 
-    /// Where a store keeps it.
+    /// The field under which a store keeps it.
     pub(super) fn field(&self) -> Field {
         let id = self.id.as_bytes();
         if self.from_secure { id.into() } else { [&[INSECURE], id].concat().into() }
@@ -96,12 +97,12 @@ impl Entry {
 
 pub(super) type Field = Box<[u8]>;
 
-/// A record is not what its place says, or does not open.
+/// A record that does not belong to its place, or cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// Opens all records of a key. One that does not open spoils them all: to leave its cookie out
-/// would send the rest as if the tenant had logged out of it.
+/// Opens all records of a key. If one cannot be opened, all are refused: without its cookie the
+/// rest would be sent as if the tenant had logged out.
 pub(super) fn read(
     records: &[Record],
     key: &StoreKey,
@@ -143,9 +144,9 @@ fn open(
     cookie.map_err(|_| Unreadable)
 }
 
-/// What a body is bound to: its session, its site, its field, and its stamp, so that an old body
-/// cannot be passed off as a new one. Each part has its length before it, so that no two names come
-/// to the same bytes.
+/// The data to which a body is bound: session, site, field and stamp, so that an old body cannot
+/// pass for a new one. Each part has its length before it, so that no two lists of names have the
+/// same bytes.
 pub(super) fn aad(key: &StoreKey, field: &[u8], stamp: Stamp) -> Vec<u8> {
     let mut aad = b"tower-outbound session 1".to_vec();
     for part in [key.tenant().as_bytes(), key.site().as_bytes(), field] {

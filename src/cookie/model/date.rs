@@ -1,11 +1,11 @@
 //! A cookie-date, as RFC 6265bis section 5.1.1 reads it.
 
-/// A cookie-date as seconds since 1970. Its tokens may come in any order, and the first of each
-/// kind counts.
+/// Reads a cookie-date as seconds since 1970. The tokens may come in any order, and the first of
+/// each kind counts.
 pub(super) fn date(value: &[u8]) -> Option<i64> {
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
     for token in value.split(|&byte| is_date_delimiter(byte)) {
-        // In this order, as the RFC has it: `08` could be a day or a year, and is a day first.
+        // In the order of the RFC: `08` could be a day or a year, and counts as a day first.
         if token.is_empty() {
             continue;
         }
@@ -32,13 +32,13 @@ pub(super) fn date(value: &[u8]) -> Option<i64> {
         }
     }
     let ((hour, minute, second), day, month) = (time?, day?, month?);
-    // Two digits are of this century up to 69.
+    // Two digits up to 69 are of this century.
     let year = match year? {
         short @ 0..=69 => short + 2000,
         short @ 70..=99 => short + 1900,
         long => long,
     };
-    // 1601 is where the clocks of some systems begin. A leap second is no time here.
+    // 1601 is where the clocks of some systems begin. A leap second is not accepted.
     let in_range = year >= 1601 && hour <= 23 && minute <= 59 && second <= 59;
     if !in_range || day < 1 || day > days_in_month(year, month) {
         return None;
@@ -46,7 +46,7 @@ pub(super) fn date(value: &[u8]) -> Option<i64> {
     Some(days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
-/// Everything but letters, digits and the colon, which parts a time, and bytes beyond ASCII.
+/// Every byte except letters, digits, the colon inside a time, and bytes beyond ASCII.
 const fn is_date_delimiter(byte: u8) -> bool {
     matches!(byte, 0x09 | 0x20..=0x2f | 0x3b..=0x40 | 0x5b..=0x60 | 0x7b..=0x7e)
 }
@@ -71,7 +71,7 @@ fn clock_time(token: &[u8]) -> Option<(i64, i64, i64)> {
     Some((hour, minute, number(fields.next()?, 1, 2)?))
 }
 
-/// A month is known by its first three letters, so that `November` and `Novembre` both are.
+/// A month is recognised by its first three letters, so `November` and `Novembre` are the same.
 fn month_number(token: &[u8]) -> Option<i64> {
     const MONTHS: [&[u8; 3]; 12] = [
         b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov",
@@ -82,7 +82,7 @@ fn month_number(token: &[u8]) -> Option<i64> {
     i64::try_from(at).ok().map(|at| at + 1)
 }
 
-// The calendar's rule, since a date that no calendar has is no date: the RFC's last check.
+// The RFC's last check: a date that no calendar has is not a date.
 const fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,

@@ -1,6 +1,6 @@
-//! The path of a cookie: which requests it covers, and what it is by default.
+//! The path of a cookie: which requests it covers, and its default.
 
-/// The path of a cookie whose line names none: the request's, up to its last slash (RFC 6265bis
+/// The path of a cookie without `Path`: the request's path up to its last slash (RFC 6265bis
 /// section 5.1.4).
 pub(super) fn default_path(path: &str) -> &str {
     match path.bytes().rposition(|byte| byte == b'/') {
@@ -10,11 +10,12 @@ pub(super) fn default_path(path: &str) -> &str {
     }
 }
 
-/// Whether a request's path is one that a cookie's path covers (RFC 6265bis section 5.1.4).
+/// Whether a cookie's path covers a request's path (RFC 6265bis section 5.1.4).
 ///
-/// The bytes are compared as they are sent: `/a%62` is not `/ab`, for a server may tell them apart.
+/// The bytes are compared as they are sent: `/a%62` is not `/ab`, since a server may distinguish
+/// them.
 pub(in crate::cookie) fn path_match(request: &[u8], cookie: &[u8]) -> bool {
-    // Nearly every cookie's path. It saves the search for a prefix.
+    // The path of nearly every cookie. It saves the search for a prefix.
     if cookie == b"/" {
         return request.starts_with(b"/");
     }

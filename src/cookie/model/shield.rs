@@ -7,12 +7,12 @@ use super::{
     set_cookie::trim,
 };
 
-/// Whether a stored cookie forbids a non-secure origin to set or delete one of that identity and
-/// value. The caller knows whether the stored one has expired.
+/// Whether a stored cookie keeps a non-secure origin from setting or deleting a cookie of that
+/// identity and value. The caller checks whether the stored one has expired.
 pub(in crate::cookie) fn shields(old: &Data, new: &Identity<'_>, value: &[u8]) -> bool {
     let domain = || str::from_utf8(new.domain).unwrap_or_default();
-    // Either domain may be the wider one: a host-only cookie is sent beside a parent's. The path
-    // counts one way alone: a longer one would be sent first, and so win.
+    // Either domain may be the wider one: a host-only cookie is sent next to a parent's. The path
+    // counts in one direction only: a longer path would be sent first, and so win.
     old.flags.secure
         && passes_for(new.name, value, old.name())
         && (domain_match(domain(), old.domain()) || domain_match(old.domain(), domain()))

@@ -1,4 +1,4 @@
-//! What a session's file holds, as bytes and as records. No file is touched here.
+//! The contents of a session's file, as bytes and as records. Pure: touches no file.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use crate::session::{Contents, Record, SessionKey, StoreKey, Version};
 
 const MAGIC: &[u8] = b"tower-outbound session 1\n";
 
-/// How much of a file holds its version.
+/// The length of what comes before the keys and records: magic and version.
 pub(super) const HEAD: usize = MAGIC.len() + 24;
 
-/// All of one key. The default is that of a key that was never written.
+/// Everything of one key. The default is a key that was never written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) head: Head,
@@ -19,11 +19,11 @@ pub(super) struct Stored {
 /// What a file begins with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
-    /// How many times it was changed. 0: it has never been written.
+    /// How many times the key was changed. 0: it was never written.
     count: u64,
-    /// What tells this change from another of the same count, on a disk that was put back.
+    /// Distinguishes this change from another with the same count, such as one on a restored disk.
     nonce: u64,
-    /// From when on nothing of it is kept, in microseconds since 1970.
+    /// When the whole file expires, in microseconds since 1970.
     expires: u64,
 }
 
@@ -35,7 +35,8 @@ impl Head {
         (head.count > 0).then_some(head)
     }
 
-    /// Its version at a time: that of a key never written once it has expired.
+    /// The version at a time. Once the file has expired, it is that of a key that was never
+    /// written.
     pub(super) fn version(self, now: u64) -> Version {
         if self.count == 0 || self.expires <= now {
             return Version::default();
@@ -49,7 +50,7 @@ impl Head {
 }
 
 impl Stored {
-    /// `None` if it is damaged, or the file of another key.
+    /// `None` if the bytes are damaged, or belong to another key.
     pub(super) fn read(bytes: &[u8], key: &StoreKey) -> Option<Self> {
         let head = Head::read(bytes)?;
         let mut rest = Reader(bytes.get(HEAD..)?);
@@ -73,7 +74,7 @@ impl Stored {
         rest.0.is_empty().then_some(Self { head, records })
     }
 
-    /// Whose file it is.
+    /// The session to which the file belongs.
     pub(super) fn tenant(bytes: &[u8]) -> Option<SessionKey> {
         Reader(bytes.get(HEAD..)?).bytes().map(SessionKey::new)
     }
@@ -100,10 +101,11 @@ impl Stored {
         bytes
     }
 
-    /// Stores each record whose stamp is greater, and removes tombstones from before `horizon`.
-    /// The version changes if one was stored.
+    /// Stores each record whose stamp is greater, and removes tombstones older than `horizon`. The
+    /// version changes if a record was stored.
     pub(super) fn apply(&mut self, records: &[Record], nonce: u64, expires: u64, horizon: u64) {
-        // Never shorter: who has not loaded the key does not know its longest-lived cookie.
+        // Never shorter: a caller that has not loaded the key does not know its longest-lived
+        // cookie.
         self.head.expires = self.head.expires.max(expires);
         let mut stored = false;
         for record in records {
@@ -120,7 +122,7 @@ impl Stored {
         }
     }
 
-    /// Whether it was ever written.
+    /// Whether the key was ever written.
     pub(super) const fn is_written(&self) -> bool {
         self.head.count > 0
     }
@@ -140,7 +142,7 @@ fn put_length(bytes: &mut Vec<u8>, length: usize) {
     bytes.extend_from_slice(&(length as u64).to_le_bytes());
 }
 
-/// The bytes that are still to be read.
+/// The bytes that are not read yet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

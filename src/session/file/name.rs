@@ -1,44 +1,45 @@
-//! Where a session's file is: names of any bytes as names that every file system keeps apart.
+//! File names of sessions: any bytes become names that every file system keeps distinct.
 
 use std::path::{Path, PathBuf};
 
 use crate::session::{SessionKey, StoreKey};
 
-/// Longest name in bytes of a session: as a path it takes up to three times that, and 4,096 is the
-/// most on Linux.
+/// Longest session key, in bytes. A path takes up to three times as much, and 4,096 is the limit on
+/// Linux.
 pub(super) const LONGEST: usize = 1_024;
 
-/// Longest name of one directory or file. 255 is the most; the temporary file of a save adds to it.
+/// Longest name of one directory or file. 255 is the limit, and the temporary file of a save is
+/// longer than its target.
 const CHUNK: usize = 200;
 
-/// The directory of a session. `None` if its name is too long.
+/// The directory of a session. `None` if its key is too long.
 pub(super) fn tenant(root: &Path, tenant: &SessionKey) -> Option<PathBuf> {
     let name = tenant.as_bytes();
     (name.len() <= LONGEST).then(|| join(root, 't', name))
 }
 
-/// The file of a site in the session's directory.
+/// The file of a site, inside the session's directory.
 pub(super) fn site(root: &Path, key: &StoreKey) -> Option<PathBuf> {
     Some(join(&tenant(root, key.tenant())?, 's', key.site().as_bytes()))
 }
 
-/// Whether it is the name of a site's file. Temporary files and those of others are not.
+/// Whether it is the name of a site's file, and not of a temporary file or of someone else's.
 pub(super) fn is_site(file_name: &str) -> bool {
     file_name.starts_with("s-")
 }
 
-/// The lock of a session. One for all is too slow, and one for each would stay for ever, since a
-/// lock file cannot be removed safely.
+/// The lock of a session. One lock for all sessions is too slow. One for each would stay forever,
+/// since a lock file cannot be removed safely.
 pub(super) fn lock(root: &Path, tenant: &SessionKey) -> PathBuf {
-    // FNV-1a, here because every process and version must come to the same file.
+    // FNV-1a: every process and version must compute the same file.
     let hash = tenant.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     root.join(format!(".lock-{:02x}", (hash ^ (hash >> 32)) & 0xff))
 }
 
-/// A long name goes through directories of their own kind, `c-`. So no name is the beginning of
-/// another, or has a meaning to the system: `.`, `..`, `nul`.
+/// A long name is spread over directories of their own kind, `c-`. So no name is a prefix of
+/// another, or has a meaning for the system, such as `.`, `..` or `nul`.
 fn join(directory: &Path, kind: char, name: &[u8]) -> PathBuf {
     let escaped = escape(name);
     let mut path = directory.to_owned();
@@ -52,8 +53,8 @@ fn join(directory: &Path, kind: char, name: &[u8]) -> PathBuf {
     path
 }
 
-/// Lower-case letters, digits and `-` as they are, each other byte as `_` and two digits: file
-/// systems that ignore case, or drop a dot at the end, keep such names apart.
+/// Lower-case letters, digits and `-` stay, and each other byte becomes `_` and two digits. So file
+/// systems that ignore case, or drop a dot at the end, keep the names distinct.
 fn escape(name: &[u8]) -> String {
     let mut escaped = String::with_capacity(name.len());
     for byte in name {

@@ -1,5 +1,5 @@
-//! How much of one key a store is given. A site can invent names without end, and what a jar evicts
-//! for them is not written. No clock, no lock.
+//! How much of one key is given to a store. A site can invent names without end, and what a jar
+//! evicts because of them is not written. Uses no clock and no lock.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,29 +14,31 @@ use crate::{
 /// Most records of one key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
-    /// Cookies. Above it the next write deletes some.
+    /// Most cookies. Above it the next write deletes some.
     pub(super) cookies: usize,
-    /// Cookies and tombstones. Above it a cookie that the store lacks is not written.
+    /// Most cookies and tombstones. Above it a cookie that the store lacks is not written.
     pub(super) all: usize,
 }
 
-/// Clocks of replicas differ. One that is ahead must not delete what lives for the others.
+/// Clocks of replicas differ. A replica that is ahead must not delete a cookie that is alive for
+/// the others.
 const SURELY_EXPIRED: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Bound {
-    /// Above the limit of a jar: an eviction is one replica's own, and takes nothing from the store
-    /// until there is twice as much as a jar holds.
+    /// Above the limit of a jar: an eviction concerns one replica, and removes nothing from the
+    /// store until the store has twice as much as a jar holds.
     pub(super) const fn of_jar(per_site: usize) -> Self {
         Self { cookies: per_site.saturating_mul(2), all: per_site.saturating_mul(6) }
     }
 
-    /// What the next write deletes: cookies that have been expired for a day; what a secure origin
-    /// has set and another one has replaced, and the reverse; and above the limit the expired
-    /// first, then those not `Secure`, then the others, each the oldest first.
+    /// What the next write deletes: cookies that expired more than a day ago, and a record by one
+    /// kind of origin that the other kind has replaced. Above the limit also: expired cookies
+    /// first, then those that are not `Secure`, then the others, each the oldest first.
     ///
-    /// A deletion has the stamp right after the cookie's, so that whoever sets it meanwhile wins.
+    /// A deletion has the stamp right after the cookie's, so that anyone who sets the cookie
+    /// meanwhile wins.
     ///
-    /// A cookie with the last stamp that there is stays.
+    /// A cookie with the last possible stamp stays.
     pub(super) fn surplus(self, contents: &[Entry], now: SystemTime) -> Vec<Entry> {
         let mut cookies: Vec<_> = contents
             .iter()
@@ -56,14 +58,15 @@ impl Bound {
             .filter(|(_, is_secure, _)| *is_secure)
             .filter_map(|(.., entry)| entry.cookie.as_ref().map(Cookie::name))
             .collect();
-        // By the other record of the same cookie: an older word is not asked for any more. What an
-        // origin that is not secure says counts only where no `Secure` cookie can refuse it. If the
-        // older word stayed, it would hold again once a tombstone of the later one has gone.
+        // The cookie has another, later record, so the older one is no longer needed. A change by
+        // an origin that is not secure counts only if no `Secure` cookie can refuse it. If the
+        // older record stayed, it would apply again after the tombstone of the later one is
+        // removed.
         let is_superseded = |entry: &Entry| {
             let may_refuse = |cookie: &Cookie| guarded.contains(&cookie.name());
             let is_guarded = entry.from_secure && entry.cookie.as_ref().is_some_and(may_refuse);
             let other = stamps.get(&(!entry.from_secure, &entry.id));
-            // Not by one: the deletion would have the stamp of the other.
+            // Not if it is the next stamp: the deletion would have the stamp of the other record.
             !is_guarded && other.is_some_and(|other| *other > entry.stamp + 1)
         };
         let over = cookies.len().saturating_sub(self.cookies);
@@ -77,7 +80,7 @@ impl Bound {
         surplus.map(|(_, (.., entry))| entry.deleted()).collect()
     }
 
-    /// Parts what may be written from what the store has no room for.
+    /// Separates what may be written from what the store has no room for.
     pub(super) fn fitting(
         self,
         stored: &HashSet<Field>,

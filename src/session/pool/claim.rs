@@ -1,4 +1,4 @@
-//! Who holds a lease, and what one who wants it has to do. No clock, no store.
+//! Who holds a lease, and what a caller who wants it must do. Uses no clock and no store.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::session::{
     record::{STAMP_LIMIT, Stamp, aad},
 };
 
-/// Where a lease is kept: a key of its own beside the sites.
+/// Where a lease is kept: under its own key, next to the sites.
 pub(super) fn site(name: &str) -> String {
     // No host begins with a dot.
     format!(".lease/{name}")
@@ -17,11 +17,11 @@ pub(super) fn site(name: &str) -> String {
 
 const FIELD: &[u8] = b"lease";
 
-/// The state of a lease. Its record's stamp counts them: of two who write the same number, the
-/// first wins, since an equal stamp changes nothing.
+/// The state of a lease. The stamp of its record counts them. If two replicas write the same
+/// number, the first wins, since an equal stamp changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
-    /// Random. `None`: it is free.
+    /// Random. `None` if the lease is free.
     pub(super) holder: Option<[u8; 16]>,
     /// Until when, by the store's clock.
     pub(super) until: Stamp,
@@ -60,7 +60,7 @@ impl Claim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) version: Version,
-    /// 0 for a lease that nobody ever took.
+    /// 0 for a lease that was never taken.
     pub(super) stamp: Stamp,
     pub(super) claim: Option<Claim>,
 }
@@ -82,7 +82,7 @@ pub(super) fn read(contents: Contents, key: &StoreKey, seal: Option<&dyn Seal>) 
     Some(Stored { version, stamp: *stamp, claim: Some(claim) })
 }
 
-/// Since when a claim was seen unchanged.
+/// Since when a claim has been seen unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Watch(Option<(Stamp, Instant)>);
 
@@ -91,16 +91,16 @@ pub(super) struct Watch(Option<(Stamp, Instant)>);
 pub(super) enum Step {
     /// Take it with this stamp.
     Take(Stamp),
-    /// Another has it, for at most this long as far as this process can tell.
+    /// Another holds it, for at most this long as far as this process knows.
     Wait(Duration),
 }
 
 impl Watch {
-    /// `store_now` is the store's time, if it is known. Else a lease has ended once it was seen
-    /// unchanged for as long as it was taken for, by this process's own clock: clocks that differ
-    /// take no lease from a living holder.
+    /// `store_now` is the store's time, if it is known. Otherwise a lease has ended once it was
+    /// seen unchanged for its whole time by this process's own clock. So clocks that differ take no
+    /// lease from a living holder.
     ///
-    /// Either way an eighth is added, since the store's time is known to a few milliseconds only.
+    /// In both cases an eighth is added: the store's time is known only to a few milliseconds.
     pub(super) fn step(&mut self, stored: &Stored, now: Instant, store_now: Option<Stamp>) -> Step {
         let take = Step::Take(stored.stamp + 1);
         let Some(Claim { holder: Some(_), until, micros }) = stored.claim else { return take };

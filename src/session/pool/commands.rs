@@ -1,4 +1,4 @@
-//! What a pool asks of its store: one command at a time for a key.
+//! The commands of a pool to its store: one at a time per key.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -17,11 +17,11 @@ use super::{
 };
 use crate::session::{Applied, Contents, SessionError, SessionStore, StoreKey, record};
 
-/// Commands of different keys that are on their way at one time.
+/// Most commands of different keys that run at once.
 pub(super) const AT_ONCE: usize = 8;
 
 impl<S: SessionStore> Shared<S> {
-    /// Makes a session what a request needs it to be, within that time.
+    /// Brings a session into the state that a request needs, within that time.
     pub(super) async fn bring_up(
         &self,
         session: &Arc<Session>,
@@ -73,8 +73,8 @@ impl<S: SessionStore> Shared<S> {
         }
     }
 
-    /// Makes a session what the store has, which also has these changes. `None` if another server
-    /// has taken its place since the command began: its answer proves nothing then.
+    /// Makes the jar hold the store's contents and these changes. `None` if another server has
+    /// replaced the store's server since the command began. The answer then proves nothing.
     fn put_away(
         &self,
         session: &Session,
@@ -95,7 +95,7 @@ impl<S: SessionStore> Shared<S> {
         let offset = self.offset();
         let (put_away, landed) =
             session.put_away(&mut state, number, version, entries, offset, self.bound);
-        // If another server has come since, these are lost with the one that had them.
+        // If another server has come since, these are lost with the old one.
         if self.has_written(&session.key, &mut state, server, &landed).is_none() {
             for entry in landed {
                 state.push(Queued { entry, only_expiry: false }, self.bound);
@@ -106,8 +106,8 @@ impl<S: SessionStore> Shared<S> {
         Some(Ok(()))
     }
 
-    /// Takes what that server has from the queue, and keeps it for one that may lack it. `None` if
-    /// such a one has come already.
+    /// Removes from the queue what that server has, and keeps it for a server that may lack it.
+    /// `None` if such a server has come already.
     fn has_written(
         &self,
         key: &StoreKey,
@@ -120,7 +120,7 @@ impl<S: SessionStore> Shared<S> {
         if replay.server() != server {
             return None;
         }
-        // Only the driver would hear of another.
+        // Only the driver would learn of another server.
         if !written.is_empty() && self.is_driven.load(Relaxed) {
             replay.push(key, written, now, keep);
         }
@@ -128,7 +128,7 @@ impl<S: SessionStore> Shared<S> {
         Some(())
     }
 
-    /// Writes what a session has changed, within that time. What is not written then stays queued.
+    /// Writes the changes of a session, within that time. What is not written stays queued.
     pub(super) async fn write(
         &self,
         session: &Arc<Session>,
@@ -194,7 +194,7 @@ impl<S: SessionStore> Shared<S> {
                 self.counters.refused.fetch_add(refused, Relaxed);
                 session.state().written(Instant::now());
                 let command = (batch.number, server);
-                // Whether or not all of it can be read, the changes are written.
+                // Whether or not all of it can be read: the changes are written.
                 self.put_away(session, command, &batch.entries, contents).map(drop)
             }
         };
@@ -225,7 +225,7 @@ impl<S: SessionStore> Shared<S> {
             let sessions = self.sessions();
             sessions.iter().filter(|session| session.jar.has_changes()).map(Arc::clone).collect()
         };
-        // First: a jar may have changes of other sites, which are other sessions to write.
+        // First: a jar may have changes of other sites, which belong to other sessions.
         for session in changed {
             self.collect(&session);
         }
@@ -252,7 +252,7 @@ impl<S: SessionStore> Shared<S> {
 /// When a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Notes how long an apply took, also if it is given up.
+/// Notes how long an apply took, also if it is cancelled.
 struct Took<'a, S> {
     shared: &'a Shared<S>,
     began: Instant,

@@ -1,5 +1,5 @@
-//! The future that a pool's owner spawns: it hears what the store tells, and writes what requests
-//! have left.
+//! The future that a pool's owner spawns. It listens to the store, and writes what requests have
+//! left.
 
 use std::{
     future::poll_fn,
@@ -19,20 +19,20 @@ use super::{
 };
 use crate::session::{Event, SessionStore, TOMBSTONES_KEPT, Version};
 
-/// Runs until the last handle of the pool is dropped. Then what is unwritten is written.
+/// Runs until the last handle of the pool is dropped. Then writes what is not written.
 pub(super) async fn drive<S: SessionStore>(shared: Arc<Shared<S>>) {
     let driving = Driving::begin(&shared);
     let mut jobs: Vec<BoxFuture<'_>> =
         vec![Box::pin(listen(&shared)), Box::pin(tidy(&shared)), Box::pin(give_back(&shared))];
     jobs.extend((0..AT_ONCE).map(|_| -> BoxFuture<'_> { Box::pin(write(&shared)) }));
     join::either(join::all(jobs), shared.closed.notified()).await;
-    // Nobody listens to the store any more.
+    // Nobody listens to the store from here on.
     drop(driving);
     let _ = shared.flush().await;
     give_back_all(&shared).await;
 }
 
-/// While it lives, the pool counts on the driver.
+/// While it exists, the pool relies on the driver.
 struct Driving<'a, S>(&'a Shared<S>);
 
 impl<'a, S> Driving<'a, S> {
@@ -75,7 +75,7 @@ fn hear<S>(shared: &Shared<S>, event: Event) {
             if !same_server {
                 shared.write_again();
             }
-            // In this order: nothing that was loaded without being told of changes is trusted.
+            // In this order: what was loaded while no changes were reported is not trusted.
             shared.invalidate_all();
             shared.is_listening.store(true, SeqCst);
             write_soon(shared);
@@ -83,7 +83,7 @@ fn hear<S>(shared: &Shared<S>, event: Event) {
     }
 }
 
-/// The store is back, so what waits for it is due.
+/// The store is back, so pending writes are due.
 fn write_soon<S>(shared: &Shared<S>) {
     let now = Instant::now();
     for session in shared.sessions().iter() {
@@ -99,7 +99,7 @@ async fn write<S: SessionStore>(shared: &Shared<S>) {
         let is_earlier = shared.schedule.is_earlier.notified();
         match shared.schedule.next(Instant::now()) {
             Next::Write(session) => {
-                // If it fails it is planned again.
+                // If it fails it is scheduled again.
                 let _ = shared.write(&session, shared.settings.deadline).await;
                 drop(session);
                 let unwritten = shared.sessions().make_room(shared.settings.max_sessions);
@@ -111,7 +111,7 @@ async fn write<S: SessionStore>(shared: &Shared<S>) {
     }
 }
 
-/// How often jars that a caller holds are looked at for changes.
+/// How often jars that a caller holds are checked for changes.
 const TIDY: Duration = Duration::from_secs(1);
 
 async fn tidy<S: SessionStore>(shared: &Shared<S>) {
@@ -138,7 +138,7 @@ async fn give_back<S: SessionStore>(shared: &Shared<S>) {
     }
 }
 
-/// If it fails, the lease ends with its time.
+/// If it fails, the lease ends by its time.
 async fn give_back_all<S: SessionStore>(shared: &Shared<S>) {
     let released =
         std::mem::take(&mut *shared.released.lock().unwrap_or_else(PoisonError::into_inner));

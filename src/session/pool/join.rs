@@ -1,4 +1,4 @@
-//! Several futures as one, without a task of their own.
+//! Joins several futures without a task.
 
 use std::{
     future::{Future, poll_fn},
@@ -8,7 +8,7 @@ use std::{
 
 pub(in crate::session) type BoxFuture<'a, T = ()> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Polls all of them until each has ended.
+/// Polls all of them until each has finished.
 pub(super) async fn all(futures: Vec<BoxFuture<'_>>) {
     let mut futures: Vec<_> = futures.into_iter().map(Some).collect();
     poll_fn(|cx| {
@@ -22,7 +22,7 @@ pub(super) async fn all(futures: Vec<BoxFuture<'_>>) {
     .await;
 }
 
-/// Polls both until one of them ends.
+/// Polls both until one of them finishes.
 pub(in crate::session) async fn either(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
     let (mut a, mut b) = (pin!(a), pin!(b));
     poll_fn(|cx| {

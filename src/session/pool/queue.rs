@@ -1,4 +1,4 @@
-//! The changes of a key that the store is not known to have. No clock, no lock.
+//! The changes of a key that the store may not have yet. Uses no clock and no lock.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -27,7 +27,7 @@ impl Queue {
         self.by_field.values().any(|queued| !queued.only_expiry)
     }
 
-    /// Whether the store has to have a cookie for something to be written.
+    /// Whether writing something depends on the store having a cookie.
     pub(super) fn moves_expiries(&self) -> bool {
         self.by_field.values().any(|queued| queued.only_expiry)
     }
@@ -36,13 +36,14 @@ impl Queue {
         self.by_field.values().map(|queued| &queued.entry)
     }
 
-    /// Adds a change, unless there is a later one of the same cookie. Returns one that has no room:
-    /// above the limit it is the new one, so that a flood reaches nothing that was there before it.
+    /// Adds a change, unless the queue has a later one of the same cookie. Returns the change
+    /// without room: above the limit it is the new one, so that a flood does not push out older
+    /// ones.
     pub(super) fn push(&mut self, mut new: Queued, limit: usize) -> Option<Queued> {
         let (field, has_room) = (new.entry.field(), self.by_field.len() < limit);
         match self.by_field.get_mut(&field) {
             Some(old) if old.entry.stamp >= new.entry.stamp => {
-                // The store may lack what the later one has moved.
+                // The store may lack what the later change has moved.
                 old.only_expiry &= new.only_expiry;
             }
             Some(old) => {
@@ -57,7 +58,7 @@ impl Queue {
         None
     }
 
-    /// The store has these now. A later change of the same cookie stays.
+    /// The store has these now. A later change of the same cookie stays queued.
     pub(super) fn written(&mut self, written: &[Entry]) {
         for entry in written {
             let field = entry.field();
@@ -67,15 +68,15 @@ impl Queue {
         }
     }
 
-    /// Takes out what has waited since before `oldest`.
+    /// Drops the changes that have waited since before `oldest`.
     pub(super) fn give_up(&mut self, oldest: Stamp) -> usize {
         let before = self.by_field.len();
         self.by_field.retain(|_, queued| queued.entry.stamp >= oldest);
         before - self.by_field.len()
     }
 
-    /// What a jar has that knows the store's contents and these changes. What the store has a later
-    /// change for leaves the queue, and so does a moved expiry of a cookie that the store has lost:
+    /// The contents of a jar that has the store's contents and these changes. A change leaves the
+    /// queue if the store has a later one. So does a moved expiry of a cookie that the store lacks:
     /// its session was forgotten, and must not come back.
     pub(super) fn over(&mut self, contents: Vec<Entry>) -> Overlaid {
         let stored: HashSet<_> = contents.iter().map(Entry::field).collect();
@@ -111,6 +112,6 @@ pub(super) struct Overlaid {
     pub(super) entries: Vec<Entry>,
     /// How many changes of this replica were older than the store's.
     pub(super) refused: usize,
-    /// Changes whose write was not confirmed, and which the store has.
+    /// Changes that the store has, although their write was not confirmed.
     pub(super) landed: Vec<Entry>,
 }

@@ -1,4 +1,4 @@
-//! What was written lately: a server that takes the place of another may lack it.
+//! What was written recently: a server that replaces another may lack it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::session::{SessionKey, StoreKey, record::Entry};
 #[derive(Default)]
 pub(super) struct Replay {
     written: VecDeque<(Instant, StoreKey, Entry)>,
-    /// How many servers took the place of another.
+    /// How many times another server has replaced the one before.
     server: u64,
 }
 
-/// Most changes that are kept, whatever the time. A store takes fewer in half a minute.
+/// Most changes that are kept, whatever the time. A store accepts fewer in half a minute.
 const MOST: usize = 1 << 18;
 
 impl Replay {
-    /// Which server answers. An answer of the one before it proves nothing any more.
+    /// The number of the server that answers. An answer of an earlier server proves nothing.
     pub(super) const fn server(&self) -> u64 {
         self.server
     }
@@ -47,7 +47,7 @@ impl Replay {
         self.written.retain(|(_, key, _)| key.tenant() != tenant);
     }
 
-    /// Another server has taken the place. Returns what it may lack.
+    /// Another server has replaced the one before. Returns what it may lack.
     pub(super) fn another_server(&mut self) -> impl Iterator<Item = (StoreKey, Entry)> + use<> {
         self.server += 1;
         std::mem::take(&mut self.written).into_iter().map(|(_, key, entry)| (key, entry))

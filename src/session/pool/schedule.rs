@@ -9,7 +9,8 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{session::Session, state::State};
 
-/// Each session has at most one place, which its state knows. Its lock is taken after the state's.
+/// Each session has at most one place, which its state stores. This lock is taken after the
+/// state's.
 #[derive(Default)]
 pub(super) struct Schedule {
     by_time: Mutex<BTreeMap<(Instant, u64), Weak<Session>>>,
@@ -26,7 +27,7 @@ impl Schedule {
         self.by_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When to write a session. `None`: there is nothing to write.
+    /// Schedules the write of a session. `None`: there is nothing to write.
     pub(super) fn set(
         &self,
         session: &std::sync::Arc<Session>,
@@ -60,9 +61,9 @@ impl Schedule {
                 return Next::Wait(Some(due));
             }
             let session = first.remove();
-            // One that has left had nothing to write.
+            // A session that is gone had nothing to write.
             let Some(session) = session.upgrade() else { continue };
-            // Others may be due too, and this one takes its time.
+            // Others may be due too, and this write takes time.
             if !by_time.is_empty() {
                 self.is_earlier.notify_one();
             }

@@ -1,4 +1,4 @@
-//! One site of one session, as this process has it: its jar, and what is known of it.
+//! One site of one session in this process: its jar, and what is known of it.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
@@ -23,24 +23,24 @@ use crate::{
 pub(super) struct Session {
     pub(super) key: StoreKey,
     pub(super) jar: CookieJar,
-    /// Tells sessions apart that are due at one moment.
+    /// Distinguishes sessions that are due at the same time.
     pub(super) number: u64,
-    /// Numbers uses: the smallest was used longest ago.
+    /// Number of the last use: the smallest one is the oldest use.
     pub(super) used: AtomicU64,
-    /// When that was, in milliseconds since the pool was built.
+    /// Time of the last use, in milliseconds since the pool was built.
     pub(super) used_at: AtomicU64,
     state: Mutex<State>,
-    /// Held while a command of this key is on its way: one at a time, so that an answer that was
-    /// overtaken is never put over a later one. Tokio's, since it is held across an await. Whoever
-    /// drops out wakes the next.
+    /// Held while a command of this key is running. With one command at a time, an answer that was
+    /// overtaken never replaces a later one. Tokio's mutex, since it is held across an await. A
+    /// holder that is dropped wakes the next one.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
-/// Changes of other sites, which a client below has filed under this jar: see
+/// Changes of other sites, which a redirect inside the layer has put into this jar: see
 /// [`Session::take_changes`].
 pub(super) type Strangers = Vec<Queued>;
 
-/// What became of an answer of the store.
+/// What applying an answer of the store did.
 #[derive(Default)]
 pub(super) struct PutAway {
     /// Changes of this replica that were older than the store's.
@@ -56,27 +56,29 @@ impl Session {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // Under it run the jar and what makes a clock's time: none of them leaves it half changed.
+        // The jar and the arithmetic on times run under this lock. Neither leaves the state half
+        // changed if it panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the store has all of it.
+    /// Whether the store has all changes.
     pub(super) fn is_written(&self) -> bool {
         self.state().queue.is_empty() && !self.jar.has_changes()
     }
 
-    /// Moves the jar's changes into the queue. At one moment, as seen from
-    /// [`put_away`](Self::put_away): a change that is in neither would be lost to the jar.
+    /// Moves the jar's changes into the queue, in one step with respect to
+    /// [`put_away`](Self::put_away). Otherwise a change in neither would be lost to the jar.
     pub(super) fn take_changes(&self, state: &mut State, bound: Bound) -> PutAway {
         let mut put_away = PutAway::default();
         let changes = self.jar.take_changes();
-        // What an origin that is not secure has replaced may hold elsewhere, so both are told.
+        // A change by an origin that is not secure may be refused elsewhere, and what it replaced
+        // then applies. So both are sent.
         for change in
             changes.iter().flat_map(|change| change.replaced().into_iter().chain([change]))
         {
             let only_expiry = change.only_expiry();
             let queued = Queued { entry: Entry::of(change, state.offset), only_expiry };
-            // Redirects that are followed below this layer end at other sites.
+            // Redirects that are followed inside this layer end at other sites.
             let site = self.jar.site_of_cookie(&queued.entry.id);
             if site != self.key.site() {
                 self.jar.load_site(site, []);
@@ -88,8 +90,8 @@ impl Session {
         put_away
     }
 
-    /// Makes the jar what the store has, and what it has yet to be told. Also returns what it has
-    /// been told without a word.
+    /// Makes the jar hold the store's contents and the changes that the store does not have yet.
+    /// Also returns changes that the store has, although their write was not confirmed.
     pub(super) fn put_away(
         &self,
         state: &mut State,
@@ -103,11 +105,11 @@ impl Session {
         state.offset = offset;
         let times = (Instant::now(), self.jar.clock_time());
         let mut overlaid = state.put_away(number, version, contents, times, bound);
-        // A store has no order. Within a millisecond the jar keeps the order in which they come in.
+        // A store has no order. Within a millisecond the jar keeps the order of insertion.
         overlaid.entries.sort_unstable_by_key(|entry| entry.stamp);
         put_away.refused = overlaid.refused;
         if let Some(newest) = overlaid.entries.last() {
-            // First: whoever changes a cookie that was just loaded must come after it.
+            // First: a change of a cookie that was just loaded must come after it.
             self.jar.seen(offset.to_local(newest.stamp));
         }
         let changes = overlaid.entries.iter().map(|entry| entry.to_change(offset));
@@ -115,19 +117,19 @@ impl Session {
         (put_away, overlaid.landed)
     }
 
-    /// How long the store shall keep it: as long as the cookie that lives longest, of the jar and
-    /// of what is written.
+    /// How long the store must keep the key: as long as the longest-lived cookie, of the jar and of
+    /// what is written.
     pub(super) fn ttl(&self, batch: &Batch, session_cookies: Duration) -> Duration {
         let now = self.jar.clock_time();
         let left = |cookie: &Cookie| match cookie.expires() {
             Some(at) => at.duration_since(now).unwrap_or_default(),
             None => session_cookies,
         };
-        // What was never loaded may have others.
+        // A key that was never loaded may have other cookies.
         let least = if self.state().known().is_some() { Duration::ZERO } else { session_cookies };
         let written = batch.entries.iter().filter_map(|entry| entry.cookie.as_ref());
         let longest = written.map(left).chain(self.jar.iter().map(|cookie| left(&cookie))).max();
-        // A tombstone outlives the cookies.
+        // A tombstone must outlive the cookies.
         longest.unwrap_or_default().max(least).max(TOMBSTONES_KEPT)
     }
 }

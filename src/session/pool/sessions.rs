@@ -1,4 +1,4 @@
-//! The sessions that a pool has in memory: which of them leave.
+//! The sessions that a pool has in memory, and which of them are removed.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -18,22 +18,22 @@ use crate::{
 pub(super) struct Sessions {
     table: HashTable<Arc<Session>>,
     hasher: RandomState,
-    /// Numbers sessions and uses.
+    /// Next number of a session or a use.
     next: u64,
     built: Instant,
-    /// When idle ones were last looked for.
+    /// When idle sessions were last looked for.
     swept: Instant,
-    /// If nearly all are held there is no use in looking at all of them for each new one.
+    /// If nearly all sessions are held, it is useless to look at all of them for each new one.
     look_at: usize,
 }
 
-/// A session, and those that should leave and cannot yet: they have unwritten changes.
+/// A session, and those that should be removed but cannot be yet, because of unwritten changes.
 pub(super) struct Found {
     pub(super) session: Arc<Session>,
     pub(super) unwritten: Vec<Arc<Session>>,
 }
 
-/// How many leave at once at most, as a part of all: each time costs a look at all of them.
+/// Largest part of all sessions that is removed at once. Each time costs a look at all of them.
 const PART: usize = 16;
 
 impl Sessions {
@@ -60,13 +60,13 @@ impl Sessions {
         self.table.iter()
     }
 
-    /// Without counting as use.
+    /// Does not count as use.
     pub(super) fn get(&self, key: &StoreKey) -> Option<&Arc<Session>> {
         let hash = self.hash(key.tenant(), key.site());
         self.table.find(hash, |session| session.key == *key)
     }
 
-    /// The session of a site, which is made if there is none. It is not loaded then.
+    /// The session of a site. It is created if necessary, but not loaded.
     pub(super) fn find(
         &mut self,
         tenant: &SessionKey,
@@ -98,7 +98,7 @@ impl Sessions {
         session.used_at.store(millis(now.saturating_duration_since(self.built)), Relaxed);
         let mut unwritten = Vec::new();
         if is_new {
-            // An eighth late at most, for one look at all of them in that time.
+            // At most an eighth late, for one look at all sessions in that time.
             if now.saturating_duration_since(self.swept) > idle / 8 {
                 unwritten = self.leave_idle(idle, now);
             }
@@ -109,7 +109,7 @@ impl Sessions {
         Found { session, unwritten }
     }
 
-    /// What was not used for that long leaves.
+    /// Removes sessions that were not used for that long.
     pub(super) fn leave_idle(&mut self, idle: Duration, now: Instant) -> Vec<Arc<Session>> {
         self.swept = now;
         let since = now.saturating_duration_since(self.built).saturating_sub(idle);
@@ -121,9 +121,9 @@ impl Sessions {
         unwritten
     }
 
-    /// What was used longest ago leaves if there are too many. One that someone holds stays: what a
-    /// holder changed would be written to the store, but never be seen here. One that is not
-    /// written stays for now, and another leaves in its place.
+    /// Removes the least recently used sessions if there are too many. A session that someone holds
+    /// stays: the holder's changes would be written to the store, but never be seen here. A session
+    /// with unwritten changes stays for now, and another one is removed instead.
     pub(super) fn make_room(&mut self, max: usize) -> Vec<Arc<Session>> {
         let mut unwritten = Vec::new();
         if self.len() <= max {
@@ -148,13 +148,13 @@ impl Sessions {
         unwritten
     }
 
-    /// Takes out all sites of a tenant.
+    /// Removes all sites of a tenant.
     pub(super) fn take(&mut self, tenant: &SessionKey) -> Vec<Arc<Session>> {
         self.table.extract_if(|session| session.key.tenant() == tenant).collect()
     }
 }
 
-/// Whether the pool alone has it.
+/// Whether only the pool has it.
 fn is_free(session: &Arc<Session>) -> bool {
     Arc::strong_count(session) == 1 && !session.jar.is_shared()
 }

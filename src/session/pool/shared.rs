@@ -1,4 +1,4 @@
-//! What the handles of a pool share, and what its parts do to one another.
+//! The state that the handles of a pool share, and how its parts work together.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -34,22 +34,22 @@ pub(super) struct Shared<S> {
     pub(super) settings: Settings,
     pub(super) bound: Bound,
     pub(super) jars: CookieJarBuilder,
-    /// An empty jar, which knows the rules of all of them.
+    /// An empty jar, with the rules of all jars.
     pub(super) rules: CookieJar,
     sessions: Mutex<Sessions>,
     pub(super) schedule: Schedule,
     replay: Mutex<Replay>,
     /// Whether the driver runs.
     pub(super) is_driven: AtomicBool,
-    /// Whether the store tells of changes.
+    /// Whether the store reports changes.
     pub(super) is_listening: AtomicBool,
     offset: AtomicI64,
     /// The store's time at a moment.
     told_time: Mutex<Option<(Instant, Stamp)>>,
     pub(super) counters: Counters,
-    /// The last handle was dropped.
+    /// Notified when the last handle is dropped.
     pub(super) closed: Notify,
-    /// Leases that were dropped, for the driver to give back.
+    /// Dropped leases, for the driver to give back.
     pub(super) released: Mutex<Vec<(StoreKey, Record)>>,
     pub(super) is_released: Notify,
 }
@@ -78,12 +78,13 @@ impl<S> Shared<S> {
         }
     }
 
-    /// Taken before a session's state, never after it.
+    /// Locked before a session's state, never after it.
     pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Taken after a session's state, so that what leaves its queue comes in here at one moment.
+    /// Locked after a session's state, so that a change leaves the queue and enters here in one
+    /// step.
     pub(super) fn replay(&self) -> MutexGuard<'_, Replay> {
         self.replay.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +100,8 @@ impl<S> Shared<S> {
         *told_time = Some((Instant::now(), told));
     }
 
-    /// The store's time, if it tells it: what passed since is measured by a clock that nobody sets.
+    /// The store's time, if the store reports it. The time since then is measured by a clock that
+    /// nobody sets.
     pub(super) fn store_time(&self) -> Option<Stamp> {
         let told = *self.told_time.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, told) = told.filter(|_| self.is_listening.load(SeqCst))?;
@@ -119,8 +121,8 @@ impl<S> Shared<S> {
         Terms { consistency: self.settings.consistency, is_listening, at_least }
     }
 
-    /// Sees to sessions that would leave if they were written: by the driver, or else by the
-    /// caller, who gets one of them.
+    /// Handles sessions that could be removed if they were written. The driver writes them. Without
+    /// a driver the caller must, and gets one of them.
     pub(super) fn see_off(&self, unwritten: Vec<Arc<Session>>) -> Option<Arc<Session>> {
         let now = Instant::now();
         let is_driven = self.is_driven.load(SeqCst);
@@ -131,7 +133,7 @@ impl<S> Shared<S> {
         for session in unwritten {
             self.collect(&session);
             let mut state = session.state();
-            // Else the driver would try without a pause while the store is down.
+            // Otherwise the driver would try without a pause while the store is down.
             if !state.has_just_failed(now) {
                 self.schedule.set(&session, &mut state, Some(now));
             }
@@ -139,7 +141,7 @@ impl<S> Shared<S> {
         None
     }
 
-    /// Queues the changes of a session's jar, for the driver if no one else writes them.
+    /// Queues the changes of a session's jar, for the driver if nobody else writes them.
     pub(super) fn collect(&self, session: &Arc<Session>) {
         let mut state = session.state();
         let put_away = session.take_changes(&mut state, self.bound);
@@ -148,14 +150,14 @@ impl<S> Shared<S> {
         self.settle(&session.key, put_away);
     }
 
-    /// Plans the next write, unless an earlier one is planned.
+    /// Schedules the next write, unless an earlier one is scheduled.
     fn plan(&self, session: &Arc<Session>, state: &mut State) {
         let due = self.due(state);
         let due = due.map(|due| state.due.map_or(due, |planned| planned.min(due)));
         self.schedule.set(session, state, due);
     }
 
-    /// When the driver is to write. A response that writes for itself gets its time first.
+    /// When the driver should write. A response that writes by itself gets its time first.
     pub(super) fn due(&self, state: &State) -> Option<Instant> {
         let wait = match self.settings.write {
             Write::Through => self.settings.deadline,
@@ -166,7 +168,7 @@ impl<S> Shared<S> {
         Some(at.checked_add(wait).unwrap_or(at))
     }
 
-    /// Whether a response has to write before it is returned.
+    /// Whether a response must write before it is returned.
     pub(super) fn must_write(&self, session: &Session) -> bool {
         let is_behind = self.settings.write != Write::Through && self.is_driven.load(SeqCst);
         let now = Instant::now();
@@ -174,7 +176,7 @@ impl<S> Shared<S> {
         !is_behind && at.is_some_and(|at| at <= now)
     }
 
-    /// Counts, and files the changes of other sites.
+    /// Updates the counters, and queues the changes of other sites.
     pub(super) fn settle(&self, key: &StoreKey, put_away: PutAway) {
         let PutAway { refused, dropped, strangers } = put_away;
         self.counters.refused.fetch_add(refused, Relaxed);
@@ -187,18 +189,18 @@ impl<S> Shared<S> {
 
     /// Queues a change that the session's own jar does not have.
     pub(super) fn queue(&self, tenant: &SessionKey, site: &str, queued: Queued) {
-        // Those in the way are met again by the next one that comes in.
+        // Sessions that cannot be removed yet are handled with the next new one.
         let Found { session, .. } = self.find(tenant, site);
         let mut state = session.state();
         if state.push(queued, self.bound).is_some() {
             self.counters.dropped.fetch_add(1, Relaxed);
         }
-        // With the next load the jar gets it.
+        // The jar gets it with the next load.
         state.invalidate(Instant::now());
         self.plan(&session, &mut state);
     }
 
-    /// Writes once more what another server may lack.
+    /// Writes again what another server may lack.
     pub(super) fn write_again(&self) {
         let written = {
             let mut replay = self.replay();
@@ -210,7 +212,7 @@ impl<S> Shared<S> {
         }
     }
 
-    /// Nothing in memory is trusted until it is looked at.
+    /// Makes every session in memory be checked before it is used.
     pub(super) fn invalidate_all(&self) {
         let now = Instant::now();
         for session in self.sessions().iter() {

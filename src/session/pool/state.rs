@@ -1,5 +1,5 @@
-//! What a pool knows of one key: whether it is up to date, and what is still to be written. No
-//! lock, no store; the time is handed in.
+//! What a pool knows of one key: whether it is up to date, and what must still be written. Uses no
+//! lock and no store; the time is a parameter.
 
 use std::{
     collections::HashSet,
@@ -18,57 +18,57 @@ use crate::session::{
     record::{Entry, Field, Offset},
 };
 
-/// Commands to the store are numbered as they begin, one at a time for a key. A change that the
-/// store tells of may be missing in the answer of each command that had begun by then, read before
-/// it or after. So an answer is good if its command began after the last change was told.
+/// The commands of a key run one at a time, and are numbered as they begin. The answer of a command
+/// may lack a change that the store reports after the command has begun. So an answer is up to date
+/// only if its command began after the last report.
 #[derive(Default)]
 pub(super) struct State {
     version: Version,
     is_loaded: bool,
     /// The last command that began.
     begun: u64,
-    /// The last command whose answer the contents are up to date with.
+    /// The last command whose answer the contents include.
     confirmed: u64,
-    /// The last command that had begun when a change was told.
+    /// The last command that had begun when a change was reported.
     outdated: u64,
-    /// When the contents were last known to be the store's.
+    /// When the contents were last known to equal the store's.
     good_at: Option<Instant>,
-    /// When the store last failed to say so.
+    /// When the store last failed.
     failed_at: Option<Instant>,
     /// When changes were last written.
     written_at: Option<Instant>,
-    /// By which clock stamps are read and made.
+    /// The clock by which stamps are read and made.
     pub(super) offset: Offset,
     pub(super) queue: Queue,
     /// The fields that the store has, as far as this replica knows.
     fields: HashSet<Field>,
     /// What the next write deletes.
     surplus: Vec<Entry>,
-    /// When the driver shall write, and its place in the schedule.
+    /// When the driver should write. Also its place in the schedule.
     pub(super) due: Option<Instant>,
-    /// Whether the session was forgotten: nothing more of it is written.
+    /// Whether the session was forgotten: nothing of it is written any more.
     pub(super) is_forgotten: bool,
 }
 
 /// What a request must wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Need {
-    /// The first command whose answer will do.
+    /// The first command whose answer is sufficient.
     number: u64,
-    /// Whether the contents are known to be old, or only not known to be right.
+    /// Whether the contents are known to be outdated, not only unconfirmed.
     pub(super) is_old: bool,
 }
 
-/// Whether events can be trusted, and what the request said.
+/// Whether events can be trusted, and what the request requires.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms<'a> {
     pub(super) consistency: Consistency,
-    /// Whether the store tells of changes now.
+    /// Whether the store reports changes now.
     pub(super) is_listening: bool,
     pub(super) at_least: Option<&'a SessionVersion>,
 }
 
-/// What is to be written, and against what.
+/// What to write, and the version against which to write it.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) number: u64,
@@ -79,18 +79,18 @@ pub(super) struct Batch {
     pub(super) surplus: Vec<Entry>,
 }
 
-/// For how long a request is served with what is known, at once, after the store has failed.
+/// How long after a failure of the store requests are served at once from memory.
 const NOT_AGAIN: Duration = Duration::from_secs(1);
 
 impl State {
-    /// What a request must wait for. `None`: the contents will do as they are.
+    /// What a request must wait for. `None` if the contents are sufficient as they are.
     pub(super) fn need(&self, terms: Terms<'_>) -> Option<Need> {
         let is_current = self.is_loaded && self.confirmed > self.outdated;
         let is_told = terms.consistency == Consistency::Cached && terms.is_listening;
-        // Another replica has got further, or this one has and the caller does not know.
+        // Another replica is ahead, or this one is and the caller does not know.
         let is_behind = terms.at_least.is_some_and(|version| !version.is(&self.version));
         if is_behind || !is_told {
-            // One that is on its way may have been read before what the caller has seen.
+            // A command that is running may have read before the state that the caller has seen.
             return Some(Need { number: self.begun + 1, is_old: is_behind || !is_current });
         }
         (!is_current).then_some(Need { number: self.outdated + 1, is_old: true })
@@ -100,14 +100,14 @@ impl State {
         self.is_loaded && self.confirmed >= need.number
     }
 
-    /// Whether a request may be served with what is known, since the store has failed.
+    /// Whether a request may be served from memory after the store has failed.
     pub(super) fn may_serve(&self, on_outage: OnOutage, now: Instant) -> bool {
         let OnOutage::LastKnown(longest) = on_outage else { return false };
         let age = self.good_at.map(|at| now.saturating_duration_since(at));
         self.is_loaded && age.is_some_and(|age| age <= longest.min(MOST_LAST_KNOWN))
     }
 
-    /// Whether the store has failed just now, so that there is no use in waiting for it.
+    /// Whether the store has failed so recently that waiting for it is useless.
     pub(super) fn has_just_failed(&self, now: Instant) -> bool {
         self.failed_at.is_some_and(|at| now.saturating_duration_since(at) < NOT_AGAIN)
     }
@@ -121,7 +121,7 @@ impl State {
         if self.is_loaded { Some(&self.version) } else { None }
     }
 
-    /// The contents are the store's, says the answer to that command.
+    /// The answer to that command shows that the contents equal the store's.
     pub(super) const fn confirm(&mut self, number: u64, now: Instant) {
         self.confirmed = number;
         self.good_at = Some(now);
@@ -132,7 +132,7 @@ impl State {
         self.failed_at = Some(now);
     }
 
-    /// What is there cannot be read, so there is nothing to serve.
+    /// The stored contents cannot be read, so there is nothing to serve.
     pub(super) fn unload(&mut self) {
         self.is_loaded = false;
         self.version = Version::default();
@@ -141,13 +141,14 @@ impl State {
     /// Others have changed the key, or may have.
     pub(super) fn invalidate(&mut self, now: Instant) {
         if self.confirmed > self.outdated {
-            // Until now it was right.
+            // It was right until now.
             self.good_at = Some(now);
         }
         self.outdated = self.begun;
     }
 
-    /// All that the store has, by the answer to that command. Returns what the jar shall have.
+    /// Applies the store's contents, from the answer to that command. Returns what the jar must
+    /// hold.
     pub(super) fn put_away(
         &mut self,
         number: u64,
@@ -173,8 +174,8 @@ impl State {
         Some(next.filter(|_| !self.queue.is_urgent()).map_or(now, |next| next.max(now)))
     }
 
-    /// What must be known before changes are written: that a cookie whose expiry has moved is
-    /// still there.
+    /// What must be known before changes are written: that a cookie whose expiry has moved still
+    /// exists.
     pub(super) fn need_to_write(&self, is_listening: bool) -> Option<Need> {
         let is_current = self.confirmed > self.outdated;
         let is_sure = is_current && is_listening;
@@ -182,21 +183,21 @@ impl State {
         must_look.then_some(Need { number: self.begun + 1, is_old: !is_current })
     }
 
-    /// Begins to write. `None` if there is nothing to write. Also says how many changes the store
+    /// Begins a write. `None` if there is nothing to write. Also returns how many changes the store
     /// has no room for.
     pub(super) fn batch(&mut self, bound: Bound) -> (Option<Batch>, usize) {
         let queued: Vec<_> = self.queue.entries().cloned().collect();
         let (entries, left) = bound.fitting(&self.fields, queued.into_iter());
         self.queue.written(&left);
-        // What has no room waits for nothing but that the store is tidied.
+        // A change without room can only be written after the store is tidied.
         if entries.is_empty() && (left.is_empty() || self.surplus.is_empty()) {
             return (None, left.len());
         }
         let replaces =
             |entry: &Entry| !entry.from_secure && self.fields.contains(entry.id.as_bytes());
         let must_see = self.fields.len() > bound.cookies || entries.iter().any(replaces);
-        // What is stored has to be seen to be tidied. No store makes this version, so all of it is
-        // in the answer.
+        // The contents must be seen to be tidied. No store makes this version, so the answer has
+        // all of them.
         let known = if must_see { Version::from_bytes(b"?") } else { self.version.clone() };
         let queued: HashSet<_> = entries.iter().map(Entry::field).collect();
         let is_free = |gone: &&Entry| !queued.contains(&gone.field());
@@ -210,17 +211,17 @@ impl State {
         self.surplus.clear();
     }
 
-    /// And nothing that this replica does not know.
+    /// The store has a batch, and nothing that this replica does not know.
     pub(super) fn written_alone(&mut self, batch: &Batch, version: Version, now: Instant) {
         self.fields.extend(batch.entries.iter().map(Entry::field));
         self.version = version;
-        // What was never loaded stays so: its jar is empty.
+        // A key that was never loaded stays so: its jar is empty.
         if self.is_loaded {
             self.confirm(batch.number, now);
         }
     }
 
-    /// The version, for a response: this one if it has all that the response changed.
+    /// The version for a response: this one if it includes all that the response changed.
     pub(super) fn seen(&self) -> SessionVersion {
         if self.is_loaded && !self.queue.is_urgent() {
             SessionVersion::seen(&self.version)

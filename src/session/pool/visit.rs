@@ -11,13 +11,13 @@ use crate::{
     session::{SessionError, SessionKey, SessionStore, SessionVersion},
 };
 
-/// While it lives its session stays in memory. When it is dropped, at whatever moment, what the
-/// request has changed is queued.
+/// While it exists, its session stays in memory. When it is dropped, at any moment, the changes of
+/// the request are queued.
 pub(in crate::session) struct Visit<S> {
     pool: SessionPool<S>,
     session: Arc<Session>,
     need: Option<Need>,
-    /// One that has to be written before it can leave.
+    /// A session that must be written before it can be removed.
     in_the_way: Option<Arc<Session>>,
 }
 
@@ -47,7 +47,7 @@ impl<S> Visit<S> {
         &self.session.jar
     }
 
-    /// Queues what was changed. Says whether the response must wait until it is written.
+    /// Queues the changes. Returns whether the response must wait until they are written.
     pub(in crate::session) fn must_write(&self) -> bool {
         let shared = self.pool.shared();
         if self.jar().has_changes() {
@@ -62,24 +62,24 @@ impl<S> Visit<S> {
 }
 
 impl<S: SessionStore> Visit<S> {
-    /// Brings the session up to date. Returns the time that it took.
+    /// Brings the session up to date. Returns how long that took.
     pub(in crate::session) async fn load(&self) -> Result<Duration, SessionError> {
         let Some(need) = self.need else { return Ok(Duration::ZERO) };
         let shared = self.pool.shared();
         let (began, deadline) = (Instant::now(), shared.settings.deadline);
         shared.bring_up(&self.session, need, deadline).await?;
         if let Some(session) = &self.in_the_way {
-            // If it fails it stays, and is in the way of the next one.
+            // If it fails it stays, and is handled with the next new session.
             let _ = shared.write(session, deadline.saturating_sub(began.elapsed())).await;
         }
         Ok(began.elapsed())
     }
 
-    /// Writes what was changed, in what a load of that time has left of the deadline.
+    /// Writes the changes, in the time that a load of duration `spent` has left of the deadline.
     pub(in crate::session) async fn write(&self, spent: Duration) {
         let shared = self.pool.shared();
         let left = shared.settings.deadline.saturating_sub(spent);
-        // What is not written is queued.
+        // What is not written stays queued.
         let _ = shared.write(&self.session, left).await;
     }
 }

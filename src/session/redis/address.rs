@@ -1,4 +1,4 @@
-//! Where a server is, and as whom to log in: URLs, and the addresses that servers tell.
+//! Addresses and logins: from URLs, and from what servers report.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,7 +11,7 @@ pub(super) enum Address {
     Unix(PathBuf),
 }
 
-/// Without brackets around IPv6, which a name for TLS must not have.
+/// Without brackets around IPv6, which a TLS server name must not have.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -23,13 +23,14 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Another server, as this one names it: `host:port`. An empty host, or `?`, is this one's.
+    /// Another server, as this one names it: `host:port`. An empty host, or `?`, means this
+    /// server's host.
     pub(super) fn redirected(&self, to: &str) -> Option<Self> {
         let (host, port) = to.rsplit_once(':')?;
         self.sibling(host, port.parse().ok()?)
     }
 
-    /// A server reached in the same way: with TLS if this one is.
+    /// A server that is reached in the same way: with TLS if this one is.
     pub(super) fn sibling(&self, host: &str, port: u16) -> Option<Self> {
         let (own, tls) = match self {
             Self::Tcp { host, tls, .. } => (Some(host.as_str()), *tls),
@@ -43,7 +44,7 @@ impl Address {
     }
 }
 
-/// As whom, and in which database.
+/// The user, password and database.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) username: Option<String>,
@@ -51,7 +52,7 @@ pub(super) struct Login {
     pub(super) database: u32,
 }
 
-/// What a URL says.
+/// Reads a URL.
 ///
 /// `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`, `rediss://` the same over TLS, and
 /// `unix:PATH[?db=DATABASE]`. `valkey` and `valkeys` are other words for the first two, and
@@ -60,7 +61,7 @@ pub(super) fn parse(url: &str) -> Result<(Address, Login), RedisError> {
     let wrong = |reason| RedisError::Config { reason };
     let url = redis::parse_redis_url(url)
         .ok_or(wrong("it is not a URL that begins with redis://, rediss:// or unix:"))?;
-    // `#insecure` would switch the check of certificates off in other clients.
+    // `#insecure` disables the check of certificates in other clients.
     if url.fragment().is_some() {
         return Err(wrong("a fragment in the URL has no meaning"));
     }

@@ -1,4 +1,4 @@
-//! The stream of events, which keeps the connection while someone listens.
+//! The stream of events, which keeps the connection alive while someone listens.
 
 use std::{
     convert::Infallible,
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::nodes::{Nodes, PAUSE};
 use crate::session::Event;
 
-/// Connects, pings and connects again as it is polled.
+/// Connects, pings and reconnects while it is polled.
 pub(super) struct Events<'a> {
     nodes: &'a Nodes,
     listener: u64,
@@ -31,14 +31,14 @@ async fn keep_connected(nodes: &Nodes) -> Infallible {
     let every = nodes.config.ping.max(Duration::from_millis(1));
     loop {
         match nodes.keep_home().await {
-            // Until it is time to ask, or to connect again.
+            // Until it is time to ping or to reconnect.
             Ok(_) => {
                 if timeout(every, nodes.watch.lost.notified()).await.is_err() {
                     nodes.ping(every).await;
                 }
             }
             Err(error) if error.may_pass() => sleep(PAUSE).await,
-            // A wrong password, say: someone has to mend it first.
+            // For example a wrong password: someone must correct it first.
             Err(_) => sleep(every).await,
         }
     }
@@ -48,7 +48,7 @@ impl Stream for Events<'_> {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        // First: it may make events. Its waker and that of the events are the same.
+        // First: it may produce events. It has the same waker as the events.
         match self.keep.as_mut().poll(cx) {
             Poll::Ready(never) => match never {},
             Poll::Pending => self.nodes.watch.poll(cx).map(Some),

@@ -1,4 +1,4 @@
-//! What an error of the client crate means: what to do next, and what to tell.
+//! What an error of the client crate means: what to do next, and what to report.
 
 use std::io;
 
@@ -6,20 +6,20 @@ use redis::{ErrorKind, ServerErrorKind};
 
 use super::{address::Address, error::RedisError};
 
-/// What to do about a command that failed. All of ours can be sent again.
+/// What to do about a failed command. All of our commands can be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// The server does not know the script: load it and send the command again.
     Load,
     /// The server is starting, or its cluster is changing: send it again a little later.
     Wait,
-    /// Not over this connection.
+    /// Use another connection.
     Reconnect,
     /// The slot is now on the node of this address.
     Moved(String),
     /// The key is already on the node of this address, and the slot will be.
     Ask(String),
-    /// It will not get better.
+    /// Trying again does not help.
     Fail,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn next(error: &redis::RedisError) -> Next {
                 Some((to, _)) => Next::Ask(to.to_owned()),
                 None => Next::Fail,
             },
-            // Redis 6 says so in the middle of what a script's error is.
+            // Redis 6 reports this inside a script's error.
             _ if error.detail().is_some_and(|detail| detail.contains("-READONLY ")) => {
                 Next::Reconnect
             }
@@ -45,11 +45,11 @@ pub(super) fn next(error: &redis::RedisError) -> Next {
         },
         ErrorKind::Extension => match error.code() {
             Some("BUSY") => Next::Wait,
-            // A primary that does not see enough replicas.
+            // A primary that has too few replicas connected.
             Some("NOREPLICAS") => Next::Wait,
             _ => Next::Fail,
         },
-        // What was read is not the protocol: nothing that comes after it can be trusted.
+        // The bytes were not the protocol, so nothing after them can be trusted.
         ErrorKind::Io | ErrorKind::Parse => Next::Reconnect,
         _ => Next::Fail,
     }
@@ -75,7 +75,7 @@ pub(super) fn tell(error: &redis::RedisError, server: &Address) -> RedisError {
         ErrorKind::AuthenticationFailed => {
             RedisError::Refused { server, code: "WRONGPASS".to_owned() }
         }
-        // Told by `HELLO` of a server before 6, or of one that has other protocols only.
+        // The answer to `HELLO` of a server before Redis 6, or of one with other protocols only.
         _ if error.code() == Some("NOPROTO") => RedisError::TooOld { server },
         _ if detail.to_ascii_lowercase().contains("unknown command")
             && detail.to_ascii_uppercase().contains("HELLO") =>
@@ -89,13 +89,13 @@ pub(super) fn tell(error: &redis::RedisError, server: &Address) -> RedisError {
     }
 }
 
-/// Whether it is a word as servers begin errors with, and not a text that a stranger chose.
+/// Whether it is an error word of a server, and not a text that a stranger chose.
 fn is_code(word: &str) -> bool {
     word.len() <= 20 && !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 impl RedisError {
-    /// Whether another attempt, a moment later, may succeed.
+    /// Whether another attempt a moment later may succeed.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. }
@@ -108,7 +108,7 @@ impl RedisError {
     }
 }
 
-/// What a server says that is starting, or whose cluster is changing.
+/// The words of a server that is starting, or whose cluster is changing.
 const PASSING: [&str; 5] = ["LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN"];
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Keys of the server: names of any bytes, which neither leave their braces nor meet another's.
+//! Keys on the server. A name of any bytes stays inside its braces, and never equals another key.
 
 use crate::session::{SessionKey, StoreKey};
 
-/// `to1:{TENANT}`: the set of the session's sites. What is in braces decides the node of a cluster,
-/// so a session is on one.
+/// `to1:{TENANT}`: the set of the session's sites. The text in braces decides the node of a
+/// cluster, so a session is on one node.
 pub(super) fn sites(tenant: &SessionKey) -> String {
     let tenant = tenant.as_bytes();
-    // Empty braces would not count as braces. No name is escaped as this.
+    // A server ignores empty braces. No escaped name equals this one.
     let escaped = if tenant.is_empty() { "%".to_owned() } else { escape(tenant) };
     format!("{PREFIX}{escaped}}}")
 }
@@ -16,7 +16,8 @@ pub(super) fn cookies(key: &StoreKey) -> String {
     format!("{}:{}", sites(key.tenant()), escape(key.site().as_bytes()))
 }
 
-/// Whose cookies a key holds. `None` for any other key, a set of sites too.
+/// The key of a store that a server's key belongs to. `None` for any other key, also for a set of
+/// sites.
 pub(super) fn read(name: &[u8]) -> Option<StoreKey> {
     let name = std::str::from_utf8(name).ok()?;
     let (tenant, site) = name.strip_prefix(PREFIX)?.split_once("}:")?;
@@ -27,7 +28,7 @@ pub(super) fn read(name: &[u8]) -> Option<StoreKey> {
 
 const PREFIX: &str = "to1:{";
 
-/// As the set of sites has it.
+/// The form in the set of sites.
 pub(super) fn escape(name: &[u8]) -> String {
     let mut escaped = String::with_capacity(name.len());
     for byte in name {
@@ -41,7 +42,7 @@ pub(super) fn escape(name: &[u8]) -> String {
     escaped
 }
 
-/// The bytes of a text with `%hh`. `None` if a `%` is not followed by two digits.
+/// Decodes `%hh`. `None` if a `%` is not followed by two digits.
 pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut rest = text.as_bytes();
     let mut bytes = Vec::with_capacity(rest.len());
@@ -60,7 +61,7 @@ pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The slot of a cluster that a session's keys are in: CRC16 of what is in braces.
+/// The cluster slot of a session's keys: CRC16 of the text in braces.
 ///
 /// <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>
 pub(super) fn slot(tenant: &SessionKey) -> u16 {

@@ -22,18 +22,18 @@ use super::{
     watch::Watch,
 };
 
-/// A connection that tells the [watch](Watch) what the server pushes.
+/// A connection that passes what the server pushes to the [watch](Watch).
 pub(super) struct Node {
     pub(super) address: Address,
-    /// That of the watch when it was made.
+    /// The epoch of the watch when the connection was made.
     pub(super) epoch: u64,
     connection: MultiplexedConnection,
-    /// Since when the server has not answered, if it owes an answer.
+    /// Since when the server owes an answer, if it does.
     waiting: Mutex<Option<Instant>>,
     _task: Task,
 }
 
-/// What moves a connection's bytes. It ends with the connection.
+/// The task that moves a connection's bytes. It ends with the connection.
 struct Task(AbortHandle);
 
 impl Drop for Task {
@@ -42,16 +42,16 @@ impl Drop for Task {
     }
 }
 
-/// What a server says of itself.
+/// What a server reports of itself.
 pub(super) struct Greeting {
-    /// Which run of which server it is, and which line of its data.
+    /// Identifies the run of the server and the line of its data.
     pub(super) server: String,
     /// How far its clock is ahead, in microseconds.
     pub(super) offset: i64,
 }
 
 impl Node {
-    /// Connects to a primary, which from now on tells of changes by others.
+    /// Connects to a primary, which from then on reports changes by others.
     pub(super) async fn connect(
         address: &Address,
         login: &Login,
@@ -85,11 +85,11 @@ impl Node {
             Some("sentinel") => return Err(not_primary("Sentinel")),
             _ => return Err(self.garbage("an answer to ROLE")),
         }
-        // Before any read. Without the events of what we write ourselves.
+        // Before any read. `NOLOOP` leaves out our own writes.
         self.ask(cmd("CLIENT").arg("TRACKING").arg("ON").arg("NOLOOP").take()).await?;
         let mut server = String::new();
-        // A server that lost its data has another run id. One that was a replica meanwhile, and
-        // may have taken other data, has another replication id.
+        // A server that lost its data has another run id. A server that was a replica meanwhile may
+        // have other data, and has another replication id.
         for (section, field) in [("server", "run_id:"), ("replication", "master_replid:")] {
             let info = self.ask(cmd("INFO").arg(section).take()).await?;
             let value = text(&info)
@@ -97,7 +97,7 @@ impl Node {
                 .ok_or_else(|| self.garbage("an answer to INFO"))?;
             server.push_str(value.trim());
         }
-        // The shortest way there and back leaves the least doubt about when it was answered.
+        // The shortest round trip leaves the least doubt about when the server answered.
         let mut best: Option<(Duration, i64)> = None;
         for _ in 0..3 {
             let measured = self.compare_clocks().await?;
@@ -108,7 +108,7 @@ impl Node {
         Ok(Greeting { server, offset: best.map_or(0, |(_, offset)| offset) })
     }
 
-    /// How long it took to be answered, and how far the server's clock is ahead in microseconds.
+    /// Returns how long the answer took, and how far the server's clock is ahead in microseconds.
     pub(super) async fn compare_clocks(&self) -> Result<(Duration, i64), RedisError> {
         let (sent, sent_at) = (Instant::now(), SystemTime::now());
         let answer = self.ask(cmd("TIME")).await?;
@@ -138,7 +138,7 @@ impl Node {
         answer
     }
 
-    /// A command for a slot that is about to be this node's.
+    /// Sends a command for a slot that is moving to this node.
     pub(super) async fn send_asking(&self, request: &Request) -> redis::RedisResult<Value> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ASKING").ignore().add_command(request.command.clone());
@@ -150,8 +150,8 @@ impl Node {
         self.send(cmd("SCRIPT").arg("LOAD").arg(script)).await
     }
 
-    /// Whether it has owed an answer for this long. The one who asked may have given up, so this is
-    /// how the next one learns of it.
+    /// Whether the server has owed an answer for this long. The caller who asked may have given up,
+    /// so the next one learns of it here.
     pub(super) fn is_silent(&self, for_this_long: Duration) -> bool {
         self.waiting().is_some_and(|since| since.elapsed() >= for_this_long)
     }
@@ -216,12 +216,12 @@ async fn open(
         server: address.to_string(),
         source: match error.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
-            // A certificate that does not fit says why. It holds nothing of ours.
+            // The reason why a certificate is not valid. It holds nothing of ours.
             None => error,
         },
     };
     let stream = stream::open(address, tls).await.map_err(unreachable)?;
-    // No time-out of the connection's own: each request has one.
+    // No time-out of the connection: each request has its own.
     let config = config.set_response_timeout(None).set_connection_timeout(None);
     let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
         .await

@@ -1,4 +1,4 @@
-//! Which server to ask: the connections of a store, and what is tried when one fails.
+//! Chooses the server to ask: the connections of a store, and what is tried when one fails.
 
 use std::{
     collections::HashMap,
@@ -21,29 +21,29 @@ use super::{
     watch::Watch,
 };
 
-/// Between two attempts that fail. A primary is promoted within seconds, and a server must not be
-/// flooded by those who wait for it.
+/// Pause between two failing attempts. A primary is promoted within seconds, and callers that wait
+/// for it must not flood a server.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
-/// All connections of a store. If one is lost all are given up: what others changed meanwhile is
-/// not known.
+/// All connections of a store. If one is lost, all are given up: it is not known what others
+/// changed meanwhile.
 pub(super) struct Nodes {
     pub(super) config: RedisConfig,
     tls: Option<TlsConnector>,
     pub(super) watch: Arc<Watch>,
     connections: Mutex<Connections>,
-    /// Held by the request that connects: when the last attempt failed.
+    /// Held by the request that connects. Holds the time of the last failed attempt.
     connecting: tokio::sync::Mutex<Option<Instant>>,
 }
 
-/// Those of one epoch of the watch.
+/// The connections of one epoch of the watch.
 #[derive(Default)]
 struct Connections {
     epoch: u64,
     /// The configured server, or the first node of a cluster that answered.
     home: Option<Arc<Node>>,
     others: HashMap<Address, Arc<Node>>,
-    /// Slots that are not at home, as nodes have told.
+    /// Slots that are on other nodes, as nodes have reported.
     slots: HashMap<u16, Address>,
 }
 
@@ -64,7 +64,7 @@ impl Nodes {
         })
     }
 
-    /// Asks the node that has the session, for as long as the configured time.
+    /// Asks the node that has the session, for up to the configured time.
     pub(super) async fn ask(&self, request: &Request) -> Result<(Value, Arc<Node>), RedisError> {
         let mut last = None;
         let waited = self.config.timeout;
@@ -74,13 +74,13 @@ impl Nodes {
         }
     }
 
-    /// `last`: why it is still not answered.
+    /// `last`: why there is no answer yet.
     async fn ask_until_answered(
         &self,
         request: &Request,
         last: &mut Option<RedisError>,
     ) -> Result<(Value, Arc<Node>), RedisError> {
-        // Where a node asks to look, for this one time.
+        // The node to ask this one time.
         let mut asking = None;
         let mut is_loaded = false;
         loop {
@@ -109,11 +109,12 @@ impl Nodes {
                 (Next::Load, Some(script)) => {
                     *last = Some(tell(&error, &node.address));
                     if is_loaded {
-                        // It does not keep it, or another one answers now.
+                        // It no longer has the slot, or another server answers now.
                         sleep(PAUSE).await;
                     }
                     is_loaded = true;
-                    // What may pass fails the next attempt too, which knows what to do about it.
+                    // If this fails for a passing reason, the next attempt fails too, and handles
+                    // it.
                     if let Err(error) = node.load(script).await
                         && next(&error) == Next::Fail
                     {
@@ -147,7 +148,7 @@ impl Nodes {
         }
     }
 
-    /// All connections, given up if one was lost.
+    /// All connections. They are given up if one was lost.
     fn connections(&self) -> MutexGuard<'_, Connections> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.watch.epoch();
@@ -157,7 +158,7 @@ impl Nodes {
         connections
     }
 
-    /// Those that a new one belongs to. `None` if they were given up while it was made.
+    /// The connections to which a new one belongs. `None` if they were given up while it was made.
     fn connections_of(&self, node: &Node) -> Option<MutexGuard<'_, Connections>> {
         Some(self.connections()).filter(|connections| connections.epoch == node.epoch)
     }
@@ -169,7 +170,7 @@ impl Nodes {
             Some(address) => {
                 let node = self.at(&address).await;
                 if node.is_err() {
-                    // Home knows who has it now.
+                    // The home node knows who has the slot now.
                     self.connections().slots.retain(|_, at| *at != address);
                 }
                 node
@@ -185,8 +186,8 @@ impl Nodes {
         .await
     }
 
-    /// As [`home`](Self::home), for the one who listens. It neither waits for a request that
-    /// connects nor lets one wait, since either may not be polled for a while.
+    /// Like [`home`](Self::home), for the listener. It does not wait for a request that connects,
+    /// and no request waits for it: either of them may not be polled for a while.
     pub(super) async fn keep_home(&self) -> Result<Arc<Node>, RedisError> {
         match self.existing(|connections| connections.home.clone()) {
             Some(node) => Ok(node),
@@ -204,7 +205,7 @@ impl Nodes {
             match connected.unwrap_or(Err(RedisError::Timeout { waited })) {
                 Ok(node) => {
                     return Ok(match self.connections_of(&node) {
-                        // Of two made at once the first stays: the server tells over that one
+                        // If two were made at once, the first stays: the server reports over it
                         // what was loaded over it.
                         Some(mut connections) => Arc::clone(connections.home.get_or_insert(node)),
                         None => node,
@@ -259,7 +260,7 @@ impl Nodes {
         })
     }
 
-    /// One connection, made by one request at a time while the others wait for it.
+    /// Makes a connection. One request at a time connects, and the others wait for it.
     async fn connected(
         &self,
         existing: impl Fn(&Connections) -> Option<Arc<Node>>,
@@ -289,7 +290,7 @@ impl Nodes {
         Some(node)
     }
 
-    /// Asks each server whether it is there, and gives all up if one does not answer in time.
+    /// Pings each server, and gives all up if one does not answer in time.
     pub(super) async fn ping(&self, within: Duration) {
         let nodes: Vec<_> = {
             let connections = self.connections();
@@ -297,7 +298,7 @@ impl Nodes {
         };
         for node in nodes {
             match timeout(within, node.compare_clocks()).await {
-                // A long way there and back leaves too much doubt.
+                // A long round trip leaves too much doubt.
                 Ok(Ok((took, offset))) if took < CLOSE => self.watch.compared(node.epoch, offset),
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => return self.watch.lost(node.epoch),
@@ -306,5 +307,5 @@ impl Nodes {
     }
 }
 
-/// What a comparison of clocks may take to be believed.
+/// Longest round trip of a comparison of clocks that is trusted.
 const CLOSE: Duration = Duration::from_millis(20);

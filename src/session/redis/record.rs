@@ -1,15 +1,15 @@
-//! A record as a field of a hash, and what the server answers as records.
+//! Records as fields of a hash, and the server's answers as records.
 
 use redis::Value;
 
 use crate::session::{Applied, Contents, Record, Version};
 
-/// The field of a record. One letter is before it, so that none is `v`, which holds the version.
+/// The field of a record. It begins with a letter, so that none is `v`, which holds the version.
 pub(super) fn field(record: &Record) -> Vec<u8> {
     [b"c", &*record.field].concat()
 }
 
-/// 20 digits of the stamp, then `+` and the body, or `-`.
+/// The value of a record: 20 digits of the stamp, then `+` and the body, or `-`.
 pub(super) fn value(record: &Record) -> Vec<u8> {
     let stamp = format!("{:020}", record.stamp);
     match &record.body {
@@ -40,7 +40,7 @@ pub(super) enum Outcome {
     Garbage,
 }
 
-/// The answer of the script `apply`. `None` if it is none.
+/// Reads the answer of the script `apply`. `None` if it is not valid.
 pub(super) fn outcome(answer: Value) -> Option<Outcome> {
     let Value::Array(parts) = answer else { return None };
     let mut parts = parts.into_iter();
@@ -72,7 +72,7 @@ pub(super) fn contents(answer: Value) -> Option<Contents> {
     }
 }
 
-/// The same from a script, whose `HGETALL` is a list.
+/// The same from a script, where `HGETALL` returns a list.
 fn contents_of_script(answer: Value) -> Option<Contents> {
     let Value::Array(flat) = answer else { return None };
     let mut flat = flat.into_iter();

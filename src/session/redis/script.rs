@@ -1,4 +1,4 @@
-//! What is asked of a server: each a command, or a script that is one atomic step.
+//! The requests to a server: each is a command, or a script that is one atomic step.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -14,7 +14,7 @@ static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("for
 pub(super) struct Request {
     pub(super) slot: u16,
     pub(super) command: Cmd,
-    /// What to load if the server does not know the script.
+    /// The script to load if the server does not know it.
     pub(super) script: Option<&'static str>,
 }
 
@@ -63,5 +63,5 @@ pub(super) fn forget(tenant: &SessionKey) -> Request {
     Request { slot: name::slot(tenant), command, script }
 }
 
-/// A hundred years in milliseconds. A server refuses a time that its clock cannot hold.
+/// A hundred years in milliseconds. A server refuses a time beyond the range of its clock.
 const LONGEST_TTL: u64 = 100 * 366 * 24 * 60 * 60 * 1_000;

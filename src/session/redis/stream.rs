@@ -23,7 +23,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
 
 pub(super) type Stream = Pin<Box<dyn Bytes>>;
 
-/// Reads the certificates, which blocks: once, and not at each connection.
+/// Reads the certificates, which blocks. So it is done once, and not for each connection.
 pub(super) fn tls(ca_certificates: Option<&[u8]>) -> Result<TlsConnector, RedisError> {
     let wrong = |reason| RedisError::Config { reason };
     let mut roots = RootCertStore::empty();
@@ -37,7 +37,7 @@ pub(super) fn tls(ca_certificates: Option<&[u8]>) -> Result<TlsConnector, RedisE
                     .map_err(|_| wrong("a certificate cannot be used to check others"))?;
             }
         }
-        // Some that cannot be read do not keep the others from being used.
+        // Certificates that cannot be read do not prevent the use of the others.
         None => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
@@ -45,7 +45,7 @@ pub(super) fn tls(ca_certificates: Option<&[u8]>) -> Result<TlsConnector, RedisE
     if roots.is_empty() {
         return Err(wrong("there is no certificate to check the server's with"));
     }
-    // The provider is named, since a process that has two, and no default, would panic.
+    // The provider is named explicitly: a process with two providers and no default would panic.
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|_| wrong("rustls has no protocol version"))?

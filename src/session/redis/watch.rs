@@ -1,4 +1,5 @@
-//! What is known of the server: whether it is there, which one it is, and what it has told.
+//! What is known of the server: whether it is connected, which server it is, and what it has
+//! reported.
 
 use std::{
     collections::VecDeque,
@@ -12,38 +13,39 @@ use tokio::sync::Notify;
 use super::name;
 use crate::session::Event;
 
-/// Most events that wait for a listener. It then hears that anything may have changed.
+/// Most events that wait for a listener. Above it the listener is told that any key may have
+/// changed.
 const MOST: usize = 10_000;
 
-/// Offsets of clocks that differ by less are the same: a busy machine measures no better.
+/// Clock offsets that differ by less count as equal: a busy machine measures no better.
 const SAME_CLOCK: u64 = 50_000;
 
 /// Shared by all connections of a store.
 #[derive(Default)]
 pub(super) struct Watch {
     state: Mutex<State>,
-    /// A connection was lost: it is time to make another.
+    /// Notified when a connection was lost and another must be made.
     pub(super) lost: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// How often a connection was lost. What an older connection tells counts no more.
+    /// How many times a connection was lost. What an older connection reports no longer counts.
     epoch: u64,
     /// How far the server's clock is ahead, in microseconds. `None` while there is no connection.
     offset: Option<i64>,
-    /// The servers that were connected to.
+    /// The servers to which there was a connection.
     known: Vec<String>,
-    /// There is a new server, and the listener does not know.
+    /// Whether there is a new server that the listener does not know of.
     replaced: bool,
     listening: bool,
-    /// How many have listened. The last one does.
+    /// How many have listened. The last one is the listener.
     listeners: u64,
     events: VecDeque<Event>,
     waker: Option<Waker>,
 }
 
-/// Most servers that are remembered: each promotion makes a new one.
+/// Most servers that are remembered: each promotion adds one.
 const MOST_KNOWN: usize = 64;
 
 impl State {
@@ -74,13 +76,13 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes when a connection is lost, and all others are given up with it.
+    /// Changes when a connection is lost, which ends all others.
     pub(super) fn epoch(&self) -> u64 {
         self.state().epoch
     }
 
-    /// A connection of this epoch is made. `false` if another was lost meanwhile: then it does not
-    /// count.
+    /// Notes that a connection of this epoch is made. False if another was lost meanwhile: the
+    /// connection then does not count.
     pub(super) fn connected(&self, epoch: u64, server: &str, offset: i64) -> bool {
         let mut state = self.state();
         if state.epoch != epoch {
@@ -116,7 +118,7 @@ impl Watch {
         self.lost.notify_one();
     }
 
-    /// The clocks were compared again. If one of them was set meanwhile, the listener has to know.
+    /// The clocks were compared again. If one of them was set, the listener must know.
     pub(super) fn compared(&self, epoch: u64, offset: i64) {
         let mut state = self.state();
         let was = state.offset.filter(|_| state.epoch == epoch);
@@ -148,7 +150,7 @@ impl Watch {
         }
     }
 
-    /// From now on events are kept, for a new listener with the number that this returns.
+    /// Keeps events from now on, for a new listener with the returned number.
     pub(super) fn listen(&self) -> u64 {
         let mut state = self.state();
         state.events.clear();
@@ -162,7 +164,7 @@ impl Watch {
 
     pub(super) fn stop_listening(&self, listener: u64) {
         let mut state = self.state();
-        // Another may have begun before this one ends.
+        // Another listener may begin before this one ends.
         if state.listeners != listener {
             return;
         }
