@@ -5,7 +5,7 @@ use http::{Extensions, HeaderMap, Uri, header::HOST, uri::Authority};
 use super::model::{origin::Origin, same_site::SiteForCookies};
 
 /// Whether one request sends and stores the jar's cookies: a request extension that needs a
-/// [`RedirectPolicy`](super#for-its-redirects-too).
+/// [`RedirectPolicy`](super#redirects).
 ///
 /// Default: it does both. With `store: false`, [`ResponseCookies`](super::ResponseCookies) still
 /// lists the cookies that the response set.
@@ -56,7 +56,7 @@ impl Default for CookieControl {
 /// cookies are sent. TLS checks the host of the URI, not this header.
 ///
 /// Default: the URI decides, whatever `Host` says. When a redirect leaves the origin of the URI,
-/// [`RedirectPolicy`](super#for-its-redirects-too) removes the extension and the `Host` header.
+/// [`RedirectPolicy`](super#redirects) removes the extension and the `Host` header.
 ///
 /// ```
 /// use http::{Request, Response, header::HOST};

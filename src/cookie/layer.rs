@@ -70,7 +70,7 @@ impl CookieLayer<PerRequest> {
     ///
     /// For one client that serves many tenants: give each request the jar of its tenant, for
     /// example from a [`JarPool`](super::JarPool). A layer that drops extensions also drops the
-    /// jar. Redirect layers without our [policy](super#for-its-redirects-too) do so when a hop
+    /// jar. Redirect layers without our [policy](super#redirects) do so when a hop
     /// leaves the origin. The request then has no cookies. It never gets another tenant's.
     ///
     /// ```
@@ -172,7 +172,7 @@ impl<J> CookieLayer<J> {
     /// Default: a request without these extensions has no restrictions.
     ///
     /// For stacks in which a layer outside this one may drop extensions, as redirect layers without
-    /// our [policy](super#for-its-redirects-too) do. A dropped restriction then forbids instead of
+    /// our [policy](super#redirects) do. A dropped restriction then forbids instead of
     /// allowing. A program's own requests name their own site:
     ///
     /// ```

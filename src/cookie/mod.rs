@@ -121,7 +121,7 @@
 //! - [`ResponseCookies`], a response extension: which cookies this response set or deleted, which
 //!   were rejected, and why.
 //!
-//! # For its redirects too
+//! # Redirects
 //!
 //! A redirect layer removes a request's extensions when a hop leaves the origin. The hop then
 //! arrives here as a request without restrictions, and the first host decides where it goes. For

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 /// Names the session of a request: a request extension that needs a
-/// [`RedirectPolicy`](crate::cookie#for-its-redirects-too).
+/// [`RedirectPolicy`](crate::cookie#redirects).
 ///
 /// The key may be any bytes, such as the id of a tenant or user. Equal bytes mean the same session.
 /// A request without a key sends and stores no cookies.

@@ -136,7 +136,7 @@
 //!
 //! | fault | behaviour |
 //! |---|---|
-//! | the store is slow or down, and the session must be loaded | [`SessionError::Unavailable`]; nothing is sent. The jar is never empty instead: the upstream would start a new session in place of the tenant's |
+//! | the store is slow or down, and the session must be loaded | [`SessionError::Unavailable`]; nothing is sent. An empty jar is never used instead: the upstream would start a new session in place of the tenant's |
 //! | the same with [`OnOutage::LastKnown`] | a loaded session is used; one that was never loaded is refused |
 //! | the store is slow or down, and a change must be written | the response is returned; the change keeps its stamp and is written later, for up to 23 hours |
 //! | the store comes back as another server | what was written within `replay` is written again |
@@ -149,7 +149,8 @@
 //! Cookies that it evicts stay in the store, since the eviction concerns one replica.
 //!
 //! The store gets at most twice as many cookies of a site. Above that, the next write deletes
-//! expired cookies first, then the oldest. With deletions, the store gets at most six times as many
+//! expired cookies first, then non-`Secure`, then `Secure`; the oldest first within each group. With
+//! deletions, the store gets at most six times as many
 //! records. Above that, a cookie that the store does not have is not written, and is counted in
 //! [`SessionStats::dropped`].
 //!
@@ -180,7 +181,7 @@
 //!
 //! - Order within milliseconds: if two replicas set one cookie at the same time, the later change
 //!   wins by clocks that agree to a few milliseconds.
-//! - Unconfirmed writes: a change is lost if the process dies before the store has confirmed it.
+//! - Unconfirmed writes: a change may be lost if the process dies before the store has confirmed it.
 //! - Writes that the store loses, if they are older than `replay`.
 //! - A lease, if the store loses its last writes. Its [fence](Lease::fence) starts again after
 //!   nobody has held it for a day.

@@ -109,8 +109,8 @@ fn judge_by_defaults(context: &CookieContext<'_>, headers: &HeaderMap) -> Respon
 /// The jar that a request brought.
 type RequestJar<'a> = &'a (dyn CookieStorage + Send + Sync);
 
-/// The request that a [`CookieStorage`](crate::cookie::CookieStorage) or a
-/// [`CookiePolicy`](crate::cookie::CookiePolicy) is asked about.
+/// The request that a [`CookieStorage`] or a [`CookiePolicy`](crate::cookie::CookiePolicy) is asked
+/// about.
 ///
 /// ```
 /// use http::Method;

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The site on whose behalf a request is made, so that `SameSite` has an effect: a request
-/// extension that needs a [`RedirectPolicy`](crate::cookie#for-its-redirects-too).
+/// extension that needs a [`RedirectPolicy`](crate::cookie#redirects).
 ///
 /// Without it every request counts as same-site, since a program has no address bar: all cookies
 /// are sent. With it, a request to another site carries:
