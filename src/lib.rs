@@ -39,7 +39,8 @@
 //! async fn main() -> Result<(), BoxError> {
 //!     let session = session()?; // clones share the jar, the connections and the budget
 //!     for path in ["login", "protected"] {
-//!         let request = Request::get(format!("http://localhost:8000/{path}")).body(Full::default())?;
+//!         let url = format!("http://localhost:8000/{path}");
+//!         let request = Request::get(url).body(Full::default())?;
 //!         let response = session.clone().oneshot(request).await?;
 //!         println!("{}", response.status());
 //!         let body = response.into_body().collect().await?.to_bytes();

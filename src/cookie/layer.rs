@@ -186,7 +186,8 @@ impl<J> CookieLayer<J> {
     /// jar.set(&uri, "id=42")?;
     /// let client = CookieLayer::new(jar).expect_restrictions().layer(service_fn(
     ///     |request: Request<()>| async move {
-    ///         Ok::<_, std::convert::Infallible>(Response::new(request.headers().contains_key(COOKIE)))
+    ///         let has_cookies = request.headers().contains_key(COOKIE);
+    ///         Ok::<_, std::convert::Infallible>(Response::new(has_cookies))
     ///     },
     /// ));
     /// let request = Request::get(&uri).body(())?;

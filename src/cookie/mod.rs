@@ -34,12 +34,14 @@
 //! });
 //! let mut client = CookieLayer::new(CookieJar::new()).layer(server);
 //!
-//! let response = client.ready().await?.call(Request::get("https://example.com/").body(())?).await?;
+//! let request = Request::get("https://example.com/").body(())?;
+//! let response = client.ready().await?.call(request).await?;
 //! assert_eq!(response.body(), &None);
 //! let cookies = response.extensions().get::<ResponseCookies>().expect("it set one");
 //! assert_eq!(cookies.to_map()["id"], "42");
 //!
-//! let response = client.ready().await?.call(Request::get("https://example.com/").body(())?).await?;
+//! let request = Request::get("https://example.com/").body(())?;
+//! let response = client.ready().await?.call(request).await?;
 //! assert_eq!(response.body().as_deref(), Some("id=42"));
 //! # Ok(())
 //! # }
@@ -60,7 +62,8 @@
 //! async fn server(request: Request<()>) -> Result<Response<()>, Infallible> {
 //!     let mut response = Response::new(());
 //!     if request.uri().path() == "/login" {
-//!         response.headers_mut().insert("set-cookie", "sid=42; Path=/; Secure; Max-Age=3600".parse().unwrap());
+//!         let sid = "sid=42; Path=/; Secure; Max-Age=3600".parse().unwrap();
+//!         response.headers_mut().insert("set-cookie", sid);
 //!     } else if request.headers().get(COOKIE).is_none_or(|cookies| cookies != "sid=42") {
 //!         *response.status_mut() = StatusCode::UNAUTHORIZED;
 //!     }

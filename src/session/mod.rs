@@ -53,7 +53,8 @@
 //! async fn upstream(request: Request<()>) -> Result<Response<String>, Infallible> {
 //!     let got = request.headers().get(COOKIE).map_or("", |value| value.to_str().unwrap()).to_owned();
 //!     let mut response = Response::new(got);
-//!     response.headers_mut().insert("set-cookie", "sid=42; Secure; Max-Age=3600".parse().unwrap());
+//!     let sid = "sid=42; Secure; Max-Age=3600".parse().unwrap();
+//!     response.headers_mut().insert("set-cookie", sid);
 //!     Ok(response)
 //! }
 //!
@@ -149,10 +150,9 @@
 //! Cookies that it evicts stay in the store, since the eviction concerns one replica.
 //!
 //! The store gets at most twice as many cookies of a site. Above that, the next write deletes
-//! expired cookies first, then non-`Secure`, then `Secure`; the oldest first within each group. With
-//! deletions, the store gets at most six times as many
-//! records. Above that, a cookie that the store does not have is not written, and is counted in
-//! [`SessionStats::dropped`].
+//! expired cookies first, then non-`Secure`, then `Secure`; the oldest first within each group.
+//! With deletions, the store gets at most six times as many records. Above that, a cookie that the
+//! store does not have is not written, and is counted in [`SessionStats::dropped`].
 //!
 //! A site fills only its own key.
 //!
@@ -181,7 +181,7 @@
 //!
 //! - Order within milliseconds: if two replicas set one cookie at the same time, the later change
 //!   wins by clocks that agree to a few milliseconds.
-//! - Unconfirmed writes: a change may be lost if the process dies before the store has confirmed it.
+//! - Unconfirmed writes: a change may be lost if the process dies before the store confirms it.
 //! - Writes that the store loses, if they are older than `replay`.
 //! - A lease, if the store loses its last writes. Its [fence](Lease::fence) starts again after
 //!   nobody has held it for a day.

@@ -17,7 +17,8 @@ use super::Version;
 /// ```
 /// use tower_outbound::session::SessionVersion;
 ///
-/// # let response = http::Response::builder().extension(SessionVersion::from_bytes(b"\x011:af")).body(())?;
+/// # let version = SessionVersion::from_bytes(b"\x011:af");
+/// # let response = http::Response::builder().extension(version).body(())?;
 /// // A proxy in front of the replicas copies it from the response into the caller's next request.
 /// let version = response.extensions().get::<SessionVersion>().expect("it had a session");
 /// let bytes = version.as_bytes().to_vec();

@@ -80,7 +80,8 @@ impl CookieJar {
     /// let uri = "http://example.com/".parse()?;
     /// let explained = jar.explain(&CookieContext::new(&uri, &Method::GET));
     /// let names: Vec<_> = explained.iter().map(|(cookie, why)| (cookie.name(), *why)).collect();
-    /// assert_eq!(names, [("cart".into(), Some(Withheld::Path)), ("id".into(), Some(Withheld::Secure))]);
+    /// let (path, secure) = (Some(Withheld::Path), Some(Withheld::Secure));
+    /// assert_eq!(names, [("cart".into(), path), ("id".into(), secure)]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]

@@ -6,7 +6,8 @@
 /// ```
 /// use tower_outbound::cookie::{CookieJar, CookieLimits};
 ///
-/// let jar = CookieJar::builder().limits(CookieLimits { per_domain: 50, ..CookieLimits::default() }).build();
+/// let limits = CookieLimits { per_domain: 50, ..CookieLimits::default() };
+/// let jar = CookieJar::builder().limits(limits).build();
 /// # let _ = jar;
 /// ```
 ///

@@ -236,8 +236,8 @@ impl CookieJar {
             .collect()
     }
 
-    /// Inserts a cookie. It replaces the one with the same name, domain, host-only flag and path, and
-    /// the older creation time is kept.
+    /// Inserts a cookie. It replaces the one with the same name, domain, host-only flag and path,
+    /// and the older creation time is kept.
     ///
     /// A cookie for a public suffix becomes host-only. An expired cookie is not inserted, but
     /// removes the one that it would replace.

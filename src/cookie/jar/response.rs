@@ -94,9 +94,10 @@ impl ResponseCookies {
     /// use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
     /// use tower_outbound::cookie::CookieJar;
     ///
-    /// let logout = HeaderValue::from_static("sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
-    /// let headers = HeaderMap::from_iter([(SET_COOKIE, logout)]);
-    /// let cookies = CookieJar::new().store_response(&"https://example.com/logout".parse()?, &headers);
+    /// let logout = "sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+    /// let headers = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static(logout))]);
+    /// let uri = "https://example.com/logout".parse()?;
+    /// let cookies = CookieJar::new().store_response(&uri, &headers);
     /// let sid = &cookies.deleted()[0];
     /// assert_eq!((sid.name(), sid.domain(), sid.path()), ("sid", "example.com", "/"));
     /// # Ok::<(), http::uri::InvalidUri>(())

@@ -18,7 +18,8 @@ use crate::cookie::model::{
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};
-/// use tower_outbound::cookie::{CookieContext, CookieJar, CookieLayer, CookieStorage, ResponseCookies};
+/// use tower_outbound::cookie::{CookieContext, CookieJar, CookieLayer};
+/// use tower_outbound::cookie::{CookieStorage, ResponseCookies};
 ///
 /// /// Sends what the jar holds, and stores nothing.
 /// struct ReadOnly(CookieJar);
@@ -28,8 +29,8 @@ use crate::cookie::model::{
 ///         self.0.header(context.uri())
 ///     }
 ///
-///     fn store_response(&self, context: &CookieContext<'_>, headers: &HeaderMap) -> ResponseCookies {
-///         self.inspect_response(context, headers)
+///     fn store_response(&self, context: &CookieContext<'_>, lines: &HeaderMap) -> ResponseCookies {
+///         self.inspect_response(context, lines)
 ///     }
 /// }
 ///

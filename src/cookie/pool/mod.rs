@@ -45,7 +45,8 @@ use super::jar::CookieJar;
 ///             Ok(file) => file.jar().clone(),
 ///             Err(error) => {
 ///                 eprintln!("{error}");
-///                 if let Err(error) = std::fs::rename(&path, from.join(format!("{tenant}.damaged"))) {
+///                 let aside = from.join(format!("{tenant}.damaged"));
+///                 if let Err(error) = std::fs::rename(&path, aside) {
 ///                     eprintln!("{} cannot be moved aside: {error}", path.display());
 ///                 }
 ///                 CookieJar::new()

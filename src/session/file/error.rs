@@ -5,8 +5,8 @@ use std::{error, fmt, io, time::Duration};
 /// Why a [`FileStore`](crate::session::FileStore) could not read or change a session's file.
 ///
 /// A change that fails leaves the old file. One exception: if only the directory could not be
-/// synced, the new file is in place, but may not survive a crash. A failed `forget` may have removed
-/// some of the session's files.
+/// synced, the new file is in place, but may not survive a crash. A failed `forget` may have
+/// removed some of the session's files.
 ///
 /// The message names no session: people put tokens into keys.
 ///
