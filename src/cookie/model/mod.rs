@@ -1,4 +1,4 @@
-//! What a cookie is, which one may be stored, and which requests it goes with. Values in, values
+//! What a cookie is, which one may be stored, and which requests it is sent with. Values in, values
 //! out: no lock, no atomics, no clock, no file.
 
 pub(in crate::cookie) mod cookie;

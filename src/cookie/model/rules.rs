@@ -11,13 +11,13 @@ use super::{
 };
 use crate::authority;
 
-/// No cookie lives longer: 400 days (RFC 6265bis section 5.5).
+/// Longest lifetime of a cookie: 400 days (RFC 6265bis section 5.5).
 const MAX_LIFETIME_SECONDS: u32 = 400 * 24 * 60 * 60;
 const MAX_LIFETIME: Millis = MAX_LIFETIME_SECONDS as Millis * 1000;
 
 /// Why a cookie was not stored: the rule that it breaks.
 ///
-/// The rules are those of RFC 6265bis section 5.7. [`Policy`](Self::Policy),
+/// The rules are those of RFC 6265bis sections 5.6 and 5.7. [`Policy`](Self::Policy),
 /// [`NoRoom`](Self::NoRoom), [`TooMany`](Self::TooMany), [`LongPath`](Self::LongPath) and
 /// [`Unstorable`](Self::Unstorable) are this crate's own.
 ///
@@ -252,7 +252,7 @@ fn domain<'a>(visit: &Visit<'_>, attribute: &'a [u8]) -> Result<Option<Cow<'a, s
     Ok(Some(domain))
 }
 
-/// Checks the promises that a name's prefix makes (RFC 6265bis section 4.1.3), and that of
+/// Checks the conditions of a name's prefix (RFC 6265bis section 4.1.3), and that of
 /// `SameSite=None`.
 pub(in crate::cookie) fn prefixes(
     name: &[u8],
@@ -260,14 +260,14 @@ pub(in crate::cookie) fn prefixes(
     flags: Flags,
     for_root: bool,
 ) -> Result<(), Rejection> {
-    // In any case: servers that compare names so would be fooled by `__host-`.
+    // Case-insensitive: a server that ignores case would be fooled by `__host-`.
     let starts = |text: &[u8], prefix: &str| {
         text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
     if flags.same_site == Some(SameSite::None) && !flags.secure {
         return Err(Rejection::SameSiteNone);
     }
-    // A server would read a prefixed name into the value, though nothing has kept its promise.
+    // A server would read the value as a prefixed name, although its conditions were not checked.
     if name.is_empty() {
         let poses = ["__Secure-", "__Host-", "__Http-"].iter().any(|prefix| starts(value, prefix));
         return if poses { Err(Rejection::NamelessPrefix) } else { Ok(()) };

@@ -1,5 +1,5 @@
-//! `SameSite`: on whose behalf a request is made, and which cookies go along (RFC 6265bis sections
-//! 5.2, 5.7, 5.8.3).
+//! `SameSite`: on whose behalf a request is made, and which cookies are then sent (RFC 6265bis
+//! sections 5.2, 5.7, 5.8.3).
 
 use http::{Method, Uri};
 
@@ -107,7 +107,7 @@ impl SiteForCookies {
         // site ("schemeful same-site").
         match (same && self.is_tls == to_tls, self.top_level) {
             (true, _) => Reach::SameSite,
-            // A form that another site posts is the very thing that `Lax` is against.
+            // `Lax` is meant to stop a form that another site posts.
             (false, true) if method.is_safe() => Reach::SafeNavigation,
             (false, true) => Reach::UnsafeNavigation,
             (false, false) => Reach::CrossSite,
@@ -125,7 +125,7 @@ pub(in crate::cookie) enum Reach {
 }
 
 impl Reach {
-    /// Whether a cookie with this attribute goes along. One without it counts as `Lax`.
+    /// Whether a cookie with this attribute is sent. A cookie without it counts as `Lax`.
     pub(in crate::cookie) fn sends(self, cookie: Option<SameSite>) -> bool {
         match (self, cookie) {
             (Self::SameSite, _) | (_, Some(SameSite::None)) => true,
@@ -136,8 +136,8 @@ impl Reach {
 
     /// Whether a response may set a cookie with this attribute.
     pub(super) fn stores(self, cookie: Option<SameSite>) -> bool {
-        // A navigation ends at the other site, which from then on is the site itself: it may store
-        // what it could not yet be sent.
+        // A navigation ends at the other site, which is then the site itself. So it may store
+        // cookies that could not be sent to it yet.
         self != Self::CrossSite || cookie == Some(SameSite::None)
     }
 }

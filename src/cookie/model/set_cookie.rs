@@ -36,7 +36,7 @@ pub(super) struct SetCookie<'a> {
     pub(super) same_site: Option<SameSite>,
 }
 
-/// Why a line is no cookie at all.
+/// Why a line cannot be a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unparsable {
     ControlCharacter,
@@ -56,7 +56,7 @@ pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
     if name.len() + value.len() > MAX_PAIR {
         return Err(Unparsable::TooLong);
     }
-    // A nameless cookie is one, but `=` alone is nothing that a server could mean.
+    // A nameless cookie is allowed, but `=` alone cannot be meant as a cookie.
     if name.is_empty() && value.is_empty() {
         return Err(Unparsable::Empty);
     }
@@ -65,7 +65,7 @@ pub(super) fn set_cookie(line: &[u8]) -> Result<SetCookie<'_>, Unparsable> {
         let (name, value);
         Part { name, value, rest } = part(attributes);
         let value = value.unwrap_or_default();
-        // The cookie stays: it has said less, and an older attribute of that name counts.
+        // The cookie is kept without the attribute, and an earlier attribute of that name counts.
         if value.len() <= MAX_ATTRIBUTE {
             cookie.apply(name, value);
         }
