@@ -97,7 +97,7 @@ impl CookieLayer<PerRequest> {
 }
 
 impl<J: CookieStorage> CookieLayer<J> {
-    /// Uses another storage than a [`CookieJar`]: any [`CookieStorage`].
+    /// Uses any [`CookieStorage`], such as a store of your own.
     ///
     /// ```
     /// use std::sync::Arc;

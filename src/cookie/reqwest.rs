@@ -10,7 +10,7 @@ use super::CookieJar;
 ///
 /// reqwest asks the jar at each hop of a redirect, so each hop stores and sends its own cookies.
 /// reqwest does not show the jar methods, extensions or other headers. So [`CookieControl`] and
-/// [`SiteForCookies`] have no effect here, and `Expires` counts from the jar's clock.
+/// [`SiteForCookies`] have no effect here, and `Expires` is compared with the jar's clock.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -82,8 +82,8 @@ impl CookieJar {
     /// sees all of the change or nothing. The log does not record it.
     ///
     /// `contents` is everything that the store has of the site. A cookie that the store lacks or
-    /// has deleted is removed. Cookies of other sites, expired cookies and those that the rules
-    /// reject are left out.
+    /// has deleted is removed, unless the log has a change that applies. Cookies of other sites,
+    /// expired cookies and those that the rules reject are left out.
     ///
     /// If [this jar's log](Self::take_changes) has a change of the same cookie, the later of the
     /// two applies, and the jar's at equal times. A jar's change that applies stays in the log.

@@ -88,8 +88,9 @@ impl CookieJar {
         Arc::strong_count(&self.shared) > 1
     }
 
-    /// Stores one `Set-Cookie` value, as if a response to `GET uri` had carried it. Its `Expires`
-    /// counts from the jar's clock, since there is no `Date`.
+    /// Stores one `Set-Cookie` value, as if a response to `GET uri` had carried it.
+    ///
+    /// Its `Expires` is compared with the jar's clock, since there is no `Date`.
     ///
     /// # Errors
     ///
