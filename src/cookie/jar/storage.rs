@@ -29,8 +29,8 @@ use crate::cookie::model::{
 ///         self.0.header(context.uri())
 ///     }
 ///
-///     fn store_response(&self, context: &CookieContext<'_>, lines: &HeaderMap) -> ResponseCookies {
-///         self.inspect_response(context, lines)
+///     fn store_response(&self, context: &CookieContext<'_>, all: &HeaderMap) -> ResponseCookies {
+///         self.inspect_response(context, all)
 ///     }
 /// }
 ///
