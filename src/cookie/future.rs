@@ -25,19 +25,19 @@ pin_project! {
     }
 }
 
-/// What the response needs to know of its request.
+/// What is known of the request once its response comes.
 pub(super) struct Exchange<J> {
     pub(super) storage: Arc<J>,
     pub(super) uri: Uri,
-    /// The request's own URI, if its `Host` header named another host.
+    /// The request's own URI, if its `Host` header gave the other one its host.
     #[cfg(any(feature = "follow-redirect", feature = "tracing"))]
     pub(super) reached: Option<Uri>,
     pub(super) method: Method,
     pub(super) site: Option<SiteForCookies>,
-    /// The jar that the request carried, for a layer without a jar.
+    /// The request's own jar, for a layer that has none.
     pub(super) jar: Option<CookieJar>,
     pub(super) store: bool,
-    /// Where a redirect policy learns whether a `Location` is empty.
+    /// Where a redirect policy wants to know whether a `Location` is empty.
     #[cfg(feature = "follow-redirect")]
     pub(super) location: Option<super::hop::LocationNote>,
     /// Whether the request's extensions forbid some cookies.
@@ -56,8 +56,7 @@ impl<J> Exchange<J> {
             .with_jar(self.jar.as_ref().map(|jar| jar as _))
     }
 
-    /// The URI that answered. It is another one if a redirect layer inside this one followed a
-    /// redirect and says so.
+    /// The URI that answered: another one if redirects inside this layer were followed and say so.
     #[cfg(feature = "follow-redirect")]
     fn answered_by<'a>(&'a self, extensions: &'a http::Extensions) -> Cow<'a, Uri> {
         let Some(tower_http::follow_redirect::RequestUri(uri)) = extensions.get() else {
@@ -83,7 +82,7 @@ impl<J> Exchange<J> {
         Cow::Borrowed(&self.uri)
     }
 
-    /// The URI that the client connected to for this response, whatever the `Host` header says.
+    /// What the client connected to for this response, whatever a `Host` header says.
     #[cfg(feature = "tracing")]
     fn connected_to<'a>(&'a self, extensions: &'a http::Extensions) -> &'a Uri {
         #[cfg(feature = "follow-redirect")]
@@ -133,7 +132,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // An error is returned unchanged: it sets no cookie.
+        // An error passes through untouched: it sets no cookie.
         let mut response = ready!(this.inner.poll(cx))?;
         let Some(exchange) = this.exchange else { return Poll::Ready(Ok(response)) };
         exchange.tell_redirect(&response);
@@ -147,8 +146,7 @@ where
             } else {
                 exchange.storage.inspect_response(&context, headers)
             };
-            // Also for cookies that are not stored, so that a caller who opted out can still read
-            // them.
+            // Also for what is not stored, so that a caller who opted out can still look.
             response.extensions_mut().insert(cookies);
         }
         Poll::Ready(Ok(response))

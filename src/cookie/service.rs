@@ -51,7 +51,7 @@ impl<S: fmt::Debug, J: fmt::Debug> fmt::Debug for CookieService<S, J> {
     }
 }
 
-// Not derived: a derived `Clone` would need `J: Clone`, and a storage behind a lock is not `Clone`.
+// Not derived: that would ask for `J: Clone`, and a storage behind a lock has none.
 impl<S: Clone, J> Clone for CookieService<S, J> {
     fn clone(&self) -> Self {
         Self {
@@ -80,9 +80,9 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let extensions = request.extensions();
         let (control, site) = restrictions(extensions, self.expect_restrictions);
-        // Kept for the response: the inner service takes the request and its extensions.
+        // Kept for the response, since the request and its extensions go to the inner service.
         let uri = self.absolute(request.uri());
-        // The URI that the client connects to, if the `Host` header decides which cookies match.
+        // What the caller connects to, if that is not whose cookies they are.
         let decides = extensions.get::<HostDecides>().is_some();
         let reached = if decides { uri.clone() } else { None };
         let uri = match reached {
@@ -108,15 +108,15 @@ where
         {
             self.add_cookies(&mut request, &exchange.context());
         }
-        // The service that was polled ready. A clone would not be ready.
+        // As it is: it was polled ready, and a clone would not be.
         ResponseFuture::new(self.inner.call(request), exchange)
     }
 }
 
 impl<S, J: CookieStorage> CookieService<S, J> {
     fn add_cookies<B>(&self, request: &mut Request<B>, context: &CookieContext<'_>) {
-        // With `Replace` the caller's header stays as it is, and the jar is not asked: a cookie
-        // that is not sent must not count as used.
+        // With `Replace` the caller's header stays as it is, and the jar is not even asked: what is
+        // not sent must not count as used.
         let headers = request.headers_mut();
         if !headers.contains_key(COOKIE) {
             if let Some(cookies) = self.storage.header(context) {
@@ -125,8 +125,8 @@ impl<S, J: CookieStorage> CookieService<S, J> {
         } else if self.caller_cookies == CallerCookies::Merge
             && let Some(own) = header::own(headers)
         {
-            // The limits are those of the whole header, so the caller's bytes and the `; ` after
-            // them count.
+            // The limits are those of one header, so the caller's bytes and the `; ` behind them
+            // count.
             let cookies = self.storage.header(&context.beside(own.len() + SEPARATOR.len()));
             if let Some(merged) = header::merged(own, cookies.as_ref()) {
                 header::replace(headers, merged);
@@ -136,7 +136,7 @@ impl<S, J: CookieStorage> CookieService<S, J> {
 }
 
 impl<S, J> CookieService<S, J> {
-    /// The URI that decides which cookies match. `None` if the host is not known.
+    /// The URI that decides which cookies match. `None` if no host is known.
     fn absolute(&self, uri: &Uri) -> Option<Uri> {
         if uri.authority().is_some() {
             return Some(uri.clone());

@@ -1,5 +1,5 @@
-//! The cookies of one site: which match a request, in which order they are sent, and what a new
-//! cookie does to the others.
+//! The cookies of one site: which match a request, in which order they are sent, and what becomes
+//! of them when another comes.
 
 use std::sync::OnceLock;
 
@@ -17,36 +17,36 @@ use crate::cookie::{
     model::visit::Visit,
 };
 
-/// The cookies of one registrable domain, ordered by their [`rank`](super::slot::rank). A bucket in
-/// the store has at least one.
+/// The cookies of one registrable domain, by their [`rank`](super::slot::rank). A bucket in the
+/// store has at least one.
 pub(super) struct Bucket {
     slots: Vec<Slot>,
-    /// Length of the registrable domain. Every cookie's domain ends with it, so the text is not
-    /// stored again.
+    /// How much of a cookie's domain is the registrable domain. Every domain ends in it, so that
+    /// none needs to be stored twice.
     key: u16,
-    /// Whether all cookies are known to match the same hosts, as if a server has one host name.
+    /// Whether every cookie is known to go to the same hosts, as if a server has one host name.
     has_one_scope: bool,
-    /// Whether all cookies are known to match the same paths.
+    /// Whether every cookie is known to go to the same paths.
     has_one_path: bool,
-    /// The header of an earlier request. Boxed: most sites in a jar are not asked for again, and an
-    /// empty box is small.
+    /// The header of an earlier request. Boxed, since most sites that a jar knows are not asked
+    /// again, and empty boxes are small.
     line: OnceLock<Box<Line>>,
 }
 
-/// The cookies of a bucket that match a request.
+/// Which cookies of a bucket go along with a request.
 #[derive(Default)]
 pub(super) struct Survey {
     pub(super) count: usize,
-    /// Total length of their pairs, each with a separator before it.
+    /// How long their pairs are together, each with a separator before it.
     pub(super) length: usize,
-    /// `None` if only some of the cookies match, and there are more cookies than bits.
+    /// `None` for some of more cookies than there are bits.
     pub(super) places: Option<Places>,
-    /// Whether some would match but have expired.
+    /// Whether some would go along but have expired.
     pub(super) is_stale: bool,
 }
 
 impl Survey {
-    /// Whether one header may carry all of them.
+    /// Whether a header may carry them all.
     pub(super) fn fits(&self, most: usize, room: usize) -> bool {
         // The first pair's separator is counted, but not sent.
         self.count <= most && self.length <= room.saturating_add(SEPARATOR.len())
@@ -57,9 +57,9 @@ impl Survey {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
     pub(super) len: isize,
-    /// Bytes of cookie text and of kept headers.
+    /// Text of cookies, and kept headers.
     pub(super) bytes: isize,
-    /// Whether a file would show the change. Dropping a kept header is no such change.
+    /// Whether a file would tell of it. That a kept header goes is no such change.
     pub(super) has_changed: bool,
 }
 
@@ -96,8 +96,8 @@ impl Bucket {
         self.slots.iter().position(wanted)
     }
 
-    /// Finds the live cookies that match a request (RFC 6265bis section 5.8.3), and calls `found`
-    /// with each.
+    /// Finds the live cookies that go along with a request (RFC 6265bis section 5.8.3), and calls
+    /// `found` with each.
     pub(super) fn survey<'a>(
         &'a self,
         visit: &Visit<'_>,
@@ -106,9 +106,9 @@ impl Bucket {
         let (mut count, mut length, mut places, mut is_stale) = (0, 0, 0, false);
         let (host, path) = (visit.origin.host.as_bytes(), visit.origin.path.as_bytes());
         let allows_all = visit.origin.secure && visit.reach == Reach::SameSite;
-        // If all cookies agree on the scope or the path, one check answers for all. Most sites set
-        // their cookies for one host and `/`. For five cookies, one of them with another path, the
-        // checks take 90 instructions more.
+        // If all cookies are alike in this, the first answers for all: most sites set theirs for
+        // one host and `/`. Five cookies, one of them with another path, take 90
+        // instructions more.
         let (one_scope, one_path) = (self.has_one_scope, self.has_one_path);
         let is_out =
             |first: &Slot| one_scope && !first.covers(host) || one_path && !first.is_on_path(path);
@@ -141,26 +141,25 @@ impl Bucket {
         self.line.get().and_then(|line| line.of(places))
     }
 
-    /// Keeps the header of `count` cookies if that saves enough. Returns by how many bytes the
-    /// bucket grew.
+    /// Keeps the header of `count` cookies if that is worth it; says how many bytes more there are.
     pub(super) fn keep_line(&self, value: &HeaderValue, places: Places, count: usize) -> usize {
         if !Line::is_worth_keeping(count) || self.line.get().is_some() {
             return 0;
         }
         let line = Line::new(value.clone(), places);
         let more = line.len();
-        // Look-ups share the lock, so another request may have been faster.
+        // Look-ups share the lock, so that another request may have been faster.
         self.line.set(Box::new(line)).map_or(0, |()| more)
     }
 }
 
-/// Changes. Each adds to a tally what it changes, because the store's figures must follow under the
-/// same lock.
+/// Changes. Each adds to a tally what it changes, since the store's figures have to follow while
+/// the lock is held.
 impl Bucket {
     pub(super) fn new(key: &str, slot: Slot, tally: &mut Tally) -> Self {
         tally.add(&slot);
         Self {
-            // Room for one cookie: most sites have few.
+            // Of one cookie, since most sites have few.
             slots: vec![slot],
             key: u16::try_from(key.len()).unwrap_or(u16::MAX),
             has_one_scope: true,
@@ -169,7 +168,7 @@ impl Bucket {
         }
     }
 
-    /// Stores a live cookie and returns its number. An expired one deletes the cookie with the same
+    /// Stores a cookie if it lives, and says which number it has; else deletes the one with its
     /// identity. `most` is how many cookies a site may have.
     pub(super) fn store(
         &mut self,
@@ -197,7 +196,7 @@ impl Bucket {
         }
     }
 
-    /// Adds a cookie. If the site is full, another cookie is evicted, or the new one.
+    /// Adds a cookie. The site may have to give up another for it, or this one.
     fn store_new(
         &mut self,
         slot: Slot,
@@ -208,8 +207,8 @@ impl Bucket {
         let number = slot.order();
         self.insert(slot, tally);
         if self.slots.len() > most {
-            // The new cookie is a candidate too: a site full of `Secure` cookies has no room for
-            // one that is not `Secure`.
+            // It is among the candidates: a site full of `Secure` cookies has no room for one that
+            // is not.
             let candidates = self.slots.iter().map(Slot::candidate);
             let doomed = eviction::of_site(candidates, most, number, now);
             self.retain(tally, |slot| !doomed.contains(&slot.order()));
@@ -220,7 +219,7 @@ impl Bucket {
         Ok((StoreAction::Inserted, Some(number)))
     }
 
-    /// Decides between a new cookie and the one with the same identity at `at`.
+    /// Settles what becomes of a cookie and of the one with its identity, which is at `at`.
     fn store_over(
         &mut self,
         at: usize,
@@ -236,10 +235,10 @@ impl Bucket {
                 let action = if is_other { StoreAction::Updated } else { StoreAction::Unchanged };
                 return (action, self.slots[at].order());
             }
-            // The old cookie has expired, and no look-up has removed it yet.
+            // The old one is only still there because no look-up has met it since it expired.
             Sender::Response { .. } => (StoreAction::Inserted, numbers.slot(new)),
             Sender::Caller { cookie, .. } if new.yields_to(old) => {
-                // The older creation time is kept with either cookie. It decides the place in the
+                // The older creation time counts, whichever cookie is kept. It is the place in a
                 // header, which should not depend on which jar is merged into which.
                 if created <= cookie.data.created {
                     return (StoreAction::Unchanged, old.order());
@@ -252,13 +251,13 @@ impl Bucket {
             }
         };
         let number = slot.order();
-        // Another creation time means another place in the order.
+        // Another creation time is another place in the order.
         self.remove(at, tally);
         self.insert(slot, tally);
         (action, number)
     }
 
-    /// Inserts a cookie at the place of its rank.
+    /// Puts a cookie in its place by its rank.
     fn insert(&mut self, slot: Slot, tally: &mut Tally) {
         self.drop_line(tally);
         tally.add(&slot);
@@ -271,15 +270,15 @@ impl Bucket {
             self.has_one_scope &= first.same_hosts(new);
             self.has_one_path &= first.path_bytes() == new.path_bytes();
         }
-        // From the end: among equal paths the newest comes last.
+        // From the end: if paths are alike, the newest is last.
         let before = self.slots.iter().rposition(|other| other.rank() < slot.rank());
         self.slots.insert(before.map_or(0, |at| at + 1), slot);
     }
 
-    /// Sets a live cookie again from a response. Returns whether its value or flags changed.
+    /// A response sets a live cookie again. Says whether its text or flags are others.
     ///
-    /// The cookie keeps its place: its creation time (RFC 6265bis section 5.7, step 23) and path
-    /// stay, so its rank stays too.
+    /// It stays where it is: it keeps its creation time (RFC 6265bis section 5.7, step 23) and its
+    /// path, so that its rank is what it was.
     fn set_again(
         &mut self,
         at: usize,
@@ -324,7 +323,7 @@ impl Bucket {
         }
     }
 
-    /// A kept header holds pairs and places, and each change of the cookies may move both.
+    /// A kept header holds pairs and places, and each change of the cookies may move either.
     pub(super) fn drop_line(&mut self, tally: &mut Tally) {
         if let Some(line) = self.line.take() {
             tally.bytes -= line.len().cast_signed();

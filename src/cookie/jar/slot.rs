@@ -1,4 +1,4 @@
-//! A stored cookie, and a cookie that is about to be stored.
+//! A stored cookie, and one on its way into the store.
 
 use std::{
     cmp::Reverse,
@@ -41,14 +41,14 @@ pub enum StoreAction {
     Expired,
 }
 
-/// What storing a cookie did, and `T`, which describes the stored cookie if there is one.
+/// What became of a cookie on its way into the store, and `T`, which tells of it if it is there.
 pub(super) type Stored<T> = Result<(StoreAction, Option<T>), Rejection>;
 
-/// A stored cookie. The fields that a look-up or an unchanged `Set-Cookie` moves are atomic, so
-/// that both share the read lock.
+/// A stored cookie. What a look-up or an unchanged `Set-Cookie` moves is atomic, so that both share
+/// the read lock.
 pub(super) struct Slot {
     data: Data,
-    /// Its number in the jar, in the order in which cookies came.
+    /// Numbers the cookies of a jar as they came.
     order: u64,
     expires: AtomicU64,
     updated: AtomicU64,
@@ -57,10 +57,11 @@ pub(super) struct Slot {
     source: Source,
 }
 
-/// The `Set-Cookie` line that set a cookie. If the same line comes again, it is not judged again.
+/// The `Set-Cookie` line that a cookie came by. If the same line comes again, it need not be judged
+/// again.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Source {
-    /// A keyed hash of the line. 0 if the same line could mean something else the next time.
+    /// A keyed hash of the line; 0 if the same line could mean something else the next time.
     fingerprint: u64,
     // An `Option` would take 8 bytes more of each cookie.
     /// Seconds; 0 if the line has no positive `Max-Age`.
@@ -81,7 +82,7 @@ impl Slot {
         }
     }
 
-    /// The same cookie with another creation time.
+    /// The same cookie, created at another time.
     pub(super) fn created_at(&self, created: Millis) -> Self {
         let mut data = self.data.clone();
         data.created = created;
@@ -92,7 +93,7 @@ impl Slot {
         Cookie { data: self.data.clone(), times: self.times(), order: self.order }
     }
 
-    /// What eviction needs to know of the cookie.
+    /// What eviction looks at.
     pub(super) fn candidate(&self) -> Candidate {
         let Times { expires, updated, sent } = self.times();
         Candidate {
@@ -126,7 +127,7 @@ impl Slot {
         Times { expires: self.expires(), updated: self.updated(), sent: self.sent.load(Relaxed) }
     }
 
-    /// Whether it is a session cookie.
+    /// Whether it ends with the session.
     pub(super) fn is_session(&self) -> bool {
         self.expires() == NEVER
     }
@@ -143,16 +144,16 @@ pub(super) fn rank(data: &Data, order: u64) -> (Reverse<usize>, Millis, u64) {
     (Reverse(data.path_len()), data.created, order)
 }
 
-/// For a request.
+/// As a request finds it.
 impl Slot {
     pub(super) fn touch(&self, now: Millis) {
-        // A clock before 1970 reads 0, which here means never.
+        // A clock before 1970 reads 0, which stands for never.
         self.sent.store(now.max(1), Relaxed);
     }
 
     pub(super) fn is_allowed(&self, visit: &Visit<'_>) -> bool {
         let Flags { secure, same_site, .. } = self.data.flags;
-        // Whoever can read the line would read the cookie (RFC 6265bis section 5.8.3).
+        // Who can read the line would read the cookie (RFC 6265bis section 5.8.3).
         (!secure || visit.origin.secure) && visit.reach.sends(same_site)
     }
 
@@ -160,11 +161,11 @@ impl Slot {
         path_match(path, self.data.path_bytes())
     }
 
-    /// Whether a host of the site matches the cookie's domain (RFC 6265bis section 5.1.3).
+    /// Whether a host of the site is one that the cookie is for (RFC 6265bis section 5.1.3).
     pub(super) fn covers(&self, host: &[u8]) -> bool {
         let domain = self.data.domain_bytes();
-        // An address is a site of its own, so none of its cookies has a parent's domain. So the
-        // form of the host need not be checked, as `domain_match` does.
+        // An address is a site of its own, so that none of its cookies has a parent's domain. This
+        // is why `domain_match`'s look at the host's form is not needed.
         if host.len() == domain.len() {
             host == domain
         } else {
@@ -174,16 +175,16 @@ impl Slot {
     }
 }
 
-/// For a response.
+/// As a response finds it.
 impl Slot {
     pub(super) const fn is_from(&self, fingerprint: u64) -> bool {
         self.source.fingerprint == fingerprint
     }
 
-    /// Whether a line with the same fingerprint means this cookie again.
+    /// Whether a line with its fingerprint means this cookie again.
     ///
-    /// The line itself was judged when it came first. The request's host and path must be checked
-    /// again, and so must the response's `Date`.
+    /// What the line says was judged when it came first. What the request says has to be looked at:
+    /// its host and its path. So has the response's `Date`.
     pub(super) fn is_meant_by(&self, line: &[u8], visit: &Visit<'_>) -> bool {
         let Self { data, source, .. } = self;
         // Two lines may have the same hash. The pair tells them apart as far as a server can see.
@@ -192,12 +193,12 @@ impl Slot {
             .is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b';'));
         let same_path =
             !source.has_default_path || visit.origin.default_path().as_bytes() == data.path_bytes();
-        // `Expires` means another moment with each `Date`.
+        // An `Expires` means another moment with each `Date`.
         let same_expiry = visit.date.is_none() || source.max_age != 0 || self.is_session();
         same_text && same_path && same_expiry && self.covers(visit.origin.host.as_bytes())
     }
 
-    /// The new expiry if the line that set it comes again.
+    /// When it expires if the line that it came by comes again.
     pub(super) fn expires_if_renewed(&self, now: Millis) -> Millis {
         match self.source.max_age {
             0 => self.expires(),
@@ -205,14 +206,14 @@ impl Slot {
         }
     }
 
-    /// Notes that it was set again. Returns whether its expiry moved.
+    /// It was set again; says whether its expiry moved.
     pub(super) fn renew(&self, expires: Millis, now: Millis) -> bool {
-        // Relaxed, here and elsewhere: each value is read alone, and the text is under the lock.
+        // Relaxed, here and elsewhere: each is read for itself, and the text is under the lock.
         self.updated.store(now, Relaxed);
         self.expires.swap(expires, Relaxed) != expires
     }
 
-    /// It was set again by another line. `data` is the new text and flags, if they changed.
+    /// It was set again by another line, with other text or flags if `data` is given.
     pub(super) fn rewrite(&mut self, data: Option<Data>, source: Source) {
         if let Some(data) = data {
             self.data = data;
@@ -220,16 +221,16 @@ impl Slot {
         self.source = source;
     }
 
-    /// Whether it keeps a non-secure origin from setting `new`: leave secure cookies alone (RFC
-    /// 6265bis section 5.7).
+    /// Whether it forbids `new` to a non-secure origin: leave secure cookies alone (RFC 6265bis
+    /// section 5.7).
     fn shields(&self, new: &Admitted<'_>, now: Millis) -> bool {
         self.expires() > now && shields(&self.data, &new.identity(), new.value)
     }
 }
 
-/// A cookie that is about to be stored, and who sent it.
+/// A cookie on its way into the store: what, and by whose word.
 pub(super) struct Incoming<'a> {
-    /// The site of the cookie.
+    /// The site whose cookies it joins.
     key: &'a str,
     identity: Identity<'a>,
     expires: Millis,
@@ -238,17 +239,17 @@ pub(super) struct Incoming<'a> {
     sender: Sender<'a>,
 }
 
-/// Who sends a cookie. It decides what becomes of a cookie with the same identity.
+/// By whose word a cookie is stored, and so what becomes of one with the same identity.
 #[derive(Clone, Copy)]
 pub(super) enum Sender<'a> {
-    /// A response, whose line the rules admitted. The existing cookie keeps its creation time and
-    /// the time of its last use. An expired one counts as absent.
+    /// A response, whose line the rules admitted. The cookie that is there keeps its creation time
+    /// and when it was last sent; one that has expired counts as none.
     Response { new: &'a Admitted<'a>, source: Source, is_secure: bool },
     /// A caller, a file or another jar, whatever the origin. The older creation time is kept.
     Caller { cookie: &'a Cookie, keep: Keep },
 }
 
-/// Which of two cookies with the same identity to keep.
+/// Which of two cookies with the same identity a caller wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
     /// The one that the caller gives.
@@ -264,7 +265,7 @@ impl<'a> Incoming<'a> {
         fingerprint: u64,
     ) -> Self {
         let source = Source {
-            // No line has the fingerprint 0, so such a cookie is judged each time.
+            // 0 is no line's, so that such a cookie takes the long way each time.
             fingerprint: if new.lasts { fingerprint } else { 0 },
             max_age: new.max_age,
             has_default_path: new.has_default_path,
@@ -279,10 +280,10 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// `site` is the site of the cookie's domain.
+    /// `site` is that of the cookie's domain.
     pub(super) fn from_caller(site: Site<'a>, cookie: &'a Cookie, keep: Keep, now: Millis) -> Self {
-        // A cookie for a public suffix would be sent to every site below it. It becomes host-only,
-        // like a response's cookie (RFC 6265bis section 5.7).
+        // A cookie for a public suffix would go to every site below it. It is kept for the one
+        // host, as a response's is (RFC 6265bis section 5.7).
         let host_only = cookie.data.flags.host_only || site.is_suffix;
         Self {
             key: site.key,
@@ -314,7 +315,7 @@ impl<'a> Incoming<'a> {
         self.sender
     }
 
-    /// Whether it has not expired. If false, it only deletes.
+    /// If not, all it does is to delete.
     pub(super) const fn lives(&self) -> bool {
         self.expires > self.now
     }
@@ -330,7 +331,7 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Whether the existing cookie is kept, because it is alive and was set later.
+    /// Whether the cookie that is there is kept, since it lives and was set later.
     pub(super) fn yields_to(&self, old: &Slot) -> bool {
         match self.sender {
             Sender::Caller { cookie, keep: Keep::Newer } => {
@@ -351,14 +352,14 @@ impl<'a> Incoming<'a> {
                 let mut data = cookie.data.clone();
                 data.created = created;
                 data.flags.host_only = self.identity.host_only;
-                // No line set it, so no line can come again.
+                // No line came, so that no line can be the same again.
                 Slot::new(data, order, cookie.times, Source::default())
             }
         }
     }
 }
 
-/// Numbers a jar's cookies in the order in which they come.
+/// Numbers a jar's cookies as they come.
 #[derive(Default)]
 pub(super) struct Numbers {
     /// Tells the cookies of one millisecond apart.

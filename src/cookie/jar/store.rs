@@ -1,5 +1,5 @@
-//! The cookies of a jar: buckets by registrable domain, spread over several locks so that look-ups
-//! of different sites do not wait for each other.
+//! The cookies of a jar: buckets by registrable domain, spread over locks so that readers of
+//! different sites do not meet.
 
 use std::sync::{
     OnceLock,
@@ -22,8 +22,8 @@ use crate::cookie::{
     model::suffix::Site, model::visit::Visit,
 };
 
-/// How many locks the buckets are spread over; a power of two. More than the threads of a machine
-/// are likely to want at once, and few enough to take all of them for a snapshot.
+/// How many locks the buckets are spread over; a power of two. More than a machine's threads are
+/// likely to want at once, and few enough that to take all of them, for a snapshot, costs little.
 const SHARDS: usize = 16;
 
 pub(super) struct Store {
@@ -33,7 +33,8 @@ pub(super) struct Store {
     pub(super) bytes: AtomicUsize,
     pub(super) numbers: Numbers,
     changes: AtomicU64,
-    /// `None` until someone wants to know of changes. Boxed, so that a jar without it stays small.
+    /// `None` until somebody wants to know of changes. Boxed, so that a jar without it is as small
+    /// as it was.
     log: OnceLock<Box<Log>>,
 }
 
@@ -41,7 +42,7 @@ impl Default for Store {
     fn default() -> Self {
         Self {
             shards: Box::default(),
-            // Keyed anew for each jar: strangers choose the hosts, and could make them collide.
+            // Keyed anew for each jar: strangers choose the hosts, and could make them meet.
             hasher: ahash::RandomState::new(),
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -58,12 +59,12 @@ impl Store {
         self.hasher.hash_one(key)
     }
 
-    /// By bits that the table uses for neither the place nor the tag.
+    /// By bits that the table itself uses for neither its place nor its tag.
     pub(super) fn shard(&self, hash: u64) -> &Shard {
         &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
-    /// Reads the cookies of a site under its lock.
+    /// Looks at the cookies of a site, under its lock.
     fn look<T>(&self, site: Site<'_>, look: impl FnOnce(&Bucket) -> T) -> Option<T> {
         let key = site.key.as_bytes();
         let hash = self.hash(key);
@@ -71,8 +72,8 @@ impl Store {
         table.find(hash, |bucket| bucket.key() == key).map(look)
     }
 
-    /// The `Cookie` header for a request, of which `reserved` bytes are already taken. `may_send`
-    /// is the caller's policy for each cookie. It is called under no lock, so it may use the jar.
+    /// The `Cookie` header for a request, of which `reserved` bytes are taken already. `may_send`
+    /// is the caller's say on each cookie. It is asked under no lock, so that it may use the jar.
     pub(super) fn header(
         &self,
         visit: &Visit<'_>,
@@ -91,7 +92,7 @@ impl Store {
                 None
             }
         });
-        // Under the write lock, after the read lock of the look-up is released.
+        // Under the write lock, after the look-up's read lock is gone.
         if survey.is_stale {
             self.remove_expired_of(visit.site, visit.now);
         }
@@ -103,7 +104,7 @@ impl Store {
         }
     }
 
-    /// The header of all matching cookies: the kept one, or a new one that is then kept.
+    /// The header of all cookies that match: the kept one, or one that is made and kept.
     fn whole_header(
         &self,
         bucket: &Bucket,
@@ -125,7 +126,7 @@ impl Store {
             return Some(kept.clone());
         }
         let line = line(sent.map(Slot::data), survey.length)?;
-        // A kept header counts as the jar's memory, but is not worth a cookie.
+        // What is kept counts as the jar's memory, but is not worth a cookie.
         if self.bytes.load(Relaxed).saturating_add(line.len()) <= limits.bytes {
             let more = bucket.keep_line(&line, places, survey.count);
             self.bytes.fetch_add(more, Relaxed);
@@ -133,7 +134,7 @@ impl Store {
         Some(line)
     }
 
-    /// The header if more cookies match than it may carry, or if there is a policy: some are
+    /// The header if more cookies match than it may carry, or if the caller has a say: some are
     /// [chosen](choose).
     fn chosen_header(
         &self,
@@ -151,7 +152,7 @@ impl Store {
         event::over_limit(&visit.origin.host, match_all - cookies.len());
         let mut sent: Vec<_> = cookies.iter().map(|cookie| cookie.order).collect();
         sent.sort_unstable();
-        // By their numbers: the lock was released in between, so places may have moved.
+        // By their numbers: the lock was open meanwhile, so that places may have moved.
         self.look(visit.site, |bucket| {
             let slots = bucket.slots().iter();
             slots
@@ -172,18 +173,19 @@ impl Store {
         cookies
     }
 
-    /// All cookies of a site in the order of a header, whether they match or not.
+    /// Every cookie of a site, in the order of a header, whether it would be sent or not.
     pub(super) fn of_site(&self, site: Site<'_>) -> Vec<Cookie> {
         self.look(site, |bucket| bucket.slots().iter().map(Slot::cookie).collect())
             .unwrap_or_default()
     }
 
-    /// All live cookies at one moment, oldest first.
+    /// Every live cookie as of one moment, oldest first.
     pub(super) fn snapshot(&self, now: Millis) -> Vec<Cookie> {
         let (mut cookies, mut stale) = (Vec::new(), false);
         {
-            // All locks at once, so that a file saved from it has all of a change or nothing.
-            // Always in the order that `retain` uses too, so that two never wait for each other.
+            // All locks at once, so that a file that is saved from it has all of a change or
+            // nothing. Always in the same order, which is `retain`'s too, so that no
+            // two wait for each other.
             let tables: Vec<_> = self.shards.iter().map(Shard::read).collect();
             for slot in tables.iter().flat_map(|table| table.iter()).flat_map(Bucket::slots) {
                 if slot.expires() > now {
@@ -212,25 +214,25 @@ impl Store {
         self.log.get().map(Box::as_ref)
     }
 
-    /// The log. `new` creates it if there is none.
+    /// The log, which is switched on by `new` if there is none.
     pub(super) fn log_or(&self, new: impl FnOnce() -> Log) -> &Log {
         self.log.get_or_init(|| Box::new(new()))
     }
 }
 
-/// Storing.
+/// The way in.
 impl Store {
-    /// A hash of a `Set-Cookie` line, to recognise it when it comes again.
+    /// A hash of a `Set-Cookie` line, by which it is known again.
     pub(super) fn fingerprint(&self, line: &[u8]) -> u64 {
-        // 0 means no line.
+        // 0 stands for no line.
         self.hash(line) | 1
     }
 
-    /// The short way for a cookie that the same line set before. `None` if there is no such cookie,
-    /// or if it must be judged again.
+    /// The short way for a cookie that is there by the very same line. `None` if there is no such
+    /// cookie, or if it has to be judged again.
     ///
-    /// Many servers send the same lines with every response. This way takes a third of the long
-    /// one, and shares the lock with look-ups, since only times move.
+    /// Many servers send the same lines with every response. This way takes a third of what the
+    /// long one does, and shares the lock with look-ups, since nothing moves but times.
     pub(super) fn set_again<T>(
         &self,
         visit: &Visit<'_>,
@@ -242,7 +244,7 @@ impl Store {
         let found = self.look(visit.site, |bucket| {
             let mut slots = bucket.slots().iter();
             let slot = slots.find(|slot| slot.is_from(fingerprint))?;
-            // A `Secure` cookie may forbid it to a non-secure origin. The long way checks that.
+            // From a non-secure origin, a Secure cookie may forbid it: that is for the long way.
             let may_touch =
                 visit.origin.secure || bucket.slots().iter().all(|slot| !slot.data().flags.secure);
             if slot.expires() <= now || !may_touch || !slot.is_meant_by(line, visit) {
@@ -250,8 +252,8 @@ impl Store {
             }
             if slot.renew(slot.expires_if_renewed(now), now) {
                 self.changes.fetch_add(1, Relaxed);
-                // Others may renew it too, since the lock is shared. The last one here logs what
-                // all of them left, so the log ends in the state of the jar.
+                // Others may renew it too, since the lock is shared. The last to come here notes
+                // what all of them left, so that the log ends as the jar does.
                 if let Some(log) = self.log() {
                     log.renewed(|| slot.cookie(), visit.origin.secure);
                 }
@@ -261,8 +263,8 @@ impl Store {
         found.flatten()
     }
 
-    /// Stores a cookie. An expired one deletes the cookie with the same identity. `tell` returns
-    /// what the caller wants to know of the stored cookie.
+    /// Stores a cookie, or deletes the one with its identity if it has expired already. `tell` says
+    /// of the stored cookie what the caller wants to know.
     pub(super) fn store<T>(
         &self,
         new: &Incoming<'_>,
@@ -275,12 +277,12 @@ impl Store {
         }
         let (action, stored) = self.store_in_site(new, limits.per_domain, tell)?;
         let Some((number, told)) = stored else { return Ok((action, None)) };
-        // After the site's lock is released: this may take the locks of all sites.
+        // The site's lock is open again: this may take the locks of all sites.
         self.evict_total(number, new.now(), limits);
         Ok((action, Some(told)))
     }
 
-    /// Stores a cookie under the lock of its site. Also returns its number.
+    /// Stores a cookie under the lock of its site, and says its number too.
     fn store_in_site<T>(
         &self,
         new: &Incoming<'_>,
@@ -303,7 +305,7 @@ impl Store {
                     log.stored(new, *action, *slot, tally.has_changed);
                 }
                 let stored = stored.map(|(action, slot)| (action, slot.map(tell)));
-                // A bucket takes its key from its first cookie, so an empty one has none.
+                // A bucket takes its key from its first cookie, so that an empty one has none.
                 if bucket.is_empty() {
                     entry.remove();
                 }
@@ -325,13 +327,13 @@ impl Store {
                 Ok((StoreAction::Inserted, Some(told)))
             }
         };
-        // Also after a rejection: a site without room may have lost expired cookies.
+        // Also if it failed: a site that has no room for a cookie may have lost expired ones.
         self.settle(tally);
         stored
     }
 
-    /// Counts a change while its lock is held. Otherwise a cookie could be counted out before it is
-    /// counted in.
+    /// Counts a change, while the lock is held that it was made under: else what is counted out
+    /// could not be in yet.
     pub(super) fn settle(&self, tally: Tally) {
         self.len.fetch_add(tally.len.cast_unsigned(), Relaxed);
         self.bytes.fetch_add(tally.bytes.cast_unsigned(), Relaxed);

@@ -1,4 +1,5 @@
-//! What the rules need of a URI: its host in one spelling, its path, and whether it is secure.
+//! What a URI says to the rules of cookies: its host in its one spelling, its path, and whether it
+//! is secure.
 
 use std::{
     borrow::Cow,
@@ -11,9 +12,9 @@ use http::Uri;
 use super::path::default_path;
 use crate::authority;
 
-/// The parts of a request's URI that the rules use, as they are sent.
+/// The parts of a request's URI that the rules look at, as they are sent.
 ///
-/// Nothing is normalised: a server may distinguish `/pub/../admin` from `/admin`.
+/// Nothing is normalised: a server may tell `/pub/../admin` from `/admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cookie) struct Origin<'a> {
     /// Lower case, without one trailing dot; IPv6 in brackets and in its canonical form.
@@ -21,22 +22,20 @@ pub(in crate::cookie) struct Origin<'a> {
     pub(in crate::cookie) path: &'a str,
     /// Whether the scheme is https or wss.
     pub(super) is_tls: bool,
-    /// Whether the scheme is https or wss, or the host is this machine.
+    /// Whether the scheme is one of these, or the host is this machine.
     pub(in crate::cookie) secure: bool,
-    /// Whether the host was spelt with the trailing dot of the root. A `Domain` may then have it
-    /// too.
+    /// Whether the host was spelt with the dot of the root, so that a `Domain` may be too.
     pub(super) rooted: bool,
 }
 
 impl<'a> Origin<'a> {
-    /// `None` if the URI has no host, or no scheme that has cookies. It then has no cookies in
-    /// either direction.
+    /// `None` for a URI without a host, or without a scheme that has cookies: none go in or out.
     pub(in crate::cookie) fn of(uri: &'a Uri) -> Option<Self> {
         let is_tls = is_tls(uri.scheme_str()?)?;
         let authority = uri.authority()?.as_str();
         let (spelt, host) = match authority::plain(authority) {
             Some((host, _)) => (host, Cow::Borrowed(host)),
-            // A capital letter, userinfo, an address in brackets, or text that is not a host.
+            // A capital, userinfo, an address in brackets, or a host that is none.
             None => {
                 let (spelt, _) = authority::split(authority);
                 (spelt, authority::canonical(spelt)?)
@@ -47,7 +46,7 @@ impl<'a> Origin<'a> {
         Some(Self { host, path: uri.path(), is_tls, secure, rooted })
     }
 
-    /// Like [`of`](Self::of), for a caller who trusts more hosts.
+    /// As [`of`](Self::of), for a caller who trusts more hosts.
     pub(in crate::cookie) fn trusting(uri: &'a Uri, hosts: &SecureHosts) -> Option<Self> {
         let mut origin = Self::of(uri)?;
         // Nearly every request is secure without it.
@@ -60,8 +59,8 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// The canonical spelling of a domain outside a URI: a leading dot is dropped, and an IPv6 address
-/// may come without brackets.
+/// The one spelling of a domain that is not part of a URI: a leading dot is dropped, and an IPv6
+/// address may come without its brackets.
 pub(in crate::cookie) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
     // One dot, as in a `Domain` attribute (RFC 6265bis section 5.6.3). Files write it too.
     let domain = domain.strip_prefix('.').unwrap_or(domain);
@@ -71,15 +70,15 @@ pub(in crate::cookie) fn spelt_domain(domain: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Like [`spelt_domain`], for a domain that a person wrote. `None` if it names no host.
+/// As [`spelt_domain`], for a domain that a person wrote. `None` for what names no host.
 pub(in crate::cookie) fn written_domain(domain: &str) -> Option<Cow<'_, str>> {
     let domain = spelt_domain(domain)?;
-    // A URI's host may hold these. A person who writes them means a pattern or a list, and would
-    // wonder why it matches nothing.
+    // A URI's host may hold these, but a person who writes them means a pattern or a list, and
+    // would wonder why it matches nothing.
     (!domain.contains(['*', ',', ';'])).then_some(domain)
 }
 
-/// Whether a canonical host is an address, which has no parent domain to share cookies with.
+/// Whether a canonical host is an address, so that it has no parent domain to share cookies with.
 pub(in crate::cookie) fn stands_alone(host: &str) -> bool {
     // Resolvers read `127.1` and `0x7f.1` as addresses too. If `5.127.1` were a subdomain of
     // `127.1`, it could set cookies for this machine.
@@ -96,8 +95,8 @@ pub(in crate::cookie) fn domain_match(host: &str, domain: &str) -> bool {
     }
 }
 
-/// Whether a scheme that has cookies uses TLS. `None` for any other scheme, as in browsers: what
-/// `ftp:` or `unix:` answers does not come from the site that http has under the same name.
+/// Whether a scheme that has cookies is one over TLS. `None` for any other, as in browsers: what
+/// `ftp:` or `unix:` answers is no word of the site that http asks for under the same name.
 fn is_tls(scheme: &str) -> Option<bool> {
     match scheme {
         "https" => Some(true),
@@ -113,7 +112,7 @@ fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
-/// Whether a host is this machine, so that nobody on the way can listen to it or pose as it.
+/// Whether a host is this very machine, which no one on the way can listen to or pose as.
 fn is_loopback(spelt: &str, host: &str) -> bool {
     if let Some(address) = ipv6(host) {
         return IpAddr::from(address).is_loopback();
@@ -123,7 +122,7 @@ fn is_loopback(spelt: &str, host: &str) -> bool {
     spelt == "localhost" || (host.starts_with("127.") && host.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Hosts that the caller declares secure over http too.
+/// Hosts that are secure over http too, because the caller says so.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cookie) struct SecureHosts {
     pub(in crate::cookie) localhost_names: bool,
@@ -132,7 +131,7 @@ pub(in crate::cookie) struct SecureHosts {
 }
 
 impl SecureHosts {
-    /// The hosts among what a person wrote. Any other text names no host, and has no effect.
+    /// The hosts among what a person wrote. Anything else names no host, and is trusted nowhere.
     pub(in crate::cookie) fn list<H: AsRef<str>>(
         written: impl IntoIterator<Item = H>,
     ) -> Option<Arc<[Box<str>]>> {

@@ -1,4 +1,4 @@
-//! What the rules need of a request: where it goes, on whose behalf, and when.
+//! What a request asks of the rules: where it goes, on whose behalf, and when.
 
 use http::{HeaderMap, Method, header::DATE};
 
@@ -9,7 +9,7 @@ use super::{
     suffix::{PublicSuffixes, Site},
 };
 
-/// A request or its response, as the rules see it.
+/// A request or its response, as far as the rules look at it.
 #[derive(Clone, Copy)]
 pub(in crate::cookie) struct Visit<'a> {
     pub(in crate::cookie) origin: &'a Origin<'a>,
@@ -18,13 +18,14 @@ pub(in crate::cookie) struct Visit<'a> {
     pub(in crate::cookie) site: Site<'a>,
     pub(in crate::cookie) reach: Reach,
     pub(in crate::cookie) now: Millis,
-    /// The `Date` of the response as bytes. `Expires` counts from it.
+    /// The `Date` of the response, as it came. An `Expires` counts from it.
     pub(in crate::cookie) date: Option<&'a [u8]>,
 }
 
 impl<'a> Visit<'a> {
-    /// A request with that method on behalf of `page`. Without a page it is same-site: a program
-    /// has no address bar, so nothing else makes a request cross-site (RFC 6265bis section 5.2).
+    /// A request of that method, made on behalf of `page`. Without one it is same-site: a program
+    /// has no address bar, so that nothing else makes a request cross-site (RFC 6265bis section
+    /// 5.2).
     pub(in crate::cookie) fn new(
         origin: &'a Origin<'a>,
         suffixes: &'a PublicSuffixes,
@@ -32,10 +33,10 @@ impl<'a> Visit<'a> {
         method: &Method,
         now: Millis,
     ) -> Self {
-        // The suffix list is asked once, here. Later code may hold a lock, and would ask for the
+        // The suffix list is asked here, once. What follows may hold a lock, and would ask for the
         // same host again.
         let site = suffixes.site(&origin.host);
-        // Few requests name a page, so only those look up a second site.
+        // Few requests name a page, so that only those look up a second site.
         let reach =
             page.map_or(Reach::SameSite, |page| page.reach(site, origin.is_tls, method, suffixes));
         Self { origin, suffixes, site, reach, now, date: None }
