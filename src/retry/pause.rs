@@ -24,8 +24,8 @@ pin_project! {
     #[project = BeforeProj]
     pub(super) struct Before<S, RB> {
         pub(super) round: Round,
-        // What takes the attempts after the first: a clone of its own, so that each call follows its
-        // own readiness. Made when it is asked for that.
+        // What takes the attempts after the first: a clone of its own, so that each call follows
+        // its own readiness. Made when it is asked for that.
         pub(super) service: Option<S>,
         // The last response.
         #[pin]
