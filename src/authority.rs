@@ -72,7 +72,7 @@ pub(crate) fn zoned(host: &str) -> Option<String> {
     Some(format!("[{}%25{zone}]", address.parse::<Ipv6Addr>().ok()?))
 }
 
-/// The text with ASCII letters in lower case. Borrows if there is no other.
+/// The text with its ASCII letters in lower case. Borrows if they already are.
 pub(crate) fn lower(text: &str) -> Cow<'_, str> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(text.to_ascii_lowercase())
