@@ -39,13 +39,6 @@ type DefaultReplay = ();
 /// The policy for tower-http's `FollowRedirectLayer`: it follows up to 20 redirects, and each hop
 /// keeps the restrictions of the request.
 ///
-/// ```text
-///   Request<B> to https://a.example, with CookieControl { send: false, .. }
-///       -->  302  Location: https://b.example/
-///            the request to b.example has CookieControl too, but no Authorization and no Cookie
-///       -->  200
-/// ```
-///
 /// As tower-http's `Standard` does, it removes `Authorization`, `Cookie` and `Proxy-Authorization`
 /// when a hop leaves the origin, and returns a response that is not followed. Five points differ:
 ///

@@ -84,9 +84,9 @@ impl Budget {
             .unwrap_or_else(|bound| panic!("{bound}, not {per:?}"))
     }
 
-    /// Sets how long a request counts, in steps of a tenth of that.
+    /// Sets how long each request counts towards the budget.
     ///
-    /// Default: 10 seconds.
+    /// Default: 10 seconds. The time is measured in tenths of the window.
     ///
     /// # Panics
     ///

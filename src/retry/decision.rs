@@ -150,7 +150,8 @@ pub enum Decision {
     Return(StopReason),
 }
 
-/// Why there was no further attempt; see [`RetryHistory::stop_reason`](super::RetryHistory).
+/// Why there was no further attempt; see
+/// [`RetryHistory::stop_reason`](super::RetryHistory::stop_reason).
 ///
 /// ```
 /// use tower_outbound::retry::{RetryHistory, StopReason};

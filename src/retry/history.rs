@@ -125,7 +125,7 @@ impl RetryHistory {
         Self { attempts: attempts.0.into(), stop_reason }
     }
 
-    /// The attempts in order, with the last one.
+    /// The attempts in order, including the last one.
     ///
     /// If there were more than 1,024, only the first 512 and the last 512. Empty if the deadline
     /// passed before the first attempt.

@@ -9,9 +9,9 @@
 //!
 //! | what happens | then |
 //! |---|---|
-//! | the answer to the first wake comes late | the wait begins anew, but only once |
-//! | the answer to the second wake comes late | the task is woken again; the wait does not begin anew |
-//! | another waker polls, and no one was woken | another task: the wait begins anew |
+//! | the answer to the first wake comes late | the wait starts over, but only once |
+//! | the answer to the second wake comes late | the task is woken again; the wait does not start over |
+//! | another waker polls, and no one was woken | another task: the wait starts over |
 //! | another waker polls after a wake | a combinator with a waker of its own: the wait goes on |
 //!
 //! One case looks the same as a wait: one task makes request after request, the same `LoadShed`
@@ -65,7 +65,7 @@ pub(super) struct Wait {
     deadline: Duration,
     began: Instant,
     timer: Pin<Box<Sleep>>,
-    // It began anew, since the answer to the timer came late.
+    // It started over, since the answer to the timer came late.
     is_second: bool,
     // The first wake was answered, and the next answer ends the wait.
     is_asked: bool,
@@ -154,7 +154,7 @@ impl Readiness {
         matches!(self, Self::Late { .. })
     }
 
-    /// Takes the state for a call. The next wait begins anew.
+    /// Takes the state for a call. The next wait starts over.
     pub(super) fn take(&mut self) -> Turn {
         match mem::take(self) {
             Self::New | Self::Waiting(_) => Turn::Ready { waited: Duration::ZERO },

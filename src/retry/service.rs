@@ -61,7 +61,7 @@ use super::{
 ///     .buffer(8)
 ///     .load_shed()
 ///     .layer(RetryLayer::new(RetryPolicy::new()))
-///     // Each attempt has a clone of its own, so an idle service holds no permit.
+///     // Each attempt has a clone of its own, so an idle service has no permit.
 ///     .service(service_fn(move |request: Request<Body>| limited.clone().oneshot(request)));
 /// client.oneshot(Request::get("http://h.example/").body(Empty::new())?).await?;
 /// # Ok(())

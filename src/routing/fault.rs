@@ -44,7 +44,7 @@ impl fmt::Display for PrefixError {
 
 impl error::Error for PrefixError {}
 
-/// What is wrong with a mount prefix. `Display` also says what to write instead.
+/// What is wrong with a mount prefix.
 ///
 /// ```
 /// use tower_outbound::routing::{MountPrefix, PrefixFault};

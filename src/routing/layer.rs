@@ -59,7 +59,14 @@ pub struct RoutingLayer<S, B, RB> {
 }
 
 impl<S, B, RB> RoutingLayer<S, B, RB> {
-    /// Starts a layer without mounts.
+    /// Starts to build a layer, without mounts.
+    ///
+    /// ```
+    /// # use tower_outbound::RoutingLayer;
+    /// // Sends everything to the service below, until a `RoutingHandle` adds mounts.
+    /// let layer = RoutingLayer::<(), (), ()>::builder().build()?;
+    /// # Ok::<(), tower_outbound::routing::PrefixError>(())
+    /// ```
     pub const fn builder() -> RoutingLayerBuilder<S, B, RB> {
         RoutingLayerBuilder { mounts: MountChanges::new(), settings: Settings::new() }
     }
@@ -117,11 +124,12 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// If the same prefix is mounted again, the last mount is kept.
     ///
     /// ```
-    /// # use tower_outbound::{RetryLayer, RoutingLayer};
-    /// # type Body = http_body_util::Full<bytes::Bytes>;
-    /// # type Client = tower::util::BoxCloneSyncService<http::Request<Body>, http::Response<Body>, tower::BoxError>;
-    /// # let _: RoutingLayer<Client, Body, Body> =
-    /// RoutingLayer::builder().mount("https://api.example.com", RetryLayer::default()).build()?;
+    /// # use {http::{Request, Response}, std::time::Duration, tower::timeout::TimeoutLayer};
+    /// # use tower_outbound::RoutingLayer;
+    /// # type Client = tower::util::BoxCloneSyncService<Request<()>, Response<()>, tower::BoxError>;
+    /// let timeout = TimeoutLayer::new(Duration::from_secs(1));
+    /// let layer = RoutingLayer::builder().mount("https://api.example.com", timeout).build()?;
+    /// # let _: RoutingLayer<Client, (), ()> = layer;
     /// # Ok::<(), tower_outbound::routing::PrefixError>(())
     /// ```
     pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
@@ -143,13 +151,13 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// configuration. Without a key, `replace` applies the new layer.
     ///
     /// ```
-    /// # use tower::limit::ConcurrencyLimitLayer;
+    /// # use {http::{Request, Response}, tower::limit::ConcurrencyLimitLayer};
     /// # use tower_outbound::RoutingLayer;
-    /// # type Client = tower::util::BoxCloneSyncService<http::Request<()>, http::Response<()>, tower::BoxError>;
-    /// # let _: RoutingLayer<Client, (), ()> =
-    /// RoutingLayer::builder()
+    /// # type Client = tower::util::BoxCloneSyncService<Request<()>, Response<()>, tower::BoxError>;
+    /// let layer = RoutingLayer::builder()
     ///     .mount_keyed("https://api.example.com", "permits = 10", ConcurrencyLimitLayer::new(10))
     ///     .build()?;
+    /// # let _: RoutingLayer<Client, (), ()> = layer;
     /// # Ok::<(), tower_outbound::routing::PrefixError>(())
     /// ```
     pub fn mount_keyed<L>(

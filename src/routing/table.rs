@@ -163,7 +163,8 @@ impl Table {
         let wanted = Wanted { port: target.default_port, scheme };
         // Hosts in the table have no port. So an authority that is in the table has no port either,
         // and is spelt canonically: it need not be taken apart. An authority that ends with a digit
-        // most likely has a port. Its look-up would be in vain, for 110 instructions.
+        // most likely has a port. Its look-up would find nothing, for 110
+        // instructions.
         let is_whole = !target.authority.ends_with(|last: char| last.is_ascii_digit());
         let paths = if is_whole { self.exact.get(target.authority) } else { None };
         let Some(paths) = paths else {

@@ -439,7 +439,7 @@ impl RetryPolicy {
         self.with(|settings| settings.attempt_header = Some(name))
     }
 
-    /// Decides with a function which outcomes are failures, and of which class.
+    /// Sets a function that decides which outcomes are failures, and of which class.
     ///
     /// The function replaces the forcelist, the classes of errors and the rule for statuses with a
     /// `Retry-After`. Default: no function. To add to these rules, ask another policy:

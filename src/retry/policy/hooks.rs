@@ -8,7 +8,8 @@ use super::{retry_policy::RetryPolicy, settings::Hook};
 use crate::retry::{decision::ServerDelay, history::AttemptRecord};
 
 impl RetryPolicy {
-    /// Reads with a function how long the server asks to wait, from the head of a failed response.
+    /// Sets a function that reads from the head of a failed response how long the server asks to
+    /// wait.
     ///
     /// If the function returns `None`, the response's `Retry-After` is read. Its result counts as a
     /// `Retry-After` does: it replaces the backoff, is bounded by
@@ -46,7 +47,8 @@ impl RetryPolicy {
         self.with(|settings| settings.retry_after = Some(Hook(Arc::new(read))))
     }
 
-    /// Allows a request with a function to be sent again even if the server may have processed it.
+    /// Sets a function that allows more requests to be sent again even if the server may have
+    /// processed them.
     ///
     /// The function is called after a failure, with the method, the URI and the headers that the
     /// caller set. It is not called if [`allowed_methods`](Self::allowed_methods) or an
@@ -71,11 +73,11 @@ impl RetryPolicy {
         self.with(|settings| settings.idempotent = Some(Hook(Arc::new(is_idempotent))))
     }
 
-    /// Calls a function before each retry is sent, after its delay. The function may change the
-    /// head of the request.
+    /// Sets a function that is called before each retry is sent, and may change the head of the
+    /// request.
     ///
-    /// The function gets the head of the next attempt and the record of the attempt that failed.
-    /// Each time the head is the one that the caller set, plus
+    /// It is called after the delay, with the head of the next attempt and the record of the
+    /// attempt that failed. Each time the head is the one that the caller set, plus
     /// [`attempt_header`](Self::attempt_header) and [`AttemptNumber`](crate::retry::AttemptNumber).
     /// So a change holds for one attempt. It does not affect whether the request may be repeated,
     /// nor, inside a mount, which mount serves it. The function must not change headers that frame

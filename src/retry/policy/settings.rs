@@ -32,8 +32,8 @@ use crate::retry::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// This many retries. With 0 the first error becomes a [`RetryError`](super::RetryError), since
-    /// the limit is used up.
+    /// This many retries. With 0 the first error becomes a
+    /// [`RetryError`](crate::retry::RetryError), since the limit is used up.
     ///
     /// urllib3: an integer.
     Times(u32),

@@ -43,7 +43,7 @@ use super::{capture::Capture, replayable::ReplayableBody};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower::BoxError> {
-/// // `Full` in place of a stream. ReplayBodyLayer does this for each request.
+/// // `Full` is used here instead of a stream. ReplayBodyLayer does this for each request.
 /// let body = ReplayBody::new(Full::new(Bytes::from("upload")), 64 * 1024);
 /// let second = body.try_replay().expect("nothing was sent yet");
 /// assert_eq!(body.collect().await?.to_bytes(), "upload");
