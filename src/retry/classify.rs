@@ -69,7 +69,7 @@ impl fmt::Display for Failure {
             Self::Timeout => "timeout",
             Self::Status(status) => return write!(f, "status {}", status.as_u16()),
             Self::Other => "other error",
-            Self::Never => "error that a retry would repeat",
+            Self::Never => "permanent error",
         })
     }
 }
