@@ -51,11 +51,11 @@ type DefaultReplay = ();
 /// - A redirect that keeps the body sends it again, if it is a
 ///   [`ReplayableBody`](crate::retry::ReplayableBody). These are 307 and 308, and for methods other
 ///   than POST also 301 and 302. See [`replay_with`](Self::replay_with) for other bodies. Without
-///   the feature `retry` any body type is accepted, but such a redirect is followed only if the body
-///   is empty.
+///   the feature `retry` any body type is accepted, but such a redirect is followed only if the
+///   body is empty.
 /// - A redirect with an [empty `Location`](#empty-location) is returned, as in curl and Chrome.
-/// - A redirect to the request's own URI with the same method is returned if the method is not safe,
-///   such as a 307 for a POST.
+/// - A redirect to the request's own URI with the same method is returned if the method is not
+///   safe, such as a 307 for a POST.
 ///
 /// # Empty `Location`
 ///
@@ -153,8 +153,8 @@ impl RedirectPolicy {
     /// Copies bodies with a function, for a type that is not a
     /// [`ReplayableBody`](crate::retry::ReplayableBody).
     ///
-    /// If the function returns `None`, a redirect that needs the body is returned. Needs the feature
-    /// `retry`.
+    /// If the function returns `None`, a redirect that needs the body is returned. Needs the
+    /// feature `retry`.
     ///
     /// Default: [`ReplayableBody::try_replay`](crate::retry::ReplayableBody::try_replay).
     ///

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Limits retries to a share of the requests, so that retries cannot multiply an overload.
 ///
 /// Each request deposits, and each retry withdraws. The retries of the last
-/// [`window`](Self::window) may be [`percent`](Self::new) of its requests, plus a floor of
+/// [`window`](Self::window) may be at most [`percent`](Self::new) of its requests, plus a floor of
 /// [`min_retries`](Self::min_retries) for clients that send little. If the budget refuses a retry,
 /// the caller gets the last response, or a [`RetryError`](super::RetryError). A request's first
 /// retry after [`Failure::Connect`](super::Failure) or `Unsent` withdraws nothing.

@@ -32,8 +32,8 @@ pub struct Attempt<'a> {
     pub headers: &'a HeaderMap,
     /// The head of the response, or the error.
     pub outcome: Outcome<'a>,
-    /// The class of the failure, by [`Policy::classify`](super::Policy::classify). A
-    /// [claim](Failure::Unsent) that was not believed is [`Failure::Read`] here.
+    /// The class of the failure, by [`Policy::classify`](super::Policy::classify). `Connect` and
+    /// `Unsent` are `Read` here if [an earlier exchange](Failure::Unsent) cannot be ruled out.
     pub failure: Failure,
     /// Whether resending the body is possible and useful. False if the attempt timed out while it
     /// waited for the body's own stream.
@@ -226,7 +226,7 @@ impl fmt::Display for StopReason {
             Self::Status => "no retries left for statuses",
             Self::Other => "no retries left for other errors",
             Self::Body => "the body cannot be sent again, or the attempt waited for it too long",
-            Self::RetryAfter => "the server asks to wait too long",
+            Self::RetryAfter => "the server asks to wait too long, or not to retry",
             Self::Deadline => "no time left before the deadline",
             Self::Budget => "no retries left in the budget",
             Self::NotReady => "the inner service failed before it was ready",

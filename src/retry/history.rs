@@ -104,7 +104,8 @@ impl Attempts {
 /// #     Response::builder().status(503).body(Body::new())
 /// # });
 /// // The server answers 503 each time.
-/// let client = RetryLayer::new(RetryPolicy::new().total(1).backoff(Backoff::none())).layer(server);
+/// let policy = RetryPolicy::new().total(1).backoff(Backoff::none());
+/// let client = RetryLayer::new(policy).layer(server);
 /// let response = client.oneshot(Request::get("http://h.example/").body(Empty::new())?).await?;
 /// let history = response.extensions().get::<RetryHistory>().expect("an attempt failed");
 /// assert_eq!((history.attempts().len(), history.stop_reason()), (2, StopReason::Total));
@@ -184,7 +185,8 @@ impl fmt::Display for RetryHistory {
 /// #     Err::<Response<Body>, _>(io::Error::from(io::ErrorKind::ConnectionRefused))
 /// # });
 /// // No server is there.
-/// let client = RetryLayer::new(RetryPolicy::new().total(1).backoff(Backoff::none())).layer(server);
+/// let policy = RetryPolicy::new().total(1).backoff(Backoff::none());
+/// let client = RetryLayer::new(policy).layer(server);
 /// let request = Request::get("http://h.example/").body(Empty::new())?;
 /// let error = client.oneshot(request).await.expect_err("refused");
 /// let error = error.downcast_ref::<RetryError>().expect("a limit is used up");

@@ -92,7 +92,8 @@ pub fn x_ratelimit_reset(head: &response::Parts) -> Option<ServerDelay> {
 /// ```
 /// # use http::Response;
 /// # use tower_outbound::retry::{ServerDelay, retry_after::grpc_retry_pushback_ms};
-/// let (head, ()) = Response::builder().header("grpc-retry-pushback-ms", "-1").body(())?.into_parts();
+/// let response = Response::builder().header("grpc-retry-pushback-ms", "-1").body(())?;
+/// let (head, ()) = response.into_parts();
 /// assert_eq!(grpc_retry_pushback_ms(&head), Some(ServerDelay::Never));
 /// # Ok::<(), http::Error>(())
 /// ```

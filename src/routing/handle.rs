@@ -142,8 +142,8 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
     /// # use {http::{Request, Response}, tower::{Layer, layer::util::Identity, service_fn}};
     /// # use tower_outbound::RoutingLayer;
     /// # let client = service_fn(|_: Request<()>| async { Ok::<_, http::Error>(Response::new(())) });
-    /// let layer = RoutingLayer::builder().mount("HTTPS://API.example.com", Identity::new()).build()?;
-    /// assert_eq!(&*layer.layer(client).handle().prefixes()[0], "HTTPS://API.example.com");
+    /// let layer = RoutingLayer::builder().mount("HTTPS://H.example", Identity::new()).build()?;
+    /// assert_eq!(&*layer.layer(client).handle().prefixes()[0], "HTTPS://H.example");
     /// # Ok::<(), tower_outbound::routing::PrefixError>(())
     /// ```
     #[must_use]

@@ -43,7 +43,8 @@ use super::{
 ///     .build()?
 ///     .layer(everything_else);
 ///
-/// let response = client.clone().oneshot(Request::get("https://legacy.example/x").body(())?).await?;
+/// let request = Request::get("https://legacy.example/x").body(())?;
+/// let response = client.clone().oneshot(request).await?;
 /// assert_eq!(*response.body(), "the legacy client");
 /// assert_eq!(&*response.extensions().get::<Mount>().unwrap().0, "https://legacy.example");
 ///
@@ -126,7 +127,8 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// ```
     /// # use {http::{Request, Response}, std::time::Duration, tower::timeout::TimeoutLayer};
     /// # use tower_outbound::RoutingLayer;
-    /// # type Client = tower::util::BoxCloneSyncService<Request<()>, Response<()>, tower::BoxError>;
+    /// # use tower::{BoxError, util::BoxCloneSyncService};
+    /// # type Client = BoxCloneSyncService<Request<()>, Response<()>, BoxError>;
     /// let timeout = TimeoutLayer::new(Duration::from_secs(1));
     /// let layer = RoutingLayer::builder().mount("https://api.example.com", timeout).build()?;
     /// # let _: RoutingLayer<Client, (), ()> = layer;
@@ -153,7 +155,8 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// ```
     /// # use {http::{Request, Response}, tower::limit::ConcurrencyLimitLayer};
     /// # use tower_outbound::RoutingLayer;
-    /// # type Client = tower::util::BoxCloneSyncService<Request<()>, Response<()>, tower::BoxError>;
+    /// # use tower::{BoxError, util::BoxCloneSyncService};
+    /// # type Client = BoxCloneSyncService<Request<()>, Response<()>, BoxError>;
     /// let layer = RoutingLayer::builder()
     ///     .mount_keyed("https://api.example.com", "permits = 10", ConcurrencyLimitLayer::new(10))
     ///     .build()?;

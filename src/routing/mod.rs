@@ -9,7 +9,8 @@
 //!                                        |    "https://legacy.example"
 //!                                        '-->  mounted service, complete in itself
 //!
-//!   Response<RB>  <--  the response of the selected service, + Mount("https://api.example.com")
+//!   Response<RB>  <--  the response of the selected service
+//!                      + Mount("https://api.example.com"), if a mount served the request
 //!
 //!   or BoxError   <--  the error of the selected service
 //!                      UriError, if the request's URI cannot be routed

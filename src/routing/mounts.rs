@@ -19,8 +19,9 @@ use super::{
 /// use tower::layer::util::Identity;
 /// use tower_outbound::routing::{MountChanges, RoutingHandle};
 ///
-/// # fn example<S>(handle: RoutingHandle<S, (), ()>) -> Result<(), tower_outbound::routing::PrefixError>
-/// # where S: tower_outbound::routing::MountService<(), ()> {
+/// # use tower_outbound::routing::{MountService, PrefixError};
+/// # fn example<S>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError>
+/// # where S: MountService<(), ()> {
 /// handle.update(|mounts: MountChanges<_, _, _>| {
 ///     mounts.unmount("https://old.example").mount("https://new.example", Identity::new())
 /// })?;
@@ -69,7 +70,8 @@ impl<S, B, RB> MountChanges<S, B, RB> {
     /// ```
     /// # use tower::layer::util::Identity;
     /// # use tower_outbound::routing::{MountService, PrefixError, RoutingHandle};
-    /// # fn example<S: MountService<(), ()>>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError> {
+    /// # fn example<S>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError>
+    /// # where S: MountService<(), ()> {
     /// handle.update(|mounts| mounts.mount("https://api.example.com", Identity::new()))?;
     /// # Ok(())
     /// # }
@@ -94,7 +96,8 @@ impl<S, B, RB> MountChanges<S, B, RB> {
     /// ```
     /// # use tower::limit::ConcurrencyLimitLayer;
     /// # use tower_outbound::routing::{MountService, PrefixError, RoutingHandle};
-    /// # fn example<S: MountService<(), ()>>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError> {
+    /// # fn example<S>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError>
+    /// # where S: MountService<(), ()> {
     /// let limit = ConcurrencyLimitLayer::new(10);
     /// handle.update(|mounts| mounts.mount_keyed("https://api.example.com", "10 permits", limit))?;
     /// # Ok(())

@@ -21,8 +21,8 @@ use super::{capture::Capture, replayable::ReplayableBody};
 ///
 /// The copies of a body share one stream. The data and trailers of the stream are kept as they are
 /// sent. A copy sends what was kept, then goes on with the stream. Above the cap everything that
-/// was kept is dropped, the stream goes on to its end, and the body can no longer be copied. A body
-/// of which nothing was sent yet can be copied at any size. If there is no other copy, nothing is
+/// was kept is dropped, the stream goes on to its end, and the body can no longer be copied. As long
+/// as nothing was sent, a body can be copied at any size. If there is no other copy, nothing is
 /// kept.
 ///
 /// One copy streams at a time. If another copy is made or begins to stream, the earlier one ends
