@@ -1,7 +1,6 @@
-//! Hosts, as URIs and people spell them: read from an authority, and brought into one spelling.
+//! Hosts: read from an authority, and brought into one spelling.
 //!
-//! Both wings that compare hosts read them here, so that no host is one thing to the cookies and
-//! another to the mounts.
+//! Cookies and mounts both read hosts here, so that a host is the same to both.
 
 use std::{borrow::Cow, fmt, net::Ipv6Addr};
 
@@ -10,17 +9,17 @@ use http::Uri;
 /// The longest name of the DNS (RFC 1035 section 2.3.4).
 const MAX_HOST: usize = 255;
 
-/// Takes an authority apart: the host as it is spelt, an IPv6 address with its brackets, and the
-/// text after the port's colon if there is a colon. Userinfo is dropped.
+/// Splits an authority into the host as it is spelt, and the text after the port's colon if there
+/// is a colon. An IPv6 address keeps its brackets. Userinfo is dropped.
 ///
-/// The text of the port is not checked. [`Uri::port`] does check it, but has the same answer for no
-/// port and for a wrong one.
+/// The text of the port is not checked. [`Uri::port`] checks it, but returns `None` for a missing
+/// port and for a wrong one alike.
 pub(crate) fn split(authority: &str) -> (&str, Option<&str>) {
-    // The last `@` ends the userinfo, as in `Uri::host`: a client connects to what is after it.
+    // The last `@` ends the userinfo, as in `Uri::host`: a client connects to the host after it.
     let authority = authority.rsplit_once('@').map_or(authority, |(_, behind)| behind);
     let colon = if authority.starts_with('[') {
-        // Only a colon directly after the bracket begins a port. With anything else there, the
-        // whole is the host, and `canonical` refuses it.
+        // Only a colon directly after the bracket begins a port. After anything else the whole text
+        // is the host, and `canonical` refuses it.
         authority.find(']').map(|at| at + 1).filter(|at| authority[*at..].starts_with(':'))
     } else {
         authority.find(':')
@@ -31,11 +30,11 @@ pub(crate) fn split(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The one spelling of a host: lower case, without one trailing dot, IPv6 as RFC 5952 section 4 has
-/// it. `None` for what names no host: an empty label, a name that is too long, or a byte that no
-/// URI has in its host.
+/// The canonical spelling of a host: lower case, without one trailing dot, and IPv6 as in RFC 5952
+/// section 4. `None` for a text that names no host: it has an empty label, is too long, or has a
+/// byte that no URI has in its host.
 ///
-/// Borrows if the host is spelt that way already, as nearly all are.
+/// Borrows if the host is spelt so already, as nearly all are.
 pub(crate) fn canonical(host: &str) -> Option<Cow<'_, str>> {
     // The dot of the DNS root: `example.com.` names the same host.
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -43,25 +42,25 @@ pub(crate) fn canonical(host: &str) -> Option<Cow<'_, str>> {
         return None;
     }
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        // An address with a zone is no `Ipv6Addr`: see `zoned`.
+        // `Ipv6Addr` does not parse an address with a zone: see `zoned`.
         let spelt = format!("[{}]", address.parse::<Ipv6Addr>().ok()?);
         return Some(if spelt == host { Cow::Borrowed(host) } else { Cow::Owned(spelt) });
     }
-    // RFC 3986 section 3.2.2 allows fewer, but resolvers look up what else a URI may hold, such as
-    // the `_` of a service's name.
+    // RFC 3986 section 3.2.2 allows fewer bytes, but resolvers look up others too, such as the `_`
+    // of a service's name.
     if !host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#\\:[]".contains(&byte)) {
         return None;
     }
     Some(lower(host))
 }
 
-/// As [`canonical`], for an IPv6 address with a zone (RFC 6874). `None` for every other host.
+/// The canonical spelling of an IPv6 address with a zone (RFC 6874). `None` for every other host.
 ///
-/// Not part of [`canonical`]: a zone names an interface of this machine, so it means something to
-/// a client that connects, and nothing to cookies.
+/// Separate from [`canonical`]: a zone names an interface of this machine. It means something to a
+/// client that connects, and nothing to cookies.
 ///
-/// The zone keeps its case, since `eth0` and `ETH0` are two interfaces. A bare `%` is another
-/// spelling of `%25`: RFC 6874 section 3 asks readers to take both.
+/// The zone keeps its case, since `eth0` and `ETH0` are two interfaces. A bare `%` is read as
+/// `%25`, as RFC 6874 section 3 asks.
 pub(crate) fn zoned(host: &str) -> Option<String> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let (address, zone) = host.strip_prefix('[')?.strip_suffix(']')?.split_once('%')?;
@@ -73,7 +72,7 @@ pub(crate) fn zoned(host: &str) -> Option<String> {
     Some(format!("[{}%25{zone}]", address.parse::<Ipv6Addr>().ok()?))
 }
 
-/// ASCII in lower case. Borrows if it is already.
+/// The text with its ASCII letters in lower case. Borrows if they already are.
 pub(crate) fn lower(text: &str) -> Cow<'_, str> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(text.to_ascii_lowercase())
@@ -82,13 +81,13 @@ pub(crate) fn lower(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Host and port of an authority whose host is spelt canonically already, and has no port or one of
-/// digits: the answer of [`split`] and [`canonical`], at a fraction of their cost. `None` for any
-/// other authority, and for a few hosts that need a closer look, such as one with a `_`.
+/// The host and port of an authority whose host is canonical already, and whose port is missing or
+/// digits. The result is that of [`split`] and [`canonical`], at a fraction of their cost. `None`
+/// for any other authority, and for a few canonical hosts, such as one with a `_`.
 ///
 /// `authority` is that of a [`Uri`]: ASCII, without control characters, space, `/`, `?` and `#`.
 ///
-/// Nearly every authority is a plain one, and both wings read one for each request.
+/// Nearly every authority is plain, and both wings read one for each request.
 pub(crate) fn plain(authority: &str) -> Option<(&str, Option<&str>)> {
     // From the end: a search for the colon would cost more than all the rest.
     let before = authority.trim_end_matches(|last: char| last.is_ascii_digit());
@@ -99,11 +98,11 @@ pub(crate) fn plain(authority: &str) -> Option<(&str, Option<&str>)> {
     is_plain(host.as_bytes()).then_some((host, port))
 }
 
-/// Whether a host has no empty label, no dot at its end, no `:`, and no byte from `@` to `_`, which
-/// are the end of userinfo, the capitals and the brackets.
+/// Whether a host has no empty label, no dot at its end, no `:`, and no byte from `@` to `_`: the
+/// end of userinfo, capitals and brackets.
 ///
-/// Eight bytes at once, for a loop over bytes adds 250 instructions to a look-up of 23 bytes. No
-/// byte of ASCII has its high bit set, so that bit is where each byte's answer goes.
+/// Looks at eight bytes at once: a loop over bytes adds 250 instructions to a look-up of 23 bytes.
+/// No byte of ASCII has its high bit set, so that bit is used for each byte's answer.
 fn is_plain(host: &[u8]) -> bool {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = EACH << 7;
@@ -117,13 +116,13 @@ fn is_plain(host: &[u8]) -> bool {
         odd |= is(b':', word) | (word << 1 & !word << 2) | dots & (dots << 8 | dot_before);
         dots >> 56
     };
-    // As if a dot were before the first byte, so that a dot there begins with an empty label.
+    // As if there were a dot before the first byte: a dot as the first byte ends an empty label.
     let first_dot = 0x80;
     let (words, rest) = host.as_chunks();
     words.iter().fold(first_dot, |dot, word| look_at(u64::from_le_bytes(*word), dot));
     match host.last_chunk() {
-        // The rest as the end of a whole word, which saves 30 instructions over a loop. The word's
-        // first byte has been compared with the byte before it already.
+        // The rest is the end of a whole word, which saves 30 instructions compared with a loop.
+        // The word's first byte was compared with the byte before it already.
         Some(last) => look_at(u64::from_le_bytes(*last), 0),
         None => {
             look_at(rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)), first_dot)
@@ -135,7 +134,7 @@ fn is_plain(host: &[u8]) -> bool {
 /// Whether the last label of a canonical host is a number, so that resolvers may read the host as
 /// an address: `127.1`, `0x7f.1`, `2130706433`, and `1.2.3.4` too.
 ///
-/// The "ends in a number checker" of the WHATWG URL Standard, for whose readers `0x` is a number.
+/// This is the "ends in a number checker" of the WHATWG URL Standard, where `0x` is a number.
 pub(crate) fn is_number(host: &str) -> bool {
     // Most names end in a letter past `f`, which settles it without a search for the last dot.
     if !host.ends_with(|last: char| last.is_ascii_hexdigit() || last == 'x') {
@@ -148,7 +147,7 @@ pub(crate) fn is_number(host: &str) -> bool {
     }
 }
 
-/// A URI for messages and events: without userinfo, query and fragment, any of which may be secret.
+/// A URI for messages and events, without userinfo, query and fragment: they may be secrets.
 pub(crate) struct Redacted<'a>(pub(crate) &'a Uri);
 
 impl fmt::Display for Redacted<'_> {
@@ -156,8 +155,8 @@ impl fmt::Display for Redacted<'_> {
         if let Some(scheme) = self.0.scheme_str() {
             write!(f, "{scheme}://")?;
         }
-        // Not `Uri::host` and `Uri::port`: a port past 65535 would be missing from the message that
-        // complains of it.
+        // Not `Uri::host` and `Uri::port`: a port past 65535 would be missing from the error about
+        // it.
         let authority = self.0.authority().map_or("", |authority| authority.as_str());
         f.write_str(authority.rsplit_once('@').map_or(authority, |(_, behind)| behind))?;
         f.write_str(self.0.path())

@@ -1,5 +1,6 @@
-//! Redirects that keep what a request says of itself: the policy for tower-http's
-//! [`FollowRedirectLayer`](tower_http::follow_redirect::FollowRedirectLayer).
+//! The policy for tower-http's
+//! [`FollowRedirectLayer`](tower_http::follow_redirect::FollowRedirectLayer), under which a
+//! redirect keeps the restrictions of its request.
 
 use std::fmt;
 
@@ -35,33 +36,35 @@ type DefaultReplay = ReplayByTrait;
 #[cfg(not(feature = "retry"))]
 type DefaultReplay = ();
 
-/// The policy for tower-http's `FollowRedirectLayer`: what restricts a request restricts its
-/// redirects too.
+/// The policy for tower-http's `FollowRedirectLayer`: it follows up to 20 redirects, and each hop
+/// keeps the restrictions of the request.
 ///
 /// As tower-http's `Standard` does, it removes `Authorization`, `Cookie` and `Proxy-Authorization`
-/// when a hop leaves the origin, and stops after 20 hops. A response that is not followed is
-/// returned. In five points it does something else:
+/// when a hop leaves the origin, and returns a response that is not followed. Five points differ:
 ///
-/// - When a hop leaves the origin, these request extensions stay: [`CookieControl`],
+/// - When a hop leaves the origin, these request extensions are kept: [`CookieControl`],
 ///   [`SiteForCookies`], the [`CookieJar`] of one request, a `SessionKey` and a `SessionVersion`
-///   (feature `session`), and a `RetryPolicy` that overrides the layer's. All others are removed,
-///   [`HostDecides`](crate::cookie::HostDecides) among them.
-/// - A `Host` header that the caller set is removed there too, as in curl: it named a host at the
-///   address that was left.
-/// - A 307 or 308 sends the body again, if the body is a
-///   [`ReplayableBody`](crate::retry::ReplayableBody). See [`replay_with`](Self::replay_with) for
-///   other bodies. Without the feature `retry` any body type is accepted, and a response that asks
-///   for the body again is returned, unless the body is empty.
-/// - A redirect whose `Location` is empty is returned, as in curl and Chrome.
-/// - A 307 or 308 never repeats a request at its own URI if its method is not safe, such as a POST.
+///   (feature `session`), and a `RetryPolicy`. All others are removed, also
+///   [`HostDecides`](crate::cookie::HostDecides).
+/// - When a hop leaves the origin, a `Host` header that the caller set is removed, as in curl: it
+///   named a host at the first origin.
+/// - A redirect that keeps the body sends it again, if it is a
+///   [`ReplayableBody`](crate::retry::ReplayableBody). These are 307 and 308, and for methods other
+///   than POST also 301 and 302. See [`replay_with`](Self::replay_with) for other bodies. Without
+///   the feature `retry` any body type is accepted, but such a redirect is followed only if the
+///   body is empty.
+/// - A redirect with an [empty `Location`](#empty-location) is returned, as in curl and Chrome.
+/// - A redirect to the request's own URI with the same method is returned if the method is not
+///   safe, such as a 307 for a POST.
 ///
 /// # Empty `Location`
 ///
-/// tower-http resolves a `Location` before it asks a policy, and an empty one then looks like the
-/// request's own URI. So another service must tell this policy which it was. Either of two does:
+/// tower-http resolves a `Location` before it calls a policy, and an empty one then looks like the
+/// request's own URI. So another service must tell this policy that the `Location` was empty. Two
+/// services do:
 ///
 /// - A [`CookieLayer`](crate::CookieLayer) inside the redirects.
-/// - This policy as a layer of its own, for any stack. It is then `FollowRedirectLayer` with this
+/// - This policy used as a layer, in any stack. The layer is `FollowRedirectLayer` with this
 ///   policy, and a service below it that looks at the `Location`:
 ///
 ///   ```
@@ -72,15 +75,16 @@ type DefaultReplay = ();
 ///   #     Ok::<_, tower::BoxError>(http::Response::new(()))
 ///   # });
 ///   let client = ServiceBuilder::new().layer(RedirectPolicy::new()).service(client);
-///   # let _ = client;
 ///   ```
 ///
-/// With either, a response that sets a cookie and redirects a GET to its own URI is followed. With
-/// neither, a redirect to the same URI with the same method is returned, and two things cannot be
-/// known:
+/// With one of them, a response that sets a cookie and redirects a GET to its own URI is followed.
+/// With none, a redirect to the same URI with the same method is returned, and in two cases the
+/// policy cannot tell:
 ///
 /// - An empty `Location` that turns a POST into a GET (301, 302, 303) is followed.
-/// - Two spellings of a URI, such as `/a/../b` and `/b`, are two URIs.
+/// - Two spellings of a URI, such as `/a/../b` and `/b`, count as two URIs.
+///
+/// # Example
 ///
 /// ```
 /// use bytes::Bytes;
@@ -92,7 +96,7 @@ type DefaultReplay = ();
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// // a.example leads to b.example, which sets a cookie.
+/// // a.example redirects to b.example, which sets a cookie.
 /// let server = service_fn(|request: Request<Full<Bytes>>| async move {
 ///     let response = match request.uri().host() {
 ///         Some("a.example") => Response::builder().status(302).header("location", "https://b.example/"),
@@ -114,20 +118,28 @@ type DefaultReplay = ();
 /// # }
 /// ```
 ///
-/// `FollowRedirectLayer::preserve_extensions(false)` removes all extensions at every hop, and no
-/// policy can keep them. Use
+/// `FollowRedirectLayer::preserve_extensions(false)` removes all extensions at every hop, also
+/// those that this policy keeps. Use
 /// [`CookieLayer::expect_restrictions`](crate::CookieLayer::expect_restrictions) with it.
 #[derive(Clone)]
 pub struct RedirectPolicy<R = DefaultReplay> {
     left: usize,
     replay: R,
     location: LocationNote,
-    /// What to remove from the request of the hop that was decided on.
+    /// What to remove from the request of the next hop.
     filter: Option<FilterCredentials>,
 }
 
 impl RedirectPolicy {
     /// Follows up to 20 redirects.
+    ///
+    /// ```
+    /// use tower_http::follow_redirect::FollowRedirectLayer;
+    /// use tower_outbound::RedirectPolicy;
+    ///
+    /// let layer = FollowRedirectLayer::with_policy(RedirectPolicy::new());
+    /// # let _: FollowRedirectLayer<RedirectPolicy> = layer;
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -138,11 +150,13 @@ impl RedirectPolicy {
         }
     }
 
-    /// Copies bodies with a function, for a foreign body type. It returns `None` for a body that
-    /// cannot be sent again.
+    /// Copies bodies with a function, for a type that is not a
+    /// [`ReplayableBody`](crate::retry::ReplayableBody).
     ///
-    /// Needs the feature `retry`, as the same function of
-    /// [`RetryLayer`](crate::retry::RetryLayer::replay_with) does.
+    /// If the function returns `None`, a redirect that needs the body is returned. Needs the
+    /// feature `retry`.
+    ///
+    /// Default: [`ReplayableBody::try_replay`](crate::retry::ReplayableBody::try_replay).
     ///
     /// ```
     /// use tower_http::follow_redirect::FollowRedirectLayer;
@@ -150,7 +164,6 @@ impl RedirectPolicy {
     ///
     /// let policy = RedirectPolicy::new().replay_with(|body: &String| Some(body.clone()));
     /// let layer = FollowRedirectLayer::with_policy(policy);
-    /// # let _ = layer;
     /// ```
     #[cfg(feature = "retry")]
     #[must_use]
@@ -165,13 +178,14 @@ impl RedirectPolicy {
 }
 
 impl<R> RedirectPolicy<R> {
-    /// How many redirects of a request are followed. The response of the next one is returned.
+    /// How many redirects of a request are followed. The next redirect is returned to the caller.
     ///
-    /// Default: 20, as in the Fetch standard. 0 follows none.
+    /// With 0 no redirect is followed.
+    ///
+    /// Default: 20, as in the Fetch standard.
     ///
     /// ```
     /// let policy = tower_outbound::RedirectPolicy::new().max(5);
-    /// # let _ = policy;
     /// ```
     #[must_use]
     pub fn max(mut self, hops: usize) -> Self {
@@ -187,7 +201,8 @@ impl<R> RedirectPolicy<R> {
             && is_same(attempt.previous(), attempt.location());
         let stays = match self.location.get() {
             Noted::Empty => true,
-            // It says so itself. But what is not safe may have had its effect already.
+            // The server asks for the repeat. But an unsafe request may have had its effect
+            // already.
             Noted::NotEmpty => repeats && !attempt.method().is_safe(),
             Noted::Nothing => repeats,
         };
@@ -206,16 +221,16 @@ impl<R> RedirectPolicy<R> {
         FilterCredentials: Policy<B, E>,
     {
         match self.filter.take() {
-            // The first request, with a note of its own: the policy of the layer may be a clone of
-            // one that another layer has.
+            // The first request gets a new note: the policy of the layer may be a clone of one that
+            // another layer has.
             None => self.location = LocationNote::default(),
             Some(mut filter) => {
-                // It is in every request, and the filter removes it where a hop leaves the origin.
+                // The note is in every request. The filter removes it if a hop leaves the origin.
                 let has_note =
                     |request: &Request<B>| request.extensions().get::<LocationNote>().is_some();
                 let had_note = has_note(request);
                 Policy::<B, E>::on_request(&mut filter, request);
-                // The header named a host at the address that was left.
+                // The header named a host at the first origin.
                 if had_note && !has_note(request) {
                     request.headers_mut().remove(HOST);
                 }
@@ -239,8 +254,8 @@ fn filter() -> FilterCredentials {
     filter
 }
 
-/// Whether two URIs ask for the same thing, as far as tower-http's way to resolve a reference
-/// changes the spelling: it leaves a default port out.
+/// Whether two URIs are the same. tower-http leaves out a default port when it resolves a
+/// reference, so a missing port equals the default port.
 fn is_same(a: &Uri, b: &Uri) -> bool {
     let origin = |uri: &Uri| {
         let (host, port) = authority::split(uri.authority()?.as_str());
@@ -277,7 +292,7 @@ impl<B, E> Policy<B, E> for RedirectPolicy {
     }
 }
 
-/// tower-http's `FollowRedirectLayer` with this policy, which then knows every
+/// Applies tower-http's `FollowRedirectLayer` with this policy, and tells the policy of every
 /// [empty `Location`](RedirectPolicy#empty-location).
 impl<S: Clone, R: Clone> Layer<S> for RedirectPolicy<R> {
     type Service = FollowRedirect<LocationService<S>, Self>;

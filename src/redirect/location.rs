@@ -1,4 +1,4 @@
-//! What a policy of tower-http is not told: whether the `Location` it decides on is empty.
+//! Tells the policy whether a `Location` is empty, which tower-http does not.
 
 use std::{
     fmt,
@@ -15,8 +15,8 @@ use crate::cookie::hop::LocationNote;
 
 /// Tells a [`RedirectPolicy`](super::RedirectPolicy) whether a redirect's `Location` is empty.
 ///
-/// It is the service below the redirects if the policy is the
-/// [layer](super::RedirectPolicy#empty-location). It changes no request and no response.
+/// If the policy is used as a [layer](super::RedirectPolicy#empty-location), this is the service
+/// below the redirects. It changes no request and no response.
 #[derive(Clone)]
 pub struct LocationService<S> {
     inner: S,
@@ -53,7 +53,7 @@ impl<S> fmt::Debug for LocationService<S> {
 }
 
 pin_project! {
-    /// The response of a [`LocationService`].
+    /// The response future of [`LocationService`].
     pub struct LocationFuture<F> {
         #[pin]
         inner: F,

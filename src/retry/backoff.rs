@@ -1,24 +1,25 @@
-//! How long to wait before the next attempt. Takes a random number, makes none.
+//! How long to wait before the next attempt. The random number is handed in.
 
 #[cfg(feature = "serde")]
 mod serde;
 
 use std::time::Duration;
 
-/// How the delays between attempts grow, and how they are spread.
+/// The delays between the attempts of a request: how they grow, and how they are spread at random.
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_outbound::retry::{Backoff, Jitter};
+/// use tower_outbound::retry::{Backoff, Jitter, RetryPolicy};
 ///
-/// // urllib3's: none before the first retry, then 0.2 s, 0.4 s, 0.8 s ...
-/// let _ = Backoff::urllib3(Duration::from_millis(100));
-/// // 50 ms, 100 ms, 200 ms ... up to 2 s, each drawn from the upper half.
-/// let _ = Backoff::exponential(Duration::from_millis(50)).max(Duration::from_secs(2)).jitter(Jitter::Equal);
+/// // 50 ms, 100 ms, 200 ms ... up to 2 s, and each at random between its half and the whole.
+/// let backoff = Backoff::exponential(Duration::from_millis(50))
+///     .max(Duration::from_secs(2))
+///     .jitter(Jitter::Equal);
+/// let policy = RetryPolicy::new().backoff(backoff);
 /// ```
 ///
-/// With the feature `serde` it is a table: a duration for one of `constant`, `exponential` and
-/// `urllib3`, and, where it is not as that one has it, `max` and `jitter`.
+/// With the feature `serde` it is a table. One key, `constant`, `exponential` or `urllib3`, has a
+/// duration. The keys `max` and `jitter` may follow; each has the default of that kind of backoff.
 ///
 /// ```toml
 /// backoff = { exponential = "50ms", max = "2s", jitter = "equal" }
@@ -45,13 +46,21 @@ enum Shape {
     Urllib3,
 }
 
-/// How a delay is spread at random, so that many clients that failed together do not come back
-/// together.
+/// How a delay is spread at random, so that clients that failed together do not retry together.
 ///
-/// Any jitter but [`None`](Self::None) also adds up to a tenth (at most 10 s) to a server's
+/// Every jitter except [`None`](Self::None) also adds up to a tenth (at most 10 s) to a server's
 /// `Retry-After`.
 ///
 /// With the feature `serde`: `"none"`, `"full"`, `"equal"`, `"decorrelated"` or `{ added = "5s" }`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_outbound::retry::{Backoff, Jitter};
+///
+/// // From 1 s to 1.5 s.
+/// let half_a_second = Jitter::Added(Duration::from_millis(500));
+/// let backoff = Backoff::constant(Duration::from_secs(1)).jitter(half_a_second);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -60,35 +69,57 @@ enum Shape {
 )]
 #[non_exhaustive]
 pub enum Jitter {
-    /// The delay as it is.
+    /// The delay itself.
     None,
-    /// Anything from nothing to the delay.
+    /// From zero to the delay.
     Full,
-    /// Half of the delay, and anything up to the other half.
+    /// From half of the delay to the delay.
     Equal,
-    /// The delay, and anything up to this; the maximum holds for the sum.
+    /// From the delay to the delay plus this duration. The maximum of the backoff bounds the sum.
     ///
     /// urllib3: `backoff_jitter`.
     Added(#[cfg_attr(feature = "serde", serde(with = "super::duration"))] Duration),
-    /// Anything from the first delay to three times the last one. A server's `Retry-After` does not
-    /// count as the last one.
+    /// From the duration that the backoff was made with to three times the last delay, up to the
+    /// maximum of the backoff. A server's `Retry-After` does not count as the last delay.
     Decorrelated,
 }
 
 impl Backoff {
-    /// No delay at all. No timer is touched.
+    /// Retries at once, unless the server asks to wait. No timer is used.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{Backoff, RetryPolicy};
+    /// let at_once = RetryPolicy::new().backoff(Backoff::none()).respect_retry_after(false);
+    /// ```
     #[must_use]
     pub const fn none() -> Self {
         Self::constant(Duration::ZERO)
     }
 
-    /// The same delay each time. Jitter: none.
+    /// Waits for the same delay before each retry. No maximum, no jitter.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::Backoff;
+    /// let backoff = Backoff::constant(Duration::from_secs(1));
+    /// assert_eq!(backoff.delay(7, Duration::ZERO, 0.5), Duration::from_secs(1));
+    /// ```
     #[must_use]
     pub const fn constant(delay: Duration) -> Self {
         Self { shape: Shape::Constant, unit: delay, max: Duration::MAX, jitter: Jitter::None }
     }
 
-    /// `first`, then twice that, then four times, up to 20 s. Jitter: [`Full`](Jitter::Full).
+    /// Waits for `first`, then twice as long, then four times as long, up to 20 s.
+    ///
+    /// The jitter is [`Full`](Jitter::Full): each delay is at random from zero to that.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::Backoff;
+    /// let backoff = Backoff::exponential(Duration::from_millis(100));
+    /// // The third retry waits for up to 400 ms; the random number 0.5 picks the middle.
+    /// assert_eq!(backoff.delay(3, Duration::ZERO, 0.5), Duration::from_millis(200));
+    /// ```
     #[must_use]
     pub const fn exponential(first: Duration) -> Self {
         Self {
@@ -99,9 +130,20 @@ impl Backoff {
         }
     }
 
-    /// Nothing before the first retry, then `factor` times 2, 4, 8 ..., up to 120 s. Jitter: none.
+    /// Makes the first retry at once, then waits for `factor` times 2, 4, 8 ..., up to 120 s. No
+    /// jitter.
+    ///
+    /// If a jitter is set, the first retry is still at once.
     ///
     /// urllib3: `backoff_factor`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::Backoff;
+    /// let backoff = Backoff::urllib3(Duration::from_millis(100));
+    /// let delays = [1, 2, 3].map(|retry| backoff.delay(retry, Duration::ZERO, 0.0).as_millis());
+    /// assert_eq!(delays, [0, 200, 400]);
+    /// ```
     #[must_use]
     pub const fn urllib3(factor: Duration) -> Self {
         Self {
@@ -112,33 +154,62 @@ impl Backoff {
         }
     }
 
-    /// Longest delay, jitter included. Zero is no delay at all. Does not bound a server's
-    /// `Retry-After`; see [`retry_after_max`](super::RetryPolicy::retry_after_max).
+    /// Longest delay, with its jitter. Zero means no delay.
+    ///
+    /// It does not bound a server's `Retry-After`; see
+    /// [`retry_after_max`](super::RetryPolicy::retry_after_max).
     ///
     /// Default: 20 s for [`exponential`](Self::exponential), 120 s for [`urllib3`](Self::urllib3),
-    /// none for [`constant`](Self::constant).
+    /// no maximum for [`constant`](Self::constant).
     ///
     /// urllib3: `backoff_max`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::Backoff;
+    /// let backoff = Backoff::urllib3(Duration::from_secs(1)).max(Duration::from_secs(5));
+    /// assert_eq!(backoff.delay(10, Duration::ZERO, 0.0), Duration::from_secs(5));
+    /// ```
     #[must_use]
     pub const fn max(mut self, max: Duration) -> Self {
         self.max = max;
         self
     }
 
-    /// How the delay is spread, so that clients that failed together do not come back together.
+    /// How each delay is spread at random, so that clients that failed together do not retry
+    /// together.
     ///
     /// Default: [`Jitter::Full`] for [`exponential`](Self::exponential), [`Jitter::None`] for
     /// [`urllib3`](Self::urllib3) and [`constant`](Self::constant).
     ///
     /// urllib3: `backoff_jitter`, which is [`Jitter::Added`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::{Backoff, Jitter};
+    /// // From 5 s to 10 s.
+    /// let backoff = Backoff::constant(Duration::from_secs(10)).jitter(Jitter::Equal);
+    /// assert_eq!(backoff.delay(1, Duration::ZERO, 0.0), Duration::from_secs(5));
+    /// ```
     #[must_use]
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// The delay before the `retry`-th retry (from 1), when the last delay of this backoff was
-    /// `last`. `random` lies in [0, 1).
+    /// The delay before a retry, for a [`Policy`](super::Policy) of your own.
+    ///
+    /// `retry` is the number of the retry, counted from 1. `last` is the delay before the retry
+    /// before it, or zero; only [`Jitter::Decorrelated`] uses it. `random` is in [0, 1), such as
+    /// [`Attempt::random`](super::Attempt::random).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::{Attempt, Backoff, Decision};
+    /// fn again(backoff: Backoff, attempt: &Attempt<'_>) -> Decision {
+    ///     Decision::Retry { after: backoff.delay(attempt.number, Duration::ZERO, attempt.random) }
+    /// }
+    /// ```
     #[must_use]
     pub fn delay(&self, retry: u32, last: Duration, random: f64) -> Duration {
         let doubled = |times: u32| self.unit.saturating_mul(2_u32.saturating_pow(times.min(31)));
@@ -163,8 +234,7 @@ impl Backoff {
         spread.min(self.max)
     }
 
-    /// A server's `Retry-After` with a little on top, since every client that was refused got the
-    /// same one.
+    /// A server's `Retry-After` plus a little jitter, since every refused client got the same one.
     pub(super) fn spread(&self, asked: Duration, random: f64) -> Duration {
         if self.jitter == Jitter::None {
             return asked;
@@ -173,7 +243,7 @@ impl Backoff {
     }
 }
 
-/// `random` of `whole`; a random number out of range counts as the nearest end.
+/// `whole` times `random`. A random number out of range counts as the nearest bound.
 fn part(whole: Duration, random: f64) -> Duration {
     let random = if random.is_finite() { random.clamp(0.0, 1.0) } else { 0.0 };
     Duration::try_from_secs_f64(whole.as_secs_f64() * random).map_or(whole, |part| part.min(whole))

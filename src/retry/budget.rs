@@ -1,4 +1,4 @@
-//! The budget: how many retries a client may add to the requests that it makes.
+//! The budget: how many retries a client may add to its requests.
 
 use std::{
     fmt,
@@ -13,34 +13,21 @@ use tokio::time::Instant;
 
 /// Limits retries to a share of the requests, so that retries cannot multiply an overload.
 ///
-/// Each request deposits, and each retry withdraws. [`RetryPolicy`](super::RetryPolicy) makes one
-/// exception: a request's first retry after an attempt that was not sent is free. A retry is
-/// allowed while the retries of the last [`window`](Self::window) are at most
-/// [`percent`](Self::new) of its requests. Beyond that a floor of
-/// [`min_retries`](Self::min_retries) is allowed, for clients that send little. A retry that the
-/// budget refuses is not made: the caller gets the last response or error, and
-/// [`RetryHistory`](super::RetryHistory) says why.
+/// Each request deposits, and each retry withdraws. The retries of the last
+/// [`window`](Self::window) may be at most [`percent`](Self::new) of its requests, plus a floor of
+/// [`min_retries`](Self::min_retries) for clients that send little. If the budget refuses a retry,
+/// the caller gets the last response, or a [`RetryError`](super::RetryError). A request's first
+/// retry after [`Failure::Connect`](super::Failure) or `Unsent` withdraws nothing.
 ///
-/// Clones share what was deposited and withdrawn. A setter on a clone makes a budget of its own.
+/// Clones share what was deposited and withdrawn. A setter on a clone makes a separate budget. A
+/// deposit takes no lock; a withdrawal does. Neither takes longer after an idle time.
 ///
 /// Default: 20 percent and one retry a second, over 10 seconds.
 ///
-/// ```
-/// use std::time::Duration;
-/// use tower_outbound::retry::{Budget, RetryPolicy};
-///
-/// // At most 10 retries per 100 requests, and one every 30 seconds besides.
-/// let budget = Budget::new(10).min_retries(1, Duration::from_secs(30));
-/// let reads = RetryPolicy::new().budget(budget.clone());
-/// let writes = RetryPolicy::new().budget(budget).total(1).any_method();
-/// # let _ = (reads, writes);
-/// ```
-///
 /// # A fleet
 ///
-/// Each process has a budget of its own, so the floor of a fleet is the floor times the processes.
-/// In an outage at 1,000 requests a second in all, with 20 percent and three retries, a fleet sends
-/// this many attempts per request:
+/// Each process has its own budget, so a fleet has the sum of their floors. At 1,000 requests a
+/// second in all that all fail, with 20 percent and three retries, it sends per request:
 ///
 /// | processes | floor 1 a second | floor 10 a second | no floor |
 /// |---|---|---|---|
@@ -50,11 +37,6 @@ use tokio::time::Instant;
 /// | 1,000 | 2.35 | 4.00 | 1.20 |
 ///
 /// Give a large fleet a floor below one a second: `min_retries(1, Duration::from_secs(30))`.
-///
-/// # Cost
-///
-/// A deposit is one atomic change and takes no lock. A withdrawal takes a lock and adds up ten
-/// slots. Neither takes longer after an idle time.
 #[derive(Clone)]
 pub struct Budget {
     percent: u32,
@@ -65,37 +47,55 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Allows `percent` retries per 100 requests.
+    /// Allows `percent` retries per 100 requests, with the default floor and window.
     ///
-    /// Every whole percent is exact. 0 leaves the floor alone; over 100 allows more retries than
-    /// requests. The floor and the window are those of the [default](Budget#).
+    /// Every whole percent is exact. 0 allows the floor alone. Over 100 allows more retries than
+    /// requests.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{Budget, RetryPolicy};
+    /// let budget = Budget::new(10);
+    /// let reads = RetryPolicy::new().budget(budget.clone());
+    /// let writes = RetryPolicy::new().budget(budget).total(1).any_method();
+    /// ```
     #[must_use]
     pub fn new(percent: u32) -> Self {
         Self::of(percent, MIN_RETRIES, WINDOW)
     }
 
-    /// Sets the floor: `count` retries in each `per`, whatever the number of requests.
+    /// Sets the floor: `count` retries in each `per` are allowed, however few requests there are.
     ///
-    /// Default: one a second. A count of 0 is no floor. At once at most `count` are allowed, or as
-    /// many as come in one window if that is more: by default ten. A [fleet](Self#a-fleet) has the
-    /// floor of each of its processes.
+    /// After a pause, one window's worth of retries is allowed at once, and at least `count`: by
+    /// default ten. With 0 there is no floor. In a [fleet](Self#a-fleet) each process has its own.
+    ///
+    /// Default: one a second.
     ///
     /// # Panics
     ///
     /// If `per` is zero or longer than a day.
+    ///
+    /// ```
+    /// # use {std::time::Duration, tower_outbound::retry::Budget};
+    /// let one_of_many_processes = Budget::new(20).min_retries(1, Duration::from_secs(30));
+    /// ```
     #[must_use]
     pub fn min_retries(self, count: u32, per: Duration) -> Self {
         Self::checked(self.percent, (count, per), self.window)
             .unwrap_or_else(|bound| panic!("{bound}, not {per:?}"))
     }
 
-    /// Sets how long a request counts.
+    /// Sets how long each request counts towards the budget.
     ///
-    /// Default: 10 seconds. It is counted in tenths of the window.
+    /// Default: 10 seconds. The time is measured in tenths of the window.
     ///
     /// # Panics
     ///
     /// If the window is shorter than a second or longer than an hour.
+    ///
+    /// ```
+    /// # use {std::time::Duration, tower_outbound::retry::Budget};
+    /// let for_rare_requests = Budget::new(20).window(Duration::from_secs(10 * 60));
+    /// ```
     #[must_use]
     pub fn window(self, window: Duration) -> Self {
         Self::checked(self.percent, self.min_retries, window)
@@ -176,7 +176,7 @@ impl SharedBudget {
     }
 }
 
-/// A new budget each time: two policies that were made apart share nothing.
+/// Each call makes a new budget: two policies that were made separately share nothing.
 impl Default for SharedBudget {
     fn default() -> Self {
         Self::new(Budget::default())
@@ -194,7 +194,7 @@ pub(super) const PERCENT: u32 = 20;
 pub(super) const MIN_RETRIES: (u32, Duration) = (1, Duration::from_secs(1));
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
-/// What a budget's times are bound by. `Display` says the bound, by the names of the setters.
+/// The time of a budget that is out of bounds. `Display` names the setter and the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bound {
     /// The time of the floor: its ledger counts nanoseconds, and a day of them is ample.
@@ -225,7 +225,7 @@ struct Ledger {
     slot: u64,
     /// Time in which the floor regains one retry; `None` for no floor.
     regain: Option<u64>,
-    /// Longest time that the floor may be ahead: what is allowed at once, times `regain`.
+    /// The retries that are allowed at once, times `regain`.
     ahead: u64,
     /// Number of the slot and requests in it, 32 bits each, so that both change in one step.
     deposits: [AtomicU64; SLOTS],
@@ -271,7 +271,7 @@ impl Ledger {
         let place = &self.deposits[slot as usize % SLOTS];
         let add = |packed: u64| {
             let (of, count) = unpack(packed);
-            // Another thread may be in the next round already; a request of the last counts there.
+            // Another thread may be in the next slot already. A late request counts there.
             let is_over = slot.wrapping_sub(of).cast_signed() > 0;
             Some(if is_over { pack(slot, 1) } else { pack(of, count.saturating_add(1)) })
         };
@@ -287,8 +287,8 @@ impl Ledger {
             deposited.filter(|(of, _)| counts(*of)).map(|(_, n)| u64::from(n)).sum();
         let withdrawn: u64 = spent.slots.iter().filter(|(of, _)| counts(*of)).map(|(_, n)| n).sum();
 
-        // A withdrawal counts at least as long as the requests that it was drawn from, so none of
-        // them pays twice.
+        // A withdrawal counts at least as long as the requests that paid for it, so none of them
+        // pays twice.
         if (withdrawn + 1).saturating_mul(100) <= deposited.saturating_mul(self.percent.into()) {
             let place = &mut spent.slots[slot as usize % SLOTS];
             *place = (slot, if place.0 == slot { place.1 + 1 } else { 1 });

@@ -1,43 +1,55 @@
-//! Error chain -> `Failure`.
+//! The class of a failure, from the chain of an error's sources.
 
 use std::{error::Error, fmt, io, iter};
 
 use http::StatusCode;
 
-/// What went wrong with an attempt, as far as a retry is concerned.
+/// The class of a failed attempt, which decides whether and how often the request is retried.
+///
+/// ```
+/// use tower_outbound::retry::{Failure, RetryHistory};
+///
+/// fn timeouts(history: &RetryHistory) -> usize {
+///     let attempts = history.attempts().iter();
+///     attempts.filter(|attempt| attempt.failure == Some(Failure::Timeout)).count()
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
-    /// No connection: refused, no such host, a failed TLS handshake. The request was not sent, so
-    /// any method may be retried. It must be true of the whole call, as for
+    /// There was no connection: it was refused, there is no such host, or the TLS handshake failed.
+    ///
+    /// The request was not sent, so any method is retried, under the condition of
     /// [`Unsent`](Self::Unsent). A certificate that is not trusted is [`Never`](Self::Never).
     Connect,
-    /// A connection, but the server did not process the request: it was never written, or HTTP/2
-    /// said so. Any method may be retried.
+    /// There was a connection, but the server did not process the request: it was never written, or
+    /// HTTP/2 said so.
     ///
-    /// The service below may have made several exchanges: it followed a redirect, or retried. The
-    /// error of a later exchange says nothing of the first one. If the policy may not
-    /// [repeat](super::Policy::may_repeat) the request and an earlier exchange cannot be ruled out,
-    /// `Connect` and `Unsent` become [`Read`](Self::Read).
+    /// Any method is retried, on one condition. The service below may have made several exchanges:
+    /// it followed a redirect, or retried. The error of a later exchange says nothing about the
+    /// first one. If the request must not be [repeated](super::Policy::may_repeat) and an earlier
+    /// exchange cannot be ruled out, `Connect` and `Unsent` become [`Read`](Self::Read).
     Unsent,
-    /// The connection broke after the request was, or may have been, sent. Or a later exchange of
+    /// The connection broke after the request was sent, or may have been. Or a later exchange of
     /// the same call failed.
     Read,
-    /// The attempt took too long: by the policy's own limit, or by one of tower, tokio, reqwest or
-    /// the system below.
+    /// The attempt took too long: a limit of the policy ended it, or one of tower, tokio, reqwest,
+    /// hyper or the operating system.
     Timeout,
-    /// A response whose status says to try again.
+    /// The response has a status that the policy retries.
     Status(StatusCode),
     /// Any other error.
     Other,
-    /// An error that a second attempt would meet again: a garbled response, a bad request, a
-    /// failing body, HTTP/2 on a resource that asks for HTTP/1.1, or a server's certificate that
-    /// rustls or OpenSSL does not trust.
+    /// A second attempt would fail the same way. Never retried.
+    ///
+    /// The response was garbled, the request was invalid, its body failed, a resource asked for
+    /// HTTP/1.1 over HTTP/2, or rustls or OpenSSL does not trust the server's certificate.
     Never,
 }
 
-/// Statuses of a request that the server did not process: 421 came to a server that does not answer
-/// for it (RFC 9110 section 15.5.20), 425 came too early in the handshake (RFC 8470 section 5.2).
+/// Statuses that say that the server did not process the request. 421: this server does not answer
+/// for the URI (RFC 9110 section 15.5.20). 425: the request came too early in the handshake
+/// (RFC 8470 section 5.2).
 pub(super) const UNPROCESSED: [StatusCode; 2] =
     [StatusCode::MISDIRECTED_REQUEST, StatusCode::TOO_EARLY];
 
@@ -57,7 +69,7 @@ impl fmt::Display for Failure {
             Self::Timeout => "timeout",
             Self::Status(status) => return write!(f, "status {}", status.as_u16()),
             Self::Other => "other error",
-            Self::Never => "error that no retry mends",
+            Self::Never => "permanent error",
         })
     }
 }
@@ -65,45 +77,44 @@ impl fmt::Display for Failure {
 /// Longest chain of sources that is walked: a chain can be a circle.
 const MOST: usize = 32;
 
-/// The class of an error, from the outermost cause that says anything: inner ones know less of what
+/// The class of an error, by the outermost cause that has one: inner causes know less about what
 /// was sent.
 pub(super) fn error(error: &(dyn Error + 'static)) -> Failure {
     match causes(error).find_map(link).unwrap_or(Failure::Other) {
-        // Below a client it is a failed connection, and by itself no class at all.
+        // Inside a client's error it is a failed connection. By itself it has no class.
         Failure::Connect | Failure::Other if causes(error).any(is_distrust) => Failure::Never,
         class => class,
     }
 }
 
-/// Whether it is a clock on this side that ended an attempt, ours or one below, and not the
-/// network.
+/// Whether a timer on this side ended the attempt, ours or one below, and not the network.
 pub(super) fn is_elapsed(failed: &(dyn Error + 'static)) -> bool {
     error(failed) == Failure::Timeout && causes(failed).any(is_clock)
 }
 
-/// Whether one error is that of a clock: tower's, tokio's or reqwest's.
+/// Whether one error is that of a timer: tower's, tokio's or reqwest's.
 fn is_clock(error: &(dyn Error + 'static)) -> bool {
     error.is::<tower::timeout::error::Elapsed>()
         || error.is::<tokio::time::error::Elapsed>()
-        // The type is reqwest's own secret, so only its words tell. Without them it is `Other`,
-        // which may be retried for the same methods.
+        // reqwest's type is private, so only its text tells. If the text changes, the class is
+        // `Other`, which is retried for the same methods.
         || (error.source().is_none() && error.to_string() == "operation timed out")
 }
 
-/// Whether one error is that of a TLS library that does not trust the server's certificate:
-/// unknown, expired, of another name.
+/// Whether one error says that a TLS library does not trust the server's certificate: the issuer is
+/// unknown, it has expired, or it has another name.
 ///
-/// Only the words tell, since no TLS library is a dependency: those of rustls and of OpenSSL. They
-/// may rule a retry out, never allow one.
+/// Only the text of rustls and OpenSSL tells, since no TLS library is a dependency. The text may
+/// rule out a retry, and never allows one.
 fn is_distrust(error: &(dyn Error + 'static)) -> bool {
     let words = error.to_string();
     words.starts_with("invalid peer certificate") || words.contains("certificate verify failed")
 }
 
-/// Whether hyper's connection was dropped with its runtime, while another one used the client.
+/// Whether hyper's connection was dropped with its runtime, while another runtime used the client.
 ///
-/// It counts as the user's own fault, as a panic of the user's code does, which a retry would meet
-/// again. Only the words tell them apart.
+/// hyper reports it as the user's fault, like a panic in the user's code, which a retry would
+/// repeat. Only the text tells the two apart.
 fn is_runtime_gone(error: &hyper::Error) -> bool {
     error.is_user()
         && error
@@ -111,13 +122,13 @@ fn is_runtime_gone(error: &hyper::Error) -> bool {
             .is_some_and(|cause| cause.to_string() == "runtime dropped the dispatch task")
 }
 
-/// Whether the class of an error is HTTP/2's word, which refuses requests that were written.
+/// Whether the class of an error comes from HTTP/2, which refuses requests that were written.
 pub(super) fn is_http2(error: &(dyn Error + 'static)) -> bool {
     #[cfg(feature = "http2")]
     return causes(error)
         .find(|error| link(*error).is_some())
         .is_some_and(<dyn Error>::is::<h2::Error>);
-    // Without the feature nothing of HTTP/2 is known to mean "not processed".
+    // Without the feature no error of HTTP/2 is known to mean "not processed".
     #[cfg(not(feature = "http2"))]
     {
         let _ = error;
@@ -125,14 +136,14 @@ pub(super) fn is_http2(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// An error, and what it was caused by.
+/// An error, then its causes from the outermost to the innermost.
 pub(super) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     iter::successors(
         Some(error),
         |&error: &&'a (dyn Error + 'static)| -> Option<&'a (dyn Error + 'static)> {
-            // An `io::Error` names its own cause's cause as its source, and skips its cause.
+            // The `source` of an `io::Error` is the source of the error that it wraps.
             match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
                 Some(inner) => Some(inner),
                 None => error.source(),
@@ -142,11 +153,11 @@ pub(super) fn causes<'a>(
     .take(MOST)
 }
 
-/// Whether hyper-util's client says that the request is one it cannot send: a relative URI, a
-/// scheme it does not know.
+/// Whether hyper-util's client says that it cannot send the request: a relative URI, or a scheme
+/// that it does not know.
 ///
-/// Only its words tell. They may rule a retry out, never allow one, so that nothing is sent twice
-/// should they change.
+/// Only its text tells. The text may rule out a retry, and never allows one. So if it changes,
+/// nothing is sent twice.
 fn is_bad_request(error: &hyper_util::client::legacy::Error) -> bool {
     match error.source() {
         None => error.to_string().starts_with("client error (User"),
@@ -154,7 +165,7 @@ fn is_bad_request(error: &hyper_util::client::legacy::Error) -> bool {
     }
 }
 
-/// What one error says by itself.
+/// The class of one error without its causes, if it has one.
 fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
         return if is_bad_request(error) {
@@ -187,19 +198,18 @@ fn link(error: &(dyn Error + 'static)) -> Option<Failure> {
             // whatever the code (RFC 9113 section 6.8); those before it end with their
             // connection.
             Some(_) if error.is_go_away() && error.is_remote() => Some(Failure::Unsent),
-            // The response itself is no HTTP/2, or the request's own body failed: hyper resets its
+            // The response is not valid HTTP/2, or the request's own body failed: hyper resets its
             // stream. A fault of the connection may be another stream's.
             Some(_) if error.is_reset() && !error.is_remote() => Some(Failure::Never),
             Some(_) => Some(Failure::Read),
-            // It has no source: what it wraps is asked for by name.
+            // It has no source. `get_io` returns what it wraps.
             None => error.get_io().and_then(|io| link(io)),
         };
     }
     if is_clock(error) {
         return Some(Failure::Timeout);
     }
-    // Only an error of the system's own is told by its kind; a wrapped one is told by what it
-    // wraps.
+    // The kind counts only if the error wraps nothing that has a class of its own.
     let io = error
         .downcast_ref::<io::Error>()
         .filter(|error| error.get_ref().is_none_or(|inner| link(inner).is_none()))?;

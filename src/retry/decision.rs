@@ -1,4 +1,4 @@
-//! The words between a retry layer and its policy: what an attempt came to, what to do about it,
+//! What a retry layer and its policy tell each other: the outcome of an attempt, what to do next,
 //! and why there is no further attempt. No clock, no socket, no future.
 
 use std::{
@@ -11,10 +11,10 @@ use http::{HeaderMap, Method, Uri, response};
 
 use super::classify::Failure;
 
-/// The result of an attempt: the head of a response, or an error.
+/// The outcome of an attempt: the head of a response, or an error.
 pub type Outcome<'a> = Result<&'a response::Parts, &'a (dyn Error + 'static)>;
 
-/// A failed attempt, as a [`Policy`](super::Policy) sees it.
+/// A failed attempt, as it is given to [`Policy::decide`](super::Policy::decide).
 ///
 /// `Debug` shows no headers, since their values may be secrets.
 #[derive(Clone, Copy)]
@@ -30,9 +30,10 @@ pub struct Attempt<'a> {
     /// The headers of the request, as the caller set them. If nothing was kept of the request for
     /// a second attempt, only its `Idempotency-Key`.
     pub headers: &'a HeaderMap,
-    /// The result of the attempt.
+    /// The head of the response, or the error.
     pub outcome: Outcome<'a>,
-    /// The class that [`Policy::classify`](super::Policy::classify) gave the outcome.
+    /// The class of the failure, by [`Policy::classify`](super::Policy::classify). `Connect` and
+    /// `Unsent` are `Read` here if [an earlier exchange](Failure::Unsent) cannot be ruled out.
     pub failure: Failure,
     /// Whether resending the body is possible and useful. False if the attempt timed out while it
     /// waited for the body's own stream.
@@ -46,8 +47,20 @@ pub struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// The first attempt of a request that began just now and whose body is replayable. It has no
-    /// URI. For tests of a policy; set the other fields as the test needs them.
+    /// Makes a failed first attempt, to test a [`Policy`](super::Policy) with.
+    ///
+    /// The request began just now, its body is replayable, and it has no URI. Set the fields that
+    /// the test needs otherwise.
+    ///
+    /// ```
+    /// use http::{HeaderMap, Method};
+    /// use tower_outbound::retry::{Attempt, Decision, Failure, Policy, RetryPolicy, StopReason};
+    ///
+    /// let (headers, reset) = (HeaderMap::new(), std::io::Error::other("reset"));
+    /// let attempt = Attempt::new(&Method::POST, &headers, Err(&reset), Failure::Read);
+    /// let decision = RetryPolicy::new().decide(&attempt);
+    /// assert_eq!(decision, Decision::Return(StopReason::Method));
+    /// ```
     #[must_use]
     pub const fn new(
         method: &'a Method,
@@ -84,26 +97,47 @@ impl fmt::Debug for Attempt<'_> {
 }
 
 /// How long a server asks to wait before the next attempt.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_outbound::retry::{RetryPolicy, ServerDelay};
+///
+/// // A server whose 429 always means "in one second".
+/// let policy = RetryPolicy::new().retry_after(|head| {
+///     (head.status == 429).then_some(ServerDelay::After(Duration::from_secs(1)))
+/// });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerDelay {
-    /// This long. Zero leaves the backoff of the policy.
+    /// This long. With zero the backoff of the policy is used.
     After(Duration),
     /// The server asks for no further attempt.
     Never,
 }
 
-/// The number of an attempt, counted from 1. A request extension of every attempt from the second
-/// on, for the layers and the client inside the retries.
+/// Request extension: the number of the attempt, counted from 1. The first attempt does not have
+/// it.
 ///
-/// If layers of retries are nested, an attempt has the number that the innermost of them gave. The
-/// first attempt of the inner layer keeps the number that the outer one gave.
+/// It is for the layers and the client inside the retries. To tell the server, use
+/// [`attempt_header`](super::RetryPolicy::attempt_header).
 ///
-/// To tell the server, use [`attempt_header`](super::RetryPolicy::attempt_header).
+/// If retry layers are nested, the innermost one that retried sets the number. The first attempt of
+/// an inner layer keeps the number that the outer layer gave.
+///
+/// ```
+/// use http::Request;
+/// use tower_outbound::retry::AttemptNumber;
+///
+/// fn is_retry<B>(request: &Request<B>) -> bool {
+///     request.extensions().get::<AttemptNumber>().is_some_and(|attempt| attempt.0 > 1)
+/// }
+/// # assert!(!is_retry(&Request::new(())));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptNumber(pub u32);
 
-/// What to do after a failed attempt.
+/// What a [`Policy`](super::Policy) decides after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decision {
@@ -116,47 +150,62 @@ pub enum Decision {
     Return(StopReason),
 }
 
-/// Why there was no further attempt.
+/// Why there was no further attempt; see
+/// [`RetryHistory::stop_reason`](super::RetryHistory::stop_reason).
+///
+/// ```
+/// use tower_outbound::retry::{RetryHistory, StopReason};
+///
+/// fn note(history: &RetryHistory) -> &'static str {
+///     match history.stop_reason() {
+///         StopReason::Budget => "the servers are failing: too many retries already",
+///         StopReason::Deadline => "out of time",
+///         _ => "see the history",
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StopReason {
     /// The last attempt succeeded.
     Success,
-    /// The server may have processed the request, and its method must not be repeated.
+    /// The server may have processed the request, and a request with this method must not be
+    /// repeated.
     Method,
-    /// A second attempt would fail the same way.
+    /// A second attempt would fail the same way: the class is [`Failure::Never`].
     Never,
-    /// Retries of this class of failures, or all retries, are
-    /// [`Limit::Disabled`](super::Limit::Disabled).
+    /// Retries are [`Limit::Disabled`](super::Limit::Disabled), in total or for this class of
+    /// failures. Or the request hands over its connection: CONNECT, or `Upgrade` after the request
+    /// may have been sent. Or the policy's [`may_retry`](super::Policy::may_retry) was false.
     Disabled,
-    /// The total of retries is used up.
+    /// The [total](super::RetryPolicy::total) of retries is used up.
     Total,
-    /// The retries for failed connections are used up.
+    /// The retries after [`Failure::Connect`] and [`Failure::Unsent`] are used up.
     Connect,
-    /// The retries for broken connections and timeouts are used up.
+    /// The retries after [`Failure::Read`] and [`Failure::Timeout`] are used up.
     Read,
-    /// The retries for statuses are used up.
+    /// The retries after [`Failure::Status`] are used up.
     Status,
-    /// The retries for other errors are used up.
+    /// The retries after [`Failure::Other`] are used up.
     Other,
     /// The body cannot be sent again, or the attempt timed out while it waited for the body's own
     /// stream.
     Body,
-    /// The server asks to wait longer than the policy accepts, or [not to come
-    /// back](ServerDelay::Never).
+    /// The server asks to wait longer than the policy accepts, or [not to
+    /// retry](ServerDelay::Never).
     RetryAfter,
-    /// The next attempt would begin after the deadline, or the deadline ended the last one, or the
-    /// wait for the first one.
+    /// The next attempt would begin after the deadline. Or the deadline ended the last attempt, or
+    /// a wait for the inner service.
     Deadline,
     /// The budget has no retry left.
     Budget,
-    /// The inner service failed before it was ready. Its error ends the request unchanged, so only
+    /// The inner service failed before it was ready. The caller gets its error unchanged, so only
     /// the log has this reason.
     NotReady,
 }
 
 impl StopReason {
-    /// Whether something that is counted or measured is used up. An error then becomes a
+    /// Whether a limit, the budget or the deadline is used up. An error then becomes a
     /// `RetryError`.
     pub(super) const fn is_exhaustion(self) -> bool {
         use StopReason::{Budget, Connect, Deadline, Other, Read, RetryAfter, Status, Total};
@@ -168,7 +217,7 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Success => "succeeded",
-            Self::Method => "the method is not one to repeat",
+            Self::Method => "a request with this method must not be repeated",
             Self::Never => "a retry would fail the same way",
             Self::Disabled => "retries are disabled",
             Self::Total => "no retries left in total",
@@ -176,11 +225,11 @@ impl fmt::Display for StopReason {
             Self::Read => "no retries left for read errors",
             Self::Status => "no retries left for statuses",
             Self::Other => "no retries left for other errors",
-            Self::Body => "the body cannot be sent again, or was itself what was waited for",
-            Self::RetryAfter => "the server asks to wait too long",
+            Self::Body => "the body cannot be sent again, or the attempt waited for it too long",
+            Self::RetryAfter => "the server asks to wait too long, or not to retry",
             Self::Deadline => "no time left before the deadline",
             Self::Budget => "no retries left in the budget",
-            Self::NotReady => "the service did not get ready",
+            Self::NotReady => "the inner service failed before it was ready",
         })
     }
 }

@@ -1,5 +1,5 @@
 //! Reads the rest of a failed response, so that its HTTP/1 connection can be used again. Nothing
-//! ever waits for the rest: it is polled beside the delay and beside the next attempt.
+//! waits for the rest: it is polled during the delay and during the next attempt.
 
 use std::{
     pin::Pin,
@@ -13,10 +13,18 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-/// How much of a failed HTTP/1 response is read, so that its connection can be used again. The next
-/// attempt does not wait for it.
+/// How much of a failed HTTP/1 response is read, so that its connection can be used again.
 ///
-/// With the feature `serde`: a table of `bytes` and `time`, each with its default.
+/// The next attempt does not wait for it. Past either bound the response is dropped, and its
+/// connection is closed. An HTTP/2 response is dropped at once, since its connection stays open.
+///
+/// With the feature `serde`: a table of `bytes` and `time`. A key that is left out has its default.
+///
+/// ```
+/// use tower_outbound::retry::{Drain, RetryPolicy};
+///
+/// let nothing = RetryPolicy::new().drain(Drain { bytes: 0, ..Drain::default() });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -24,11 +32,11 @@ use tokio::time::Instant;
     serde(default, deny_unknown_fields, expecting = "a drain, a table such as { bytes = 1024 }")
 )]
 pub struct Drain {
-    /// Most bytes. With 0 each failed response is dropped, and its connection is closed.
+    /// Most bytes that are read. With 0 each failed response is dropped at once.
     ///
     /// Default: 64 KiB.
     pub bytes: usize,
-    /// Longest time.
+    /// Longest time to read.
     ///
     /// Default: 100 ms.
     #[cfg_attr(feature = "serde", serde(with = "crate::retry::duration"))]
@@ -45,15 +53,15 @@ impl Default for Drain {
 /// attempt.
 ///
 /// Between two polls the connection's own task has its turn to read. Over hyper, three polls are
-/// enough for a body that has arrived already. A timer of 1 ms in place of them made responses with
-/// a late end 4 to 30 times slower.
+/// enough for a body that has arrived already. With a timer of 1 ms instead, responses with a late
+/// end took 4 to 30 times as long.
 const PATIENCE: u8 = 3;
 
-/// Most frames in one poll, so that a body that is always ready leaves the other tasks their turn.
-/// Tokio's own budget for one poll of a task is 128 operations.
+/// Most frames that one poll reads, so that other tasks have their turn even if a body is always
+/// ready. Tokio's own budget for one poll of a task is 128 operations.
 const TURN: u8 = 128;
 
-/// Longer times mean the same, and any clock can add this one.
+/// A longer time is cut to this one, which any clock can add.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 pin_project! {
@@ -71,8 +79,8 @@ pin_project! {
 }
 
 impl<RB: Body> Draining<RB> {
-    /// `None` if reading gains nothing: a reset of an HTTP/2 stream costs less, and its connection
-    /// lives on.
+    /// `None` if there is nothing to gain: to reset an HTTP/2 stream costs less, and its connection
+    /// stays open.
     pub(super) fn begin(
         head: &response::Parts,
         body: RB,
@@ -80,7 +88,7 @@ impl<RB: Body> Draining<RB> {
         now: Instant,
     ) -> Option<Self> {
         let by_connection = matches!(head.version, Version::HTTP_10 | Version::HTTP_11);
-        // Any bound is a bound: the longest, which no clock could add, included.
+        // A bound that no clock could add is cut, not refused.
         let until = now.checked_add(bounds.time.min(LONGEST))?;
         (by_connection && bounds.bytes > 0).then(|| Self {
             body: Some(body),
@@ -91,7 +99,7 @@ impl<RB: Body> Draining<RB> {
         })
     }
 
-    /// Reads what has arrived, at most one turn of it. True if something was read.
+    /// Reads what has arrived, but at most [`TURN`] frames. True if something was read.
     pub(super) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let mut this = self.project();
         let (mut came, mut turn) = (false, TURN);
@@ -115,8 +123,8 @@ impl<RB: Body> Draining<RB> {
                     // Otherwise a body that always has another frame would never end.
                     let read = frame.data_ref().map_or(0, Buf::remaining).max(1);
                     match this.bytes_left.checked_sub(read) {
-                        // A body that knows its length has ended with its last byte. It is not
-                        // polled again only to say so.
+                        // A body that knows its length has ended with its last byte. It need not be
+                        // polled again.
                         Some(left) if !body.is_end_stream() && Instant::now() < *this.until => {
                             *this.bytes_left = left;
                         }
@@ -129,7 +137,7 @@ impl<RB: Body> Draining<RB> {
         came
     }
 
-    /// How long it may go on; `None` once it has ended.
+    /// The time left to read; `None` once the drain has ended.
     pub(super) fn time_left(&self) -> Option<Duration> {
         self.body.as_ref().map(|_| self.until.duration_since(Instant::now()))
     }
@@ -145,8 +153,8 @@ impl<RB: Body> Draining<RB> {
         if *idle >= PATIENCE { Poll::Ready(()) } else { again(cx) }
     }
 
-    /// Ready when the connection has had its turn to go back to the pool. That is hyper's own task,
-    /// so this one yields once. A body that was not read to its end gives no connection back.
+    /// Ready when the connection has had its turn to return to the pool. hyper's own task returns
+    /// it, so this task yields once. If the body was not read to its end, no connection returns.
     pub(super) fn poll_handed_back(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.body.is_some() || self.yielded {
             return Poll::Ready(());
@@ -156,7 +164,7 @@ impl<RB: Body> Draining<RB> {
     }
 }
 
-/// Pending once: the other tasks have their turn.
+/// Pending, with a wake: the other tasks have their turn, then this one is polled again.
 pub(super) fn again(cx: &Context<'_>) -> Poll<()> {
     cx.waker().wake_by_ref();
     Poll::Pending

@@ -1,4 +1,4 @@
-//! Durations in configuration: text with a unit, `100ms`. For `#[serde(with)]`.
+//! Durations in a configuration: text with a unit, such as `100ms`. For `#[serde(with)]`.
 
 use std::{fmt, time::Duration};
 
@@ -38,7 +38,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer.deserialize_str(Text)
 }
 
-/// A duration as a value of its own, for an `Option` or a map.
+/// A duration as a type of its own, for an `Option` or a map.
 #[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(super) struct Text(#[serde(with = "self")] pub(super) Duration);

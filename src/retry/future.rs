@@ -31,7 +31,7 @@ use super::{
 };
 
 pin_project! {
-    /// The response of a [`RetryService`](super::RetryService).
+    /// The response future of [`RetryService`](super::RetryService).
     pub struct ResponseFuture<S, P, R, B, RB>
     where
         S: Service<Request<B>>,
@@ -46,7 +46,7 @@ pin_project! {
     #[project = StateProj]
     #[project_replace = StateOwned]
     enum State<S, F, B, RB> {
-        // Polls the call of the inner service, within its time limits, and the drain beside it.
+        // Polls the call of the inner service, within its time limits, and the drain.
         Attempt {
             #[pin]
             response: F,
@@ -63,7 +63,7 @@ pin_project! {
             copied: Copied<B>,
             before: Pin<Box<Before<S, RB>>>,
         },
-        // Polls the drain of the last response, then ends with an error in its place.
+        // Polls the drain of the last response, then ends with an error instead of it.
         Raise {
             #[pin]
             draining: Draining<RB>,
@@ -71,7 +71,7 @@ pin_project! {
             timer: Option<Sleep>,
             history: RetryHistory,
         },
-        // Polls nothing: the time was up before the first attempt, and the request ends with that.
+        // Polls nothing: the deadline passed before the first attempt.
         Late,
         // Polls nothing: the request has ended.
         Done,
@@ -80,7 +80,7 @@ pin_project! {
 
 /// What all attempts of a request share.
 struct Call<S, P, R, B> {
-    // Of the service that takes all attempts but the first.
+    // Makes the service that sends all attempts but the first.
     source: Source<S>,
     policy: P,
     terms: Terms,
@@ -110,7 +110,7 @@ where
         P: Policy,
     {
         let (began, terms) = (Instant::now(), policy.terms());
-        // What is kept has no number: each attempt has its own.
+        // Not on what is kept: each attempt has its own number.
         terms.number_attempt(request.headers_mut(), 1);
         let span = log.span();
         let entered = span.as_ref().map(Span::enter);
@@ -125,7 +125,7 @@ where
         }
     }
 
-    /// Sends nothing: the time was up before the service was ready.
+    /// Sends nothing: the deadline passed before the service was ready.
     pub(super) fn late(source: Source<S>, policy: P, replay: R, kept: Kept<B>, log: Log) -> Self
     where
         P: Policy,
@@ -138,8 +138,8 @@ where
         }
     }
 
-    /// The caller has waited for so long already: it counts towards the deadline. In place, since a
-    /// future that is returned once more is copied.
+    /// Counts the time that the caller has waited towards the deadline. In place, since returning
+    /// the future once more would copy it.
     pub(super) fn follow(&mut self, waited: Duration) {
         if let Some(began) = self.call.began.checked_sub(waited) {
             (self.call.began, self.call.waited) = (began, waited);
@@ -159,7 +159,7 @@ where
 
     /// # Panics
     ///
-    /// If it is polled after it was ready.
+    /// If it is polled after completion.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let span = self.call.log.span();
         let _entered = span.as_ref().map(Span::enter);
@@ -216,7 +216,7 @@ where
                     ControlFlow::Break(Err(error.into()))
                 }
                 StateProj::Late => ControlFlow::Break(Err(this.call.late())),
-                StateProj::Done => panic!("`ResponseFuture` polled after it was ready"),
+                StateProj::Done => panic!("`ResponseFuture` polled after completion"),
             };
             match next {
                 ControlFlow::Continue(state) => this.state.set(state),
@@ -229,7 +229,7 @@ where
     }
 }
 
-/// What follows when a state is over: the next one, or the end of the request.
+/// What follows a state: the next one, or the end of the request.
 type Next<S, F, B, RB> = ControlFlow<Result<Response<RB>, BoxError>, State<S, F, B, RB>>;
 
 impl<S, P, R, B> Call<S, P, R, B>
@@ -238,12 +238,12 @@ where
     P: Policy,
     R: Replay<B>,
 {
-    /// Whether a first response is a success that nobody needs to be told of.
+    /// Whether a first response is a success that is not logged.
     fn is_success<RB>(&self, response: &Response<RB>) -> bool {
         self.policy.is_success(response.status()) && !self.log.listens()
     }
 
-    /// Takes in what an attempt came to.
+    /// Handles the outcome of an attempt.
     fn settle<RB: Body>(
         &mut self,
         outcome: Result<Response<RB>, BoxError>,
@@ -307,8 +307,8 @@ where
         let sent = Sent { method, uri, headers: &headers, body, replay: &self.replay };
         let word = self.policy.decide(&round.attempt(&sent, outcome, failure, moment));
         let after = round::settle(word, body.err(), elapsed, self.terms.deadline)?;
-        // Now, and not after the delay: if the body has become too long to copy meanwhile, there is
-        // still a response to return.
+        // Before the delay: if the body can no longer be copied, there is still a response to
+        // return.
         Ok((after, self.kept.copy(headers, &self.replay)?))
     }
 
@@ -336,8 +336,8 @@ where
         State::Pause { pause, copied, before }
     }
 
-    /// The end of a request: what the last attempt came to, with its history, or the error that the
-    /// policy wants in its place.
+    /// The end of a request: the outcome of the last attempt with its history, or the error that
+    /// the policy wants instead.
     fn end<RB: Body>(
         &self,
         outcome: Result<(response::Parts, RB), BoxError>,
@@ -351,8 +351,8 @@ where
         let history = before.as_mut().project().round.end(reason);
         match outcome {
             Ok((head, body)) if reason.is_exhaustion() && self.terms.raise_on_status => {
-                // Nobody will read this response, so only the drain can save its connection. It
-                // must not take longer than the deadline.
+                // No one will read this response, so only the drain can save its connection. It
+                // must end by the deadline.
                 let mut bounds = self.terms.drain;
                 if let Some(deadline) = self.terms.deadline {
                     bounds.time = bounds.time.min(deadline.saturating_sub(elapsed));
@@ -385,8 +385,8 @@ where
         let (mut head, body) = self.kept.request(copied, &self.policy).into_parts();
         self.terms.number_attempt(&mut head.headers, number);
         head.extensions.insert(AttemptNumber(number));
-        // Last, since it may change all of the head; and now, since what it asks for, such as a
-        // token, may have changed while the request waited.
+        // Last, since it may change the whole head. After the delay, since what it needs, such as a
+        // token, may have changed during the delay.
         if let Some(failed) = before.round.last() {
             self.policy.prepare(&mut head, failed);
         }
@@ -398,7 +398,7 @@ where
         State::Attempt { response, timer: None, before: Some(before) }
     }
 
-    /// Ready when the attempt that runs has had its time.
+    /// Ready when the time of the attempt that runs is over.
     fn poll_limit<RB: Body>(
         &self,
         timer: Pin<&mut Option<Sleep>>,
@@ -420,9 +420,9 @@ where
         }
     }
 
-    /// The error of a request whose next attempt was chosen, and is not sent after all.
+    /// The error of a request whose next attempt was decided on, but cannot be sent.
     ///
-    /// The last response is drained by then, so that only its history can be returned.
+    /// The last response is drained by then, so only its history can be returned.
     fn give_up<RB>(&self, missed: Missed<S::Error>, before: Pin<&mut Before<S, RB>>) -> BoxError
     where
         S::Error: Into<BoxError>,
@@ -437,7 +437,7 @@ where
             Missed::Deadline => {
                 RetryError::new(before.round.end(reason), before.error.take()).into()
             }
-            // The service's own words, as if it had failed before the first attempt.
+            // The service's own error, as if it had failed before the first attempt.
             Missed::NotReady(error) => error.into(),
         }
     }

@@ -1,4 +1,4 @@
-//! What a caller learns about the attempts of a request.
+//! What a caller is told about the attempts of a request.
 
 use std::{error, fmt, sync::Arc, time::Duration};
 
@@ -7,38 +7,50 @@ use tower::BoxError;
 
 use super::{classify::Failure, decision::StopReason};
 
-/// One attempt.
+/// One attempt of a request, as a [`RetryHistory`] and the hook
+/// [`before_retry`](super::RetryPolicy::before_retry) show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptRecord {
     /// The number of the attempt, counted from 1.
     pub number: u32,
-    /// Its failure; `None` if it succeeded.
+    /// The class of the failure; `None` if the attempt succeeded.
     pub failure: Option<Failure>,
-    /// The status of its response; `None` after an error.
+    /// The status of the response; `None` if the attempt ended with an error.
     pub status: Option<StatusCode>,
-    /// The time until the head of its response, or until its error.
+    /// The time from the beginning of the attempt to the head of the response, or to the error.
     pub elapsed: Duration,
-    /// The delay that the policy chose after it; `None` for the last attempt.
+    /// The delay that the policy chose after the attempt; `None` for the last attempt.
     pub delay: Option<Duration>,
     pub(super) asked: Option<Duration>,
 }
 
 impl AttemptRecord {
-    /// How long the server asked to wait after this attempt, before any bound or jitter of the
-    /// policy. `None` if the attempt succeeded, if the server did not say, or if the policy does
-    /// not [ask](super::RetryPolicy::respect_retry_after).
+    /// How long the server asked to wait after this attempt, without the bound and the jitter of
+    /// the policy.
+    ///
+    /// `None` if the attempt succeeded, if the server did not say, or if the policy does not
+    /// [respect](super::RetryPolicy::respect_retry_after) it.
+    ///
+    /// ```
+    /// # use http::Response;
+    /// # use tower_outbound::retry::RetryHistory;
+    /// /// When to try again, if a server asked for more than the policy accepts.
+    /// fn try_again_in<B>(response: &Response<B>) -> Option<std::time::Duration> {
+    ///     response.extensions().get::<RetryHistory>()?.attempts().last()?.asked()
+    /// }
+    /// ```
     #[must_use]
     pub const fn asked(&self) -> Option<Duration> {
         self.asked
     }
 }
 
-/// A history has this many attempts at its beginning, and as many at its end. A policy without a
-/// limit may go on for years: this bounds the memory to about 60 KB a request.
+/// A history keeps this many attempts from its beginning, and as many from its end. A policy
+/// without a limit may retry for years. This bounds the memory to about 60 KB a request.
 const AT_EACH_END: usize = 512;
 
-/// The attempts of one request so far; of very many the first and the last.
+/// The attempts of one request so far. If there are too many, only the first and the last are kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts(Vec<AttemptRecord>);
 
@@ -50,7 +62,8 @@ impl Attempts {
     /// Adds an attempt, and returns it as it is kept.
     pub(super) fn push(&mut self, attempt: AttemptRecord) -> &AttemptRecord {
         if self.0.len() == 2 * AT_EACH_END {
-            // The oldest one of the end. A move of 512 records is nothing beside an attempt.
+            // The oldest one of the end. To move 512 records costs nothing compared with an
+            // attempt.
             self.0.remove(AT_EACH_END);
         }
         let last = self.0.len();
@@ -71,12 +84,37 @@ impl Attempts {
     }
 }
 
-/// Every attempt of a request. A response extension, present only after a failed attempt. A
-/// [`RetryError`] has one too.
+/// Response extension: the attempts of a request, if one of them failed. A [`RetryError`] has one
+/// too.
 ///
 /// `Display` is a small timeline with a line for each attempt.
 ///
 /// urllib3: `Retry.history`.
+///
+/// ```
+/// use http::{Request, Response};
+/// use http_body_util::Empty;
+/// use tower::{BoxError, Layer, ServiceExt, service_fn};
+/// use tower_outbound::retry::{Backoff, RetryHistory, RetryLayer, RetryPolicy, StopReason};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # type Body = Empty<&'static [u8]>;
+/// # let server = service_fn(|_: Request<Body>| async {
+/// #     Response::builder().status(503).body(Body::new())
+/// # });
+/// // The server answers 503 each time.
+/// let policy = RetryPolicy::new().total(1).backoff(Backoff::none());
+/// let client = RetryLayer::new(policy).layer(server);
+/// let response = client.oneshot(Request::get("http://h.example/").body(Empty::new())?).await?;
+/// let history = response.extensions().get::<RetryHistory>().expect("an attempt failed");
+/// assert_eq!((history.attempts().len(), history.stop_reason()), (2, StopReason::Total));
+/// // attempt 1: 503 Service Unavailable after 0.1ms, again at once
+/// // attempt 2: 503 Service Unavailable after 0.1ms; no retries left in total
+/// println!("{history}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryHistory {
     attempts: Arc<[AttemptRecord]>,
@@ -88,8 +126,10 @@ impl RetryHistory {
         Self { attempts: attempts.0.into(), stop_reason }
     }
 
-    /// Every attempt in order, the last one included. If there were more than 1,024: the first 512
-    /// and the last 512. None if the deadline was over before the first one.
+    /// The attempts in order, including the last one.
+    ///
+    /// If there were more than 1,024, only the first 512 and the last 512. Empty if the deadline
+    /// passed before the first attempt.
     #[must_use]
     pub fn attempts(&self) -> &[AttemptRecord] {
         &self.attempts
@@ -122,13 +162,42 @@ impl fmt::Display for RetryHistory {
     }
 }
 
-/// A limit, the budget or the deadline is used up.
+/// The error of a request whose limit of retries, budget or deadline is used up.
 ///
 /// [`RetryService`](super::RetryService) returns it in a [`BoxError`]. `source()` is the error of
-/// the last attempt, if that had one. `Display` shows numbers and classes; it shows no URI and
-/// nothing else of the request.
+/// the last attempt, if the attempt ended with one. `Display` shows how many attempts were made,
+/// why there is no further one, and the last failure. It shows no URI and nothing else of the
+/// request.
 ///
 /// urllib3: `MaxRetryError`; requests: `RetryError`.
+///
+/// ```
+/// use std::{error::Error, io};
+/// use http::{Request, Response};
+/// use http_body_util::Empty;
+/// use tower::{BoxError, Layer, ServiceExt, service_fn};
+/// use tower_outbound::retry::{Backoff, RetryError, RetryLayer, RetryPolicy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # type Body = Empty<&'static [u8]>;
+/// # let server = service_fn(|_: Request<Body>| async {
+/// #     Err::<Response<Body>, _>(io::Error::from(io::ErrorKind::ConnectionRefused))
+/// # });
+/// // No server is there.
+/// let policy = RetryPolicy::new().total(1).backoff(Backoff::none());
+/// let client = RetryLayer::new(policy).layer(server);
+/// let request = Request::get("http://h.example/").body(Empty::new())?;
+/// let error = client.oneshot(request).await.expect_err("refused");
+/// let error = error.downcast_ref::<RetryError>().expect("a limit is used up");
+/// assert_eq!(
+///     error.to_string(),
+///     "gave up after 2 attempts: no retries left in total (last: connect error)"
+/// );
+/// assert!(error.source().is_some_and(|source| source.is::<io::Error>()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RetryError {
     history: RetryHistory,
@@ -140,7 +209,7 @@ impl RetryError {
         Self { history, source }
     }
 
-    /// Every attempt.
+    /// The attempts of the request, and why there was no further one.
     #[must_use]
     pub const fn history(&self) -> &RetryHistory {
         &self.history

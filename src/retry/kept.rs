@@ -11,8 +11,8 @@ use super::{
 
 /// A request as the caller made it. What inner layers add to one attempt is not in the next.
 ///
-/// Of a request that is sent once it holds no more than the policy needs to name a reason: the
-/// method, and an `Idempotency-Key`.
+/// If the request is sent once, only the method and an `Idempotency-Key` are kept. The policy needs
+/// them to name a reason.
 pub(super) struct Kept<B> {
     method: Method,
     uri: Uri,
@@ -23,19 +23,19 @@ pub(super) struct Kept<B> {
     extensions: Extensions,
     // The body to copy, or why there is no second attempt.
     body: Result<B, StopReason>,
-    // Of the attempt that was sent last; `None` if the request may be processed twice.
+    // Watches the attempt that was sent last; `None` if the request may be processed twice.
     watch: Option<Watch>,
 }
 
-/// What the next attempt does not share with the others. Only [`Kept`] makes one, so there is a
-/// request that it belongs to.
+/// The parts of the next attempt that were copied for it. Only [`Kept`] makes one, so it belongs to
+/// a request.
 pub(super) struct Copied<B> {
     headers: HeaderMap,
     body: B,
 }
 
 impl<B> Kept<B> {
-    /// Keeps what the policy may need of a request that is about to be sent, and watches it.
+    /// Keeps what a second attempt needs of a request that is about to be sent, and watches it.
     pub(super) fn of(
         request: &mut Request<B>,
         policy: &impl Policy,
@@ -58,7 +58,7 @@ impl<B> Kept<B> {
                 headers,
                 extensions: Extensions::new(),
                 body,
-                // No error repeats it, so none needs a proof.
+                // It is never repeated, so no error needs a proof.
                 watch: None,
             };
         }
@@ -83,11 +83,10 @@ impl<B> Kept<B> {
         self.body.is_ok().then_some(&self.uri)
     }
 
-    /// The headers; of a request that is sent once only the `Idempotency-Key`.
+    /// The headers. If the request is sent once, only the `Idempotency-Key`.
     pub(super) fn headers(&self) -> HeaderMap {
-        // A capacity is counted in names, and past 32,768 it panics. Values of one name share a
-        // place, so a longer list may be of fewer names. Few requests have more than 32 headers; a
-        // longer map grows.
+        // The capacity counts names, and panics past 32,768. The list counts values, and a name may
+        // have many. Few requests have more than 32 headers; a longer map grows.
         let mut map = HeaderMap::with_capacity(self.headers.len().min(32));
         for (name, value) in &self.headers {
             map.append(name, value.clone());
@@ -116,7 +115,7 @@ impl<B> Kept<B> {
         self.watch.as_ref()
     }
 
-    /// The request again, with what was [copied](Self::copy) of it, under a new watch.
+    /// The request again, with what was [copied](Self::copy) for it, under a new watch.
     pub(super) fn request(&mut self, copied: Copied<B>, policy: &impl Policy) -> Request<B> {
         let mut request = Request::new(copied.body);
         *request.method_mut() = self.method.clone();

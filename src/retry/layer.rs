@@ -8,12 +8,11 @@ use super::{
     source::Source,
 };
 
-/// Sends a request again when a [`Policy`](super::Policy) says so.
+/// Sends a failed request again, as a [`Policy`](super::Policy) decides.
 ///
-/// The request body must be one that can be sent again: it implements
-/// [`ReplayableBody`](super::ReplayableBody), or [`replay_with`](Self::replay_with) says how to
-/// copy it. The response body is untouched. A failure after the head of the response is the
-/// caller's: the bodies of two responses are never joined.
+/// The request body must implement [`ReplayableBody`](super::ReplayableBody), or
+/// [`replay_with`](Self::replay_with) must be told how to copy it. The response body is untouched.
+/// If it fails after its head was returned, the caller gets that error: nothing is retried then.
 ///
 /// Put this layer outside the cookies, so that an attempt sends the cookies that the attempt before
 /// it received. Put it inside redirects, so that each hop has its own retries. Put it inside
@@ -51,14 +50,22 @@ pub struct RetryLayer<P = RetryPolicy, R = ReplayByTrait> {
 }
 
 impl<P> RetryLayer<P> {
-    /// Retries requests as `policy` decides.
+    /// Retries requests as `policy` decides, if their body is a
+    /// [`ReplayableBody`](super::ReplayableBody).
+    ///
+    /// ```
+    /// use tower_outbound::retry::{RetryLayer, RetryPolicy};
+    ///
+    /// // Never more than two attempts, whatever the failure.
+    /// let layer = RetryLayer::new(RetryPolicy::new().total(1));
+    /// ```
     #[must_use]
     pub const fn new(policy: P) -> Self {
         Self { policy, replay: ReplayByTrait }
     }
 }
 
-/// Only for these types, so that `RetryLayer::default()` needs no annotation.
+/// For `RetryLayer<RetryPolicy>` alone, so that `RetryLayer::default()` needs no type annotation.
 impl Default for RetryLayer {
     fn default() -> Self {
         Self::new(RetryPolicy::default())
@@ -66,13 +73,29 @@ impl Default for RetryLayer {
 }
 
 impl<P, R> RetryLayer<P, R> {
-    /// How to copy a body that does not implement [`ReplayableBody`](super::ReplayableBody). If
-    /// `replay` returns `None`, the request is sent once.
+    /// Copies request bodies with a function, for a type that is not a
+    /// [`ReplayableBody`](super::ReplayableBody).
     ///
-    /// The copy must send every byte again; the `Clone` of a stream often does not. A function
-    /// cannot say that an attempt waits for the body's own source, as
-    /// [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does. So such an attempt
-    /// is retried when its time is up.
+    /// If the function returns `None`, the request is sent once. The copy must send every byte
+    /// again, which the `Clone` of a stream often does not.
+    ///
+    /// A function cannot report that an attempt waits for the body's own source, as
+    /// [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does. So an attempt that
+    /// runs out of time in such a wait is retried.
+    ///
+    /// Default: [`ReplayableBody::try_replay`](super::ReplayableBody::try_replay).
+    ///
+    /// ```
+    /// use tower_outbound::retry::{RetryLayer, RetryPolicy};
+    ///
+    /// /// The body type of another crate.
+    /// enum Body { Bytes(Vec<u8>), Stream }
+    ///
+    /// let layer = RetryLayer::new(RetryPolicy::new()).replay_with(|body: &Body| match body {
+    ///     Body::Bytes(bytes) => Some(Body::Bytes(bytes.clone())),
+    ///     Body::Stream => None,
+    /// });
+    /// ```
     #[must_use]
     pub fn replay_with<F>(self, replay: F) -> RetryLayer<P, ReplayWith<F>> {
         RetryLayer { policy: self.policy, replay: ReplayWith::new(replay) }

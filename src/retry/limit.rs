@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{drain::Draining, policy::Terms, round};
 
-/// A request's limits, and when it began.
+/// The time limits of a request, and when it began.
 #[derive(Clone, Copy)]
 pub(super) struct Limits<'a> {
     pub(super) terms: &'a Terms,
@@ -24,8 +24,8 @@ impl Limits<'_> {
         self.terms.deadline.is_some_and(|deadline| self.began.elapsed() >= deadline)
     }
 
-    /// What is left for an attempt that began at this time of the request, or without an attempt
-    /// for the request. `None` without a limit.
+    /// The time left for an attempt that began at `attempt_began` after the request did. If no
+    /// attempt runs, the time left for the request. `None` without a limit.
     fn time_left(self, attempt_began: Option<Duration>) -> Option<Duration> {
         let Terms { attempt_timeout, deadline, .. } = *self.terms;
         // Most requests have no limit. They do not read the clock each time they are polled.
@@ -33,8 +33,8 @@ impl Limits<'_> {
         round::time_left(attempt_timeout, deadline, attempt_began, self.began.elapsed())
     }
 
-    /// Ready when an attempt that began at this time of the request has had its time, or without an
-    /// attempt the request. Drains beside it, and drops the drain when that has had its own time.
+    /// Ready when the [time left](Self::time_left) is over. Polls the drain as well, and drops it
+    /// when its own time is over.
     ///
     /// The timer is made when something is waited for. `has_timers` says that the request has slept
     /// before. If it has not, a drain alone makes no timer: there may be no driver for one, and the

@@ -1,5 +1,5 @@
-//! The events of this wing, under the feature `tracing`: a span per request, in it one event per
-//! attempt, and one per decision.
+//! The events of this wing, under the feature `tracing`: a span for each request, and in it an
+//! event for each attempt and for each decision.
 
 #[cfg(feature = "tracing")]
 pub(super) use with_tracing::{Log, Span};
@@ -20,7 +20,7 @@ mod with_tracing {
 
     const TARGET: &str = "tower_outbound::retry";
 
-    /// What the events name a request by, and its span; nothing unless someone listens.
+    /// The names that events give a request, and its span. `None` if no subscriber listens.
     pub(in super::super) struct Log(Option<Box<Listened>>);
 
     struct Listened {
@@ -31,8 +31,8 @@ mod with_tracing {
         attempts: u32,
     }
 
-    /// Once for a request, since a subscriber appends what is recorded again. Here, so that it is
-    /// recorded for a request that was cancelled too.
+    /// Records the attempts once, since a subscriber appends a value that is recorded again. On
+    /// drop, so that the number is recorded for a cancelled request too.
     impl Drop for Listened {
         fn drop(&mut self) {
             if self.attempts > 0 {
@@ -41,7 +41,7 @@ mod with_tracing {
         }
     }
 
-    /// To a tenth: no more of it is meaningful.
+    /// Milliseconds to one decimal: more would mean nothing.
     fn millis(time: Duration) -> f64 {
         (time.as_secs_f64() * 10_000.0).round() / 10.0
     }
@@ -60,7 +60,7 @@ mod with_tracing {
             self.0.is_some()
         }
 
-        /// What happens in it belongs to the request: the layers below say their own part there.
+        /// The span of the request. The layers below report their events in it.
         pub(in super::super) fn span(&self) -> Option<Span> {
             self.0.as_ref().map(|listened| listened.span.clone())
         }

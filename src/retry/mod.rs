@@ -1,9 +1,24 @@
-//! Retries: attempts, backoff, budgets and deadlines, as urllib3's `Retry` with a mesh's care.
+//! Retries for an HTTP client: attempts, backoff, budget, deadline, as urllib3's `Retry`.
 //!
-//! [`RetryLayer`] sends a request again when its [`Policy`] says so. [`RetryPolicy`] is the one to
-//! start from; its docs have a table of urllib3's names. [`Failure`] says what the classes of
-//! errors mean: a request that surely never reached the server is retried whatever its method, any
-//! other only if its method may be repeated.
+//! ```text
+//!   caller               RetryLayer                              inner service
+//!
+//!   Request<B>    --->   keeps the head, and a body to replay
+//!                        attempt 1  ------------------------->   503
+//!                        policy: retry after 80 ms
+//!                        attempt 2  ------------------------->   connection reset
+//!                        policy: retry after 150 ms
+//!                        attempt 3  ------------------------->   200
+//!   Response<RB>  <---   + RetryHistory (503, read error, 200)
+//!
+//!   or BoxError   <---   the client's own error, if the policy does not retry it
+//!                        RetryError, if a limit, the budget or the deadline is used up
+//! ```
+//!
+//! [`RetryLayer`] asks its [`Policy`] after each attempt whether to send another one. Start with
+//! [`RetryPolicy`]; its docs have a table of urllib3's names. [`Failure`] lists the classes of
+//! failures. If the server cannot have processed a request, it is retried whatever its method. Any
+//! other request is retried only if it may be repeated: by default a GET may, and a POST may not.
 //!
 //! ```
 //! use std::time::Duration;
@@ -17,77 +32,91 @@
 //!         .backoff(Backoff::urllib3(Duration::from_millis(100)))
 //!         .deadline(Duration::from_secs(30)),
 //! );
-//! # let _ = layer;
 //! ```
 //!
 //! # What the caller gets
 //!
-//! - The last response. If an attempt failed, [`RetryHistory`] is among its extensions.
-//! - The error of the inner client, if the policy would not retry it. It is boxed and otherwise
-//!   unchanged; `downcast_ref` finds it.
-//! - A [`RetryError`], if a limit, the budget or the deadline was used up by an error, or by a
-//!   response with [`raise_on_status`](RetryPolicy::raise_on_status).
+//! - The last response. If an attempt failed, its extensions have a [`RetryHistory`].
+//! - The error of the inner service, boxed and otherwise unchanged, if the policy does not retry
+//!   it. `downcast_ref` finds the client's own type.
+//! - A [`RetryError`], if the last attempt ended with an error and a limit, the budget or the
+//!   deadline is used up, or if the deadline ended a wait. With
+//!   [`raise_on_status`](RetryPolicy::raise_on_status) also if the last attempt ended with a
+//!   response.
 //!
-//! The service's error is a box. If rustc says "implementation of `From` is not general enough" of
-//! a task that uses it, see [`RetryService`](RetryService#inside-a-spawned-task).
+//! The service's error type is `tower::BoxError`. If rustc reports "implementation of `From` is not
+//! general enough" for a task that uses the service, see
+//! [`RetryService`](RetryService#inside-a-spawned-task).
 //!
 //! # One request only
 //!
-//! A [`RetryPolicy`] as a request extension replaces the layer's, if that is a `RetryPolicy` too.
-//! If layers are nested, each of them takes it, and each deposits into its budget.
+//! Put a [`RetryPolicy`] into the extensions of a request, and it replaces the layer's policy for
+//! that request. The layer's policy must be a `RetryPolicy` too. If retry layers are nested, each
+//! of them uses the policy of the request, and each deposits into its budget.
 //!
-//! Make it from a clone of the layer's policy, so that it draws on the same budget. A new policy
-//! has a new budget, and each such request would have the whole floor of one.
+//! Make the policy from a clone of the layer's, so that both draw on the same budget. A new policy
+//! has a new budget, so each such request would have a whole floor of retries for itself.
+//!
+//! ```
+//! use http::Request;
+//! use tower_outbound::retry::{RetryLayer, RetryPolicy};
+//!
+//! let policy = RetryPolicy::new();
+//! let layer = RetryLayer::new(policy.clone());
+//! // This request alone is sent up to six times.
+//! let request = Request::get("http://example.com/").extension(policy.total(5)).body(())?;
+//! # Ok::<(), http::Error>(())
+//! ```
 //!
 //! If tower-http's `FollowRedirect` is outside the retries, a hop to another origin loses the
-//! extensions of the request, and so uses the layer's own policy. [`RedirectPolicy`] keeps the
-//! override:
+//! extensions of the request and uses the layer's policy. With [`RedirectPolicy`] the hop keeps the
+//! policy of the request:
 #![cfg_attr(feature = "follow-redirect", doc = "```")]
 #![cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 //! use tower_http::follow_redirect::FollowRedirectLayer;
 //! use tower_outbound::RedirectPolicy;
 //!
 //! let redirects = FollowRedirectLayer::with_policy(RedirectPolicy::new());
-//! # let _ = redirects;
 //! ```
 //!
 //! [`RedirectPolicy`]: crate::RedirectPolicy
 //!
-//! A policy for every request, or for one origin, is better set inside the redirects: by a layer that
-//! sets the extension there (tower-http's `AddExtensionLayer`), or by the `RetryLayer` of a mount.
+//! To set a policy for all requests, or for one origin, do it inside the redirects: with a layer
+//! that inserts the extension there (tower-http's `AddExtensionLayer`), or with the `RetryLayer` of
+//! a mount.
 //!
 //! # Never sent
 //!
 //! A POST is retried if the server cannot have processed it: the port was closed, or HTTP/2 refused
-//! the stream. That must be true of the whole call. If a service below follows redirects or retries,
-//! its error is that of the last exchange, and the server may have processed the POST in the first
-//! one. The layer can tell the two apart, by an extension that it puts into requests that must not
-//! be processed twice. If an earlier exchange cannot be ruled out, the request is not repeated, and
-//! the caller gets the client's own error.
+//! the stream. That must be true of the whole call. If a service below follows redirects or
+//! retries, its error is that of the last exchange, and the server may have processed the POST in
+//! the first one. To tell the two cases apart, the layer puts an extension into each request that
+//! must not be processed twice. If an earlier exchange cannot be ruled out, the request is not
+//! repeated, and the caller gets the client's own error.
 //!
-//! | below the retries | a POST that was never sent |
+//! | service below the retries | a POST that was never sent |
 //! |---|---|
-//! | hyper-util's client, tonic's `Channel`, with `Buffer`, time-outs, limits, cookies and mounts around them | is retried |
+//! | hyper-util's client, tonic's `Channel`, with `Buffer`, timeouts, limits, cookies and mounts around them | is retried |
 //! | tower-http's `FollowRedirect` around them | is retried if the first hop failed |
-//! | another `RetryLayer` | is retried by that layer, and not once more by this one |
+//! | another `RetryLayer` | is retried by that layer, and not again by this one |
 //! | a client that drops the extensions of a request, as reqwest does | is retried with [`OneExchangeLayer`] directly above the client |
 //!
-//! The same holds for a response that says that the request was not processed: a listed 421 or 425,
-//! or what [`classify`](RetryPolicy::classify) calls [`Unsent`](Failure::Unsent).
+//! The same rule holds for a response that says that the request was not processed: a listed 421 or
+//! 425, or a response that [`classify`](RetryPolicy::classify) calls [`Unsent`](Failure::Unsent).
 //!
-//! Three cases still look like one exchange, and the POST is repeated:
+//! In three cases several exchanges look like one, and the POST is repeated:
 //!
 //! - A redirector drops the extensions of its hops, as tower-http's does with
-//!   `preserve_extensions(false)`, and HTTP/2 refuses a later hop. With another redirector that waits
-//!   for nothing between two hops, any later hop that fails at once.
+//!   `preserve_extensions(false)`, and HTTP/2 refuses a later hop. If the redirector waits for
+//!   nothing between two hops, any later hop that fails at once is such a case.
 //! - A client drops extensions and follows redirects, a `Buffer` is above it, and HTTP/2 refuses a
 //!   later hop.
-//! - A client makes its exchanges in a task or thread of its own (`tokio::spawn`, `spawn_blocking`),
-//!   drops extensions or the head there, and follows redirects or retries. From outside it looks
-//!   like a worker that has failed to connect.
+//! - A client makes its exchanges in a task or thread of its own (`tokio::spawn`,
+//!   `spawn_blocking`), drops extensions or the head there, and follows redirects or retries. From
+//!   outside it looks like a worker that failed to connect.
 //!
-//! Follow redirects outside the retries, or put [`OneExchangeLayer`] between the redirector and the
-//! client.
+//! To avoid them, follow redirects outside the retries, or put [`OneExchangeLayer`] between the
+//! redirector and the client.
 //!
 //! # What servers and callers know better
 //!
@@ -104,29 +133,29 @@
 //!
 //! | body | how it is sent again |
 //! |---|---|
-//! | `Empty`, `Full<Bytes>`, `Either` of them | a reference count |
+//! | `Empty`, `Full<Bytes>`, `Either` of them | by a reference count |
 //! | a stream | [`ReplayBodyLayer`] outside keeps what was sent, up to a cap; a stream that was not polled yet is sent again at any size |
-//! | your own type | [`ReplayableBody`] |
+//! | your own type | implement [`ReplayableBody`] |
 //! | a foreign type | [`RetryLayer::replay_with`] |
 //!
 //! # Connections
 //!
-//! A failed HTTP/1 response is [drained](Drain) beside the backoff and beside the next attempt, so
-//! that its connection can be used again. Nothing waits for the drain. No task is spawned: dropping
-//! the response's future ends everything.
+//! A failed HTTP/1 response is [drained](Drain) during the backoff and during the next attempt, so
+//! that its connection can be used again. Nothing waits for the drain. No task is spawned: if the
+//! response future is dropped, the attempt and the drain end with it.
 //!
-//! A tokio runtime with time is needed if a delay, a time limit or
-//! [`raise_on_status`](RetryPolicy::raise_on_status) is set, and otherwise not.
+//! A tokio runtime with time enabled is needed if a delay, a time limit or
+//! [`raise_on_status`](RetryPolicy::raise_on_status) is set.
 //!
 //! # Configuration
 //!
-//! With the feature `serde` a [`RetryPolicy`] is read from a table; see its docs. The module `mesh`
-//! reads the configurations of service meshes: the Gateway API's and linkerd's.
+//! With the feature `serde` a [`RetryPolicy`] is read from a table; its docs list the keys. The
+//! module `mesh` reads the configurations of service meshes: the Gateway API's and linkerd's.
 //!
 //! # Tower's own runner
 //!
-//! [`RetryPolicy`] implements [`tower::retry::Policy`](::tower::retry::Policy) too; see its docs for
-//! what only [`RetryLayer`] does.
+//! [`RetryPolicy`] implements [`tower::retry::Policy`](::tower::retry::Policy) too. The docs of
+//! that implementation list what only [`RetryLayer`] does.
 
 mod backoff;
 mod budget;

@@ -1,4 +1,4 @@
-//! `OneExchangeLayer`: what a service that cannot be seen through is known to do.
+//! `OneExchangeLayer`: the caller's word that a client makes one exchange per call.
 
 use std::{
     fmt,
@@ -14,22 +14,21 @@ use tower_service::Service;
 
 use super::witness::Witness;
 
-/// Says that the service below makes one exchange per call: it follows no redirect and retries
-/// nothing.
+/// Tells the retries above that the client below sends one request per call, so that a POST that
+/// was never sent is retried.
 ///
-/// A [`RetryLayer`](super::RetryLayer) repeats a POST only if the server cannot have processed it.
-/// It [can tell](super#never-sent) by the request's extensions whether a client made one exchange
-/// or several. It cannot tell with a client that makes a request of its own and drops the
-/// extensions, as reqwest does. Once such a client has waited for anything, its errors are not
-/// believed to mean "never sent", so a POST to a port where nothing listens is not retried. With
-/// this layer directly above the client it is.
+/// Put it directly above a client that drops the extensions of a request, as reqwest does. A
+/// [`RetryLayer`](super::RetryLayer) repeats a POST only if the server cannot have processed it. It
+/// [finds out](super#never-sent) by an extension of the request whether the client made one
+/// exchange or several. If the client drops the extension and then waits, the layer assumes several
+/// exchanges. Without this layer a POST to a port where nothing listens is then not retried.
 ///
-/// Above a client that follows redirects or retries it would be a false claim, and a POST that was
-/// processed may be repeated. Turn both off first. For reqwest these are
-/// `redirect(reqwest::redirect::Policy::none())` and `retry(reqwest::retry::never())` of its
-/// builder; the guide has the whole client.
+/// The client below must not follow redirects and must not retry. Otherwise a POST that was
+/// processed may be repeated. In reqwest turn both off on the client's builder:
+/// `redirect(reqwest::redirect::Policy::none())` and `retry(reqwest::retry::never())`. The guide
+/// has the whole client.
 ///
-/// A layer that follows redirects or retries belongs above this one. Above hyper-util's client this
+/// Put a layer that follows redirects or retries above this one. Above hyper-util's client this
 /// layer is needed only below a redirector that drops the extensions of its hops.
 ///
 /// ```
@@ -41,7 +40,7 @@ use super::witness::Witness;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// // It drops the request before it waits, as a client does that converts it.
+/// // Drops the request before it waits, as a client that converts requests does.
 /// let converts = service_fn(|request: Request<Empty<&'static [u8]>>| {
 ///     drop(request);
 ///     async {
@@ -64,7 +63,7 @@ use super::witness::Witness;
 pub struct OneExchangeLayer;
 
 impl OneExchangeLayer {
-    /// One exchange per call, whatever the service below makes of the request.
+    /// Claims that the service below makes one exchange per call.
     #[must_use]
     pub const fn new() -> Self {
         Self
@@ -104,11 +103,11 @@ where
 }
 
 pin_project! {
-    /// The response of a [`OneExchangeService`].
+    /// The response future of [`OneExchangeService`].
     pub struct OneExchangeFuture<F> {
         #[pin]
         response: F,
-        // Held until this future is dropped, so that no head is gone when an error is judged.
+        // Held until this future is dropped: when an error is judged, no head is gone.
         witness: Option<Witness>,
     }
 }

@@ -1,4 +1,4 @@
-//! The pause between two attempts: the delay, the drain beside it, and the readiness of the inner
+//! The pause between two attempts: the delay, the drain during it, and the wait for the inner
 //! service.
 
 use std::{
@@ -24,16 +24,16 @@ pin_project! {
     #[project = BeforeProj]
     pub(super) struct Before<S, RB> {
         pub(super) round: Round,
-        // What takes the attempts after the first: a clone of its own, so that each call follows its
-        // own readiness. Made when it is asked for that.
+        // Sends the attempts after the first. A separate clone, so that each call follows its own
+        // readiness. Made when it is first polled for that.
         pub(super) service: Option<S>,
         // The last response.
         #[pin]
         pub(super) draining: Option<Draining<RB>>,
-        // The last error. Kept only if there is a deadline, which may end the request although it
-        // was to be tried again.
+        // The last error. Kept only if there is a deadline, which may end the request before the
+        // next attempt.
         pub(super) error: Option<BoxError>,
-        // Then there is a driver for timers.
+        // If true, there is a driver for timers.
         pub(super) has_slept: bool,
     }
 }
@@ -48,15 +48,15 @@ impl<S, RB> Default for Before<S, RB> {
 pin_project! {
     #[project = PauseProj]
     pub(super) enum Pause {
-        // Polls the timer of the delay, and the drain beside it. If the drain's time is up sooner
-        // than the delay, the timer is set to that first, and to `then` afterwards.
+        // Polls the timer of the delay, and the drain. If the drain's time ends before the delay,
+        // the timer is set to that first, and to `then` afterwards.
         Delay { #[pin] timer: Sleep, then: Option<Instant> },
         // There is no delay, and no timer. Polls the drain until it has settled.
         NoDelay,
         // Polls the drain once more, so that the connection of a response that was read to its end
         // is handed back.
         HandBack,
-        // Polls the readiness of the inner service, within the deadline, and the drain beside it.
+        // Polls the readiness of the inner service, within the deadline, and the drain.
         Ready { #[pin] timer: Option<Sleep> },
     }
 }
@@ -67,7 +67,7 @@ pub(super) enum Missed<E> {
     NotReady(E),
 }
 
-/// Longer delays mean the same: this is longer than a process lives, and any clock can add it.
+/// A longer delay is cut to this one: no process lives that long, and any clock can add it.
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 impl Pause {

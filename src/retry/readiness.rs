@@ -1,21 +1,21 @@
 //! The wait for the inner service before the first attempt, bounded by the deadline.
 //!
-//! `poll_ready` does not say for which request it asks. `LoadShed` outside, for one, asks once for
-//! each request and drops the request if the answer is not "ready". A wait that it leaves behind
-//! must not end the next request. So only a task that answers the wakes of a wait is still in it:
-//! it polls soon after it was woken. It is woken shortly before the time is up and then again, and
-//! the wait ends with the second answer. The first one alone could be another request's, which came
-//! by chance.
+//! `poll_ready` does not say for which request it is called. For example, `LoadShed` outside calls
+//! it once for each request, and drops the request if the service is not ready. Such an abandoned
+//! wait must not end the next request. So a task counts as waiting only if it answers the wakes of
+//! the wait: it polls soon after it was woken. The task is woken shortly before the deadline and
+//! again at the deadline, and the wait ends with the second answer. The first answer alone could
+//! come from another request by chance.
 //!
 //! | what happens | then |
 //! |---|---|
-//! | the answer to the first wake comes late | the wait begins anew, but only once |
-//! | the answer to the second wake comes late | the task is woken again; the wait does not begin anew |
-//! | another waker polls, and nobody was woken | another task: the wait begins anew |
+//! | the answer to the first wake comes late | the wait starts over, but only once |
+//! | the answer to the second wake comes late | the task is woken again; the wait does not start over |
+//! | another waker polls, and no one was woken | another task: the wait starts over |
 //! | another waker polls after a wake | a combinator with a waker of its own: the wait goes on |
 //!
-//! One case cannot be told apart: a service that one task uses for request after request, dropped
-//! by the same `LoadShed`, so fast that each wake has its poll.
+//! One case looks the same as a wait: one task makes request after request, the same `LoadShed`
+//! drops them, and they are so frequent that each wake has its poll.
 
 use std::{
     fmt,
@@ -29,19 +29,19 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long before the end of the wait the first of the two wakes is.
+/// The time between the first wake and the end of the wait.
 ///
-/// Tokio's timer is a millisecond coarse and rounds up, so that a shorter step may be none.
+/// Tokio's timer rounds up to a millisecond, so a shorter step could be zero.
 const STEP: Duration = Duration::from_millis(2);
 
 /// A poll that comes later than this after the wake is not an answer to it. A busy machine runs a
 /// task late, but rarely that late.
 const PROMPT: Duration = Duration::from_millis(50);
 
-/// What `poll_ready` came to since the last call.
+/// The result of `poll_ready` since the last call.
 #[derive(Default)]
 pub(super) enum Readiness {
-    /// There was no wait. Also after each call.
+    /// There was no wait since the last call.
     #[default]
     New,
     /// Boxed, since most requests wait for nothing.
@@ -56,7 +56,7 @@ pub(super) enum Readiness {
 pub(super) enum Turn {
     /// The inner service is ready.
     Ready { waited: Duration },
-    /// The time was up before it was.
+    /// The time was up before the inner service was ready.
     Late { waited: Duration },
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Wait {
     deadline: Duration,
     began: Instant,
     timer: Pin<Box<Sleep>>,
-    // It began anew, since the answer to the timer came late.
+    // It started over, since the answer to the timer came late.
     is_second: bool,
     // The first wake was answered, and the next answer ends the wait.
     is_asked: bool,
@@ -74,7 +74,7 @@ pub(super) struct Wait {
     waker: Waker,
 }
 
-/// Wakes a task, and remembers since when the task has been woken.
+/// Wakes a task, and remembers when the task was first woken.
 struct Bell(Mutex<Rung>);
 
 struct Rung {
@@ -83,8 +83,8 @@ struct Rung {
 }
 
 impl Readiness {
-    /// Ready if a call may follow. `poll_ready` is the inner service's; `deadline` is asked once
-    /// for each wait, and without one there is no timer.
+    /// Ready if a call may follow. `poll_ready` is the inner service's. `deadline` is called once
+    /// for each wait; without a deadline there is no timer.
     pub(super) fn poll<E>(
         &mut self,
         mut poll_ready: impl FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
@@ -121,9 +121,8 @@ impl Readiness {
         let (ready, over) = match poll_ready(&mut Context::from_waker(&wait.waker)) {
             Poll::Ready(Ok(())) => {
                 let waited = now.saturating_duration_since(wait.began);
-                // A service that was ready without a wake may have been so for long. Past the
-                // deadline the caller may have gone, unless it has answered the
-                // first of the two wakes.
+                // A service that is ready without a wake may have been ready for long. Past the
+                // deadline the caller may have gone, unless it has answered the first wake.
                 let answers = woken.is_some_and(|woken| is_prompt(woken, now));
                 let goes_on = answers && (waited < wait.deadline || wait.is_asked);
                 let waited = if goes_on { waited } else { Duration::ZERO };
@@ -140,8 +139,8 @@ impl Readiness {
         Poll::Ready(ready)
     }
 
-    /// A wait whose end no call has followed for long was left behind: its caller has gone. It is
-    /// not charged to the next request.
+    /// Forgets a wait that ended long ago without a call: its caller has gone. The next request is
+    /// not charged for it.
     fn forget(&mut self) {
         if let Self::Ready { at, .. } | Self::Late { at, .. } = self
             && !is_prompt(*at, Instant::now())
@@ -155,11 +154,11 @@ impl Readiness {
         matches!(self, Self::Late { .. })
     }
 
-    /// The call takes it: the next one begins anew.
+    /// Takes the state for a call. The next wait starts over.
     pub(super) fn take(&mut self) -> Turn {
         match mem::take(self) {
             Self::New | Self::Waiting(_) => Turn::Ready { waited: Duration::ZERO },
-            // Without a poll in between it may be another request's as well.
+            // Without a poll in between the call may be another request's.
             Self::Ready { at, .. } if !is_prompt(at, Instant::now()) => {
                 Turn::Ready { waited: Duration::ZERO }
             }
@@ -170,7 +169,7 @@ impl Readiness {
     }
 }
 
-/// A clone of a service waits for itself.
+/// A clone of a service has a wait of its own.
 impl Clone for Readiness {
     fn clone(&self) -> Self {
         Self::New
@@ -196,13 +195,13 @@ impl Wait {
         Self { deadline, began: now, timer, is_second: false, is_asked: false, bell, waker }
     }
 
-    /// This task polls. Returns when it was woken for that.
+    /// Takes note that this task polls. Returns when it was woken for that.
     fn answer(&mut self, now: Instant, task: &Waker) -> Option<Instant> {
         let mut rung = self.bell.rung();
         let woken = rung.at.take();
         if !rung.task.will_wake(task) {
             let old = mem::replace(&mut rung.task, task.clone());
-            // Not under the lock: with its last waker a task may be dropped.
+            // Not under the lock: to drop its last waker may drop a task.
             drop(rung);
             drop(old);
             if woken.is_none() {
@@ -212,7 +211,7 @@ impl Wait {
         woken
     }
 
-    /// Whether the time is up, and the task that began to wait still does.
+    /// Whether the time is up, and the task that began to wait still waits.
     fn is_over(&mut self, now: Instant) -> bool {
         if self.poll_timer().is_pending() {
             return false;
@@ -227,7 +226,7 @@ impl Wait {
             self.is_asked = true;
             self.deadline.saturating_sub(now - self.began)
         } else {
-            // The wait was given up, and this is another request's.
+            // The wait was given up, and this poll is another request's.
             (self.began, self.is_second) = (now, true);
             self.deadline.saturating_sub(STEP)
         };
@@ -243,7 +242,7 @@ impl Wait {
     }
 }
 
-/// Whether a poll at this time answers a wake of that time.
+/// Whether a poll at `now` answers a wake at `woken`.
 fn is_prompt(woken: Instant, now: Instant) -> bool {
     now.saturating_duration_since(woken) <= PROMPT
 }

@@ -1,13 +1,13 @@
-//! How long a server asks to wait: readers of other headers than `Retry-After`, for
-//! [`RetryPolicy::retry_after`](super::RetryPolicy::retry_after).
+//! Readers for headers other than `Retry-After` that say how long a server asks to wait.
+//!
+//! Give them to [`RetryPolicy::retry_after`](super::RetryPolicy::retry_after):
 //!
 //! ```
 //! use tower_outbound::retry::{RetryPolicy, retry_after::{retry_after_ms, x_ratelimit_reset}};
 //!
-//! // The first that is there, and else `Retry-After`.
+//! // The first header that the response has, or else `Retry-After`.
 //! let policy = RetryPolicy::new()
 //!     .retry_after(|head| retry_after_ms(head).or_else(|| x_ratelimit_reset(head)));
-//! # let _ = policy;
 //! ```
 
 use std::time::{Duration, SystemTime};
@@ -22,9 +22,17 @@ use super::decision::ServerDelay;
 
 /// Reads `retry-after-ms`, or else `x-ms-retry-after-ms`: milliseconds, which may have a fraction.
 ///
-/// `None` if there is none that can be read.
+/// `None` if the response has neither, or if the value cannot be read.
 ///
-/// Source: the clients of Azure and OpenAI, whose servers send it beside a coarser `Retry-After`.
+/// Source: the clients of Azure and OpenAI, whose servers send it with a coarser `Retry-After`.
+///
+/// ```
+/// # use {http::Response, std::time::Duration};
+/// # use tower_outbound::retry::{ServerDelay, retry_after::retry_after_ms};
+/// let (head, ()) = Response::builder().header("retry-after-ms", "7.5").body(())?.into_parts();
+/// assert_eq!(retry_after_ms(&head), Some(ServerDelay::After(Duration::from_micros(7_500))));
+/// # Ok::<(), http::Error>(())
+/// ```
 #[must_use]
 pub fn retry_after_ms(head: &response::Parts) -> Option<ServerDelay> {
     let millis = ["retry-after-ms", "x-ms-retry-after-ms"].into_iter().find_map(|name| {
@@ -34,16 +42,24 @@ pub fn retry_after_ms(head: &response::Parts) -> Option<ServerDelay> {
     Some(ServerDelay::After(seconds(millis / 1000.0)))
 }
 
-/// Reads `x-ratelimit-reset`: seconds, or the time at which the limit is lifted, in seconds or
-/// milliseconds since 1970. Each may have a fraction.
+/// Reads `x-ratelimit-reset`: a number of seconds, or the time at which the limit ends, in seconds
+/// or milliseconds since 1970. Each may have a fraction.
 ///
-/// A time counts from the response's own `Date`; without one, from our clock. A time that has
-/// passed is zero.
+/// A time is compared with the response's `Date`, or with our clock if there is none. A time in the
+/// past gives a delay of zero.
 ///
-/// `None` if there is none that can be read, or if `x-ratelimit-remaining` says that the limit is
-/// not reached: many servers send both with each response, failures for another reason among them.
+/// `None` if the header is missing or cannot be read, or if `x-ratelimit-remaining` is 1 or more.
+/// Many servers send both headers with each response, so the failure has another reason then.
 ///
 /// Source: GitHub (a time), Reddit (seconds), OpenRouter (milliseconds). There is no standard.
+///
+/// ```
+/// # use {http::Response, std::time::Duration};
+/// # use tower_outbound::retry::{ServerDelay, retry_after::x_ratelimit_reset};
+/// let (head, ()) = Response::builder().header("x-ratelimit-reset", "30").body(())?.into_parts();
+/// assert_eq!(x_ratelimit_reset(&head), Some(ServerDelay::After(Duration::from_secs(30))));
+/// # Ok::<(), http::Error>(())
+/// ```
 #[must_use]
 pub fn x_ratelimit_reset(head: &response::Parts) -> Option<ServerDelay> {
     // 31 years in seconds is the year 2001 as a time; as milliseconds that is the number below.
@@ -65,13 +81,22 @@ pub fn x_ratelimit_reset(head: &response::Parts) -> Option<ServerDelay> {
 
 /// Reads `grpc-retry-pushback-ms`: milliseconds, without a fraction.
 ///
-/// [`ServerDelay::Never`] if the number is negative, or if it is anything else than one number.
-/// `None` if there is none.
+/// [`ServerDelay::Never`] if the number is negative, or if the value is not one number. `None` if
+/// the header is missing.
 ///
-/// It is read from the head of a response. That is where it is if the server answers with a failure
-/// alone (Trailers-Only).
+/// Only the head of the response is read. The header is there if the server answers with a failure
+/// and nothing else (Trailers-Only).
 ///
 /// Source: gRPC A6, pushback.
+///
+/// ```
+/// # use http::Response;
+/// # use tower_outbound::retry::{ServerDelay, retry_after::grpc_retry_pushback_ms};
+/// let response = Response::builder().header("grpc-retry-pushback-ms", "-1").body(())?;
+/// let (head, ()) = response.into_parts();
+/// assert_eq!(grpc_retry_pushback_ms(&head), Some(ServerDelay::Never));
+/// # Ok::<(), http::Error>(())
+/// ```
 #[must_use]
 pub fn grpc_retry_pushback_ms(head: &response::Parts) -> Option<ServerDelay> {
     let mut values = head.headers.get_all("grpc-retry-pushback-ms").iter();
@@ -82,19 +107,19 @@ pub fn grpc_retry_pushback_ms(head: &response::Parts) -> Option<ServerDelay> {
     })
 }
 
-/// A number as servers write it: digits, and perhaps a fraction. No sign and no exponent.
+/// A number as servers write it: digits, with or without a fraction. No sign and no exponent.
 fn decimal(value: &HeaderValue) -> Option<f64> {
     let text = value.to_str().ok()?.trim_ascii();
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse().ok().filter(|_| is_plain)
 }
 
-/// A time that is longer than a `Duration` holds is the longest.
+/// A time that is too long for a `Duration` becomes the longest one.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
-/// Digits past what a `u64` holds saturate. `None` for anything else, and for no digit.
+/// A number that is too large for a `u64` becomes the largest one. `None` for anything but digits.
 fn digits(text: &[u8]) -> Option<u64> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     is_number.then(|| {
@@ -109,10 +134,10 @@ fn own_date(headers: &HeaderMap) -> Option<SystemTime> {
     headers.get(DATE).and_then(|of| date(of.as_bytes()))
 }
 
-/// How long the server asks to wait by `Retry-After` (RFC 9110 section 10.2.3). `None` if it does
-/// not ask, or in a form that cannot be read.
+/// How long the server asks to wait by `Retry-After` (RFC 9110 section 10.2.3). `None` if the
+/// header is missing or cannot be read.
 ///
-/// Digits past what a `u64` holds saturate. A date that has passed is zero.
+/// A number that is too large for a `u64` becomes the largest one. A date in the past gives zero.
 pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.as_bytes().trim_ascii();
     if let Some(seconds) = digits(text) {
@@ -124,11 +149,11 @@ pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(until.duration_since(since).unwrap_or(Duration::ZERO))
 }
 
-/// Reads a date by its words in any order, as a cookie's is read (RFC 6265 section 5.1.1): servers
-/// write more forms than the RFC has.
+/// Reads a date whose words are in any order, as a cookie's (RFC 6265 section 5.1.1): servers write
+/// more forms than the RFC has.
 ///
-/// A zone other than GMT is refused, unlike in a cookie: what it means is not always known, and a
-/// wait could be hours off. So is any other word that is no part of a date.
+/// Unlike in a cookie, a zone other than GMT is refused: its meaning is not always known, and the
+/// wait could be hours off. Any other word that is not part of a date is refused too.
 fn date(text: &[u8]) -> Option<SystemTime> {
     let text = str::from_utf8(text).ok()?;
     let (mut time, mut day, mut month, mut year) = (None, None, None, None);
@@ -152,7 +177,7 @@ fn date(text: &[u8]) -> Option<SystemTime> {
         }
     }
     let (time, day, month, year) = (time?, day?, month?, year?);
-    // RFC 6265 section 5.1.1: years of two digits lie between 1970 and 2069.
+    // RFC 6265 section 5.1.1: years of two digits are from 1970 to 2069.
     let year = match year {
         0..=69 => 2000 + year,
         70..=99 => 1900 + year,
@@ -164,7 +189,7 @@ fn date(text: &[u8]) -> Option<SystemTime> {
         return None;
     }
     let date = format!("{day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
-    // The library refuses a weekday that is not the date's, so one of the seven is read.
+    // The library refuses a weekday that does not fit the date, so all seven are tried.
     WEEKDAYS
         .iter()
         .find_map(|name| httpdate::parse_http_date(&format!("{}, {date}", &name[..3])).ok())

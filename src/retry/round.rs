@@ -1,10 +1,10 @@
-//! The attempts of one request so far, and how the policy's word on the last of them is settled
-//! against body and deadline. No clock, no future: [`RetryLayer`](super::RetryLayer)'s future and
+//! The attempts of one request so far, and what the body and the deadline leave of the policy's
+//! decision on the last one. No clock, no future: [`RetryLayer`](super::RetryLayer)'s future and
 //! tower's runner both use it.
 //!
-//! The budget is not settled here. [`RetryPolicy`](super::RetryPolicy) draws on it when it decides,
-//! after it has applied the same rules of body and deadline itself, so that no retry is paid for
-//! that is not made.
+//! The budget is not part of it. [`RetryPolicy`](super::RetryPolicy) withdraws when it decides,
+//! after it has applied the same rules of body and deadline. So no retry is paid for and then not
+//! made.
 
 use std::{
     mem,
@@ -24,7 +24,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) struct Round {
     attempts: Attempts,
-    /// The number of the attempt that runs or is waited for. Counted by itself, since not all
+    /// The number of the attempt that runs or comes next. It has its own count, since not all
     /// attempts are remembered.
     number: u32,
     /// When that attempt began.
@@ -46,8 +46,8 @@ impl<B, R: Replay<B>> Sent<'_, B, R> {
     /// Whether a copy of the body is possible and useful.
     fn is_replayable(&self, outcome: Outcome<'_>) -> bool {
         self.body.is_ok_and(|body| {
-            // The time was up while the body's own source had nothing to send: the next attempt
-            // would wait for the same source.
+            // The attempt timed out while the body's own source had nothing to send. The next
+            // attempt would wait for the same source.
             let starved = outcome.is_err_and(classify::is_elapsed) && self.replay.is_starved(body);
             !starved && self.replay.can_replay(body)
         })
@@ -79,7 +79,7 @@ impl Round {
         self.began
     }
 
-    /// No attempt has ended before the one that runs.
+    /// Whether the attempt that runs is the first.
     pub(super) const fn is_first(&self) -> bool {
         self.number == 1
     }
@@ -93,7 +93,8 @@ impl Round {
         total.map(|total| total.saturating_sub(chosen))
     }
 
-    /// The attempt that runs has ended. `asked` is what the policy heard from the server.
+    /// Records the end of the attempt that runs. `asked` is what the server asked for, by the
+    /// policy.
     pub(super) fn record(
         &mut self,
         outcome: Outcome<'_>,
@@ -114,7 +115,7 @@ impl Round {
         })
     }
 
-    /// What a policy is shown of the attempt that has failed.
+    /// The failed attempt, as it is given to a policy.
     pub(super) fn attempt<'a, B, R: Replay<B>>(
         &self,
         sent: &Sent<'a, B, R>,
@@ -138,18 +139,18 @@ impl Round {
         self.attempts.last()
     }
 
-    /// Another attempt follows after `delay`.
+    /// Records that another attempt follows after `delay`.
     pub(super) fn retry(&mut self, delay: Duration) {
         self.attempts.set_last_delay(Some(delay));
         self.number = self.number.saturating_add(1);
     }
 
-    /// The attempt that was waited for begins.
+    /// Records that the next attempt begins.
     pub(super) const fn begin(&mut self, elapsed: Duration) {
         self.began = elapsed;
     }
 
-    /// No other attempt follows, though one may have been waited for.
+    /// Ends the request without another attempt, even if one was waited for.
     pub(super) fn end(&mut self, reason: StopReason) -> RetryHistory {
         self.attempts.set_last_delay(None);
         RetryHistory::new(mem::take(&mut self.attempts), reason)
@@ -162,8 +163,8 @@ impl Default for Round {
     }
 }
 
-/// What the policy's word comes to: the delay before the next attempt, or why there is none.
-/// `no_body` says why the body cannot be copied, if it cannot.
+/// The delay before the next attempt, or why there is none: the policy's decision, unless body or
+/// deadline forbid it. `no_body` says why the body cannot be copied, if it cannot.
 pub(super) fn settle(
     word: Decision,
     no_body: Option<StopReason>,
@@ -171,8 +172,8 @@ pub(super) fn settle(
     deadline: Option<Duration>,
 ) -> Result<Duration, StopReason> {
     match (word, no_body) {
-        // A body that was not kept is the policy's own doing, if it ruled retries out. That reason
-        // says more than that there is no body.
+        // If the policy ruled out retries, the body was not kept for that reason. It says more than
+        // that there is no body.
         (Decision::Retry { .. } | Decision::Return(StopReason::Body), Some(reason)) => Err(reason),
         (Decision::Retry { after }, None) if is_too_late(elapsed, after, deadline) => {
             Err(StopReason::Deadline)
@@ -182,19 +183,19 @@ pub(super) fn settle(
     }
 }
 
-/// Tokio's timer rounds up to a millisecond and is woken in whole milliseconds, so a delay may end
-/// this much late.
+/// How late a delay may end: tokio's timer rounds up to a millisecond, and is woken in whole
+/// milliseconds.
 const TIMER_STEP: Duration = Duration::from_millis(2);
 
-/// Whether an attempt that begins after `delay` would begin past the deadline. No delay uses no
-/// timer.
+/// Whether an attempt that begins after `delay` would begin past the deadline. A delay of zero uses
+/// no timer.
 pub(super) fn is_too_late(elapsed: Duration, delay: Duration, deadline: Option<Duration>) -> bool {
     let step = if delay.is_zero() { Duration::ZERO } else { TIMER_STEP };
     deadline.is_some_and(|deadline| elapsed.saturating_add(delay).saturating_add(step) >= deadline)
 }
 
-/// What is left of the time that an attempt may take, or without an attempt of the request's.
-/// `None` without a limit.
+/// The time left for the attempt that runs. If none runs, the time left for the request. `None`
+/// without a limit.
 pub(super) fn time_left(
     attempt_timeout: Option<Duration>,
     deadline: Option<Duration>,

@@ -20,29 +20,29 @@ use super::{
 
 /// The service of [`RetryLayer`](super::RetryLayer).
 ///
-/// It is ready if the inner service is. If the layer's policy has a deadline, it waits for that no
-/// longer than the deadline. Then it reports that it is ready, and the call answers at once with a
-/// [`RetryError`](super::RetryError) without an attempt. The time waited counts towards the
-/// deadline of the call. A deadline of the request's own is not known before the call, so it does
-/// not bound the wait.
+/// It is ready when the inner service is. If the layer's policy has a deadline, the wait for the
+/// inner service ends at the deadline. This service then reports that it is ready, and the call
+/// returns a [`RetryError`](super::RetryError) at once, without an attempt. The time of the wait
+/// counts towards the deadline of the call. If the request has a policy of its own, the deadline of
+/// that policy is not known before the call, so it does not bound the wait.
 ///
 /// A wait belongs to the task that polls. Another task begins a new wait, and so does a clone, or a
 /// poll long after the wait was given up. So `LoadShed` outside sheds requests at once. Two cases
-/// look like another one:
+/// are taken for something else:
 ///
-/// - One task whose requests are shed so fast, less than 50 ms apart for a whole deadline, that it
-///   answers each wake. Such a task gets one deadline error per deadline in place of `Overloaded`.
-/// - A task that the runtime polls more than 50 ms late when its time is up. It counts as another
-///   request, and waits for another deadline, but not for a third one.
+/// - The requests of one task are shed less than 50 ms apart for a whole deadline. They look like
+///   one wait. The task then gets one deadline error per deadline instead of `Overloaded`.
+/// - The runtime polls a task more than 50 ms late at the deadline. The task looks like another
+///   request, and waits for a second deadline. It does not wait for a third one.
 ///
 /// # Buffers and load shedding
 ///
 /// Put this layer outside `Buffer` and `LoadShed`: `RetryLayer > Buffer > LoadShed >
-/// ConcurrencyLimit`. In the other order, `Buffer > LoadShed > RetryLayer > ConcurrencyLimit`, a
-/// request that is shed leaves its place in the queue to the idle service of the buffer. The next
-/// permit goes there, and the second attempt of another request may wait for that permit until its
-/// deadline. If the order cannot change, put a service that asks for readiness inside its call
-/// between the two:
+/// ConcurrencyLimit`. In the order `Buffer > LoadShed > RetryLayer > ConcurrencyLimit`, a request
+/// that is shed leaves its place in the queue to the idle service of the buffer. That service gets
+/// the next permit, and the second attempt of another request may wait for the permit until its
+/// deadline. If you need this order, put a service between the two that waits for readiness inside
+/// its call:
 ///
 /// ```
 /// use http::{Request, Response};
@@ -61,39 +61,58 @@ use super::{
 ///     .buffer(8)
 ///     .load_shed()
 ///     .layer(RetryLayer::new(RetryPolicy::new()))
-///     // Each attempt has a clone of its own: an idle one holds no permit.
+///     // Each attempt has a clone of its own, so an idle service has no permit.
 ///     .service(service_fn(move |request: Request<Body>| limited.clone().oneshot(request)));
 /// client.oneshot(Request::get("http://h.example/").body(Empty::new())?).await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Such a service is always ready, so nothing is shed outside it. The routing layer is one too.
+/// Such a service is always ready, so nothing outside it is shed. The routing service is one too.
 ///
-/// A `Buffer` keeps the permit that it got for a request whose caller has gone, until its next
-/// request. If several buffers share a limit, put the limit outside them, or a time-out below.
+/// If the caller of a request has gone, a `Buffer` keeps that request's permit until its next
+/// request. If several buffers share a limit, put the limit outside them, or a timeout below them.
 ///
 /// # Clones of the inner service
 ///
 /// The first attempt is sent by the service that was polled for readiness. The attempts after it
-/// are sent by a clone of the service that the layer was given, made after the first failure. So a
-/// service whose clones differ, such as one that counts its own calls, has none of the first
-/// attempt in the others.
+/// are sent by a clone of the service that the layer was given, made after the first failure. If
+/// the service keeps state in itself, such as a count of its own calls, the later attempts do not
+/// see what the first one changed.
 ///
 /// # Inside a spawned task
 ///
-/// If the type of the service below spells out `BoxError`, rustc may refuse an `async` block that
-/// calls this service and has to be `Send`, as that of `tokio::spawn` has ("implementation of
-/// `From` is not general enough"). A box around the finished stack, `.boxed_clone()`, helps.
+/// If the type of the inner service contains `BoxError`, rustc may refuse a future that calls this
+/// service and must be `Send`, as for `tokio::spawn`: "implementation of `From` is not general
+/// enough". Put the finished stack into a `BoxCloneSyncService`:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+/// use tower_outbound::retry::RetryLayer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # type Body = Full<Bytes>;
+/// # let client = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+/// let stack = ServiceBuilder::new().layer(RetryLayer::default()).service(client);
+/// let client = BoxCloneSyncService::new(stack);
+/// let request = Request::get("http://example.com/").body(Full::default())?;
+/// tokio::spawn(async move { client.oneshot(request).await }).await??;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// The error of the inner service, boxed, if the policy would not retry it. A
-/// [`RetryError`](super::RetryError) if a limit, the budget or the deadline was used up.
+/// The error of the inner service, boxed, if the policy does not retry it. A
+/// [`RetryError`](super::RetryError), if a limit, the budget or the deadline is used up.
 #[derive(Clone, Debug)]
 pub struct RetryService<S, P = RetryPolicy, R = ReplayByTrait> {
     pub(super) inner: S,
-    // Of what its clones and futures need after a failure.
+    // What its clones and futures need after a failure.
     pub(super) source: Source<S>,
     pub(super) policy: P,
     pub(super) replay: R,
@@ -116,7 +135,7 @@ where
         let Self { inner, policy, readiness, .. } = self;
         let ready = readiness.poll(|cx| inner.poll_ready(cx), || policy.terms().deadline, cx);
         if readiness.is_late() {
-            // The place in a queue for permits goes to others.
+            // Gives up the place in a queue for permits.
             *inner = inner.clone();
         }
         ready.map_err(Into::into)
@@ -133,7 +152,7 @@ where
         let policy = self.policy.for_request(request.extensions());
         // The request's own deadline may be shorter than the layer's.
         if !waited.is_zero() && policy.terms().deadline.is_some_and(|deadline| waited >= deadline) {
-            // The permit of the service that is ready goes back.
+            // Gives back the permit of the service that is ready.
             self.inner = self.inner.clone();
             return self.late(&mut request, policy, waited);
         }
@@ -148,7 +167,7 @@ where
 }
 
 impl<S, P, R> RetryService<S, P, R> {
-    /// The response to a request whose time was up before it could be sent.
+    /// The response to a request whose deadline passed before it could be sent.
     fn late<B, RB>(
         &self,
         request: &mut Request<B>,

@@ -7,8 +7,8 @@ use std::{
 
 /// A service that is never called, and cloned for a request whose first attempt has failed.
 ///
-/// Most requests need no second attempt, and a clone of a client is some hundreds of instructions.
-/// Under a lock, since a service need not be `Sync`.
+/// Most requests need no second attempt, and a clone of a client costs hundreds of instructions. It
+/// is behind a lock, since a service need not be `Sync`.
 pub(super) struct Source<S>(Arc<Mutex<S>>);
 
 impl<S: Clone> Source<S> {

@@ -24,24 +24,26 @@ use super::{
     witness,
 };
 
-/// A policy also runs on `tower::retry::RetryLayer`, with the same counters, classes, delays,
-/// `Retry-After`, budget, override, and history on the last response.
+/// Runs the policy on `tower::retry::RetryLayer`, with the same counters, classes, delays,
+/// `Retry-After`, budget and override, and with a history on the last response.
 ///
-/// Tower's runner asks for a delay and nothing else. So only [`RetryLayer`](super::RetryLayer) has:
+/// Tower's runner asks its policy for a delay and nothing else. So some settings work only in
+/// [`RetryLayer`](super::RetryLayer):
 ///
-/// - [`attempt_timeout`](RetryPolicy::attempt_timeout), and a [`deadline`](RetryPolicy::deadline)
-///   that ends an attempt in flight; here the deadline refuses a delay;
-/// - [`raise_on_status`](RetryPolicy::raise_on_status), [`drain`](RetryPolicy::drain) and events;
-/// - a history of errors, and of a response whose request was not to be sent again from the start;
-/// - [`attempt_header`](RetryPolicy::attempt_header) on the first attempt; here it begins with the
-///   second;
-/// - [`before_retry`](RetryPolicy::before_retry) after the delay; here it is called before the
-///   delay.
+/// - [`attempt_timeout`](RetryPolicy::attempt_timeout),
+///   [`raise_on_status`](RetryPolicy::raise_on_status), [`drain`](RetryPolicy::drain) and events
+///   have no effect here.
+/// - The [`deadline`](RetryPolicy::deadline) refuses a delay here. It does not end an attempt in
+///   flight.
+/// - An error has no history here. Neither has a response to a request that could not be retried
+///   from the start.
+/// - The [`attempt_header`](RetryPolicy::attempt_header) begins with the second attempt here.
+/// - [`before_retry`](RetryPolicy::before_retry) is called before the delay here.
 ///
-/// A POST whose error says that it was never sent is retried here too. But the runner sends the
-/// first attempt as it came: the policy cannot put the extension into it that tells one exchange
-/// from [several](super#never-sent). So the error is believed, unless a `RetryLayer` below reports
-/// an attempt that the server may have processed. If a service below follows redirects, use
+/// A POST whose error says that it was never sent is retried here too. But tower's runner sends the
+/// first attempt as the caller made it, without the extension that tells one exchange from
+/// [several](super#never-sent). So the error is believed, unless a `RetryLayer` below reports an
+/// attempt that the server may have processed. If a service below follows redirects, use
 /// [`RetryLayer`](super::RetryLayer).
 ///
 /// For a service whose errors are boxed use [`boxed_errors`](RetryPolicy::boxed_errors).
@@ -86,14 +88,22 @@ where
 }
 
 /// A [`RetryPolicy`] for `tower::retry::RetryLayer` around a service whose errors are
-/// [`BoxError`]s.
+/// [`BoxError`]s. [`RetryPolicy::boxed_errors`] makes it.
 #[derive(Clone, Debug)]
 pub struct BoxedErrors(RetryPolicy);
 
 impl RetryPolicy {
-    /// This policy for `tower::retry::RetryLayer` around a service whose errors are [`BoxError`]s.
-    /// A `BoxError` does not implement `std::error::Error`, so the policy itself cannot take
-    /// it.
+    /// Wraps this policy for `tower::retry::RetryLayer` around a service whose errors are
+    /// [`BoxError`]s.
+    ///
+    /// The policy itself needs errors that implement `std::error::Error`. `BoxError` does not.
+    /// [`RetryLayer`](super::RetryLayer) needs no wrapper.
+    ///
+    /// ```
+    /// use tower_outbound::retry::RetryPolicy;
+    ///
+    /// let layer = tower::retry::RetryLayer::new(RetryPolicy::new().boxed_errors());
+    /// ```
     #[must_use]
     pub const fn boxed_errors(self) -> BoxedErrors {
         BoxedErrors(self)
@@ -123,7 +133,7 @@ where
 }
 
 impl RetryPolicy {
-    /// The copy that is kept while a request is sent.
+    /// The copy that tower's runner keeps while a request is sent.
     fn copy<B: ReplayableBody>(&mut self, request: &Request<B>) -> Option<Request<B>> {
         self.serve(request.extensions(), Instant::now());
         if !self.may_retry(request.method(), request.headers()) {
@@ -138,8 +148,8 @@ impl RetryPolicy {
         request: &mut Request<B>,
         response: &mut Response<RB>,
     ) -> Option<RetryDelay> {
-        // A policy is shown a head without a body. There is none to be had of a response that is
-        // only lent, so its parts are moved there and back.
+        // A policy needs a head without a body. This response is only borrowed, so its parts are
+        // moved there and back.
         let (mut head, ()) = Response::new(()).into_parts();
         let mut swap = |head: &mut response::Parts| {
             mem::swap(&mut head.status, response.status_mut());
@@ -180,8 +190,8 @@ impl RetryPolicy {
             now: SystemTime::now(),
             random: fastrand::f64(),
         };
-        // The request is the copy that the runner keeps, and the hook may have changed it before
-        // the last attempt. Each attempt starts from the caller's own head.
+        // This request is the copy that the runner keeps. The hook may have changed it before the
+        // last attempt, but each attempt starts from the caller's own head.
         match self.own_head() {
             Some(Some(own)) => set_head(request, own),
             Some(kept) => *kept = Some(head_of(request)),
@@ -227,7 +237,7 @@ impl RetryPolicy {
     }
 }
 
-/// The head of a request that is only lent.
+/// A copy of the head of a borrowed request.
 fn head_of<B>(request: &Request<B>) -> request::Parts {
     let (mut head, ()) = Request::new(()).into_parts();
     head.method = request.method().clone();
@@ -247,10 +257,10 @@ fn set_head<B>(request: &mut Request<B>, head: &request::Parts) {
 }
 
 pin_project! {
-    /// The delay before an attempt, on tower's own runner.
+    /// The future of the delay before an attempt, for tower's own runner.
     #[derive(Debug)]
     pub struct RetryDelay {
-        // `None` for no delay. Then the other tasks have their turn, and no timer is made.
+        // `None` for no delay: no timer is made, and the other tasks have their turn once.
         #[pin]
         timer: Option<Sleep>,
         yielded: bool,

@@ -1,10 +1,10 @@
-//! Whether "never sent" is true of the whole call, and not of its last exchange alone.
+//! Finds out whether "never sent" is true of the whole call, and not of its last exchange alone.
 //!
 //! A service below may make several exchanges in one call: it follows a redirect, or it retries.
-//! The error of a later exchange says nothing of the first one, which the server may have
-//! processed. So a request that must not be processed twice carries a [`Witness`] among its
-//! extensions. A client drops the head of a request once it has written it, and each further
-//! exchange needs a head of its own. The witness counts how many are gone, and when.
+//! The error of a later exchange says nothing about the first one, which the server may have
+//! processed. So a request that must not be processed twice has a [`Witness`] in its extensions. A
+//! client drops the head of a request once it has written it, and each further exchange needs
+//! another head. The witness counts how many heads are gone, and when.
 
 use std::{
     error::Error,
@@ -24,19 +24,20 @@ use super::{
     policy::Policy,
 };
 
-/// The request extension: one in each head of an attempt. A copy of the head is one more.
+/// The request extension. Each head of an attempt has one, and so has each copy of the head.
 #[derive(Clone)]
 pub(super) struct Witness(Option<Arc<Seen>>);
 
-/// What the heads of one attempt came to.
+/// What happened to the heads of one attempt.
 ///
-/// Relaxed is enough for all of it: an error reaches this layer by a channel or on the same thread,
-/// and what happened to a head before the error was made is visible with it.
+/// Relaxed is enough: an error reaches this layer by a channel or on the same thread, and what
+/// happened to a head before the error was made is visible with the error.
 #[derive(Default)]
 struct Seen {
     /// Heads that the call dropped itself, within its own `call` or `poll`.
     gone_inside: AtomicU32,
-    /// Heads that another task dropped: that of the connection, once it has written the request.
+    /// Heads that another task dropped. The task of the connection does once it has written the
+    /// request.
     gone_outside: AtomicU32,
     answered: AtomicBool,
     /// The thread that is inside the call at the moment.
@@ -44,13 +45,13 @@ struct Seen {
     has_waited: AtomicBool,
     waited_without_inside: AtomicBool,
     waited_without_outside: AtomicBool,
-    /// That of a retry layer outside: what happens to these heads happens to its own.
+    /// The counts of a retry layer outside. What happens to these heads happens to its heads.
     outer: Option<Arc<Seen>>,
 }
 
-/// The view that the retry layer has of the heads of one attempt.
+/// The retry layer's access to the counts of one attempt.
 ///
-/// It is a pointer and no more, since most futures carry none.
+/// It is a single pointer, so that the futures without one stay small.
 pub(super) struct Watch(Arc<Seen>);
 
 /// What is known of one attempt at the time of its error.
@@ -62,31 +63,31 @@ struct Evidence {
     outside: u32,
     /// Whether the call returned `Pending` after it had dropped a head itself.
     waited_without_inside: bool,
-    /// Whether the call returned `Pending` after another task had dropped one, the first `Pending`
-    /// not counted.
+    /// Whether the call returned `Pending` after another task had dropped a head. The first
+    /// `Pending` does not count.
     waited_without_outside: bool,
     /// Whether a [`OneExchangeLayer`](super::OneExchangeLayer) below has seen a response.
     answered: bool,
 }
 
 impl Evidence {
-    /// Whether no exchange but the one that failed can have been sent.
+    /// Whether only the exchange that failed can have been sent.
     fn allows(self, is_http2: bool) -> bool {
-        // A response is proof of an exchange before the one that failed. And if the call drops a
-        // head and waits on, it has made a request of its own from it, whose fate is unknown: so
-        // does a client that converts requests, a redirect to another origin, and a retry.
+        // A response is proof of an exchange before the one that failed. If the call drops a head
+        // and then waits, it has made another request from it, whose fate is unknown. A client that
+        // converts requests does so, a redirect to another origin, and a retry.
         if self.answered || self.waited_without_inside {
             return false;
         }
         if is_http2 {
-            // HTTP/2 refuses a request after it was written, so the head of the one that failed is
-            // gone. A second one was another exchange's.
+            // HTTP/2 refuses a request after it was written, so the head of the failed exchange is
+            // gone. A second head belonged to another exchange.
             return self.outside <= 1;
         }
-        // Any other request that was never sent is dropped when it fails, and not before. What the
-        // call drops with it are copies that it no longer needs. If another task drops it, as that
-        // of tonic's channel does, the error comes right after; a second head was another
-        // exchange's then.
+        // Any other request that was never sent is dropped when it fails, and not before. The call
+        // may drop copies with it that it no longer needs. If another task drops the head, as the
+        // task of tonic's channel does, the error comes right after. A second head then belonged to
+        // another exchange.
         !self.waited_without_outside
             && (self.outside == 0 || self.outside.saturating_add(self.inside) == 1)
     }
@@ -94,7 +95,7 @@ impl Evidence {
 
 impl Evidence {
     /// Whether the response is that of the only exchange. As with HTTP/2's refusals the request was
-    /// written, so one head may be gone. What answered is no proof here: it is this response.
+    /// written, so one head may be gone. `answered` proves nothing here: it is this response.
     const fn allows_response(self) -> bool {
         !self.waited_without_inside && self.outside <= 1
     }
@@ -103,8 +104,8 @@ impl Evidence {
 impl Watch {
     /// Watches a request that is about to be sent, if it must not be processed twice.
     pub(super) fn of<B>(request: &mut Request<B>, policy: &impl Policy) -> Option<Self> {
-        // A safe method (RFC 9110 section 9.2.1) can do no harm twice. Most requests have one, so
-        // the rest is out of their way: they pay 20 instructions for all of this room.
+        // A request with a safe method (RFC 9110 section 9.2.1) does no harm twice. Most requests
+        // have one, so the rest is a function of its own: they pay 20 instructions for this module.
         if request.method().is_safe() { None } else { Self::of_unsafe(request, policy) }
     }
 
@@ -117,7 +118,7 @@ impl Watch {
     }
 
     fn put(extensions: &mut Extensions) -> Self {
-        // The place of an outer layer's witness is taken, but that one loses no head by it.
+        // This replaces the witness of an outer layer, which must not count that as a lost head.
         let outer = extensions.remove::<Witness>().and_then(|mut outer| outer.0.take());
         // The call comes next, so this thread is inside it.
         let thread = AtomicUsize::new(this_thread());
@@ -126,11 +127,11 @@ impl Watch {
         Self(seen)
     }
 
-    /// The call has returned `Pending`, so this thread has left it.
+    /// Takes note that the call has returned `Pending`: this thread has left it.
     pub(super) fn waits(&self) {
         leave(Some(self));
         let Seen { has_waited, waited_without_inside, waited_without_outside, .. } = &*self.0;
-        // Heads do not come back: what was true of one wait is true of those after it.
+        // Heads do not come back: what was true of one wait is true of the waits after it.
         if self.0.gone_inside.load(Relaxed) > 0 {
             waited_without_inside.store(true, Relaxed);
         }
@@ -162,7 +163,7 @@ impl Watch {
     }
 }
 
-/// From here on this thread is inside the call, until it [leaves](leave) or the attempt has ended.
+/// This thread is inside the call from now on, until it [leaves](leave) or the attempt has ended.
 pub(super) fn enter(watch: Option<&Watch>) {
     if let Some(Watch(seen)) = watch {
         seen.thread.store(this_thread(), Relaxed);
@@ -176,10 +177,11 @@ pub(super) fn leave(watch: Option<&Watch>) {
     }
 }
 
-/// The class of an attempt: as it was told, unless it claims more of the outcome than is believed.
+/// The class of an attempt: `told`, or [`Failure::Read`] if `told` claims that the request was not
+/// processed and that is not believed.
 ///
-/// Then the request may have been processed, as after a broken connection, and its method decides.
-/// A response can claim as much as an error: a 421 or 425, or by the caller's own `classify`.
+/// The request may then have been processed, as after a broken connection, so its method decides. A
+/// response can make the claim too: by a 421 or 425, or by the caller's own `classify`.
 pub(super) fn settle(
     told: Option<Failure>,
     outcome: Outcome<'_>,
@@ -202,12 +204,12 @@ pub(super) fn has_sent_attempt(error: &(dyn Error + 'static)) -> bool {
 }
 
 impl Witness {
-    /// The witness of a request, and no longer its own.
+    /// Takes the witness out of a request.
     pub(super) fn take(extensions: &mut Extensions) -> Option<Self> {
         extensions.remove()
     }
 
-    /// The request was answered: whatever fails from here on is another exchange.
+    /// Takes note of a response: whatever fails from now on is another exchange.
     pub(super) fn answered(&self) {
         self.each(|seen| seen.answered.store(true, Relaxed));
     }
@@ -234,8 +236,8 @@ impl Drop for Witness {
 
 const NO_THREAD: usize = 0;
 
-/// What tells threads apart, by an address that no two of them share. `ThreadId` has no stable
-/// number to keep in an atomic.
+/// A number of this thread: an address that no two threads share. `ThreadId` has no stable number
+/// to keep in an atomic.
 fn this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| ptr::from_ref(here).addr())

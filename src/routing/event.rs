@@ -14,13 +14,13 @@ mod with_tracing {
 
     const TARGET: &str = "tower_outbound::routing";
 
-    /// Whether [`no_mount`] is heard by anyone. What it is told costs a second look-up.
+    /// Whether a subscriber listens to [`no_mount`], whose argument costs a second look-up.
     pub(in super::super) fn is_heard() -> bool {
         tracing::enabled!(target: TARGET, Level::DEBUG)
     }
 
-    /// A request that no mount serves, though its host has one: most often a prefix with a slip in
-    /// its scheme, port or path.
+    /// Reports a request that no mount matches, though its host has one. Most often the scheme,
+    /// port or path of a prefix is wrong by mistake.
     pub(in super::super) fn no_mount(uri: &Uri, nearest: &str) {
         tracing::debug!(target: TARGET, uri = %Redacted(uri), nearest, "no mount");
     }

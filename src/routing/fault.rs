@@ -1,6 +1,17 @@
 use std::{error, fmt};
 
-/// A mount prefix that cannot be used, and what is wrong with it.
+/// The error for a wrong mount prefix: the prefix, and what is wrong with it.
+///
+/// ```
+/// use tower_outbound::routing::{MountPrefix, PrefixFault};
+///
+/// let error = "https://api.example.com/?page=1".parse::<MountPrefix>().expect_err("a query");
+/// assert_eq!(error.fault(), PrefixFault::Query);
+/// assert_eq!(
+///     error.to_string(),
+///     r#"mount prefix "https://api.example.com/": it cannot have a query"#
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixError {
     prefix: String,
@@ -18,7 +29,7 @@ impl PrefixError {
         &self.prefix
     }
 
-    /// What is wrong with it.
+    /// What is wrong with the prefix.
     #[must_use]
     pub const fn fault(&self) -> PrefixFault {
         self.fault
@@ -34,42 +45,53 @@ impl fmt::Display for PrefixError {
 impl error::Error for PrefixError {}
 
 /// What is wrong with a mount prefix.
+///
+/// ```
+/// use tower_outbound::routing::{MountPrefix, PrefixFault};
+///
+/// let fault = |prefix: &str| prefix.parse::<MountPrefix>().err().map(|error| error.fault());
+/// assert_eq!(fault("api.example.com"), Some(PrefixFault::Scheme));
+/// assert_eq!(fault("any://10.0.0.0/8"), Some(PrefixFault::Network));
+/// assert_eq!(fault("https://api.example.com"), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PrefixFault {
-    /// No `scheme://`.
+    /// The prefix does not begin with `scheme://`.
     Scheme,
-    /// The scheme `all`, which is httpx's word for `any`.
+    /// The scheme is `all`, which is httpx's word for `any`.
     All,
-    /// A path or port without a host.
+    /// The prefix has a path or port, but no host.
     EmptyHost,
-    /// A host that no name or address is spelt like.
+    /// The host is neither a name nor an address.
     Host,
-    /// A label beyond ASCII, or an `xn--` one, that IDNA does not know.
+    /// A label of the host is not ASCII, or begins with `xn--`, and is not valid in IDNA.
     ///
-    /// Without the feature `idna` this is only an `xn--` label that decodes to plain ASCII, such as
-    /// `xn--example-`; whether IDNA knows what other labels decode to is not checked.
+    /// Without the feature `idna` only an `xn--` label that decodes to ASCII is refused, such as
+    /// `xn--example-`.
     Idna,
-    /// A label beyond ASCII, without the feature `idna`. The same label in its `xn--` form needs no
-    /// feature.
+    /// A label of the host is not ASCII, and the feature `idna` is off. The `xn--` form of the
+    /// label needs no feature.
     IdnaDisabled,
-    /// A number that is not an address of four decimal octets, such as `127.1`.
+    /// The host is a number, but not an address of four decimal octets, such as `127.1`.
     NumericHost,
-    /// A `*` that is neither the first label of a host nor the port.
+    /// A `*` is neither the first label of the host nor the port.
     Wildcard,
-    /// A port that is neither a number up to 65535 nor `*`.
+    /// The port is neither a number up to 65535 nor `*`.
     Port,
-    /// A character in the path that has to be escaped, half an escape, or a `*` for a segment.
+    /// The path has a character that must be escaped, an incomplete escape, or a segment `*`.
     Path,
-    /// A network, such as `10.0.0.0/8`: an address without a port, then one number up to 32 (IPv6:
-    /// 128), if no bit of the address is set after that many. A prefix has one host, and `/8` would
-    /// be read as a path. If you mean the path, write a slash after it.
+    /// The prefix looks like a network, such as `10.0.0.0/8`.
+    ///
+    /// That is an address without a port, then one number up to 32 (IPv6: 128), if the address has
+    /// no bit set after that many. A prefix has one host, and `/8` would be read as a path. If you
+    /// mean the path, write a slash after it.
     Network,
-    /// A user name or password.
+    /// The prefix has a user name or password.
     Userinfo,
-    /// A query.
+    /// The prefix has a query.
     Query,
-    /// A fragment.
+    /// The prefix has a fragment.
     Fragment,
 }
 
@@ -82,7 +104,7 @@ impl fmt::Display for PrefixFault {
             Self::Host => "its host is neither a name nor an address",
             Self::Idna => "its host is not an internationalised name (IDNA)",
             Self::IdnaDisabled => {
-                "its host is beyond ASCII: write its `xn--` form, or enable the feature `idna` of tower-outbound"
+                "its host is not ASCII: write its `xn--` form, or enable the feature `idna` of tower-outbound"
             }
             Self::NumericHost => "its host is a number, but not an address of four decimal octets",
             Self::Wildcard => "a `*` can only be the first label of a host (`*.example.com`) or its port (`:*`)",
@@ -93,27 +115,27 @@ impl fmt::Display for PrefixFault {
             Self::Network => {
                 "it looks like a network, but a prefix has one host: mount each host or `any://`; if you mean a path, write a slash after it"
             }
-            Self::Userinfo => "it cannot hold a user name or password",
-            Self::Query => "it cannot hold a query",
-            Self::Fragment => "it cannot hold a fragment",
+            Self::Userinfo => "it cannot have a user name or password",
+            Self::Query => "it cannot have a query",
+            Self::Fragment => "it cannot have a fragment",
         })
     }
 }
 
-/// The prefix for messages: without what could be a password or a token.
+/// The prefix for messages, without what could be a password or a token.
 ///
-/// It is not a URI, and `authority::Redacted` cannot show it: what is wrong with it may be the very
-/// place of its userinfo.
+/// `authority::Redacted` cannot show it, since it is not a URI: its fault may be the place of its
+/// userinfo.
 fn without_secrets(text: &str) -> String {
-    // With the full-width and the small form, which IDNA maps to the first.
+    // With the full-width and the small `@`, which IDNA maps to the plain one.
     const AT: [char; 3] = ['@', '\u{ff20}', '\u{fe6b}'];
     let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let rest = format!("{}{path}", authority.replace("%40", "@"));
     let rest = rest.as_str();
     let authority = &rest[..rest.len() - path.len()];
-    // An `@` further on was meant to end a password, unless what is before it reads as a host with
-    // or without a port.
+    // A later `@` was meant to end a password, unless the text before it looks like a host with or
+    // without a port.
     let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "0"));
     let is_host = !host.is_empty()
         && (port.ends_with(']')

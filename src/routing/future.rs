@@ -18,7 +18,7 @@ use super::{
 };
 
 pin_project! {
-    /// The response of a [`RoutingService`](super::RoutingService).
+    /// The response future of [`RoutingService`](super::RoutingService).
     pub struct ResponseFuture<S, B, RB>
     where
         S: Service<Request<B>>,
@@ -36,11 +36,11 @@ pin_project! {
     {
         // Polls a clone of the service below: its readiness, then the call.
         Fallback { #[pin] response: Oneshot<S, Request<B>> },
-        // Polls nothing: what is mounted is cloned and called by whoever polls first.
+        // Polls nothing: the first poll clones and calls the mounted service.
         Selected { route: Route<B, RB>, request: Option<Request<B>>, names_mount: bool },
-        // Polls a clone of what is mounted in the same way.
+        // Polls a clone of the mounted service in the same way.
         Mounted { response: BoxedResponse<RB>, prefix: Option<Arc<str>>, names_mount: bool },
-        // Polls nothing: there was nowhere to go.
+        // Polls nothing: the request cannot be routed.
         Failed { error: Option<BoxError> },
     }
 }
@@ -80,7 +80,7 @@ where
             match state.as_mut().project() {
                 StateProj::Fallback { response } => return response.poll(cx).map_err(Into::into),
                 StateProj::Selected { route, request, names_mount } => {
-                    // Polled after its end, as no future need be; it then waits for ever.
+                    // Polled after completion, which no caller should do: it stays pending.
                     let Some(request) = request.take() else { return Poll::Pending };
                     let (prefix, names_mount) = (Arc::clone(&route.prefix), *names_mount);
                     match route.service.oneshot(request, cx) {
@@ -118,7 +118,7 @@ where
     }
 }
 
-/// A mount's own error, or the same with the name of the mount.
+/// The error of a mounted service, inside a [`MountError`] if `mount` is given.
 fn of_mount(error: BoxError, mount: Option<Arc<str>>) -> BoxError {
     match mount {
         Some(mount) => MountError::new(mount, error).into(),

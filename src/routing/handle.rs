@@ -7,7 +7,9 @@ use super::{
 };
 
 /// Changes the mounts of a [`RoutingService`](super::RoutingService) and of all its clones while
-/// they serve.
+/// they serve requests.
+///
+/// [`RoutingService::handle`](super::RoutingService::handle) makes one.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -16,14 +18,18 @@ use super::{
 ///
 /// # fn main() -> Result<(), BoxError> {
 /// # let client = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
-/// let client = RoutingLayer::builder().mount("https://old.example", Identity::new()).build()?.layer(client);
-/// let handle = client.handle();
-/// handle.update(|mounts| mounts.unmount("https://old.example").mount("https://new.example", Identity::new()))?;
+/// let layer = RoutingLayer::builder().mount("https://old.example", Identity::new()).build()?;
+/// let handle = layer.layer(client).handle();
+/// handle.update(|mounts| {
+///     mounts.unmount("https://old.example").mount("https://new.example", Identity::new())
+/// })?;
 /// assert_eq!(&*handle.prefixes()[0], "https://new.example");
 ///
-/// // All or nothing.
-/// let error = handle.update(|mounts| mounts.unmount("https://new.example").mount("new.example", Identity::new()));
-/// assert!(error.is_err());
+/// // All changes are made, or none.
+/// let result = handle.update(|mounts| {
+///     mounts.unmount("https://new.example").mount("new.example", Identity::new())
+/// });
+/// assert!(result.is_err());
 /// assert_eq!(handle.prefixes().len(), 1);
 /// # Ok(())
 /// # }
@@ -40,19 +46,19 @@ impl<S, B, RB> RoutingHandle<S, B, RB> {
 }
 
 impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
-    /// Changes the whole table at once. If a prefix is wrong, nothing changes.
+    /// Makes changes to the table, all at once. If a prefix is wrong, nothing changes.
     ///
-    /// A request selects its mount when it is called, and ends on the service that it began with.
     /// A mount that is not named keeps its service, with its permits and budgets. A mount that is
-    /// named again starts anew, whatever its key. Each layer is applied once, to the service below.
+    /// named again gets a new service, whatever its key. Each layer is applied once, to the service
+    /// below. Requests in flight stay with the service that was selected when they were called.
     ///
-    /// An update copies the table, so it takes time in proportion to the number of all mounts: put
-    /// changes that belong together into one update. Updates from several threads are made one
-    /// after the other, each on the table that the one before it left.
+    /// An update copies the table, so its time grows with the number of all mounts. Put changes
+    /// that belong together into one update. Concurrent updates are made one after the other, and
+    /// none is lost.
     ///
     /// # Errors
     ///
-    /// [`PrefixError`] names the first prefix that is wrong, and the fault.
+    /// [`PrefixError`] names the first wrong prefix, and the fault.
     pub fn update<F>(&self, change: F) -> Result<(), PrefixError>
     where
         F: FnOnce(MountChanges<S, B, RB>) -> MountChanges<S, B, RB>,
@@ -70,20 +76,20 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
         Ok(())
     }
 
-    /// Puts a whole new table in the place of the present one, at once, as when a configuration is
-    /// read again. If a prefix is wrong, nothing changes.
+    /// Replaces the whole table at once, for example after a configuration was read again. If a
+    /// prefix is wrong, nothing changes.
     ///
-    /// `table` starts without mounts and adds all of the new ones. A mount with the prefix and the
-    /// [key](MountChanges::mount_keyed) of a present one keeps that one's service, with its permits
-    /// and budgets; the new layer is not applied. A mount without a key starts anew, and a mount
-    /// that is not named is taken out. Each other layer is applied once, to the service below.
+    /// `table` gets no mounts, and adds all mounts of the new table. A mount that is not added is
+    /// removed. If a mount has the prefix and the [key](MountChanges::mount_keyed) of a present
+    /// mount, the present service stays, with its permits and budgets, and the new layer is not
+    /// applied. Every other layer is applied once, to the service below.
     ///
-    /// Requests in flight end on the service that they began with. If several threads replace and
-    /// update, each works on the table that the one before it left.
+    /// Requests in flight stay with the service that was selected when they were called. Concurrent
+    /// calls are made one after the other.
     ///
     /// # Errors
     ///
-    /// [`PrefixError`] names the first prefix that is wrong, and the fault.
+    /// [`PrefixError`] names the first wrong prefix, and the fault.
     ///
     /// ```
     /// use http::{Request, Response};
@@ -113,7 +119,7 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
     {
         let (table, mounts) = table(MountChanges::new()).table()?;
         let table = Arc::new(table);
-        // Kept from one turn to the next, so that no layer is applied twice.
+        // Kept if the closure below is called again, so that no layer is applied twice.
         let mut made: Vec<_> = mounts.iter().map(|_| None).collect();
         self.shared.replace(|present| {
             let entries = mounts.iter().zip(&mut made);
@@ -130,7 +136,16 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
         Ok(())
     }
 
-    /// The prefixes in the table at this moment, as they were written.
+    /// The prefixes of the present mounts, as they were written.
+    ///
+    /// ```
+    /// # use {http::{Request, Response}, tower::{Layer, layer::util::Identity, service_fn}};
+    /// # use tower_outbound::RoutingLayer;
+    /// # let client = service_fn(|_: Request<()>| async { Ok::<_, http::Error>(Response::new(())) });
+    /// let layer = RoutingLayer::builder().mount("HTTPS://H.example", Identity::new()).build()?;
+    /// assert_eq!(&*layer.layer(client).handle().prefixes()[0], "HTTPS://H.example");
+    /// # Ok::<(), tower_outbound::routing::PrefixError>(())
+    /// ```
     #[must_use]
     pub fn prefixes(&self) -> Vec<Arc<str>> {
         self.shared.prefixes()

@@ -13,16 +13,18 @@ use super::{
     target::UriError,
 };
 
-/// Sends each request to the layer or service mounted for its URL, or straight on.
+/// Sends each request to the layer or service that is mounted for its URL, or else to the service
+/// below.
 ///
 /// A mounted *layer* wraps a clone of the service below, so a jar or a pool below serves every
-/// mount. It is applied once per [`layer`](Layer::layer) call, so all clones share its limits and
-/// budgets. A mounted *service* is complete in itself.
+/// mount. Each call of [`layer`](Layer::layer) applies the mounted layers once, so all clones of
+/// the service share their limits and budgets. A mounted *service* is complete in itself, and does
+/// not use the service below.
 ///
 /// requests: `session.mount`.
 ///
-/// If rustc says "implementation of `From` is not general enough" of a task that uses the service,
-/// see [there](RoutingService#inside-a-spawned-task).
+/// If rustc reports "implementation of `From` is not general enough" for a task that uses the
+/// service, see [`RoutingService`](RoutingService#inside-a-spawned-task).
 ///
 /// ```
 /// use http::{Request, Response};
@@ -31,15 +33,18 @@ use super::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let everything_else = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new("the fallback")) });
-/// let legacy = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new("the legacy client")) });
+/// let everything_else =
+///     service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new("the fallback")) });
+/// let legacy =
+///     service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new("the legacy client")) });
 /// let client = RoutingLayer::builder()
 ///     .mount("https://api.example.com", layer_fn(|inner| inner))
 ///     .mount_service("https://legacy.example", legacy)
 ///     .build()?
 ///     .layer(everything_else);
 ///
-/// let response = client.clone().oneshot(Request::get("https://legacy.example/x").body(())?).await?;
+/// let request = Request::get("https://legacy.example/x").body(())?;
+/// let response = client.clone().oneshot(request).await?;
 /// assert_eq!(*response.body(), "the legacy client");
 /// assert_eq!(&*response.extensions().get::<Mount>().unwrap().0, "https://legacy.example");
 ///
@@ -55,7 +60,14 @@ pub struct RoutingLayer<S, B, RB> {
 }
 
 impl<S, B, RB> RoutingLayer<S, B, RB> {
-    /// Starts a table without mounts.
+    /// Starts to build a layer, without mounts.
+    ///
+    /// ```
+    /// # use tower_outbound::RoutingLayer;
+    /// // Sends everything to the service below, until a `RoutingHandle` adds mounts.
+    /// let layer = RoutingLayer::<(), (), ()>::builder().build()?;
+    /// # Ok::<(), tower_outbound::routing::PrefixError>(())
+    /// ```
     pub const fn builder() -> RoutingLayerBuilder<S, B, RB> {
         RoutingLayerBuilder { mounts: MountChanges::new(), settings: Settings::new() }
     }
@@ -98,7 +110,9 @@ impl<S, B, RB> fmt::Debug for RoutingLayer<S, B, RB> {
     }
 }
 
-/// Builds a [`RoutingLayer`]; the [module's docs](super) say what prefixes mean.
+/// Builds a [`RoutingLayer`]. The [module's docs](super) list the forms of a prefix.
+///
+/// A wrong prefix is reported by [`build`](Self::build).
 #[must_use]
 pub struct RoutingLayerBuilder<S, B, RB> {
     mounts: MountChanges<S, B, RB>,
@@ -106,8 +120,20 @@ pub struct RoutingLayerBuilder<S, B, RB> {
 }
 
 impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
-    /// Mounts a layer around the service below. The same prefix again replaces what was mounted
-    /// there.
+    /// Mounts a layer, which wraps a clone of the service below.
+    ///
+    /// If the same prefix is mounted again, the last mount is kept.
+    ///
+    /// ```
+    /// # use {http::{Request, Response}, std::time::Duration, tower::timeout::TimeoutLayer};
+    /// # use tower_outbound::RoutingLayer;
+    /// # use tower::{BoxError, util::BoxCloneSyncService};
+    /// # type Client = BoxCloneSyncService<Request<()>, Response<()>, BoxError>;
+    /// let timeout = TimeoutLayer::new(Duration::from_secs(1));
+    /// let layer = RoutingLayer::builder().mount("https://api.example.com", timeout).build()?;
+    /// # let _: RoutingLayer<Client, (), ()> = layer;
+    /// # Ok::<(), tower_outbound::routing::PrefixError>(())
+    /// ```
     pub fn mount<L>(mut self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
@@ -119,9 +145,24 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         self
     }
 
-    /// As [`mount`](Self::mount), with a key that says what is mounted: a later
-    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets,
-    /// if prefix and key are equal. Default: no key, and `replace` mounts the layer anew.
+    /// Mounts a layer with a key, so that a later [`replace`](super::RoutingHandle::replace) can
+    /// keep it.
+    ///
+    /// If the new table has the same prefix with the same key, the mounted service stays, with its
+    /// permits and budgets. A good key is what the layer is made from, such as the text of its
+    /// configuration. Without a key, `replace` applies the new layer.
+    ///
+    /// ```
+    /// # use {http::{Request, Response}, tower::limit::ConcurrencyLimitLayer};
+    /// # use tower_outbound::RoutingLayer;
+    /// # use tower::{BoxError, util::BoxCloneSyncService};
+    /// # type Client = BoxCloneSyncService<Request<()>, Response<()>, BoxError>;
+    /// let layer = RoutingLayer::builder()
+    ///     .mount_keyed("https://api.example.com", "permits = 10", ConcurrencyLimitLayer::new(10))
+    ///     .build()?;
+    /// # let _: RoutingLayer<Client, (), ()> = layer;
+    /// # Ok::<(), tower_outbound::routing::PrefixError>(())
+    /// ```
     pub fn mount_keyed<L>(
         mut self,
         prefix: impl Into<Arc<str>>,
@@ -139,6 +180,23 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     }
 
     /// Mounts a complete service, which does not use the service below.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{BoxError, Layer, ServiceExt, service_fn};
+    /// use tower_outbound::RoutingLayer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let client = service_fn(|_: Request<()>| async { Err::<Response<&str>, BoxError>("no".into()) });
+    /// // A mock for a test.
+    /// let mock = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new("mocked")) });
+    /// let layer = RoutingLayer::builder().mount_service("https://api.example.com", mock).build()?;
+    /// let request = Request::get("https://api.example.com/users").body(())?;
+    /// assert_eq!(*layer.layer(client).oneshot(request).await?.body(), "mocked");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
         M: MountService<B, RB>,
@@ -149,46 +207,107 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         self
     }
 
-    /// A request that no mount serves is a [`NoMount`](super::NoMount) error. Default: it goes to
-    /// the service below.
+    /// Returns a [`NoMount`](super::NoMount) error for a request that no mount matches.
+    ///
+    /// Default: such a request is sent to the service below. `NoMount` has an example.
+    ///
+    /// ```
+    /// # use tower_outbound::RoutingLayer;
+    /// let nothing_but_mounts = RoutingLayer::<(), (), ()>::builder().strict();
+    /// ```
     pub const fn strict(mut self) -> Self {
         self.settings.strict = true;
         self
     }
 
-    /// An error of a mount is a [`MountError`](super::MountError), which names the mount. Default:
-    /// it passes as it is, so that `downcast_ref` finds the client's own type.
+    /// Wraps each error of a mounted service in a [`MountError`](super::MountError), which names
+    /// the mount.
     ///
-    /// Errors of the service below, for requests that no mount serves, pass as they are.
+    /// An error of the service below, for a request that no mount matches, is returned as it is.
+    ///
+    /// Default: every error is returned as it is, so that `downcast_ref` finds the client's own
+    /// type. `MountError` has an example.
+    ///
+    /// ```
+    /// # use tower_outbound::RoutingLayer;
+    /// let named_errors = RoutingLayer::<(), (), ()>::builder().mount_errors();
+    /// ```
     pub const fn mount_errors(mut self) -> Self {
         self.settings.mount_errors = true;
         self
     }
 
-    /// A request whose path has dot segments is a [`UriError::DotSegments`]. Default: it is routed
-    /// by the path that they lead to, and sent as it is.
+    /// Returns [`UriError::DotSegments`] for a request whose path has a segment `.` or `..`.
     ///
-    /// Use it if you mount a path to keep others off it. Some servers read `/x/..;/admin` and
+    /// Use it if you mount a path to keep others away from it. Some servers read `/x/..;/admin` and
     /// `/x/..%2Fadmin` as `/admin`, though RFC 3986 does not. So this check counts `%2e` as a dot,
     /// ignores what follows a `;`, and ends a segment at `%2F`, `%5C` and a backslash.
+    ///
+    /// Default: the request is routed by the path without dot segments, and sent unchanged.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{BoxError, Layer, ServiceExt, service_fn};
+    /// use tower_outbound::routing::{RoutingLayer, UriError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let client = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+    /// let client = RoutingLayer::builder().reject_dot_segments().build()?.layer(client);
+    /// let request = Request::get("https://h.example/x/..;/admin").body(())?;
+    /// let error = client.oneshot(request).await.expect_err("rejected");
+    /// assert_eq!(error.downcast_ref(), Some(&UriError::DotSegments));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const fn reject_dot_segments(mut self) -> Self {
         self.settings.strictness.dot_segments = true;
         self
     }
 
-    /// A request whose path has `%2F`, `%5C` or a backslash is a [`UriError::EncodedSlash`].
-    /// Default: none of them counts as a slash.
+    /// Returns [`UriError::EncodedSlash`] for a request whose path has `%2F`, `%5C` or a backslash.
     ///
-    /// Use it if you mount a path to keep others off it: a server may read `/a%2Fadmin` as
+    /// Use it if you mount a path to keep others away from it: a server may read `/a%2Fadmin` as
     /// `/a/admin`.
+    ///
+    /// Default: the request is routed, and none of these counts as a slash.
+    ///
+    /// ```
+    /// # use tower_outbound::RoutingLayer;
+    /// // For mounts that guard a path.
+    /// let builder = RoutingLayer::<(), (), ()>::builder()
+    ///     .reject_dot_segments()
+    ///     .reject_encoded_slashes();
+    /// ```
     pub const fn reject_encoded_slashes(mut self) -> Self {
         self.settings.strictness.encoded_slashes = true;
         self
     }
 
-    /// Scheme and authority to route a relative URI by, for clients that add them further in. The
-    /// request itself is not changed. Default: none, and a relative URI is a
-    /// [`UriError::Relative`].
+    /// Sets the scheme, host and port that a relative URI is routed by.
+    ///
+    /// Use it for a client that adds the origin itself, such as tonic's channel. The request is not
+    /// changed.
+    ///
+    /// Default: no origin, so a relative URI is a [`UriError::Relative`].
+    ///
+    /// ```
+    /// use http::{Request, Response, Uri};
+    /// use tower::{BoxError, Layer, ServiceExt, layer::util::Identity, service_fn};
+    /// use tower_outbound::routing::{Mount, RoutingLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let client = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+    /// let layer = RoutingLayer::builder()
+    ///     .mount("https://api.example.com/v1", Identity::new())
+    ///     .default_origin(Uri::from_static("https://api.example.com"))
+    ///     .build()?;
+    /// let response = layer.layer(client).oneshot(Request::get("/v1/users").body(())?).await?;
+    /// assert!(response.extensions().get::<Mount>().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn default_origin(mut self, origin: Uri) -> Self {
         self.settings.default_origin = Some(origin);
         self
@@ -198,11 +317,10 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     ///
     /// # Errors
     ///
-    /// [`PrefixError`] names the first prefix that is wrong, or a default origin that is, and the
-    /// fault.
+    /// [`PrefixError`] names the first wrong prefix, or a wrong default origin, and the fault.
     pub fn build(self) -> Result<RoutingLayer<S, B, RB>, PrefixError> {
         if let Some(origin) = &self.settings.default_origin {
-            // A relative URI goes where the origin says, so it fails if the origin is wrong.
+            // A relative URI is routed by the origin, so it fails if the origin is wrong.
             let relative = Uri::from_static("/");
             self.settings.find(&Table::default(), &Method::GET, &relative).map_err(|error| {
                 let fault = match error {
@@ -216,7 +334,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
             })?;
         }
         let (table, mounts) = self.mounts.table()?;
-        // A builder only mounts, so none is missing, and all keep their numbers.
+        // A builder does not unmount, so no mount is missing, and all keep their numbers.
         let mounts = mounts.into_iter().flatten().collect();
         Ok(RoutingLayer { table: Arc::new(table), mounts, settings: self.settings })
     }

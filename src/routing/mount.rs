@@ -5,12 +5,42 @@ use tower::BoxError;
 
 use crate::authority::Redacted;
 
-/// Response extension: the prefix that served the request, as it was written. Absent for the
-/// fallback.
+/// Response extension: the prefix of the mount that served the request, as it was written.
+///
+/// The response of the fallback does not have it.
+///
+/// ```
+/// use http::Response;
+/// use tower_outbound::routing::Mount;
+///
+/// fn served_by<B>(response: &Response<B>) -> &str {
+///     response.extensions().get::<Mount>().map_or("the fallback", |mount| &mount.0)
+/// }
+/// # assert_eq!(served_by(&Response::new(())), "the fallback");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount(pub Arc<str>);
 
-/// No mount serves a request, and there is no fallback.
+/// The error of a request that no mount matches, if the layer is
+/// [`strict`](super::RoutingLayerBuilder::strict).
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{BoxError, Layer, ServiceExt, layer::util::Identity, service_fn};
+/// use tower_outbound::routing::{NoMount, RoutingLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let client = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+/// let layer = RoutingLayer::builder().mount("https://h.example/v1", Identity::new()).strict();
+/// let request = Request::get("https://h.example/v2?token=secret").body(())?;
+/// let error = layer.build()?.layer(client).oneshot(request).await.expect_err("no mount");
+/// let error = error.downcast_ref::<NoMount>().expect("the layer is strict");
+/// assert_eq!(error.uri(), "https://h.example/v2");
+/// assert_eq!(error.nearest(), Some("https://h.example/v1"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoMount {
     uri: String,
@@ -22,18 +52,18 @@ impl NoMount {
         Self { uri: Redacted(uri).to_string(), nearest }
     }
 
-    /// The request's URI, without userinfo and query.
+    /// The URI of the request, without userinfo and query.
     #[must_use]
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// The prefix of the nearest mount of the same host, as it was written: the one whose path has
-    /// the longest beginning in common with the request's. It differs from the request in scheme,
-    /// port or path. `None` if no mount has that host.
+    /// The prefix of the nearest mount with the request's host, as it was written. `None` if no
+    /// mount has that host.
     ///
-    /// If no mount has the very host, a wildcard that covers it counts; a prefix for every host
-    /// does not.
+    /// The nearest mount is the one whose path has the longest beginning in common with the
+    /// request's path. It differs from the request in scheme, port or path. If no mount names the
+    /// host, a wildcard that matches it counts. A prefix for every host does not.
     #[must_use]
     pub fn nearest(&self) -> Option<&str> {
         self.nearest.as_deref()
@@ -52,8 +82,8 @@ impl fmt::Display for NoMount {
 
 impl error::Error for NoMount {}
 
-/// A mounted service failed. Only with
-/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors).
+/// The error of a mounted service, with the name of the mount, if
+/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors) is set.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -62,14 +92,16 @@ impl error::Error for NoMount {}
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let client = service_fn(|_: Request<()>| async { Err::<Response<()>, BoxError>("no route".into()) });
+/// let client =
+///     service_fn(|_: Request<()>| async { Err::<Response<()>, BoxError>("no route".into()) });
 /// let client = RoutingLayer::builder()
 ///     .mount("http://localhost", Identity::new())
 ///     .mount_errors()
 ///     .build()?
 ///     .layer(client);
-/// let error = client.oneshot(Request::get("http://localhost:8000/").body(())?).await.unwrap_err();
-/// let error = error.downcast_ref::<MountError>().unwrap();
+/// let request = Request::get("http://localhost:8000/").body(())?;
+/// let error = client.oneshot(request).await.expect_err("the mounted service fails");
+/// let error = error.downcast_ref::<MountError>().expect("mount errors are named");
 /// assert_eq!((&*error.mount, &*error.source.to_string()), ("http://localhost", "no route"));
 /// # Ok(())
 /// # }
@@ -79,7 +111,7 @@ impl error::Error for NoMount {}
 pub struct MountError {
     /// The prefix of the mount, as it was written.
     pub mount: Arc<str>,
-    /// The service's own error, which is also this error's source.
+    /// The error of the mounted service. `source()` returns it too.
     pub source: BoxError,
 }
 

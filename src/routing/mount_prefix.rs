@@ -8,12 +8,12 @@ use std::{
 
 use super::{fault::PrefixError, prefix::Prefix};
 
-/// A mount prefix that has been checked, for configuration:
-/// [`mount`](super::RoutingLayerBuilder::mount) takes it as it takes text.
+/// A checked mount prefix, for configurations. [`mount`](super::RoutingLayerBuilder::mount) takes
+/// it as it takes a string.
 ///
-/// Two are equal if they name the same mount (`https://h` and `HTTPS://H.:*/`);
-/// [`Display`](fmt::Display) gives each as it was written. With the feature `serde` it is a string,
-/// and one that is no prefix fails to be read with the message of [`PrefixError`].
+/// Two prefixes are equal if they name the same mount, such as `https://h` and `HTTPS://H.:*/`.
+/// [`Display`](fmt::Display) shows a prefix as it was written. With the feature `serde` a prefix is
+/// read from a string. If the string is not a prefix, the error has the text of [`PrefixError`].
 ///
 /// ```
 /// use tower_outbound::routing::MountPrefix;

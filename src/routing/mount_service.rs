@@ -10,11 +10,11 @@ use pin_project_lite::pin_project;
 use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
-/// What can be mounted: a service that is cloned for each request, shared by threads, and called in
+/// A service that can be mounted: it is cloned for each request, shared by threads, and called in
 /// spawned tasks.
 ///
-/// Every service with these bounds implements it, so it is a name for them in bounds of your own.
-/// If a bound is missing, the compiler names it.
+/// Every service with these bounds implements it. Use it as a short name for the bounds in your own
+/// code. If a bound is missing, the compiler names it.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -67,11 +67,11 @@ pub(super) type Mounted<B, RB> = Arc<dyn Call<B, RB>>;
 pub(super) type BoxedResponse<RB> =
     Pin<Box<dyn Future<Output = Result<Response<RB>, BoxError>> + Send>>;
 
-/// A service as a trait object that is called without being cloned into a box of its own first: the
-/// future's is the only one.
+/// A service as a trait object whose call needs one box, that of the future: the service is not
+/// cloned into a box of its own.
 pub(super) trait Call<B, RB>: Send + Sync {
-    /// Calls a clone, at once if that is ready: then the box holds the response alone, and neither
-    /// service nor request is moved there to wait.
+    /// Calls a clone, at once if the clone is ready. Then the box has the response future alone,
+    /// and neither service nor request is moved there to wait.
     fn oneshot(
         &self,
         request: Request<B>,

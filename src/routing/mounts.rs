@@ -9,17 +9,31 @@ use super::{
     table::Table,
 };
 
-/// Mounts to add to a table and to take out of it, as
-/// [`RoutingHandle::update`](super::RoutingHandle::update) lends them; or the mounts of a new
-/// table, as [`replace`](super::RoutingHandle::replace) does.
+/// A list of mounts to add and to remove, in the order of the calls.
 ///
-/// They take effect in the order of the calls.
+/// [`RoutingHandle::update`](super::RoutingHandle::update) gives an empty list to its closure, and
+/// applies the list to the present table. [`replace`](super::RoutingHandle::replace) makes a new
+/// table from it.
+///
+/// ```
+/// use tower::layer::util::Identity;
+/// use tower_outbound::routing::{MountChanges, RoutingHandle};
+///
+/// # use tower_outbound::routing::{MountService, PrefixError};
+/// # fn example<S>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError>
+/// # where S: MountService<(), ()> {
+/// handle.update(|mounts: MountChanges<_, _, _>| {
+///     mounts.unmount("https://old.example").mount("https://new.example", Identity::new())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct MountChanges<S, B, RB> {
     changes: Vec<Change<S, B, RB>>,
 }
 
-/// A prefix as it was written, and what is to be mounted there; `None` unmounts.
+/// A prefix as it was written, and what to mount there; `None` unmounts.
 type Change<S, B, RB> = (Arc<str>, Option<New<S, B, RB>>);
 
 /// A mount of a whole table, before its service is made.
@@ -30,9 +44,9 @@ pub(super) struct Entry<S, B, RB> {
     pub(super) new: New<S, B, RB>,
 }
 
-/// What is to be mounted.
+/// What to mount.
 pub(super) struct New<S, B, RB> {
-    /// [`replace`](super::RoutingHandle::replace) compares it with that of the present mount.
+    /// [`replace`](super::RoutingHandle::replace) compares it with the key of the present mount.
     pub(super) key: Option<Arc<str>>,
     /// Makes the service from the one below.
     make: Arc<dyn Fn(S) -> Mounted<B, RB> + Send + Sync>,
@@ -50,8 +64,18 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         Self { changes: Vec::new() }
     }
 
-    /// Mounts a layer around the service below. The same prefix again replaces what was mounted
-    /// there.
+    /// Mounts a layer, which wraps a clone of the service below. If something is mounted at the
+    /// prefix already, it is replaced.
+    ///
+    /// ```
+    /// # use tower::layer::util::Identity;
+    /// # use tower_outbound::routing::{MountService, PrefixError, RoutingHandle};
+    /// # fn example<S>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError>
+    /// # where S: MountService<(), ()> {
+    /// handle.update(|mounts| mounts.mount("https://api.example.com", Identity::new()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mount<L>(self, prefix: impl Into<Arc<str>>, layer: L) -> Self
     where
         L: Layer<S> + Send + Sync + 'static,
@@ -62,11 +86,23 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self.add(prefix.into(), None, layer)
     }
 
-    /// As [`mount`](Self::mount), with a key that says what is mounted: a later
-    /// [`replace`](super::RoutingHandle::replace) keeps the service, with its permits and budgets,
-    /// if prefix and key are equal.
+    /// Mounts a layer with a key, so that a later [`replace`](super::RoutingHandle::replace) can
+    /// keep it.
     ///
-    /// A good key is what the layer is made from, such as the text of its configuration.
+    /// If the new table has the same prefix with the same key, the mounted service stays, with its
+    /// permits and budgets. A good key is what the layer is made from, such as the text of its
+    /// configuration. [`replace`](super::RoutingHandle::replace) has an example.
+    ///
+    /// ```
+    /// # use tower::limit::ConcurrencyLimitLayer;
+    /// # use tower_outbound::routing::{MountService, PrefixError, RoutingHandle};
+    /// # fn example<S>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError>
+    /// # where S: MountService<(), ()> {
+    /// let limit = ConcurrencyLimitLayer::new(10);
+    /// handle.update(|mounts| mounts.mount_keyed("https://api.example.com", "10 permits", limit))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mount_keyed<L>(
         self,
         prefix: impl Into<Arc<str>>,
@@ -94,7 +130,17 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self
     }
 
-    /// Mounts a complete service, which does not use the service below.
+    /// Mounts a complete service, which does not use the service below. If something is mounted at
+    /// the prefix already, it is replaced.
+    ///
+    /// ```
+    /// # use tower_outbound::routing::{MountService, PrefixError, RoutingHandle};
+    /// # fn example<S, M>(handle: RoutingHandle<S, (), ()>, legacy: M) -> Result<(), PrefixError>
+    /// # where S: Clone, M: MountService<(), ()> {
+    /// handle.update(|mounts| mounts.mount_service("https://legacy.example", legacy))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mount_service<M>(mut self, prefix: impl Into<Arc<str>>, service: M) -> Self
     where
         M: MountService<B, RB>,
@@ -107,8 +153,17 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self
     }
 
-    /// Takes out what is mounted at a prefix, however the prefix is spelt. If nothing is mounted
-    /// there, nothing happens.
+    /// Removes what is mounted at a prefix, whatever the spelling of the prefix. If nothing is
+    /// mounted there, nothing happens.
+    ///
+    /// ```
+    /// # use tower_outbound::routing::{PrefixError, RoutingHandle};
+    /// # fn example<S: Clone>(handle: RoutingHandle<S, (), ()>) -> Result<(), PrefixError> {
+    /// // As it was mounted, or as "https://old.example".
+    /// handle.update(|mounts| mounts.unmount("HTTPS://old.example:*/"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unmount(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.changes.push((prefix.into(), None));
         self
@@ -118,7 +173,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
         self.changes.len()
     }
 
-    /// Every change with its prefix parsed, or the error of the first prefix that is wrong.
+    /// Every change with its prefix parsed, or the error of the first wrong prefix.
     pub(super) fn parsed(self) -> Result<Vec<(Prefix, Change<S, B, RB>)>, PrefixError> {
         let parse = |change: Change<S, B, RB>| match Prefix::parse(&change.0) {
             Ok(prefix) => Ok((prefix, change)),
@@ -131,7 +186,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
     ///
     /// # Errors
     ///
-    /// That of the first prefix that is wrong.
+    /// The error of the first wrong prefix.
     pub(super) fn table(self) -> Result<(Table, Vec<Option<Entry<S, B, RB>>>), PrefixError> {
         let changes = self.parsed()?;
         let (mut table, mut mounts) = (Table::default(), Vec::with_capacity(changes.len()));
@@ -155,7 +210,7 @@ impl<S, B, RB> MountChanges<S, B, RB> {
 
 impl<S, B, RB> fmt::Debug for MountChanges<S, B, RB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the prefixes: these are not parsed yet, and could hold a password.
+        // Not the prefixes: they are not parsed yet, and could contain a password.
         f.debug_struct("MountChanges").field("changes", &self.changes.len()).finish_non_exhaustive()
     }
 }

@@ -1,12 +1,11 @@
-//! Paths in one spelling, and the spellings that some servers read differently.
+//! Brings paths into one spelling, and finds spellings that servers read differently.
 
 use std::borrow::Cow;
 
-/// A path without dot segments (RFC 3986 section 5.2.4) and with no escapes but those it needs
-/// (section 6.2.2). `%2F` stays, and so do empty segments: servers may take either for something
-/// else.
+/// The path without dot segments (RFC 3986 section 5.2.4) and without needless escapes (section
+/// 6.2.2). `%2F` and empty segments stay: a server may give them a meaning.
 ///
-/// Borrows where there is nothing to do.
+/// Borrows if there is nothing to do.
 pub(super) fn normalised(path: &str) -> Cow<'_, str> {
     if is_normal(path.as_bytes()) {
         return Cow::Borrowed(path);
@@ -20,8 +19,8 @@ pub(super) fn normalised(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether there is surely nothing to do, as for most paths: no escapes, and no segment that begins
-/// with a dot.
+/// Whether a path has no escapes, and no segment that begins with a dot. Then there is nothing to
+/// do, as for most paths.
 fn is_normal(path: &[u8]) -> bool {
     const PLAIN: [bool; 256] = {
         let mut plain = [false; 256];
@@ -50,9 +49,9 @@ fn is_escaped(path: &[u8]) -> bool {
     })
 }
 
-/// Escapes of unreserved characters are undone; the digits of the others are put in upper case, and
-/// what is no escape becomes one, a stray `%` too: it must not make another escape with what is
-/// decoded behind it.
+/// Undoes escapes of unreserved characters, writes the other escapes in upper case, and escapes
+/// every character that needs it. A stray `%` is escaped too: it must not form an escape with
+/// characters that are decoded after it.
 fn escape(path: &str) -> String {
     let mut output = String::with_capacity(path.len() + 8);
     let mut rest = path.as_bytes();
@@ -77,7 +76,7 @@ fn escape(path: &str) -> String {
     output
 }
 
-/// The byte that an escape at the start stands for.
+/// The byte that is escaped at the start of a text, if there is an escape.
 pub(super) fn escaped(text: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = text else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16);
@@ -89,7 +88,7 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// What stands in a path as it is: RFC 3986 section 3.3, `pchar` and the slash.
+/// Whether a byte needs no escape in a path: RFC 3986 section 3.3, `pchar` and the slash.
 pub(super) const fn is_path_byte(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(
@@ -129,9 +128,9 @@ fn without_dot_segments(path: &str) -> String {
     output
 }
 
-/// Whether some server would take a segment for `.` or `..`: `%2e` is a dot, what [some read as a
-/// slash](has_hidden_slashes) ends a segment, and what stands behind a `;` is a parameter that
-/// Java's servers cut off first.
+/// Whether some server would take a segment for `.` or `..`. `%2e` is a dot. What [some read as a
+/// slash](has_hidden_slashes) ends a segment. After a `;` comes a parameter, which Java's servers
+/// cut off first.
 pub(super) fn has_dot_segments(path: &str) -> bool {
     let path = if has_hidden_slashes(path) {
         let slashes = ["%2f", "%2F", "%5c", "%5C", "\\"];
@@ -153,7 +152,7 @@ fn strip_dot(text: &str) -> Option<&str> {
     text.strip_prefix('.').or_else(|| text.strip_prefix("%2e")).or_else(|| text.strip_prefix("%2E"))
 }
 
-/// Whether some server would find a slash where there is none: `%2F`, `%5C`, or a backslash.
+/// Whether some server would read a slash that is not written as one: `%2F`, `%5C`, or a backslash.
 pub(super) fn has_hidden_slashes(path: &str) -> bool {
     path.bytes().enumerate().any(|(at, byte)| {
         byte == b'\\'

@@ -1,5 +1,5 @@
-//! Mount prefixes, taken apart and brought into one spelling. Components are compared, never
-//! strings.
+//! Mount prefixes, taken apart and brought into one spelling. Their components are compared, and
+//! never their strings.
 
 use std::{
     borrow::Cow,
@@ -32,11 +32,11 @@ pub(super) enum Host {
     Any,
 }
 
-/// The port of a mount prefix. In this order, since a port goes before no port.
+/// The port of a mount prefix. The order matters: a port comes before no port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Port {
     Number(u16),
-    /// Every port: none is written, or `*`.
+    /// Every port: no port is written, or `*`.
     Any,
 }
 
@@ -81,8 +81,8 @@ impl Prefix {
     }
 }
 
-/// A path that could not match is a fault: an unescaped space, or a pattern. Beyond ASCII is fine,
-/// as in an IRI.
+/// A path that could not match is a fault: an unescaped space, or a pattern. Characters that are
+/// not ASCII are allowed, as in an IRI.
 fn parse_path(path: &str) -> Result<Cow<'_, str>, PrefixFault> {
     let bytes = path.as_bytes();
     let fits = |(at, &byte): (usize, &u8)| match byte {
@@ -95,9 +95,9 @@ fn parse_path(path: &str) -> Result<Cow<'_, str>, PrefixFault> {
     Ok(normalised(path))
 }
 
-/// Whether it is spelt like a network (RFC 4632 section 3.1), as lists of proxies have them: the
-/// length fits the address, and no bit is set after it. `http://10.0.0.1/8` is an address and a
-/// path.
+/// Whether a prefix is spelt like a network (RFC 4632 section 3.1), as in lists of proxies: the
+/// length fits the address, and the address has no bit set after it. `http://10.0.0.1/8` is an
+/// address and a path.
 fn is_network(host: &str, path: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let address = host.split_once('%').map_or(host, |(address, _)| address).parse();
@@ -105,7 +105,7 @@ fn is_network(host: &str, path: &str) -> bool {
     let (Ok(address), Some(Ok(length))) = (address, length.map(str::parse::<u32>)) else {
         return false;
     };
-    // `checked_shl` is `None` for a shift by all bits, which leaves nothing.
+    // `checked_shl` is `None` for a shift by all bits, which leaves no bit.
     match address {
         IpAddr::V4(address) => {
             length <= 32 && address.to_bits().checked_shl(length).unwrap_or(0) == 0
@@ -140,7 +140,7 @@ impl Host {
             return Ok(Self::Exact(host.into()));
         }
         let name = to_ascii(name)?;
-        // After the mapping, which turns full-width stars and digits into plain ones.
+        // After the mapping, since it turns full-width stars and digits into plain ones.
         if name.contains('*') {
             return Err(PrefixFault::Wildcard);
         }
@@ -164,8 +164,8 @@ impl Host {
     }
 }
 
-/// Turns labels beyond ASCII into A-labels, and checks labels that are written as A-labels already:
-/// `xn--example-` would decode to plain `example`, and is no A-label.
+/// Turns labels that are not ASCII into A-labels, and checks labels that are written as A-labels.
+/// `xn--example-` would decode to plain `example`, so it is not an A-label.
 fn to_ascii(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
     if name.is_ascii() && !name.split('.').any(|label| encoded(label).is_some()) {
         return Ok(Cow::Borrowed(name));
@@ -179,22 +179,22 @@ fn encoded(label: &str) -> Option<&str> {
     prefix.eq_ignore_ascii_case("xn--").then_some(encoded)
 }
 
-/// By UTS 46, as browsers do it.
+/// Maps a name by UTS 46, as browsers do.
 #[cfg(feature = "idna")]
 fn mapped(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
-    // `Host::parse` checks what else a host may not hold, for all hosts alike.
+    // `Host::parse` checks the other characters, for all hosts alike.
     idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::EMPTY)
         .map_err(|_| PrefixFault::Idna)
 }
 
-/// Without the tables of Unicode no letter can be mapped. An A-label that cannot be Punycode of
-/// anything beyond ASCII is refused all the same, since some clients connect to what it decodes to.
+/// Without the tables of Unicode no letter can be mapped. But an A-label that decodes to ASCII is
+/// refused here too, since some clients connect to the decoded name.
 #[cfg(not(feature = "idna"))]
 fn mapped(name: &str) -> Result<Cow<'_, str>, PrefixFault> {
     if !name.is_ascii() {
         return Err(PrefixFault::IdnaDisabled);
     }
-    // RFC 3492 section 3.1: what is beyond ASCII comes after the last hyphen.
+    // RFC 3492 section 3.1: the characters that are not ASCII are encoded after the last hyphen.
     let decodes_to_ascii = |punycode: &str| punycode.is_empty() || punycode.ends_with('-');
     if name.split('.').filter_map(encoded).any(decodes_to_ascii) {
         return Err(PrefixFault::Idna);

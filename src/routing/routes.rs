@@ -1,4 +1,5 @@
-//! The table with what is mounted in it; one for all clones of a service, and replaced as a whole.
+//! The table with its mounted services. All clones of a service share one, and it is replaced as a
+//! whole.
 
 use std::{
     ops::Deref,
@@ -19,12 +20,12 @@ use super::{
 pub(super) struct Shared<B, RB> {
     settings: Settings,
     routes: ArcSwap<Routes<B, RB>>,
-    /// Held from the reading of a table to its replacement, so that no update is lost. Never held
-    /// while foreign code runs, which could update the table itself.
+    /// Held while a table is read and replaced, so that no update is lost. Never held while foreign
+    /// code runs, since that could update the table.
     updating: Mutex<()>,
 }
 
-/// What a layer's builder is told, besides the mounts.
+/// The settings of a layer's builder, without the mounts.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// No fallback.
@@ -37,8 +38,8 @@ pub(super) struct Settings {
 
 pub(super) struct Routes<B, RB> {
     table: Arc<Table>,
-    /// By their numbers in the table. `None` if one was unmounted; the next mount takes its
-    /// number.
+    /// The mounts, by their numbers in the table. `None` if a mount was removed; the next new mount
+    /// gets its number.
     mounts: Vec<Option<Slot<B, RB>>>,
 }
 
@@ -63,8 +64,8 @@ impl Settings {
 
     /// The whole look-up: the number of the mount for a request.
     ///
-    /// Apart from [`Shared::find`], since nothing in it depends on the types of a service: it is
-    /// compiled once, with this crate, and not again for every stack.
+    /// Separate from [`Shared::find`], since nothing in it depends on the types of a service. So it
+    /// is compiled once, with this crate, and not again for every stack.
     pub(super) fn find(
         &self,
         table: &Table,
@@ -76,7 +77,7 @@ impl Settings {
         table.find(&target)
     }
 
-    /// The nearest mount of the host of a request that none serves.
+    /// The nearest mount of a request that no mount matches, if its host has mounts.
     #[cold]
     fn nearest(&self, table: &Table, method: &Method, uri: &Uri) -> Option<u32> {
         let target = Target::of(method, uri, self.default_origin.as_ref()).ok()?;
@@ -114,7 +115,7 @@ impl<B, RB> Shared<B, RB> {
         self.settings.mount_errors
     }
 
-    /// The table of this moment. No update waits for whoever holds it.
+    /// The present table. Holding it delays no update.
     pub(super) fn routes(&self) -> impl Deref<Target = Arc<Routes<B, RB>>> {
         self.routes.load()
     }
@@ -129,9 +130,8 @@ impl<B, RB> Shared<B, RB> {
         Ok(mount.and_then(|mount| routes.route(mount)))
     }
 
-    /// The nearest mount of the host of a request that no mount serves, for the error and the
-    /// event. `None` without a look-up if the request goes to the fallback and no one listens to
-    /// events.
+    /// The nearest mount of a request that no mount matches, for the error and the event. `None`
+    /// without a look-up if the request is sent to the fallback and no one listens to events.
     pub(super) fn missed(&self, routes: &Routes<B, RB>, request: &Request<B>) -> Option<Arc<str>> {
         let is_asked = self.settings.strict || event::is_heard();
         if is_asked { self.nearest(routes, request) } else { None }
@@ -145,7 +145,7 @@ impl<B, RB> Shared<B, RB> {
         Some(nearest)
     }
 
-    /// Puts `changes` into effect, all at once; `None` unmounts.
+    /// Makes the changes, all at once. `None` unmounts.
     pub(super) fn update(&self, changes: Vec<(Prefix, Option<Slot<B, RB>>)>) {
         let lock = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let routes = self.routes.load_full();
@@ -172,17 +172,18 @@ impl<B, RB> Shared<B, RB> {
         }
         let replaced = self.routes.swap(Arc::new(Routes::new(Arc::new(table), mounts)));
         drop(lock);
-        // Only now: mounted services are dropped with it, and their code is foreign.
+        // Not under the lock: mounted services are dropped with it, and their code is foreign.
         drop((routes, replaced));
     }
 
-    /// Replaces the table by what `make` makes of it.
+    /// Replaces the table by the result of `make`.
     ///
-    /// `make` runs foreign code, so the table is not locked meanwhile. If another update was
-    /// faster, `make` is called again, with the table of that update.
+    /// `make` runs foreign code, so the table is not locked meanwhile. If another update came
+    /// first, `make` is called again, with the table of that update.
     pub(super) fn replace(&self, mut make: impl FnMut(&Routes<B, RB>) -> Routes<B, RB>) {
         loop {
-            // Dropped after the lock is, and mounted services with it: their code is foreign.
+            // Declared before the lock, so that mounted services are dropped after it is released:
+            // their code is foreign.
             let present = self.routes.load_full();
             let made = Arc::new(make(&present));
             let _lock = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +210,7 @@ impl<B, RB> Routes<B, RB> {
         Some(&self.mounts.get(mount as usize)?.as_ref()?.route)
     }
 
-    /// The service that is mounted for an equal prefix with an equal key.
+    /// The service that is mounted at an equal prefix with an equal key.
     pub(super) fn kept(&self, prefix: &Prefix, key: &str) -> Option<Mounted<B, RB>> {
         let slot = self.mounts.get(self.table.number(prefix)? as usize)?.as_ref()?;
         (slot.key.as_deref() == Some(key)).then(|| Arc::clone(&slot.route.service))

@@ -10,24 +10,41 @@ use tower_service::Service;
 
 use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, routes::Shared};
 
-/// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table.
+/// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table of mounts.
 ///
-/// It is always ready. A call selects a mount; its future clones the mounted service and waits
-/// until the clone is ready. Put limits and load shedding inside a mount, not around this service:
-/// there they hold for the requests of that mount.
+/// It is always ready. A call selects a mount. The response future clones the mounted service and
+/// waits until the clone is ready. Put limits and load shedding inside a mount, not around this
+/// service: inside a mount they apply to its requests alone.
 ///
 /// # Inside a spawned task
 ///
-/// If the type of the service below spells out `BoxError`, as `BoxCloneService<_, _, BoxError>`
-/// does, rustc may refuse an `async` block that calls this service and has to be `Send`
-/// ("implementation of `From` is not general enough"). The same happens around tower's `Timeout`. A
-/// box around the finished stack, `.boxed_clone()`, helps.
+/// If the type of the service below contains `BoxError`, as `BoxCloneService<_, _, BoxError>` does,
+/// rustc may refuse a future that calls this service and must be `Send`, as for `tokio::spawn`:
+/// "implementation of `From` is not general enough". The same happens around tower's `Timeout`. Put
+/// the finished stack into a `BoxCloneSyncService`:
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+/// use tower_outbound::RoutingLayer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let client = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+/// let stack = ServiceBuilder::new().layer(RoutingLayer::builder().build()?).service(client);
+/// let client = BoxCloneSyncService::new(stack);
+/// let request = Request::get("http://example.com/").body(())?;
+/// tokio::spawn(async move { client.oneshot(request).await }).await??;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// The selected service's own error, boxed; inside a [`MountError`](super::MountError) with
-/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors). [`UriError`](super::UriError) if the
-/// URI cannot be routed. [`NoMount`] if no mount serves the request, with
+/// The error of the selected service, boxed. With
+/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors) a mounted service's error is inside a
+/// [`MountError`](super::MountError). [`UriError`](super::UriError), if the URI cannot be routed.
+/// [`NoMount`], if no mount matches the request and the layer is
 /// [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
     shared: Arc<Shared<B, RB>>,
@@ -41,7 +58,16 @@ impl<S, B, RB> RoutingService<S, B, RB> {
 }
 
 impl<S: Clone, B, RB> RoutingService<S, B, RB> {
-    /// A handle that changes the mounts of this service and its clones while they serve.
+    /// Returns a handle that changes the mounts of this service and its clones at any time.
+    ///
+    /// ```
+    /// # use {http::{Request, Response}, tower::{Layer, layer::util::Identity, service_fn}};
+    /// # use tower_outbound::RoutingLayer;
+    /// # let client = service_fn(|_: Request<()>| async { Ok::<_, http::Error>(Response::new(())) });
+    /// let client = RoutingLayer::builder().build()?.layer(client);
+    /// client.handle().update(|mounts| mounts.mount("https://api.example.com", Identity::new()))?;
+    /// # Ok::<(), tower_outbound::routing::PrefixError>(())
+    /// ```
     #[must_use]
     pub fn handle(&self) -> RoutingHandle<S, B, RB> {
         RoutingHandle::new(Arc::clone(&self.shared), self.fallback.clone())

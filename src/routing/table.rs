@@ -1,5 +1,5 @@
-//! The look-up: a hash on the host, then one on each leading part of the path where the host has
-//! mounts with paths.
+//! The look-up: a hash of the host, then, if the host has mounts with paths, a hash of each leading
+//! part of the path.
 
 use std::{
     borrow::Cow,
@@ -17,16 +17,16 @@ use super::{
 };
 use crate::authority::lower;
 
-/// Which mount serves which requests; a mount is a number here.
+/// Which mount serves which requests. A mount is a number here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     exact: HashMap<Box<str>, Paths, RandomState>,
     under: HashMap<Box<str>, Paths, RandomState>,
-    /// The most labels that a domain among them has. A longer domain is not looked up, however
-    /// many labels a stranger's host has.
+    /// The most labels that a domain in `under` has. A longer domain is not looked up, however many
+    /// labels the host of a request has.
     labels: usize,
     any: Paths,
-    /// The numbers of schemes beside the two that all have.
+    /// The numbers of the schemes other than http and https.
     schemes: HashMap<Box<str>, Scheme, RandomState>,
 }
 
@@ -35,19 +35,19 @@ type Scheme = u32;
 const HTTP: Scheme = 0;
 const HTTPS: Scheme = 1;
 const FIRST_OTHER: Scheme = 2;
-/// Behind all others, so that a concrete scheme goes first.
+/// After all others, so that a concrete scheme comes first.
 const ANY: Scheme = Scheme::MAX;
 
-/// What else a mount goes by, beside host and path.
+/// What a mount compares in addition to host and path.
 type Rule = (Port, Scheme);
 
 /// The mounts of one host.
 ///
-/// Small, and the most common mount is in it without a pointer to follow: each pointer is a cache
-/// miss once there are many hosts.
+/// Small, and the most common mount needs no pointer: with many hosts, each pointer is a cache
+/// miss.
 #[derive(Clone, Debug, Default)]
 struct Paths {
-    /// Those without a path.
+    /// The mounts without a path.
     root: Rules,
     deeper: Option<Box<Deeper>>,
 }
@@ -56,10 +56,10 @@ struct Paths {
 #[derive(Clone, Debug, Default)]
 struct Deeper {
     mounts: HashMap<Arc<str>, Rules, RandomState>,
-    /// The paths in order, for [`Table::nearest`]: a request that misses must not cost a walk over
-    /// all mounts of its host.
+    /// The paths in order, for [`Table::nearest`]: a request without a mount must not cost a walk
+    /// over all mounts of its host.
     sorted: BTreeSet<Arc<str>>,
-    /// The most segments that a path among them has. A longer path is not looked up.
+    /// The most segments that a path in `mounts` has. A longer path is not looked up.
     depth: usize,
 }
 
@@ -81,7 +81,7 @@ impl Table {
             Some("http") => HTTP,
             Some("https") => HTTPS,
             Some(other) => {
-                // There are fewer than mounts, and a mount is a `u32`.
+                // There are fewer schemes than mounts, and a mount is a `u32`.
                 let next = FIRST_OTHER + self.schemes.len() as Scheme;
                 *self.schemes.entry(other.into()).or_insert(next)
             }
@@ -104,10 +104,10 @@ impl Table {
         rules.insert((prefix.port, scheme), mount)
     }
 
-    /// Takes a prefix out, and returns which mount it was.
+    /// Removes a prefix, and returns its mount.
     ///
-    /// `labels` and `depth` stay as they are: too high a bound costs look-ups, and the true one
-    /// would cost a walk over all mounts.
+    /// `labels` and `depth` stay as they are. A bound that is too high costs some look-ups; the
+    /// exact one would cost a walk over all mounts.
     pub(super) fn remove(&mut self, prefix: &Prefix) -> Option<u32> {
         let rule = self.rule(prefix)?;
         let (hosts, host) = match &prefix.host {
@@ -154,16 +154,17 @@ impl Table {
         let scheme = match target.scheme {
             target::Scheme::Http => HTTP,
             target::Scheme::Https => HTTPS,
-            // One that no mount names is served by those for any.
+            // A scheme that no mount names matches the mounts with `any`.
             target::Scheme::Other(other) => {
                 self.schemes.get(&*lower(other)).copied().unwrap_or(ANY)
             }
             target::Scheme::None => ANY,
         };
         let wanted = Wanted { port: target.default_port, scheme };
-        // Hosts in the table have no port. So an authority that is in there to the letter has none
-        // either, and is spelt canonically: there is nothing to take apart. One that ends with a
-        // digit most likely has a port, and would be looked up in vain: 110 instructions.
+        // Hosts in the table have no port. So an authority that is in the table has no port either,
+        // and is spelt canonically: it need not be taken apart. An authority that ends with a digit
+        // most likely has a port. Its look-up would find nothing, for 110
+        // instructions.
         let is_whole = !target.authority.ends_with(|last: char| last.is_ascii_digit());
         let paths = if is_whole { self.exact.get(target.authority) } else { None };
         let Some(paths) = paths else {
@@ -175,8 +176,8 @@ impl Table {
         }
     }
 
-    /// For a request that no mount serves: the nearest mount of its host, or else of the longest
-    /// wildcard that covers the host.
+    /// For a request that no mount matches: the nearest mount of its host, or else of the longest
+    /// wildcard that matches the host.
     pub(super) fn nearest(&self, target: &Target<'_>) -> Option<u32> {
         let (host, port) = target.host_and_port().ok()?;
         let mut domains = self.domains(&host);
@@ -185,8 +186,8 @@ impl Table {
         paths.nearest(target.path(), port.or(target.default_port))
     }
 
-    /// For an authority that is to be taken apart. `is_known` says that no mount's host is the
-    /// whole of it.
+    /// The look-up for an authority that must be taken apart. `is_known` says that no mount's host
+    /// equals the whole authority.
     fn find_spelt(
         &self,
         target: &Target<'_>,
@@ -200,7 +201,7 @@ impl Table {
         let found = match exact {
             Some(paths) => paths.find(target, wanted),
             None => {
-                // The host of a mount was checked when that was built.
+                // The host of a mount was checked when the mount was built.
                 target::check_numeric(&host)?;
                 None
             }
@@ -208,7 +209,7 @@ impl Table {
         Ok(found.or_else(|| self.find_around(&host, target, wanted)))
     }
 
-    /// If no mount of the very host serves: wildcards, then the mounts for every host.
+    /// The look-up after the exact host: wildcards, then the mounts for every host.
     fn find_around(&self, host: &str, target: &Target<'_>, wanted: Wanted) -> Option<u32> {
         let under =
             if self.under.is_empty() { None } else { self.find_under(host, target, wanted) };
@@ -220,12 +221,12 @@ impl Table {
         under.find_map(|paths| paths.find(target, wanted))
     }
 
-    /// The domains that a host lies under, the longest first.
+    /// The domains that a host is a subdomain of, the longest first.
     fn domains<'h>(&self, host: &'h str) -> impl Iterator<Item = &'h str> {
-        // An address has no domains, and neither has what names no host.
+        // An address has no domains. A text that names no host has none either.
         let is_name = !host.starts_with(['[', '.']) && !host.contains("..");
         let labels = if is_name { self.labels } else { 0 };
-        // Byte by byte: for so few the searches of `str` cost 300 instructions more.
+        // Byte by byte: for so few bytes the searches of `str` cost 300 instructions more.
         let dots = host.bytes().enumerate().rev().filter(|(_, byte)| *byte == b'.');
         let first = dots.take(labels).last().map(|(dot, _)| &host[dot + 1..]);
         std::iter::successors(first, |domain| {
@@ -235,10 +236,10 @@ impl Table {
     }
 }
 
-/// What a request asks of the rules of a host and path.
+/// The port and scheme that a request needs of a mount's rule.
 #[derive(Clone, Copy)]
 struct Wanted {
-    /// Written, or implied by the scheme. `None` if the scheme implies none.
+    /// The port that is written, or implied by the scheme. `None` if there is neither.
     port: Option<u16>,
     scheme: Scheme,
 }
@@ -253,7 +254,7 @@ impl Paths {
     fn nearest(&self, path: &str, port: Option<u16>) -> Option<u32> {
         let path = normalised(path);
         let path = format!("{}/", path.strip_suffix('/').unwrap_or(&path));
-        // Every path begins with a slash, and the root has nothing else in common.
+        // Every path begins with a slash. If nothing else is in common, the root is as near.
         let deeper = self.deeper.as_ref().and_then(|deeper| deeper.nearest(&path));
         let rules = deeper.filter(|(common, _)| *common > 1 || self.root.is_empty());
         rules.map_or(&self.root, |(_, rules)| rules).nearest(port)
@@ -291,7 +292,7 @@ impl Deeper {
     fn find(&self, path: &str, wanted: Wanted) -> Option<u32> {
         let path = normalised(path);
         let path = path.strip_suffix('/').unwrap_or(&path);
-        // Up to the deepest segment that any mount has.
+        // No mount has a deeper path than this.
         let mut slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
         let end = slashes.nth(self.depth).map_or(path.len(), |(at, _)| at);
         let mut path = &path[..end];
@@ -309,8 +310,8 @@ impl Deeper {
     /// The mounts of the path that has the most in common with `path`, and how many bytes that is.
     /// `path` ends in a slash.
     fn nearest(&self, path: &str) -> Option<(usize, &Rules)> {
-        // In byte order the path with the most in common is a neighbour. A path above is not always
-        // one: `/a-` is between `/a` and `/a/b`.
+        // In byte order the path with the most in common is a neighbour. A parent path is not
+        // always a neighbour: `/a-` is between `/a` and `/a/b`.
         let before = self.sorted.range::<str, _>((Unbounded, Excluded(path))).next_back();
         let after = self.sorted.range::<str, _>((Included(path), Unbounded)).next();
         let ends = path.match_indices('/').skip(1).take(self.depth);
@@ -328,7 +329,7 @@ impl Deeper {
 }
 
 impl Rules {
-    /// The mount that has the rule already, or else `mount`.
+    /// Returns the mount that has the rule already, or else `mount`.
     fn insert(&mut self, rule: Rule, mount: u32) -> u32 {
         match self {
             Self::None => {
@@ -368,7 +369,7 @@ impl Rules {
         matches!(self, Self::None)
     }
 
-    /// One with the same port under another scheme if there is one, else one with another port.
+    /// A mount with the same port and another scheme, or else a mount with another port.
     fn nearest(&self, port: Option<u16>) -> Option<u32> {
         match self {
             Self::None => None,

@@ -1,4 +1,4 @@
-//! Request URIs, taken apart in the spelling of prefixes.
+//! Request URIs, taken apart and spelt as prefixes are.
 
 use std::{borrow::Cow, error, fmt, net::Ipv4Addr};
 
@@ -7,12 +7,12 @@ use http::{Method, Uri};
 use super::path::{has_dot_segments, has_hidden_slashes};
 use crate::authority::{self, lower};
 
-/// The place that a request is for. Host, port and path are brought into the spelling of prefixes
-/// when they are asked for: a look-up by the letters of the authority needs neither.
+/// The target of a request. Host, port and path are brought into the spelling of prefixes only when
+/// they are asked for: most look-ups use the authority as it is.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     pub(super) scheme: Scheme<'a>,
-    /// The scheme's own port, if it has one: that of a request that names no other.
+    /// The default port of the scheme, if it has one. A request without a port uses it.
     pub(super) default_port: Option<u16>,
     /// As the request has it: with userinfo and port.
     pub(super) authority: &'a str,
@@ -29,23 +29,42 @@ pub(super) enum Scheme<'a> {
     None,
 }
 
-/// A request URI that cannot be routed.
+/// The error of a request whose URI cannot be routed. Nothing is sent.
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{BoxError, Layer, ServiceExt, service_fn};
+/// use tower_outbound::routing::{RoutingLayer, UriError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// # let client = service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) });
+/// let client = RoutingLayer::builder().build()?.layer(client);
+/// let error = client.oneshot(Request::get("/users").body(())?).await.expect_err("no host");
+/// assert_eq!(error.downcast_ref(), Some(&UriError::Relative));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UriError {
-    /// It has no scheme or no host, and there is no default origin. CONNECT alone may have an
-    /// authority without a scheme (RFC 9112 section 3.2.3).
+    /// The URI has no scheme or no host, and the layer has no
+    /// [default origin](super::RoutingLayerBuilder::default_origin).
+    ///
+    /// Only the URI of a CONNECT may have a host without a scheme (RFC 9112 section 3.2.3).
     Relative,
-    /// Its port is not a number up to 65535. `http::Uri` reads such a URI as one without a port.
+    /// The port is not a number up to 65535. `http::Uri` reads such a URI as one without a port.
     Port,
-    /// Its host is a number, but not four decimal octets. Resolvers read `127.1` as an address all
-    /// the same, so it could be the host of a mount under another name.
+    /// The host is a number, but not four decimal octets, such as `127.1`.
+    ///
+    /// Resolvers read such a number as an address. It could name the host of a mount in another
+    /// spelling.
     NumericHost,
-    /// Its path has a segment that some servers read as `.` or `..`, and the layer
+    /// The path has a segment that some servers read as `.` or `..`, and the layer
     /// [rejects](super::RoutingLayerBuilder::reject_dot_segments) these.
     DotSegments,
-    /// Its path has what some servers read as a slash, and the layer
-    /// [rejects](super::RoutingLayerBuilder::reject_encoded_slashes) that.
+    /// The path has an escape or a backslash that some servers read as a slash, and the layer
+    /// [rejects](super::RoutingLayerBuilder::reject_encoded_slashes) these.
     EncodedSlash,
 }
 
@@ -55,7 +74,7 @@ impl fmt::Display for UriError {
             Self::Relative => "cannot route a relative URI: give it a scheme and host, or the layer a default origin",
             Self::Port => "cannot route a URI whose port is not a number up to 65535",
             Self::NumericHost => "cannot route to a host that is a number, but not four decimal octets",
-            Self::DotSegments => "will not route a path with dot segments: resolve them before it is sent",
+            Self::DotSegments => "will not route a path with dot segments: resolve them before the request is sent",
             Self::EncodedSlash => "will not route a path with an encoded slash or a backslash",
         })
     }
@@ -63,7 +82,7 @@ impl fmt::Display for UriError {
 
 impl error::Error for UriError {}
 
-/// Which paths a layer refuses, besides URIs that cannot be routed.
+/// Which paths a layer refuses, in addition to URIs that cannot be routed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strictness {
     pub(super) dot_segments: bool,
@@ -85,7 +104,7 @@ impl Strictness {
 }
 
 impl<'a> Target<'a> {
-    /// `origin` lends its scheme, host and port to a relative URI.
+    /// A relative URI gets the scheme, host and port of `origin`.
     pub(super) fn of(
         method: &Method,
         uri: &'a Uri,
@@ -94,7 +113,7 @@ impl<'a> Target<'a> {
         let (scheme, authority) = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme), Some(authority)) => (scheme, authority),
             // The target of a tunnel has a host and a port, and no scheme. With another method the
-            // same text is a URL whose scheme was forgotten.
+            // scheme was forgotten.
             (None, Some(authority)) if method == Method::CONNECT => {
                 let authority = authority.as_str();
                 return Ok(Self { scheme: Scheme::None, default_port: None, authority, uri });
@@ -105,8 +124,7 @@ impl<'a> Target<'a> {
             _ => return Err(UriError::Relative),
         };
         let (scheme, default_port) = match scheme {
-            // RFC 9110 section 4.2. `http::Uri` has these two in lower case, however they were
-            // written.
+            // RFC 9110 section 4.2. `http::Uri` has these two in lower case, whatever was written.
             "http" => (Scheme::Http, Some(80)),
             "https" => (Scheme::Https, Some(443)),
             other => (Scheme::Other(other), default_port(other)),
@@ -114,23 +132,24 @@ impl<'a> Target<'a> {
         Ok(Self { scheme, default_port, authority: authority.as_str(), uri })
     }
 
-    /// The host in the spelling of prefixes, and the port if the request has one. The host may be
-    /// one that [`check_numeric`] refuses.
+    /// The host in the spelling of prefixes, and the port if the request has one.
+    /// [`check_numeric`] may still refuse the host.
     pub(super) fn host_and_port(&self) -> Result<(Cow<'a, str>, Option<u16>), UriError> {
         let (host, port) = match authority::plain(self.authority) {
             Some((host, port)) => (Cow::Borrowed(host), port),
             None => spelt_as_prefixes(self.authority)?,
         };
         let port = match port {
-            // RFC 3986 section 3.2.3: an empty port is that of the scheme.
+            // RFC 3986 section 3.2.3: an empty port means the default port of the scheme.
             None | Some("") => None,
-            // Not `Uri::port_u16`, which is `None` for a port that is wrong too.
+            // Not `Uri::port_u16`: it is `None` for a wrong port too.
             Some(text) => Some(number(text).ok_or(UriError::Port)?),
         };
         Ok((host, port))
     }
 
-    /// As the request has it; empty for `*`, which means the whole server (RFC 9110 section 7.1).
+    /// The path as the request has it. Empty for `*`, which means the whole server (RFC 9110
+    /// section 7.1).
     pub(super) fn path(&self) -> &'a str {
         let path = self.uri.path();
         if path.starts_with('/') { path } else { "" }
@@ -145,7 +164,7 @@ pub(super) fn check_numeric(host: &str) -> Result<(), UriError> {
     Ok(())
 }
 
-/// Of the schemes beside http and https (RFC 6455 section 3).
+/// The default ports of the schemes other than http and https (RFC 6455 section 3).
 fn default_port(scheme: &str) -> Option<u16> {
     match &*lower(scheme) {
         "ws" => Some(80),
@@ -154,7 +173,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Host and text of the port of an authority that is not plain.
+/// The host, and the text of the port, of an authority that is not plain.
 #[cold]
 fn spelt_as_prefixes(authority: &str) -> Result<(Cow<'_, str>, Option<&str>), UriError> {
     let (host, port) = authority::split(authority);
@@ -165,15 +184,15 @@ fn spelt_as_prefixes(authority: &str) -> Result<(Cow<'_, str>, Option<&str>), Ur
     if host.starts_with('[') && !host.ends_with(']') {
         return Err(UriError::Port);
     }
-    // No mount has the name of what names no host (`a..b`). It is served as every other host that
-    // has no mount.
+    // A text that names no host (`a..b`) matches no mount. It is routed as every other host without
+    // a mount.
     let host = authority::canonical(host)
         .or_else(|| authority::zoned(host).map(Cow::Owned))
         .unwrap_or_else(|| authority::lower(host.strip_suffix('.').unwrap_or(host)));
     Ok((host, port))
 }
 
-/// Not the parser alone, which takes a sign.
+/// A port number. The parser alone would accept a sign.
 fn number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

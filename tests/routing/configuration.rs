@@ -45,7 +45,7 @@ fn a_bad_prefix_in_a_table_file_is_named_with_its_line_and_fault_and_without_sec
         (
             "fallback = \"https://h\"\n[mounts]\n\"https://u:secret@h\" = 1",
             "line 3",
-            "https://h\": it cannot hold a user",
+            "https://h\": it cannot have a user",
         ),
         ("\nfallback = \"localhost:8080\"\n[mounts]", "line 2", "it must begin with a scheme"),
         ("fallback = 7\n[mounts]", "line 1", "a mount prefix, such as"),

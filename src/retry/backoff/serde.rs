@@ -59,7 +59,7 @@ impl From<Backoff> for Fields {
             Shape::Exponential => Self { exponential: unit, ..Self::default() },
             Shape::Urllib3 => Self { urllib3: unit, ..Self::default() },
         };
-        // No maximum is no number that anyone could read.
+        // "No maximum" has no number that people could read.
         let max = (backoff.max != Duration::MAX || backoff.shape != Shape::Constant)
             .then_some(Text(backoff.max));
         Self { max, jitter: Some(backoff.jitter), ..shape }

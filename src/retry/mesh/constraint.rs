@@ -13,28 +13,46 @@ use crate::retry::{
     policy::RetryPolicy,
 };
 
-/// `retryConstraint` of the Gateway API's BackendTrafficPolicy: a budget.
+/// `retryConstraint` of the Gateway API's BackendTrafficPolicy: a budget for retries.
 ///
 /// Default: 20 percent and 10 retries a second, over 10 seconds. These are the API's defaults. The
-/// floor of [`Budget::default`] is a tenth of theirs.
+/// floor of [`Budget::default`] is a tenth of that.
 ///
 /// Source: GEP-3388, experimental, API version `gateway.networking.x-k8s.io/v1alpha1`.
 ///
+/// ```
+/// use tower_outbound::retry::{RetryPolicy, mesh::RetryConstraint};
+///
+/// let constraint: RetryConstraint = serde_json::from_str(
+///     r#"{
+///         "budget": { "percent": 10, "interval": "30s" },
+///         "minRetryRate": { "count": 5, "interval": "1s" }
+///     }"#,
+/// )?;
+/// let policy = RetryPolicy::try_from(constraint)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # What differs
 ///
-/// - [`Budget`] counts a percentage of the requests without their retries, as linkerd does. The API
-///   counts them with their retries. At 20 percent up to one in six of the requests that are sent
-///   is a retry, where the API allows one in five.
-/// - [`Budget`] adds the floor to the percentage, as linkerd does. The API takes the larger one.
-/// - If the budget refuses a retry, the caller gets the last response or error. The API asks a
-///   gateway for a 503.
+/// - [`Budget`] takes the percentage of the requests without their retries, as linkerd does. The
+///   API takes it of all requests, with their retries. At 20 percent at most one in six of the
+///   requests that are sent is a retry here; the API allows one in five.
+/// - [`Budget`] adds the floor to the percentage, as linkerd does. The API takes the larger of the
+///   two.
+/// - If the budget refuses a retry, the caller gets the last response or error. The API tells a
+///   gateway to answer 503.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RetryConstraint {
-    /// The percentage, and how long a request counts. Default: 20 percent over 10 seconds.
+    /// The percentage, and how long a request counts.
+    ///
+    /// Default: 20 percent over 10 seconds.
     pub budget: Option<BudgetDetails>,
-    /// The retries that are allowed whatever the percentage. Default: 10 a second.
+    /// The retries that are allowed in addition to the percentage.
+    ///
+    /// Default: 10 a second.
     pub min_retry_rate: Option<RequestRate>,
 }
 
@@ -43,10 +61,14 @@ pub struct RetryConstraint {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct BudgetDetails {
-    /// Retries per 100 requests, from 0 to 100. Default: 20.
+    /// Retries per 100 requests, from 0 to 100.
+    ///
+    /// Default: 20.
     pub percent: Option<i64>,
     /// How long a request counts, from one second to one hour: the [window](Budget::window) of a
-    /// budget. Default: 10 seconds.
+    /// budget.
+    ///
+    /// Default: 10 seconds.
     #[serde(deserialize_with = "duration::of_gateway")]
     pub interval: Option<Duration>,
 }
@@ -56,22 +78,32 @@ pub struct BudgetDetails {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RequestRate {
-    /// Retries in each interval, from 1 to 1,000,000. Default: 10.
+    /// Retries in each interval, from 1 to 1,000,000.
+    ///
+    /// Default: 10.
     pub count: Option<i64>,
-    /// Length of an interval, longer than zero and at most one hour. Default: one second.
+    /// Length of an interval, longer than zero and at most one hour.
+    ///
+    /// Default: one second.
     #[serde(deserialize_with = "duration::of_gateway")]
     pub interval: Option<Duration>,
 }
 
 impl RetryConstraint {
-    /// The policy with this constraint as its [budget](RetryPolicy::budget).
+    /// Returns `policy` with this constraint as its [budget](RetryPolicy::budget).
     ///
-    /// Each call makes a budget of its own, and clones of the policy share it. A constraint is for
-    /// all requests to its backend, so apply it once and clone the policy.
+    /// Each call makes a new budget, which the clones of the policy share. A constraint is for all
+    /// requests to its backend, so apply it once and clone the policy.
     ///
     /// # Errors
     ///
     /// If a value is out of the bounds in the docs of its field.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{RetryPolicy, mesh::RetryConstraint};
+    /// let policy = RetryConstraint::default().apply_to(RetryPolicy::new().total(1))?;
+    /// # Ok::<(), tower_outbound::retry::mesh::MeshError>(())
+    /// ```
     pub fn apply_to(&self, policy: RetryPolicy) -> Result<RetryPolicy, MeshError> {
         let budget = self.budget.clone().unwrap_or_default();
         let rate = self.min_retry_rate.clone().unwrap_or_default();
@@ -114,7 +146,7 @@ impl RetryConstraint {
 impl TryFrom<RetryConstraint> for RetryPolicy {
     type Error = MeshError;
 
-    /// The constraint, [applied to](RetryConstraint::apply_to) [`RetryPolicy::new`].
+    /// [Applies](RetryConstraint::apply_to) the constraint to [`RetryPolicy::new`].
     fn try_from(constraint: RetryConstraint) -> Result<Self, MeshError> {
         constraint.apply_to(Self::new())
     }

@@ -1,4 +1,4 @@
-//! Durations as meshes write them: the Gateway API's format, and Go's, which that one is a part of.
+//! Durations as meshes write them: Go's format, and the Gateway API's, which is a part of Go's.
 
 use std::{fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use serde::{
     de::{Error, Visitor},
 };
 
-/// What is expected of a text, and how it is read.
+/// A format: its description for errors, and its parser.
 type Format = (&'static str, fn(&str) -> Option<Duration>);
 
 const GATEWAY: Format = (
@@ -65,11 +65,11 @@ fn gateway(text: &str) -> Option<Duration> {
         }
         (components, rest) = (components + 1, after);
     }
-    // What follows the last component is refused below. So is a lone 0 here, which Go reads.
+    // `go` refuses what follows the last component. A lone 0, which Go reads, is refused here.
     (1..=4).contains(&components).then(|| go(text)).flatten()
 }
 
-/// Go's `time.ParseDuration`, but for signs: no time that is read here is negative.
+/// Go's `time.ParseDuration` without signs: no time that is read here is negative.
 fn go(text: &str) -> Option<Duration> {
     // The one number that Go reads without a unit.
     if text == "0" {
@@ -78,8 +78,8 @@ fn go(text: &str) -> Option<Duration> {
     let (mut nanos, mut rest) = (0_u128, text);
     while let Some((number, unit, after)) = component(rest) {
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        // Go counts in 63 bits of nanoseconds; 19 digits of anything are past them, and 18 digits
-        // of a fraction are below one.
+        // Go counts nanoseconds in 63 bits. More than 19 digits are too many for that, and past 18
+        // digits a fraction is below a nanosecond.
         if whole.len() + fraction.len() == 0 || whole.len() > 19 {
             return None;
         }
@@ -94,7 +94,7 @@ fn go(text: &str) -> Option<Duration> {
     Some(Duration::from_nanos(nanos.unsigned_abs()))
 }
 
-/// The first number, its unit, and what follows them. `None` once a text has no further unit.
+/// The first number, its unit, and the rest of the text. `None` if the text has no further unit.
 fn component(text: &str) -> Option<(&str, &str, &str)> {
     let is_of_number = |c: char| c.is_ascii_digit() || c == '.';
     let (number, rest) = text.split_at(text.find(|c| !is_of_number(c))?);
@@ -115,7 +115,7 @@ fn nanos_in(unit: &str) -> Option<u128> {
     })
 }
 
-/// The number of some digits, 0 of none.
+/// The value of the digits, or 0 if there are none.
 fn digits(text: &str) -> Option<u128> {
     if text.is_empty() { Some(0) } else { text.parse().ok() }
 }

@@ -1,11 +1,24 @@
-//! Why a mesh's configuration is no policy.
+//! Why a mesh's configuration cannot become a policy.
 
 use std::{error::Error, fmt, ops::RangeInclusive};
 
-/// A value of a mesh's configuration that a [`RetryPolicy`](crate::retry::RetryPolicy) cannot keep.
+/// The error for a value of a mesh's configuration that a
+/// [`RetryPolicy`](crate::retry::RetryPolicy) cannot have.
 ///
-/// `Display` says the field, its value, and what to write:
-/// `retryBudget.retryRatio is 0.125: write whole hundredths, such as 0.2`.
+/// `Display` says the field, its value, and what to write.
+///
+/// ```
+/// use tower_outbound::retry::{RetryPolicy, mesh::LinkerdRetryBudget};
+///
+/// let mut budget = LinkerdRetryBudget::default();
+/// budget.retry_ratio = 0.125;
+/// let error = RetryPolicy::try_from(budget).expect_err("12.5 percent");
+/// assert_eq!(error.field(), "retryBudget.retryRatio");
+/// assert_eq!(
+///     error.to_string(),
+///     "retryBudget.retryRatio is 0.125: write whole hundredths, such as 0.2"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshError {
     field: &'static str,
@@ -18,7 +31,7 @@ impl MeshError {
         Self { field, value: value.to_string(), advice }
     }
 
-    /// The field, as the mesh's documentation spells it: `timeouts.backendRequest`.
+    /// The path of the field, as the mesh's documentation spells it: `timeouts.backendRequest`.
     #[must_use]
     pub const fn field(&self) -> &'static str {
         self.field
@@ -33,10 +46,10 @@ impl fmt::Display for MeshError {
 
 impl Error for MeshError {}
 
-/// The number of a field, if it lies within the field's bounds.
+/// The number of a field, if it is within the field's bounds.
 ///
-/// Fields are 64 bits wide, as the integers of these APIs are. A narrower type would be refused by
-/// the deserializer, which says the type and not the bounds.
+/// Fields are 64 bits wide, as the integers of these APIs are. With a narrower type the
+/// deserializer would refuse the number, and its error would name the type and not the bounds.
 pub(super) fn bounded(
     number: i64,
     bounds: RangeInclusive<u32>,

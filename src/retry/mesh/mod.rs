@@ -1,4 +1,4 @@
-//! Configurations of service meshes, for a client that retries as its mesh does.
+//! Retry configurations of service meshes, read into a [`RetryPolicy`](super::RetryPolicy).
 //!
 //! | configuration | here | what it sets |
 //! |---|---|---|
@@ -7,9 +7,9 @@
 //! | Gateway API, BackendTrafficPolicy, `retryConstraint` | [`RetryConstraint`] | budget |
 //! | linkerd, ServiceProfile, `retryBudget` | [`LinkerdRetryBudget`] | budget |
 //!
-//! Serde reads each from YAML, JSON or TOML, with the names and values of its documentation. Each
-//! is a [`RetryPolicy`](super::RetryPolicy) by `TryFrom`, and changes another policy by `apply_to`.
-//! So several configurations for the same requests become one policy:
+//! Serde reads each type from YAML, JSON or TOML, with the field names of the mesh. `TryFrom` makes
+//! a policy from one configuration; `apply_to` adds it to another policy. So several configurations
+//! for the same requests become one policy:
 //!
 //! ```
 //! use serde::Deserialize;
@@ -38,21 +38,21 @@
 //! let policy = RetryPolicy::try_from(rule.retry)?;
 //! let policy = rule.timeouts.apply_to(policy)?;
 //! let layer = RetryLayer::new(constraint.apply_to(policy)?);
-//! # let _ = layer;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # What is refused
 //!
-//! Nothing is dropped in silence. An unknown field is an error of the deserializer, which names the
-//! field. A value that a policy cannot keep is a [`MeshError`], which names the field, its value
-//! and what to write.
+//! An unknown field is an error of the deserializer, which names the field. A value that a policy
+//! cannot have is a [`MeshError`], which names the field, its value and what to write. So nothing
+//! is silently ignored.
 //!
 //! # What a configuration leaves out
 //!
-//! The policy's own value counts, by default that of [`RetryPolicy::new`](super::RetryPolicy::new).
-//! The Gateway API leaves these values to each implementation, the methods among them, so a gateway
-//! may retry more or less. The types say what differs from their mesh.
+//! The value of the policy is kept, by default that of
+//! [`RetryPolicy::new`](super::RetryPolicy::new). The Gateway API leaves these values to each
+//! implementation, and the methods too. So a gateway may retry more or less than this crate. The
+//! docs of each type say what differs from its mesh.
 
 mod constraint;
 mod duration;

@@ -17,22 +17,34 @@ use crate::retry::{
 };
 
 impl RetryPolicy {
-    /// The defaults, as `RetryPolicy::default()`.
+    /// A policy with the default of every setting.
     ///
     /// Each call makes a new budget, which the clones of the policy share.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{RetryLayer, RetryPolicy};
+    /// let policy = RetryPolicy::new();
+    /// let (reads, writes) = (RetryLayer::new(policy.clone()), RetryLayer::new(policy.total(1)));
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// urllib3's own defaults.
+    /// A policy with urllib3's defaults.
     ///
-    /// 10 retries of the idempotent methods except QUERY, after errors and after 413, 429 and 503
-    /// with a `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other delay. A
-    /// response that used up the retries is an error. There is no budget, since urllib3 has
-    /// none.
+    /// Requests with an idempotent method other than QUERY have 10 retries, after errors and after
+    /// 413, 429 and 503 with a `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other
+    /// delay. If the retries are used up, the caller gets a
+    /// [`RetryError`](crate::retry::RetryError). There is no budget, as in urllib3.
     ///
     /// urllib3: `Retry()`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// // Retry(total=3, raise_on_status=False)
+    /// let policy = RetryPolicy::urllib3().total(3).raise_on_status(false);
+    /// ```
     #[must_use]
     pub fn urllib3() -> Self {
         Self::new()
@@ -54,11 +66,17 @@ impl RetryPolicy {
             .no_budget()
     }
 
-    /// No retries: each request is sent once, and its response or error passes through unchanged.
+    /// A policy without retries: each request is sent once, and its response or error is returned
+    /// unchanged.
     ///
-    /// Use it as a request extension, or to set [`deadline`](Self::deadline) alone.
+    /// Use it as a request extension, or to set nothing but a [`deadline`](Self::deadline).
     ///
     /// urllib3: `Retry(False)`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// let request = http::Request::get("http://example.com/").extension(RetryPolicy::none());
+    /// ```
     #[must_use]
     pub fn none() -> Self {
         Self::new().total(Limit::Disabled).no_budget()
@@ -69,12 +87,18 @@ impl RetryPolicy {
         self
     }
 
-    /// Most retries of a request. If a class of failures has a limit too, the one that is used up
-    /// first ends the request.
+    /// Most retries of a request, after failures of any class.
+    ///
+    /// If the class of a failure has a limit too, the limit that is used up first ends the request.
     ///
     /// Default: 3.
     ///
     /// urllib3: `total`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// let six_attempts = RetryPolicy::new().total(5);
+    /// ```
     #[must_use]
     pub fn total(self, limit: impl Into<Limit>) -> Self {
         self.with(|settings| settings.total = limit.into())
@@ -85,6 +109,12 @@ impl RetryPolicy {
     /// Default: no limit but the total.
     ///
     /// urllib3: `connect`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// // Gives up soon if no server is there.
+    /// let policy = RetryPolicy::new().total(5).connect(1);
+    /// ```
     #[must_use]
     pub fn connect(self, limit: impl Into<Limit>) -> Self {
         self.with(|settings| settings.connect = limit.into())
@@ -95,6 +125,12 @@ impl RetryPolicy {
     /// Default: no limit but the total.
     ///
     /// urllib3: `read`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{Limit, RetryPolicy};
+    /// // Returns the client's own error after a broken connection or a timeout.
+    /// let policy = RetryPolicy::new().read(Limit::Disabled);
+    /// ```
     #[must_use]
     pub fn read(self, limit: impl Into<Limit>) -> Self {
         self.with(|settings| settings.read = limit.into())
@@ -105,6 +141,12 @@ impl RetryPolicy {
     /// Default: no limit but the total.
     ///
     /// urllib3: `status`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{Limit, RetryPolicy};
+    /// // Retries errors, and returns every response as it is.
+    /// let policy = RetryPolicy::new().status(Limit::Disabled);
+    /// ```
     #[must_use]
     pub fn status(self, limit: impl Into<Limit>) -> Self {
         self.with(|settings| settings.status = limit.into())
@@ -115,69 +157,108 @@ impl RetryPolicy {
     /// Default: no limit but the total.
     ///
     /// urllib3: `other`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{Limit, RetryPolicy};
+    /// // Retries only failures that it can name.
+    /// let policy = RetryPolicy::new().other(Limit::Disabled);
+    /// ```
     #[must_use]
     pub fn other(self, limit: impl Into<Limit>) -> Self {
         self.with(|settings| settings.other = limit.into())
     }
 
-    /// Methods that may be sent again although the server may have processed the request. A request
-    /// with an `Idempotency-Key` header that is not empty (`""` is) may be sent again too.
+    /// Methods that may be sent again even if the server may have processed the request.
+    ///
+    /// A request with an `Idempotency-Key` header may be sent again too, unless the key is empty.
+    /// `""` counts as empty.
     ///
     /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2) and QUERY
     /// (RFC 10008).
     ///
     /// urllib3: `allowed_methods`.
+    ///
+    /// ```
+    /// # use {http::Method, tower_outbound::retry::RetryPolicy};
+    /// let policy = RetryPolicy::new().allowed_methods([Method::GET, Method::HEAD]);
+    /// ```
     #[must_use]
     pub fn allowed_methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.with(|settings| settings.methods = Some(methods.into_iter().collect()))
     }
 
-    /// Every method may be sent again, POST and PATCH included, although the server may have
-    /// processed the request. For servers to which a repeat does no harm.
+    /// Lets every method be sent again, POST and PATCH included, even if the server may have
+    /// processed the request.
     ///
-    /// Default: only the methods of [`allowed_methods`](Self::allowed_methods). If both are called,
-    /// the last call counts.
+    /// Use it for servers that a repeat does no harm to. If both this and
+    /// [`allowed_methods`](Self::allowed_methods) are called, the last call counts.
+    ///
+    /// Default: only the methods of `allowed_methods`.
     ///
     /// urllib3: `allowed_methods=None`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// // A search service, which takes each query as a POST.
+    /// let policy = RetryPolicy::new().any_method();
+    /// ```
     #[must_use]
     pub fn any_method(self) -> Self {
         self.with(|settings| settings.methods = None)
     }
 
-    /// Statuses that are failures. 413, 429 and 503 are failures too if they have a `Retry-After`
-    /// and it is [respected](Self::respect_retry_after).
+    /// Statuses that are failures. They replace the default list.
     ///
-    /// By 421 and 425 a server says that it did not process the request. If they are in the list, a
-    /// request is retried after them whatever its method.
+    /// 413, 429 and 503 are also failures if the response has a `Retry-After` that is
+    /// [respected](Self::respect_retry_after). With 421 and 425 a server says that it did not
+    /// process the request: if the list has them, a request is retried after them whatever its
+    /// method.
     ///
     /// Default: 408, 429, 502, 503, 504.
     ///
     /// urllib3: `status_forcelist`.
+    ///
+    /// ```
+    /// # use {http::StatusCode, tower_outbound::retry::RetryPolicy};
+    /// let server_errors = (500..600).filter_map(|code| StatusCode::from_u16(code).ok());
+    /// let policy = RetryPolicy::new().status_forcelist(server_errors);
+    /// ```
     #[must_use]
     pub fn status_forcelist(self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         self.with(|settings| settings.status_forcelist = statuses.into_iter().collect())
     }
 
-    /// The delays between attempts.
+    /// How long to wait before each retry, if the server does not say.
     ///
     /// Default: `Backoff::exponential(100 ms)`, with its full jitter and its maximum of 20 s.
     ///
     /// urllib3: `backoff_factor`, `backoff_max`, `backoff_jitter`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::{Backoff, RetryPolicy};
+    /// let policy = RetryPolicy::new().backoff(Backoff::constant(Duration::from_secs(1)));
+    /// ```
     #[must_use]
     pub fn backoff(self, backoff: Backoff) -> Self {
         self.with(|settings| settings.backoff = backoff)
     }
 
-    /// Whether a server's `Retry-After` replaces the backoff, whatever the status.
+    /// Whether a failed response's `Retry-After` replaces the backoff, whatever the status.
     ///
-    /// It is a number of seconds or a date. A date counts from the response's own `Date`, if there
-    /// is one: the server's clock may differ from ours. Dates are read as leniently as those of
-    /// cookies; a date in a zone other than GMT is ignored, as anything else that cannot be read.
-    /// 0, or a date in the past, leaves the backoff.
+    /// The header is a number of seconds or a date. A date is compared with the response's `Date`,
+    /// or with our clock if there is none: the two clocks may differ. Dates are read as leniently
+    /// as those of cookies. A date in a zone other than GMT is ignored, and so is a value that
+    /// cannot be read. After 0, or a date in the past, the backoff is used.
     ///
     /// Default: true.
     ///
     /// urllib3: `respect_retry_after_header`.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// let own_delays_only = RetryPolicy::new().respect_retry_after(false);
+    /// ```
     #[must_use]
     pub fn respect_retry_after(self, respect: bool) -> Self {
         self.with(|settings| settings.respect_retry_after = respect)
@@ -185,9 +266,16 @@ impl RetryPolicy {
 
     /// Longest `Retry-After` that is waited for.
     ///
-    /// Default: 60 s, so that no request sleeps for hours. urllib3: 6 h.
+    /// Default: 60 s, so that no request sleeps for hours.
     ///
-    /// urllib3: `retry_after_max`.
+    /// urllib3: `retry_after_max`, 6 h.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// // For a nightly job.
+    /// let policy = RetryPolicy::new().retry_after_max(Duration::from_secs(60 * 60));
+    /// ```
     #[must_use]
     pub fn retry_after_max(self, max: Duration) -> Self {
         self.with(|settings| settings.retry_after_max = max)
@@ -196,19 +284,24 @@ impl RetryPolicy {
     /// What happens if a `Retry-After` is longer than [`retry_after_max`](Self::retry_after_max).
     ///
     /// Default: [`OverMax::GiveUp`]. urllib3 clamps.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{OverMax, RetryPolicy};
+    /// // Asks again after a minute, even if the server says an hour.
+    /// let policy = RetryPolicy::new().retry_after_over_max(OverMax::Clamp);
+    /// ```
     #[must_use]
     pub fn retry_after_over_max(self, over_max: OverMax) -> Self {
         self.with(|settings| settings.over_max = over_max)
     }
 
-    /// The budget that each retry draws on, and that each request adds to. A budget of tower, or of
-    /// your own, is accepted as well.
+    /// The budget that each request deposits into and each retry withdraws from.
     ///
-    /// A request's first retry after [`Failure::Connect`] or [`Failure::Unsent`] draws nothing, and
-    /// every further one does. So while every request fails, a budget of 10 percent without a floor
-    /// sends at most 1.10 attempts per request if the server receives them, and 2.10 if it refuses
-    /// them. A floor adds to that, in a fleet [once for each
-    /// process](crate::retry::Budget#a-fleet).
+    /// It may be a [`Budget`](crate::retry::Budget), one of tower's, or one of your own. The first
+    /// retry of a request after [`Failure::Connect`] or [`Failure::Unsent`] withdraws nothing;
+    /// later ones do. So if every request fails, a budget of 10 percent without a floor allows at
+    /// most 1.10 attempts per request if the server receives them, and 2.10 if it refuses them. A
+    /// floor adds to that, in a fleet [once for each process](crate::retry::Budget#a-fleet).
     ///
     /// Default: [`Budget::default`](crate::retry::Budget), 20 percent and one retry a second over
     /// 10 seconds. Each [`RetryPolicy::new`] makes one.
@@ -216,56 +309,73 @@ impl RetryPolicy {
     /// Clones share the budget. So make the policies for the same servers from one policy:
     ///
     /// ```
-    /// use tower_outbound::retry::{Budget, RetryPolicy};
-    ///
+    /// # use tower_outbound::retry::{Budget, RetryPolicy};
     /// let reads = RetryPolicy::new().budget(Budget::new(10));
     /// let writes = reads.clone().total(1).any_method();
-    /// # let _ = writes;
     /// ```
     #[must_use]
     pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.budget = Some(SharedBudget::new(budget)))
     }
 
-    /// No budget: each request has all its retries, however many requests fail. Not for a client
-    /// that could overload its servers.
+    /// Removes the budget: each request has all its retries, however many requests fail.
+    ///
+    /// Do not use it for a client that could overload its servers.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// // A script that makes one request at a time.
+    /// let policy = RetryPolicy::new().total(10).no_budget();
+    /// ```
     #[must_use]
     pub fn no_budget(self) -> Self {
         self.with(|settings| settings.budget = None)
     }
 
-    /// Longest time of one attempt, from the call to the head of its response. `None` removes a
-    /// limit that was set.
+    /// Longest time of one attempt, from the call to the head of its response. `None` removes the
+    /// limit.
     ///
     /// An attempt that takes longer is a [`Failure::Timeout`]. It is not retried if it waited for
-    /// the stream of its own [`ReplayBody`](crate::retry::ReplayBody). While the inner service gets
-    /// ready no attempt runs: only the [`deadline`](Self::deadline) limits that wait.
+    /// the stream of its own [`ReplayBody`](crate::retry::ReplayBody). The wait until the inner
+    /// service is ready does not count: only the [`deadline`](Self::deadline) limits it.
     ///
-    /// Default: none.
+    /// Default: no limit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// // A second attempt after five seconds without a response.
+    /// let policy = RetryPolicy::new().attempt_timeout(Duration::from_secs(5));
+    /// ```
     #[must_use]
     pub fn attempt_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.attempt_timeout = timeout.into())
     }
 
     /// Longest time of the request with all its attempts and delays, until the head of the last
-    /// response. Exact to the two milliseconds of tokio's timer.
+    /// response. `None` removes the limit.
     ///
-    /// The time begins when the caller first asks whether the service is ready. If the service gets
+    /// The time begins when the caller first polls the service for readiness. If the service is
     /// ready too late, the request ends with a [`RetryError`](crate::retry::RetryError) without an
-    /// attempt; see [`RetryService`](crate::retry::RetryService) for what one wait is. As a request
-    /// extension the policy is not known before the call, so then the time begins with the call, or
-    /// with a wait that the layer's own deadline has measured.
+    /// attempt; [`RetryService`](crate::retry::RetryService) says what one wait is. A policy in the
+    /// request's extensions is not known before the call. Its time begins with the call, or with a
+    /// wait that was measured for the layer's own deadline.
     ///
-    /// A delay that would end after the deadline is not begun: the caller gets the last response or
-    /// error at once. An attempt in flight ends at the deadline, and so does a wait for readiness
-    /// before an attempt. No attempt begins after it. The request then ends with a
+    /// A delay that would end after the deadline does not begin: the caller gets the last response
+    /// or error at once. An attempt in flight ends at the deadline, and so does a wait for
+    /// readiness before an attempt. The request then ends with a
     /// [`RetryError`](crate::retry::RetryError), or with [`tower::timeout::error::Elapsed`] if the
-    /// policy would not have retried it anyway. With a deadline of zero only a first attempt that
-    /// answers at once succeeds.
+    /// policy does not retry this request after a timeout. With a deadline of zero only a first
+    /// attempt that answers at once succeeds. The deadline is exact to the two milliseconds of
+    /// tokio's timer.
     ///
-    /// `None` removes a deadline that was set.
+    /// Default: no limit.
     ///
-    /// Default: none.
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// let for_a_minute = RetryPolicy::new().total(None).deadline(Duration::from_secs(60));
+    /// ```
     #[must_use]
     pub fn deadline(self, deadline: impl Into<Option<Duration>>) -> Self {
         self.with(|settings| settings.deadline = deadline.into())
@@ -274,34 +384,52 @@ impl RetryPolicy {
     /// How much of a failed response is read, so that its connection can be used again.
     ///
     /// Default: 64 KiB within 100 ms.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::{Drain, RetryPolicy};
+    /// // For a server that sends large error pages.
+    /// let drain = Drain { bytes: 1024 * 1024, ..Drain::default() };
+    /// let policy = RetryPolicy::new().drain(drain);
+    /// ```
     #[must_use]
     pub fn drain(self, drain: Drain) -> Self {
         self.with(|settings| settings.drain = drain)
     }
 
-    /// Whether a response becomes a [`RetryError`](crate::retry::RetryError) if it used up a limit,
-    /// the budget or the time, or asks to wait too long.
+    /// Whether the caller gets a [`RetryError`](crate::retry::RetryError) instead of the last
+    /// failed response, if a limit, the budget or the deadline is used up, or the server asks to
+    /// wait too long.
     ///
     /// The response is drained before the error is returned, within the bounds of
     /// [`drain`](Self::drain).
     ///
-    /// Default: false, the last response is returned. urllib3: true.
+    /// Default: false, the caller gets the response.
     ///
-    /// urllib3: `raise_on_status`.
+    /// urllib3: `raise_on_status`, true.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::RetryPolicy;
+    /// let policy = RetryPolicy::new().raise_on_status(true);
+    /// ```
     #[must_use]
     pub fn raise_on_status(self, raise: bool) -> Self {
         self.with(|settings| settings.raise_on_status = raise)
     }
 
-    /// The request header that tells the server the number of the attempt: 1, 2, 3 ... It replaces
-    /// a header of this name that the caller set.
+    /// The request header that tells the server the number of the attempt: 1, 2, 3 ...
     ///
-    /// Default: none.
+    /// It replaces a header with this name that the caller set.
+    ///
+    /// Default: no such header.
     ///
     /// # Panics
     ///
-    /// If the header frames or routes a request, as `content-length` does. A number in it would
-    /// cut the body off.
+    /// If the header frames or routes a request, as `content-length` does.
+    ///
+    /// ```
+    /// # use {http::HeaderName, tower_outbound::retry::RetryPolicy};
+    /// let policy = RetryPolicy::new().attempt_header(HeaderName::from_static("x-attempt"));
+    /// ```
     #[must_use]
     pub fn attempt_header(self, name: HeaderName) -> Self {
         assert!(
@@ -311,34 +439,29 @@ impl RetryPolicy {
         self.with(|settings| settings.attempt_header = Some(name))
     }
 
-    /// A function that says what is a failure. It replaces the forcelist, the classes of errors and
-    /// the statuses that are failures with a `Retry-After`.
+    /// Sets a function that decides which outcomes are failures, and of which class.
     ///
-    /// Default: none.
-    ///
-    /// To add to the rules of another policy, ask that policy:
+    /// The function replaces the forcelist, the classes of errors and the rule for statuses with a
+    /// `Retry-After`. Default: no function. To add to these rules, ask another policy:
     ///
     /// ```
-    /// use http::StatusCode;
-    /// use tower_outbound::retry::{Failure, Policy, RetryPolicy};
-    ///
+    /// # use http::StatusCode;
+    /// # use tower_outbound::retry::{Failure, Policy, RetryPolicy};
     /// let usual = RetryPolicy::new();
     /// let policy = RetryPolicy::new().classify(move |outcome| match outcome {
     ///     Ok(head) if head.status == StatusCode::NOT_FOUND => Some(Failure::Status(head.status)),
     ///     outcome => Policy::classify(&usual, outcome),
     /// });
-    /// # let _ = policy;
     /// ```
     ///
-    /// [`Failure::Unsent`] for a response says that the server did not process the request. So a
-    /// POST is retried too, after the response's `Retry-After`, and counts against
-    /// [`connect`](Self::connect). Its first retry draws nothing from the budget. For a server that
-    /// documents its rate limit as such:
+    /// For a response, [`Failure::Unsent`] means that the server did not process the request. So a
+    /// POST is retried too, after the response's `Retry-After`. The retry counts against
+    /// [`connect`](Self::connect), and the first one withdraws nothing from the budget. Use it for
+    /// a server whose documentation says that it rejects requests over its rate limit unprocessed:
     ///
     /// ```
-    /// use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER};
-    /// use tower_outbound::retry::{Attempt, Decision, Failure, Policy, RetryPolicy};
-    ///
+    /// # use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER};
+    /// # use tower_outbound::retry::{Attempt, Decision, Failure, Policy, RetryPolicy};
     /// let usual = RetryPolicy::new();
     /// let mut policy = RetryPolicy::new().classify(move |outcome| match outcome {
     ///     Ok(head)
@@ -365,8 +488,8 @@ impl RetryPolicy {
     }
 }
 
-/// Whether only the client itself may set a header: by these a request is framed (RFC 9112 section
-/// 6), routed, or tied to its connection (RFC 9110 section 7.6.1).
+/// Whether only the client itself may set a header: one that frames a request (RFC 9112 section 6),
+/// routes it, or ties it to its connection (RFC 9110 section 7.6.1).
 pub(super) fn frames(name: &HeaderName) -> bool {
     const FRAMING: [HeaderName; 8] =
         [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];

@@ -1,4 +1,4 @@
-//! The setters of `RetryPolicy` that take a function: what only the caller knows of its servers.
+//! The setters of `RetryPolicy` that take a function, for what only the caller knows.
 
 use std::sync::Arc;
 
@@ -8,36 +8,36 @@ use super::{retry_policy::RetryPolicy, settings::Hook};
 use crate::retry::{decision::ServerDelay, history::AttemptRecord};
 
 impl RetryPolicy {
-    /// A function that reads how long the server asks to wait, from the head of a failed response.
-    /// After `None` the response's `Retry-After` is read.
+    /// Sets a function that reads from the head of a failed response how long the server asks to
+    /// wait.
     ///
-    /// What it says counts as a `Retry-After` does. It replaces the backoff, is bounded by
+    /// If the function returns `None`, the response's `Retry-After` is read. Its result counts as a
+    /// `Retry-After` does: it replaces the backoff, is bounded by
     /// [`retry_after_max`](Self::retry_after_max), gets a little jitter, and makes a 413, 429 or
-    /// 503 a failure that is not in the list. After [`ServerDelay::Never`] there is no further
-    /// attempt. With [`respect_retry_after(false)`](Self::respect_retry_after) it is not asked.
+    /// 503 a failure even if the status is not listed. After [`ServerDelay::Never`] there is no
+    /// further attempt. With [`respect_retry_after(false)`](Self::respect_retry_after) the function
+    /// is not called.
     ///
-    /// It may be called several times for a response, and is called while a future is polled: it
-    /// should do nothing else, and not block.
+    /// The function may be called several times for a response. It runs while a future is polled,
+    /// so it should not block, and should change nothing.
     ///
-    /// Default: none. The module [`retry_after`](crate::retry::retry_after) has readers to use:
+    /// Default: no function. The module [`retry_after`](crate::retry::retry_after) has some:
     ///
     /// ```
     /// use tower_outbound::retry::{RetryPolicy, retry_after::retry_after_ms};
     ///
     /// let policy = RetryPolicy::new().retry_after(retry_after_ms);
-    /// # let _ = policy;
     /// ```
     ///
-    /// A server that tells in a header of its own not to come back:
+    /// For a server that has its own header for "do not retry":
     ///
     /// ```
     /// use tower_outbound::retry::{RetryPolicy, ServerDelay};
     ///
     /// let policy = RetryPolicy::new().retry_after(|head| {
-    ///     let final_answer = head.headers.get("x-should-retry").is_some_and(|value| value == "false");
-    ///     final_answer.then_some(ServerDelay::Never)
+    ///     let is_final = head.headers.get("x-should-retry").is_some_and(|value| value == "false");
+    ///     is_final.then_some(ServerDelay::Never)
     /// });
-    /// # let _ = policy;
     /// ```
     #[must_use]
     pub fn retry_after(
@@ -47,15 +47,15 @@ impl RetryPolicy {
         self.with(|settings| settings.retry_after = Some(Hook(Arc::new(read))))
     }
 
-    /// A function that says whether a request may be sent again although the server may have
-    /// processed it. It sees the request as the caller made it.
+    /// Sets a function that allows more requests to be sent again even if the server may have
+    /// processed them.
     ///
-    /// It is asked after a failure, about requests that neither
-    /// [`allowed_methods`](Self::allowed_methods) nor an `Idempotency-Key` lets repeat. It cannot
-    /// forbid a repeat. It is not asked about a request of which nothing was kept, because a limit
-    /// or its body rules every retry out.
+    /// The function is called after a failure, with the method, the URI and the headers that the
+    /// caller set. It is not called if [`allowed_methods`](Self::allowed_methods) or an
+    /// `Idempotency-Key` allows the repeat already: it cannot forbid one. It is not called either
+    /// if a limit or the body rules out every retry.
     ///
-    /// Default: none.
+    /// Default: no function.
     ///
     /// ```
     /// use http::Method;
@@ -64,7 +64,6 @@ impl RetryPolicy {
     /// // A search is a POST, but changes nothing.
     /// let policy = RetryPolicy::new()
     ///     .idempotent(|method, uri, _headers| method == Method::POST && uri.path() == "/_search");
-    /// # let _ = policy;
     /// ```
     #[must_use]
     pub fn idempotent(
@@ -74,28 +73,28 @@ impl RetryPolicy {
         self.with(|settings| settings.idempotent = Some(Hook(Arc::new(is_idempotent))))
     }
 
-    /// A function that is called before each retry is sent, after its delay. It may change the head
-    /// of the attempt, and is shown the attempt that failed.
+    /// Sets a function that is called before each retry is sent, and may change the head of the
+    /// request.
     ///
-    /// The head is the caller's own each time, with [`attempt_header`](Self::attempt_header) and
-    /// [`AttemptNumber`](crate::retry::AttemptNumber) in it: a change is gone at the next attempt.
-    /// Whether a request may be repeated is decided by the caller's own head, whatever the function
-    /// makes of it. With another URI a request stays in the mount that was chosen for it. The
-    /// headers that frame the body, such as `content-length`, must stay as they are.
+    /// It is called after the delay, with the head of the next attempt and the record of the
+    /// attempt that failed. Each time the head is the one that the caller set, plus
+    /// [`attempt_header`](Self::attempt_header) and [`AttemptNumber`](crate::retry::AttemptNumber).
+    /// So a change holds for one attempt. It does not affect whether the request may be repeated,
+    /// nor, inside a mount, which mount serves it. The function must not change headers that frame
+    /// the body, such as `content-length`. It runs while a future is polled, so it should not
+    /// block.
     ///
-    /// It is called while a future is polled, so it should not block.
-    ///
-    /// Default: none.
+    /// Default: no function.
     ///
     /// # Recipe: another token after a 401
     ///
-    /// A 401 says that the request was not processed, so a POST is repeated too. The function
-    /// forgets the token. A service inside the retries sets the header, and fetches a token if
-    /// there is none; it may wait, which the function may not.
+    /// A 401 means that the request was not processed, so a POST is repeated too. The function
+    /// forgets the token. A service inside the retries sets the header. If there is no token, that
+    /// service fetches one: unlike the function, it may wait.
     ///
-    /// A credential that is wrong stays wrong, and many of its tries lock an account. So there is
-    /// one: `connect(1)` bounds what was [not sent](crate::retry::Failure::Unsent), as which the
-    /// 401 counts. It bounds the retries of failed connections too.
+    /// A wrong credential stays wrong, and many attempts with it may lock an account. So only one
+    /// retry is allowed: the 401 counts as [not sent](crate::retry::Failure::Unsent), and
+    /// `connect(1)` bounds these. It bounds the retries of failed connections too.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -172,7 +171,7 @@ impl RetryPolicy {
     /// let retries = Arc::new(Mutex::new(HashMap::<(String, String), u64>::new()));
     /// let counted = Arc::clone(&retries);
     /// let policy = RetryPolicy::new().backoff(Backoff::none()).before_retry(move |head, failed| {
-    ///     // The host and no more: userinfo and query may be secrets.
+    ///     // The host alone: userinfo and query may be secrets.
     ///     let upstream = head.uri.host().unwrap_or_default().to_owned();
     ///     let reason = failed.failure.map(|failure| failure.to_string()).unwrap_or_default();
     ///     *counted.lock().expect("no panic").entry((upstream, reason)).or_default() += 1;

@@ -25,19 +25,22 @@ use super::{
     retry_after,
 };
 
-/// Decides on retries.
+/// Decides after each attempt of a request whether to send another one, and when.
 ///
-/// One clone serves one request, so a policy may count. [`RetryLayer`](super::RetryLayer) asks it
-/// in this order: [`for_request`](Self::for_request), [`terms`](Self::terms) and
-/// [`may_retry`](Self::may_retry) before the first attempt; [`classify`](Self::classify) after each
-/// attempt; [`server_delay`](Self::server_delay) and [`decide`](Self::decide) after each failed
-/// one; [`prepare`](Self::prepare) before each further one is sent.
+/// One clone serves one request, so a policy may count. [`RetryLayer`](super::RetryLayer) calls:
+///
+/// - before the first attempt [`for_request`](Self::for_request), [`may_retry`](Self::may_retry)
+///   and [`terms`](Self::terms);
+/// - after each attempt [`classify`](Self::classify);
+/// - after each failed attempt [`server_delay`](Self::server_delay), if there is a response, and
+///   [`decide`](Self::decide);
+/// - before each further attempt [`prepare`](Self::prepare).
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_outbound::retry::{Attempt, Decision, Policy, StopReason, Terms};
 ///
-/// /// One retry at once, whatever went wrong, within a second.
+/// /// Retries once, without a delay, after any failure, within a second.
 /// #[derive(Clone)]
 /// struct OnceMore;
 ///
@@ -57,7 +60,7 @@ use super::{
 /// }
 /// ```
 pub trait Policy: Clone {
-    /// The clone that serves one request.
+    /// Makes the clone that serves one request.
     ///
     /// Default: a plain clone.
     #[must_use]
@@ -65,22 +68,24 @@ pub trait Policy: Clone {
         self.clone()
     }
 
-    /// Whether a request could be retried at all.
+    /// Whether some failure of this request could lead to a retry.
     ///
-    /// If not, the layer keeps nothing of the request for a second attempt. It then asks
-    /// [`decide`](Self::decide) for a reason only, and shows it no header but an `Idempotency-Key`.
+    /// If false, the layer keeps nothing of the request for a second attempt. It still calls
+    /// [`decide`](Self::decide) after a failure, but only for the reason to report, and with no
+    /// header but an `Idempotency-Key`.
     ///
-    /// Default: true, except for CONNECT and for requests with `Upgrade`, which hand the connection
-    /// over. [`RetryPolicy`] repeats a request with `Upgrade` that was not sent.
+    /// Default: false for CONNECT and for requests with `Upgrade`, since both hand over the
+    /// connection; otherwise true. [`RetryPolicy`] retries a request with `Upgrade` if it was not
+    /// sent.
     fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
         *method != Method::CONNECT && !headers.contains_key(header::UPGRADE)
     }
 
-    /// Whether a request may be sent again after the server may have processed it.
+    /// Whether a request may be sent again even if the server may have processed it.
     ///
-    /// If not, the layer believes that a request was never sent only if that is true of the whole
+    /// If false, the layer believes that a request was never sent only if that is true of the whole
     /// call; see [`Failure::Unsent`]. It asks before each attempt of a request that
-    /// [could be retried](Self::may_retry), unless its method is safe (GET, HEAD, OPTIONS, TRACE).
+    /// [could be retried](Self::may_retry), unless the method is safe (GET, HEAD, OPTIONS, TRACE).
     ///
     /// Default: true for idempotent methods (RFC 9110 section 9.2.2) and for requests with an
     /// `Idempotency-Key`.
@@ -88,50 +93,50 @@ pub trait Policy: Clone {
         method.is_idempotent() || has_idempotency_key(headers)
     }
 
-    /// Whether a response of this status is a success for certain.
+    /// Whether every response with this status is a success.
     ///
-    /// A shortcut: after true the layer does not ask [`classify`](Self::classify) about the first
-    /// attempt, and need not take the response apart for it. That saves 140 instructions in process
-    /// and 200 to 300 of the 25,000 that hyper's client takes for a request.
+    /// A shortcut: if true, the layer does not call [`classify`](Self::classify) for the first
+    /// attempt. That saves 140 instructions in process, and 200 to 300 of the 25,000 that hyper's
+    /// client takes for a request.
     ///
-    /// Default: false, ask `classify`.
+    /// Default: false, so that `classify` is called.
     fn is_success(&self, _status: StatusCode) -> bool {
         false
     }
 
-    /// The failure in an outcome; `None` if the attempt succeeded.
+    /// The class of a failed attempt, or `None` if the attempt succeeded.
     ///
-    /// Default: the class of an error. No response is a failure.
+    /// Default: every error is a failure, with the class that [`Failure`] describes. Every response
+    /// is a success.
     fn classify(&self, outcome: Outcome<'_>) -> Option<Failure> {
         outcome.err().map(classify::error)
     }
 
-    /// What to do after a failed attempt.
+    /// Decides what to do after a failed attempt.
     fn decide(&mut self, attempt: &Attempt<'_>) -> Decision;
 
-    /// How long the server of a failed response asks to wait, for
-    /// [`AttemptRecord::asked`](super::AttemptRecord::asked). `now` is the time of day.
+    /// Reads from a failed response how long the server asks to wait.
     ///
-    /// The layer only records it. [`decide`](Self::decide) sees the same response, and chooses the
-    /// delay.
+    /// The layer records it as [`AttemptRecord::asked`](super::AttemptRecord::asked), and does
+    /// nothing else with it: [`decide`](Self::decide) sees the same response and chooses the delay.
+    /// `now` is the time of day.
     ///
     /// Default: the response's `Retry-After`.
     fn server_delay(&self, head: &response::Parts, now: SystemTime) -> Option<ServerDelay> {
         retry_after::asked(&head.headers, now).map(ServerDelay::After)
     }
 
-    /// Changes the head of a further attempt, just before it is sent. `failed` is the attempt
-    /// before it.
+    /// Changes the head of a retry just before it is sent. `failed` is the attempt before it.
     ///
-    /// The head is the caller's own each time, with the number of the attempt.
+    /// Each time the head is the one that the caller set, plus the number of the attempt.
     ///
     /// Default: changes nothing.
     fn prepare(&self, _head: &mut request::Parts, _failed: &AttemptRecord) {}
 
-    /// The terms of every attempt of a request.
+    /// The time limits of a request, and the other terms of its attempts.
     ///
-    /// The layer asks for each request, after [`for_request`](Self::for_request), and asks its own
-    /// policy for the deadline of a wait before the request.
+    /// The layer calls it for each request, after [`for_request`](Self::for_request). It also calls
+    /// it on its own policy for the deadline of a wait before the request.
     ///
     /// Default: [`Terms::default`].
     fn terms(&self) -> Terms {
@@ -139,7 +144,7 @@ pub trait Policy: Clone {
     }
 }
 
-/// The terms of every attempt of a request: time limits, and what happens around an attempt.
+/// The time limits of a request, and what a retry layer does around its attempts.
 ///
 /// ```
 /// use std::time::Duration;
@@ -156,8 +161,7 @@ pub struct Terms {
     ///
     /// Default: `None`, no limit.
     pub attempt_timeout: Option<Duration>,
-    /// Longest time of the request, with all its attempts and delays, and with the wait for the
-    /// inner service before the first attempt.
+    /// Longest time of the request: the wait for the inner service, all attempts and all delays.
     ///
     /// Default: `None`, no limit.
     pub deadline: Option<Duration>,
@@ -165,7 +169,8 @@ pub struct Terms {
     ///
     /// Default: [`Drain::default`].
     pub drain: Drain,
-    /// Whether a response that used up a limit becomes a [`RetryError`](super::RetryError).
+    /// Whether the caller gets a [`RetryError`](super::RetryError) instead of the last failed
+    /// response, if a limit, the budget or the deadline is used up.
     ///
     /// Default: false, the caller gets the response.
     pub raise_on_status: bool,
@@ -173,15 +178,14 @@ pub struct Terms {
     ///
     /// Default: `None`, no such header.
     pub attempt_header: Option<HeaderName>,
-    /// Most retries of the request. The log shows how many of them are left; nothing else reads
-    /// it.
+    /// Most retries of the request, for the log alone: it shows how many are left.
     ///
-    /// Default: `None`, unknown.
+    /// Default: `None`, the log shows nothing.
     pub total: Option<u32>,
 }
 
 impl Terms {
-    /// Sets [`attempt_header`](Self::attempt_header), if there is one, to the number of an attempt.
+    /// Sets the [`attempt_header`](Self::attempt_header), if the terms have one, to `number`.
     pub(super) fn number_attempt(&self, headers: &mut HeaderMap, number: u32) {
         // `HeaderValue::from(u32)` allocates; most requests have fewer attempts than these.
         const FIRST: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -191,19 +195,19 @@ impl Terms {
             Some(digit) => HeaderValue::from_static(digit),
             None => HeaderValue::from(number),
         };
-        // Fails only if the map is full, with 32,768 names. No server reads that many, and the
-        // attempt is worth sending without a number.
+        // Fails only if the map is full, with 32,768 names. No server reads that many. The attempt
+        // is sent without a number then.
         let _ = headers.try_insert(name.clone(), value);
     }
 }
 
-/// A request with this header may be repeated, whatever its method, unless the value is empty: the
+/// A request with this header may be repeated, whatever its method, unless the value is empty. The
 /// server makes sure that a repeat has no second effect
 /// (draft-ietf-httpapi-idempotency-key-header).
 pub(in crate::retry) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Whether the server sees to it that a repeat of the request does nothing twice. An empty key
-/// names nothing that it could compare: no visible character, in quotes or without.
+/// Whether a key lets the server recognise a repeat of the request. An empty key does not: it has
+/// no visible character, with or without quotes.
 fn has_idempotency_key(headers: &HeaderMap) -> bool {
     headers.get(&IDEMPOTENCY_KEY).is_some_and(|key| {
         // A string of structured fields, in ASCII (RFC 9651 section 3.3.3), with parameters behind

@@ -1,4 +1,4 @@
-//! `RetryPolicy`: whether there is another attempt, and when.
+//! `RetryPolicy`: decides whether there is another attempt, and when.
 
 use std::{
     fmt, mem,
@@ -20,10 +20,11 @@ use crate::retry::{
     round::{Round, is_too_late},
 };
 
-/// urllib3's `Retry`, with a budget and a deadline.
+/// The rules for retries: which failures are retried, how often and when.
 ///
-/// A clone costs a reference count. A request extension of this type overrides the layer's policy
-/// for that request.
+/// As urllib3's `Retry`, with a budget and a deadline. A clone costs a reference count. A policy in
+/// the extensions of a request replaces the layer's policy [for that
+/// request](crate::retry#one-request-only).
 ///
 /// | urllib3 | here | default |
 /// |---|---|---|
@@ -39,16 +40,16 @@ use crate::retry::{
 /// | `backoff_jitter` | [`Jitter::Added`](crate::retry::Jitter::Added) | [`Jitter::Full`](crate::retry::Jitter::Full) (urllib3: none) |
 /// | `respect_retry_after_header` | [`respect_retry_after`](Self::respect_retry_after) | true |
 /// | `retry_after_max` | [`retry_after_max`](Self::retry_after_max) | 60 s (urllib3: 6 h) |
-/// | always clamps to it | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
+/// | always clamps to `retry_after_max` | [`retry_after_over_max`](Self::retry_after_over_max) | gives up |
 /// | `raise_on_status` | [`raise_on_status`](Self::raise_on_status) | false (urllib3: true) |
 /// | `history` | [`RetryHistory`](crate::retry::RetryHistory) | |
 /// | `MaxRetryError` | [`RetryError`](crate::retry::RetryError) | |
-/// | `urlopen(retries=...)` | this type as request extension | |
+/// | `urlopen(retries=...)` | this type as a request extension | |
 /// | `redirect`, `raise_on_redirect`, `remove_headers_on_redirect` | `tower_http::follow_redirect`, outside | |
-/// | none | [`budget`](Self::budget) | 20 % and 1/s over 10 s |
-/// | none | [`deadline`](Self::deadline), [`attempt_timeout`](Self::attempt_timeout) | none |
-/// | none | [`retry_after`](Self::retry_after), [`idempotent`](Self::idempotent), [`before_retry`](Self::before_retry) | none |
-/// | none | [`drain`](Self::drain), [`attempt_header`](Self::attempt_header), [`classify`](Self::classify) | 64 KiB in 100 ms; none; none |
+/// | (not in urllib3) | [`budget`](Self::budget) | 20 % and 1/s over 10 s |
+/// | (not in urllib3) | [`deadline`](Self::deadline), [`attempt_timeout`](Self::attempt_timeout) | none |
+/// | (not in urllib3) | [`retry_after`](Self::retry_after), [`idempotent`](Self::idempotent), [`before_retry`](Self::before_retry) | none |
+/// | (not in urllib3) | [`drain`](Self::drain), [`attempt_header`](Self::attempt_header), [`classify`](Self::classify) | 64 KiB in 100 ms; none; none |
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,12 +62,11 @@ use crate::retry::{
 ///     .status_forcelist([StatusCode::INTERNAL_SERVER_ERROR])
 ///     .backoff(Backoff::urllib3(Duration::from_millis(100)))
 ///     .deadline(Duration::from_secs(30));
-/// # let _ = policy;
 /// ```
 ///
-/// With the feature `serde` a policy is read from a table. Its keys are the setters above that take
-/// a value and no function, each with its default. A duration is text with its unit; a status is a
-/// number. An unknown key is an error that names the key.
+/// With the feature `serde` a policy is read from a table. Its keys are the setters above, except
+/// those that take a function. A key that is left out has its default. A duration is text with its
+/// unit; a status is a number. An unknown key is an error that names the key.
 ///
 /// ```toml
 /// total = 5                                   # the limits: a number, "unlimited" or "disabled"
@@ -74,7 +74,7 @@ use crate::retry::{
 /// status_forcelist = [500, 503]
 /// backoff = { urllib3 = "100ms", max = "5s" } # or exponential, constant; jitter = "full"
 /// budget = { percent = 20, min_retries = { count = 1, per = "30s" }, window = "10s" } # or "none"
-/// attempt_timeout = "500ms"                   # no limit: without the key
+/// attempt_timeout = "500ms"                   # leave out for no limit
 /// deadline = "1m 30s"
 /// retry_after_max = "5m"
 /// retry_after_over_max = "clamp"              # or "give_up"
@@ -82,14 +82,14 @@ use crate::retry::{
 /// attempt_header = "x-attempt"
 /// ```
 ///
-/// A policy is not written back: its budget may be code, and its functions are.
+/// A policy cannot be serialized: its functions are code, and so is a budget of your own type.
 #[derive(Clone, Default)]
 pub struct RetryPolicy {
     pub(super) settings: Arc<Settings>,
     // Made at the first failure: most requests use up nothing.
     used: Option<Box<Used>>,
-    // Tower's runner keeps nothing of a request but this policy: when the request began, and the
-    // layer's settings, if the request overrides them.
+    // For tower's runner, which keeps nothing of a request but this policy: when the request
+    // began, and the layer's settings, if the request overrides them.
     began: Option<Instant>,
     overridden: Option<Arc<Settings>>,
 }
@@ -102,8 +102,8 @@ struct Used {
     read: u32,
     status: u32,
     other: u32,
-    // A server's `Retry-After` is not among them: Decorrelated jitter goes on from it, and an hour
-    // that one server asked for once would be the scale of all that follow.
+    // Not a server's `Retry-After`. Decorrelated jitter grows from this delay, and one wait of an
+    // hour would make all later delays hours long.
     last_backoff: Duration,
     // Only tower's runner counts its attempts here, and keeps what `before_retry` may change.
     round: Round,
@@ -111,8 +111,8 @@ struct Used {
 }
 
 impl Policy for RetryPolicy {
-    /// An override among the extensions, or else this policy, with nothing used up. Makes one
-    /// deposit into the budget.
+    /// Returns the policy among the extensions, or else this one, with nothing used up. Makes one
+    /// deposit into its budget.
     fn for_request(&self, extensions: &Extensions) -> Self {
         let policy = extensions.get::<Self>().unwrap_or(self);
         if let Some(budget) = &policy.settings.budget {
@@ -143,7 +143,7 @@ impl Policy for RetryPolicy {
             Err(error) => Some(classify::error(error)),
             Ok(head) => {
                 let fails = settings.lists(head.status)
-                    // A server that says when to come back wants to be asked again.
+                    // A server that says when to come back invites a retry.
                     || (is_status_with_retry_after(head.status)
                         && matches!(
                             settings.server_delay(head, SystemTime::UNIX_EPOCH),
@@ -155,7 +155,7 @@ impl Policy for RetryPolicy {
     }
 
     fn decide(&mut self, attempt: &Attempt<'_>) -> Decision {
-        // First, since most failures that are not retried end here, and nothing is made for them.
+        // First, since most failures that are not retried end here, without an allocation.
         if let Some(reason) = self.settings.refusal(attempt) {
             return Decision::Return(reason);
         }
@@ -216,8 +216,8 @@ impl Used {
     /// Whether the retry that was just counted draws nothing from the budget.
     ///
     /// A connection that was closed while it was idle fails its next request, and that says nothing
-    /// of the server. But an overloaded server says so by refusing, so only the first one is free
-    /// (gRPC A6: one transparent retry).
+    /// about the server. But an overloaded server refuses connections, so only the first such retry
+    /// is free (gRPC A6: one transparent retry).
     const fn is_free(&self, failure: Failure) -> bool {
         failure.is_before_sending() && self.connect == 1
     }
@@ -268,14 +268,14 @@ impl Used {
     }
 }
 
-/// Whether a `Retry-After` makes a failure of this status, if it is not in the list.
+/// Whether a `Retry-After` makes a response with this status a failure, listed or not.
 ///
 /// urllib3: `RETRY_AFTER_STATUS_CODES`.
 const fn is_status_with_retry_after(status: StatusCode) -> bool {
     matches!(status.as_u16(), 413 | 429 | 503)
 }
 
-/// What tower's own runner needs, which keeps nothing of a request but its policy.
+/// For tower's own runner, which keeps nothing of a request but its policy.
 impl RetryPolicy {
     /// Serves a new request from here on, unless this one has failed before and is sent again.
     ///
@@ -320,8 +320,8 @@ impl RetryPolicy {
 
 /// Two policies are equal if their settings are. What a request has used up does not count.
 ///
-/// Budgets and functions are equal if clones share them. So two calls of [`RetryPolicy::new`] are
-/// not equal, since each makes a budget, but the clones of one are.
+/// Budgets and functions are equal if they are shared, as clones of a policy share them. So the
+/// results of two calls of [`RetryPolicy::new`] are not equal: each has a budget of its own.
 impl PartialEq for RetryPolicy {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.settings, &other.settings) || self.settings == other.settings

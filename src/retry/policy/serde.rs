@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for RetryPolicy {
     }
 }
 
-/// Spelt as in a file, for errors to name them so.
+/// The names are spelt as in a file, so that errors show them so.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Deserialize, PartialEq)]
 #[serde(field_identifier)]
@@ -156,8 +156,8 @@ fn set<'de, A: MapAccess<'de>>(
     })
 }
 
-/// A limit of time. Zero is refused: other programs mean none by it, and here no request would
-/// succeed in it.
+/// A limit of time. Zero is refused: other programs mean "no limit" by it, and here no request
+/// would succeed.
 #[derive(Deserialize)]
 #[serde(try_from = "Text")]
 struct Time(Duration);
@@ -167,14 +167,14 @@ impl TryFrom<Text> for Time {
 
     fn try_from(Text(time): Text) -> Result<Self, Self::Error> {
         if time.is_zero() {
-            Err("no request succeeds in no time; for no limit leave this key out")
+            Err("a time limit of zero lets no request succeed; for no limit leave this key out")
         } else {
             Ok(Self(time))
         }
     }
 }
 
-/// A value, or the word for there being none.
+/// A value, or the word that means that there is none.
 struct OrWord<V>(Option<V>);
 
 trait HasWord {
@@ -243,7 +243,7 @@ impl TryFrom<String> for Name {
             Method::CONNECT,
             Method::QUERY,
         ];
-        // Methods are compared with case: `get` would never be one that is sent.
+        // Methods are compared with case: no request has the method `get`.
         if let Some(meant) = COMMON
             .iter()
             .find(|method| **method != *text && text.eq_ignore_ascii_case(method.as_str()))
@@ -252,7 +252,7 @@ impl TryFrom<String> for Name {
         }
         Method::from_bytes(text.as_bytes())
             .map(Self)
-            .map_err(|_| format!("{text:?} is not a method; write one as \"GET\""))
+            .map_err(|_| format!("{text:?} is not a method; write one such as \"GET\""))
     }
 }
 
@@ -282,18 +282,18 @@ impl TryFrom<String> for Header {
     fn try_from(text: String) -> Result<Self, String> {
         let name = text.parse();
         let name = name.map_err(|_| {
-            format!("{text:?} is not the name of a header; write one as \"x-attempt\"")
+            format!("{text:?} is not the name of a header; write one such as \"x-attempt\"")
         })?;
         if frames(&name) {
             return Err(format!(
-                "{text:?} says how a request is framed or routed; write one as \"x-attempt\""
+                "{text:?} says how a request is framed or routed; write one such as \"x-attempt\""
             ));
         }
         Ok(Self(name))
     }
 }
 
-/// A budget as it is written. What a table leaves out is as [`Budget::default`] has it.
+/// A budget as it is written. A key that is left out has the value of [`Budget::default`].
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a budget, a table such as { percent = 20 }")]
 struct BudgetFields {
@@ -319,7 +319,7 @@ impl Default for BudgetFields {
     }
 }
 
-/// Read as a fraction, so that an error can say what is wrong with one.
+/// Read as a fraction, so that the error for a fraction can say what is wrong.
 fn whole_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let percent = f64::deserialize(deserializer)?;
     if percent.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&percent) {

@@ -18,16 +18,22 @@ use crate::retry::{
     retry_after,
 };
 
-/// How many retries there may be.
+/// How many retries a request may have, in total or after one class of failures.
 ///
-/// `From<u32>` is [`Times`](Self::Times). `From<Option<u32>>` turns `None` into
-/// [`Unlimited`](Self::Unlimited).
+/// A number converts into [`Times`](Self::Times), and `None` into [`Unlimited`](Self::Unlimited).
 ///
 /// With the feature `serde`: a number, `"unlimited"` or `"disabled"`.
+///
+/// ```
+/// use tower_outbound::retry::{Limit, RetryPolicy};
+///
+/// let policy = RetryPolicy::new().total(5).connect(None).other(Limit::Disabled);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// This many retries. With 0 the first failure ends the request, as a limit that is used up.
+    /// This many retries. With 0 the first error becomes a
+    /// [`RetryError`](crate::retry::RetryError), since the limit is used up.
     ///
     /// urllib3: an integer.
     Times(u32),
@@ -35,14 +41,14 @@ pub enum Limit {
     ///
     /// urllib3: `None`.
     Unlimited,
-    /// No retries. The failure passes through unchanged.
+    /// No retries. The caller gets the response or error unchanged.
     ///
     /// urllib3: `False`.
     Disabled,
 }
 
 impl Limit {
-    /// Whether there is no retry under this limit, whatever was used up.
+    /// Whether this limit rules out even the first retry.
     pub(super) const fn forbids_all(self) -> bool {
         matches!(self, Self::Disabled | Self::Times(0))
     }
@@ -78,10 +84,17 @@ impl From<Option<u32>> for Limit {
     }
 }
 
-/// What happens if a `Retry-After` is longer than
+/// What a policy does if a `Retry-After` is longer than
 /// [`retry_after_max`](super::RetryPolicy::retry_after_max).
 ///
 /// With the feature `serde`: `"give_up"` or `"clamp"`.
+///
+/// ```
+/// use tower_outbound::retry::{OverMax, RetryPolicy};
+///
+/// // As urllib3 does.
+/// let policy = RetryPolicy::new().retry_after_over_max(OverMax::Clamp);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -90,14 +103,14 @@ impl From<Option<u32>> for Limit {
 )]
 #[non_exhaustive]
 pub enum OverMax {
-    /// The caller gets the response at once.
+    /// Returns the response at once.
     #[default]
     GiveUp,
-    /// The delay is the maximum.
+    /// Waits for the maximum, then retries.
     Clamp,
 }
 
-/// A function of the caller's. Two are equal if they are the same closure.
+/// A function that the caller gave. Two hooks are equal if they share the function.
 pub(super) struct Hook<F: ?Sized>(pub(super) Arc<F>);
 
 impl<F: ?Sized> Clone for Hook<F> {
@@ -150,13 +163,13 @@ impl Settings {
         self.status_forcelist.contains(&status)
     }
 
-    /// Whether a response of this status is a success for certain. Asked for every response, so it
-    /// answers for the common case alone.
+    /// Whether every response with this status is a success. Asked for every response, so it is
+    /// true in the common case alone.
     pub(super) fn is_success(&self, status: StatusCode) -> bool {
         status.is_success() && self.classify.is_none() && !self.lists(status)
     }
 
-    /// How long a server asks to wait; `None` if it does not say, or is not to be asked.
+    /// How long a server asks to wait; `None` if it does not say, or if that is not respected.
     pub(super) fn server_delay(
         &self,
         head: &response::Parts,
@@ -169,8 +182,8 @@ impl Settings {
         told.or_else(|| retry_after::asked(&head.headers, now).map(ServerDelay::After))
     }
 
-    /// Whether method or headers let a request be sent again although the server may have processed
-    /// it.
+    /// Whether the method or the headers let a request be sent again even if the server may have
+    /// processed it.
     pub(super) fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
         self.methods.as_ref().is_none_or(|methods| methods.contains(method))
             || has_idempotency_key(headers)
@@ -190,29 +203,30 @@ impl Settings {
         }
     }
 
-    /// Whether some retry is possible of a request, before anything was sent.
+    /// Whether some failure of a request could lead to a retry. Asked before anything is sent.
     ///
-    /// A request with `Upgrade` counts as possible: [`refusal`](Self::refusal) looks for the header
-    /// after a failure, since most requests have neither.
+    /// Also true for a request with `Upgrade`: [`refusal`](Self::refusal) looks for the header
+    /// after a failure, since most requests have neither the header nor a failure.
     pub(super) fn may_retry(&self, method: &Method, headers: &HeaderMap) -> bool {
         if self.total.forbids_all() || *method == Method::CONNECT {
             return false;
         }
-        // What was not processed may be retried for any method, the other classes only for some.
+        // After a failure before sending any method is retried; after the others only some are.
         let after_sending = [self.read, self.status, self.other];
         !self.connect.forbids_all()
             || (!self.status.forbids_all() && UNPROCESSED.iter().any(|status| self.lists(*status)))
             || (after_sending.into_iter().any(|limit| !limit.forbids_all())
-                // The caller's own function is asked after a failure, as for `Upgrade`.
+                // The caller's own function is called after a failure, as for `Upgrade`.
                 && (self.idempotent.is_some() || self.may_repeat(method, headers)))
     }
 
-    /// Why there is no retry, if the failure, the method or the headers rule it out by themselves.
+    /// Why there is no retry, if the failure, the method or the headers alone rule it out.
     pub(super) fn refusal(&self, attempt: &Attempt<'_>) -> Option<StopReason> {
         if attempt.failure == Failure::Never {
             return Some(StopReason::Never);
         }
-        // Both hand the connection over. What comes after that is not a request to repeat.
+        // CONNECT hands over the connection, as `Upgrade` does below. What is sent on it is not
+        // part of the request.
         if *attempt.method == Method::CONNECT {
             return Some(StopReason::Disabled);
         }
@@ -242,7 +256,7 @@ impl Default for Settings {
             Method::QUERY,
         ];
         // Statuses that say "later": the request came too slowly, too many requests, and the three
-        // of a gateway. A 500 is not among them: it says nothing of a second attempt.
+        // of a gateway. A 500 is not among them: it says nothing about a second attempt.
         let forcelist = [
             StatusCode::REQUEST_TIMEOUT,
             StatusCode::TOO_MANY_REQUESTS,
@@ -260,7 +274,7 @@ impl Default for Settings {
             status_forcelist: forcelist.into(),
             backoff: Backoff::exponential(Duration::from_millis(100)),
             respect_retry_after: true,
-            // What a caller may still be waiting for. Longer waits are the caller's to schedule.
+            // A caller may still wait for a minute. It should schedule longer waits itself.
             retry_after_max: Duration::from_secs(60),
             over_max: OverMax::GiveUp,
             budget: Some(SharedBudget::default()),

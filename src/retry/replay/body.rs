@@ -17,34 +17,47 @@ use tower::BoxError;
 
 use super::{capture::Capture, replayable::ReplayableBody};
 
-/// A streamed body that can be sent again: it keeps what it has sent, up to a cap.
+/// A streamed request body that can be sent again: it keeps what was sent, up to a cap.
 ///
-/// Its copies share one stream. What the stream has yielded is kept as it is sent, trailers too,
-/// and a copy begins with that before it goes on with the stream. Past the cap all of it is
-/// dropped, the stream goes on to its end, and there are no more copies. As long as nothing was
-/// sent there are copies at any size. Nothing is kept while there is no other copy that could send
-/// it.
+/// The copies of a body share one stream. The data and trailers of the stream are kept as they are
+/// sent. A copy sends what was kept, then goes on with the stream. Above the cap everything that
+/// was kept is dropped, the stream goes on to its end, and the body can no longer be copied. As long
+/// as nothing was sent, a body can be copied at any size. If there is no other copy, nothing is
+/// kept.
 ///
-/// One copy streams at a time. When another is made of a body that streams already, or begins to,
-/// the one before ends with an error, so that bytes of two attempts never mix.
+/// One copy streams at a time. If another copy is made or begins to stream, the earlier one ends
+/// with an error. So bytes of two attempts never mix.
 ///
-/// An attempt that runs out of time while the stream has nothing to send is not retried: the server
-/// was not what it waited for, and the next attempt would wait for the same.
+/// If an attempt runs out of time while the stream has nothing to send, the request is not retried:
+/// the attempt did not wait for the server, and the next one would wait for the same stream.
 ///
-/// Default: an empty body. See [`ReplayBodyLayer`](crate::retry::ReplayBodyLayer) for where to put
-/// it.
+/// Default: an empty body.
 ///
 /// # Errors
 ///
-/// The error of the stream, or of a copy whose place another has taken.
+/// The body yields the error of the stream, or an error if another copy has taken its place.
+///
+/// ```
+/// # use {bytes::Bytes, http_body_util::{BodyExt, Full}};
+/// use tower_outbound::retry::{ReplayBody, ReplayableBody};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower::BoxError> {
+/// // `Full` is used here instead of a stream. ReplayBodyLayer does this for each request.
+/// let body = ReplayBody::new(Full::new(Bytes::from("upload")), 64 * 1024);
+/// let second = body.try_replay().expect("nothing was sent yet");
+/// assert_eq!(body.collect().await?.to_bytes(), "upload");
+/// assert_eq!(second.collect().await?.to_bytes(), "upload");
+/// # Ok(())
+/// # }
+/// ```
 pub struct ReplayBody<B> {
     // `None` for an empty one.
     shared: Option<Arc<Mutex<Shared<B>>>>,
-    // Grows from copy to copy; a copy that was made of this one makes this one newer too, since
-    // either may be sent next.
+    // Grows from copy to copy. A copy of this body makes this body newer too, since either may be
+    // sent next.
     number: AtomicUsize,
-    // The next captured frame, not a flag: a copy that was polled a little and one that never was
-    // differ by it alone.
+    // The next captured frame. Not a flag: a copy that was polled for a part must go on after it.
     cursor: usize,
     sent: u64,
     progress: Progress,
@@ -57,19 +70,19 @@ enum Progress {
     Done,
 }
 
-/// Some time-outs drop an attempt, and its body, before they return their error: tokio's in an
-/// async block, reqwest's. A body that is gone for longer was given up for another reason.
+/// Some timeouts drop an attempt and its body before they return their error: tokio's in an async
+/// block, and reqwest's. A body that is gone for longer than this was given up for another reason.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// What the copies share.
 struct Shared<B> {
     source: Source<B>,
     capture: Capture,
-    // What the whole body was said to hold, before any of it was sent.
+    // The size hint of the whole body, before any of it was sent.
     hint: SizeHint,
     yielded: u64,
-    // Whether the source had nothing when it was last asked, and since when the copy that asked is
-    // gone.
+    // Whether the source was pending when it was last polled, and since when the copy that polled
+    // it is gone.
     starved: bool,
     gone: Option<Instant>,
     // The copy that may stream, and the task that waits for it.
@@ -83,13 +96,15 @@ struct Shared<B> {
 enum Source<B> {
     Live(Pin<Box<B>>),
     Ended,
-    // It has failed, or panicked: there is no way back to its bytes.
+    // It has failed or panicked: its bytes cannot be read any more.
     Lost,
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// Keeps up to `max_bytes` of `body` once it is sent. A body that has ended already is the
-    /// empty one.
+    /// Wraps `body`, and keeps up to `max_bytes` of it while it is sent.
+    ///
+    /// [`ReplayBodyLayer`](crate::retry::ReplayBodyLayer) calls it for each request. If the size
+    /// hint of `body` is above `max_bytes`, nothing is kept.
     #[must_use]
     pub fn new(body: B, max_bytes: usize) -> Self {
         if body.is_end_stream() {
@@ -125,7 +140,7 @@ impl<B> ReplayBody<B> {
 }
 
 impl<B> Drop for ReplayBody<B> {
-    /// A copy that is gone waits for nothing, unless the time-out of its attempt drops it.
+    /// A dropped copy waits for nothing, unless the timeout of its attempt dropped it.
     fn drop(&mut self) {
         if let Some(shared) = self.shared.as_ref().filter(|_| self.progress == Progress::Streaming)
         {
@@ -153,7 +168,7 @@ impl<B> Shared<B> {
         self.capture.is_whole() && !matches!(self.source, Source::Lost)
     }
 
-    /// Not where the one that streams has not asked for more yet, or where no one streams.
+    /// Whether a copy streams, and the source was pending when the copy last polled it.
     fn is_starved(&self) -> bool {
         let is_live = self.gone.is_none_or(|gone| gone.elapsed() <= AT_ONCE);
         self.starved && self.streaming.is_some() && is_live
@@ -164,8 +179,8 @@ impl<B> Shared<B> {
         self.newest
     }
 
-    /// Lets a copy stream from its first byte on. `Err` where a newer one has, or where the
-    /// beginning is gone.
+    /// Lets a copy stream from its first byte on. `Err` if a newer copy has streamed, or if the
+    /// beginning is no longer kept.
     fn begin(&mut self, number: usize) -> Result<Option<Waker>, BoxError> {
         if self.newest_streamed.is_some_and(|newest| newest >= number) {
             return Err(Refused::Superseded.into());
@@ -188,7 +203,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    /// The stream's next frame, captured unless `sole` says that no one could ask for it again.
+    /// The stream's next frame. It is captured, unless `sole` says that there is no other copy.
     fn next(
         &mut self,
         cx: &mut Context<'_>,
@@ -250,7 +265,7 @@ where
         let Some(shared) = this.shared.as_ref().filter(|_| this.progress != Progress::Done) else {
             return Poll::Ready(None);
         };
-        // No one can make a second one meanwhile: this is the only one to make it of.
+        // No second copy can be made meanwhile: it would be made of this one.
         let sole = Arc::strong_count(shared) == 1;
         let number = *this.number.get_mut();
         let mut locked = lock(shared);
@@ -280,7 +295,7 @@ where
             }
         };
         drop(locked);
-        // Not under the lock: a waker is someone else's code.
+        // Not under the lock: a waker runs foreign code.
         if let Some(waker) = superseded {
             waker.wake();
         }
@@ -316,7 +331,7 @@ where
         }
     }
 
-    /// Before the first byte the hint of the body that was wrapped, so that each attempt has its
+    /// Before the first byte, the hint of the wrapped body, so that each attempt has the same
     /// `Content-Length`.
     fn size_hint(&self) -> SizeHint {
         let Some(shared) = self.shared.as_ref().filter(|_| self.progress != Progress::Done) else {
@@ -351,8 +366,8 @@ impl<B> ReplayableBody for ReplayBody<B> {
         let mine = Some(self.number.load(Relaxed));
         let mut superseded = None;
         if self.progress == Progress::Unpolled {
-            // A copy of what has not been sent, while another is being sent: that one's attempt is
-            // over.
+            // A copy of a body that was not sent, while another one is being sent: the attempt of
+            // the other one is over.
             locked.streaming = None;
             superseded = locked.waker.take();
             self.number.store(locked.next_number(), Relaxed);
@@ -383,7 +398,7 @@ impl<B> fmt::Debug for ReplayBody<B> {
     }
 }
 
-/// Why a copy sends nothing.
+/// Why a copy may not be sent.
 #[derive(Clone, Copy, Debug)]
 enum Refused {
     Superseded,
@@ -394,7 +409,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Superseded => "a later attempt sends this request body now",
-            Self::Gone => "the beginning of this request body is not there any more",
+            Self::Gone => "the beginning of this request body is no longer kept",
         })
     }
 }

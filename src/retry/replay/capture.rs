@@ -1,17 +1,17 @@
-//! What a streamed body has yielded so far, up to a cap. No stream, no lock.
+//! The frames that a streamed body has yielded so far, up to a cap. No stream, no lock.
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 
-/// Shorter data is copied into a block: by itself each piece would cost more than its bytes, and
-/// could keep a far larger buffer alive.
+/// Data shorter than this is copied into a block. A piece of its own would cost more than its
+/// bytes, and could keep a far larger buffer alive.
 const SMALL: usize = 1024;
 
-/// So long is a block.
+/// Length of a block.
 const BLOCK: usize = 8 * 1024;
 
-/// The frames of a body from its first on, or nothing once they were too many.
+/// The frames of a body from the first on, or nothing after they became too long.
 pub(super) struct Capture {
     frames: Vec<Captured>,
     block: BytesMut,
@@ -26,7 +26,7 @@ enum Captured {
 }
 
 impl Capture {
-    /// `known` is what the body will hold at least; nothing is kept of one that will not fit.
+    /// `known` is the lower bound of the body's size. If that is above the cap, nothing is kept.
     pub(super) fn new(max_bytes: usize, known: u64) -> Self {
         let fits = usize::try_from(known).is_ok_and(|known| known <= max_bytes);
         let bytes_left = if fits { max_bytes } else { 0 };
@@ -69,7 +69,8 @@ impl Capture {
         }
     }
 
-    /// The frame at a cursor, as it is sent again. What has not been sealed is none.
+    /// The frame at a cursor, to be sent again. `None` past the last one, and for data that is not
+    /// sealed yet.
     pub(super) fn frame(&self, cursor: usize) -> Option<Frame<Bytes>> {
         Some(match self.frames.get(cursor)? {
             Captured::Data(data) => Frame::data(data.clone()),
@@ -77,7 +78,7 @@ impl Capture {
         })
     }
 
-    /// Where a cursor stands that has read all of it.
+    /// The cursor after the last frame.
     pub(super) const fn end(&self) -> usize {
         self.frames.len()
     }
@@ -86,12 +87,12 @@ impl Capture {
         self.frames.is_empty() && self.block.is_empty()
     }
 
-    /// Forgets it all, for good.
+    /// Drops all frames, and keeps none from now on.
     pub(super) fn let_go(&mut self) {
         *self = Self { frames: Vec::new(), block: BytesMut::new(), bytes_left: 0, whole: false };
     }
 
-    /// Whether there is room, which is taken; if not, all is forgotten.
+    /// Takes room for `length` bytes. If there is not enough, drops all frames and returns false.
     fn take(&mut self, length: usize) -> bool {
         match self.bytes_left.checked_sub(length) {
             Some(left) if self.whole => self.bytes_left = left,

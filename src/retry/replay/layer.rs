@@ -2,10 +2,10 @@ use tower_layer::Layer;
 
 use super::service::ReplayBodyService;
 
-/// Lets streamed request bodies be sent again: `Request<B>` becomes `Request<ReplayBody<B>>`.
+/// Makes streamed request bodies replayable: `Request<B>` becomes `Request<ReplayBody<B>>`.
 ///
-/// Stands outside [`RetryLayer`](crate::retry::RetryLayer), and outside the mounts too, since
-/// everything below it has the one body type.
+/// Put it outside [`RetryLayer`](crate::retry::RetryLayer), and outside the mounts too: all
+/// services below it have the same request body type.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -32,33 +32,37 @@ use super::service::ReplayBodyService;
 ///
 /// # Redirects
 ///
-/// A 307 or 308 sends the body on to another URI. tower-http's `FollowRedirect` returns such a
+/// A 307 or 308 asks for the body at another URI. tower-http's `FollowRedirect` returns such a
 /// response unless its policy copies bodies, as [`RedirectPolicy`](crate::RedirectPolicy) does. Put
-/// the redirects between this layer and the retries; each hop then has all of the retries. If more
-/// than [`max_bytes`](Self::max_bytes) were sent before the 307 came, the next hop ends with the
-/// error of its body.
+/// the redirects between this layer and the retries, so that each hop has all of the retries. If
+/// more than [`max_bytes`](Self::max_bytes) were sent before the 307 came, the next hop ends with
+/// the error of its body.
 #[cfg_attr(feature = "follow-redirect", doc = "```")]
 #[cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
-/// # use {bytes::Bytes, http_body_util::{BodyExt, Empty, Full}, std::sync::atomic::{AtomicUsize, Ordering}};
-/// use http::{Request, Response};
-/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+/// # use {bytes::Bytes, http_body_util::{BodyExt, Empty, Full}};
+/// # use std::sync::atomic::{AtomicUsize, Ordering};
+/// # use http::{Request, Response};
+/// # use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 /// use tower_http::follow_redirect::FollowRedirectLayer;
-/// use tower_outbound::{RedirectPolicy, retry::{Backoff, ReplayBody, ReplayBodyLayer, RetryLayer,
-/// RetryPolicy}};
+/// use tower_outbound::RedirectPolicy;
+/// use tower_outbound::retry::{Backoff, ReplayBody, ReplayBodyLayer, RetryLayer, RetryPolicy};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// static SENT: AtomicUsize = AtomicUsize::new(0);
+/// let server = service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
+///     assert_eq!(request.into_body().collect().await?.to_bytes(), "upload", "the whole body");
+///     let status = [503, 307, 503, 200][SENT.fetch_add(1, Ordering::Relaxed)];
+///     let response = Response::builder().status(status).header("location", "/moved");
+///     Ok::<_, BoxError>(response.body(Empty::<Bytes>::new())?)
+/// });
 /// let client = ServiceBuilder::new()
 ///     .layer(ReplayBodyLayer::new())
 ///     .layer(FollowRedirectLayer::with_policy(RedirectPolicy::new()))
 ///     .layer(RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())))
-///     .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
-///         assert_eq!(request.into_body().collect().await?.to_bytes(), "upload", "each time all of
-/// it");         let status = [503, 307, 503, 200][SENT.fetch_add(1, Ordering::Relaxed)];
-///         Ok::<_, BoxError>(Response::builder().status(status).header("location",
-/// "/moved").body(Empty::<Bytes>::new())?)     }));
-/// let response = client.oneshot(Request::put("http://h.example/").body(Full::from("upload"))?).await?;
+///     .service(server);
+/// let request = Request::put("http://h.example/").body(Full::from("upload"))?;
+/// let response = client.oneshot(request).await?;
 /// assert_eq!((response.status().as_u16(), SENT.load(Ordering::Relaxed)), (200, 4));
 /// # Ok(())
 /// # }
@@ -69,16 +73,24 @@ pub struct ReplayBodyLayer {
 }
 
 impl ReplayBodyLayer {
-    /// Keeps 64 KiB of each body that is being sent.
+    /// Keeps up to 64 KiB of each body while it is sent.
     #[must_use]
     pub const fn new() -> Self {
         Self { max_bytes: 64 * 1024 }
     }
 
-    /// How many bytes of a body are kept while it is sent, its trailers counted.
+    /// How many bytes of a body are kept while it is sent, including its trailers.
     ///
-    /// Default: 64 KiB. A body that turns out longer is sent once, unless nothing of it was sent
-    /// when the attempt failed. 0 keeps nothing.
+    /// A longer body is sent once, unless the attempt failed before anything of the body was sent.
+    /// 0 keeps nothing.
+    ///
+    /// Default: 64 KiB.
+    ///
+    /// ```
+    /// # use tower_outbound::retry::ReplayBodyLayer;
+    /// // Uploads of up to 10 MiB are retried; each keeps its bytes in memory until it ends.
+    /// let layer = ReplayBodyLayer::new().max_bytes(10 * 1024 * 1024);
+    /// ```
     #[must_use]
     pub const fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;

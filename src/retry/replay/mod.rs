@@ -1,16 +1,16 @@
-//! How [`RetryLayer`](super::RetryLayer) copies a request body before it sends it.
+//! The types that name how [`RetryLayer`](super::RetryLayer) copies request bodies.
 //!
-//! Most callers need none of these names: [`RetryLayer::new`](super::RetryLayer::new) takes
-//! [`ReplayByTrait`], [`RetryLayer::replay_with`](super::RetryLayer::replay_with) takes
-//! [`ReplayWith`], and [`ReplayBodyLayer`](super::ReplayBodyLayer) makes the [`ReplayBodyService`].
-//! They are public so that the type of a client can be written down:
+//! Most callers do not need them: [`RetryLayer::new`](super::RetryLayer::new) uses
+//! [`ReplayByTrait`], [`RetryLayer::replay_with`](super::RetryLayer::replay_with) uses
+//! [`ReplayWith`], and [`ReplayBodyLayer`](super::ReplayBodyLayer) makes a [`ReplayBodyService`].
+//! They are public so that you can write the type of a client:
 //!
 //! ```
 //! use bytes::Bytes;
 //! use http_body_util::Full;
 //! use tower_outbound::retry::{RetryLayer, RetryPolicy, replay::{Replay, ReplayByTrait}};
 //!
-//! /// A layer of this program, whatever body it is for.
+//! /// A layer of this program, for any request body.
 //! struct Retries<R> {
 //!     layer: RetryLayer<RetryPolicy, R>,
 //! }
@@ -19,7 +19,6 @@
 //!
 //! let retries: Retries<ReplayByTrait> = Retries { layer: RetryLayer::default() };
 //! takes::<Full<Bytes>, _>(&retries);
-//! # let _ = retries.layer;
 //! ```
 
 pub(super) mod body;
@@ -33,10 +32,10 @@ use std::fmt;
 use self::replayable::ReplayableBody;
 pub use self::service::ReplayBodyService;
 
-/// How a layer copies a request body of type `B` before the layer sends it.
+/// Copies request bodies of type `B` for a [`RetryLayer`](super::RetryLayer).
 ///
-/// Each request takes a clone of this value along. Implement it if a function, which
-/// [`RetryLayer::replay_with`](super::RetryLayer::replay_with) takes, is not enough.
+/// Each request gets a clone of this value. Most callers use [`ReplayByTrait`], or give a function
+/// to [`RetryLayer::replay_with`](super::RetryLayer::replay_with).
 #[diagnostic::on_unimplemented(
     message = "`RetryLayer` does not know how to send a `{B}` a second time",
     note = "for a streamed body put `tower_outbound::retry::ReplayBodyLayer` outside this layer; for bytes use \
@@ -45,12 +44,12 @@ pub use self::service::ReplayBodyService;
             it: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
 )]
 pub trait Replay<B>: Clone {
-    /// A body that sends the same bytes as `body`; `None` if there can be none.
+    /// Returns a body that sends the same bytes as `body`, or `None` if that is not possible.
     ///
     /// After `None` the request is not sent again.
     fn replay(&self, body: &B) -> Option<B>;
 
-    /// Whether [`replay`](Self::replay) would still return a body for this kept copy.
+    /// Whether [`replay`](Self::replay) would return a body now.
     ///
     /// Default: true.
     fn can_replay(&self, _body: &B) -> bool {
@@ -66,8 +65,8 @@ pub trait Replay<B>: Clone {
     }
 }
 
-/// Copies a body as its [`ReplayableBody`] says. [`RetryLayer::new`](super::RetryLayer::new) uses
-/// it.
+/// Copies bodies by their [`ReplayableBody`] implementation.
+/// [`RetryLayer::new`](super::RetryLayer::new) uses it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReplayByTrait;
 
@@ -85,7 +84,7 @@ impl<B: ReplayableBody> Replay<B> for ReplayByTrait {
     }
 }
 
-/// Copies a body with a function. [`RetryLayer::replay_with`](super::RetryLayer::replay_with) makes
+/// Copies bodies with a function. [`RetryLayer::replay_with`](super::RetryLayer::replay_with) makes
 /// it.
 #[derive(Clone, Copy)]
 pub struct ReplayWith<F>(F);

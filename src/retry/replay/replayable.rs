@@ -3,12 +3,27 @@ use http_body_util::{Either, Empty, Full};
 
 /// A request body that can be sent again from its first byte.
 ///
-/// `Clone` is never used for this: the clone of a stream may share the stream, and be empty by the
-/// time it is sent. Implement this trait for your own body type. For a foreign body type give
+/// Implement it for your own body type. For a foreign body type, give
 /// [`RetryLayer::replay_with`](crate::retry::RetryLayer::replay_with) a function. For a streamed
-/// body use [`ReplayBodyLayer`](crate::retry::ReplayBodyLayer).
+/// body, use [`ReplayBodyLayer`](crate::retry::ReplayBodyLayer). `Clone` is not enough: the clone
+/// of a stream may share the stream, and be empty by the time it is sent.
 ///
-/// The compiler refuses a streamed body without that layer, and its note says what to do:
+/// ```
+/// # use bytes::Bytes;
+/// use tower_outbound::retry::ReplayableBody;
+///
+/// /// A body whose bytes are all in memory.
+/// struct Json(Bytes);
+///
+/// impl ReplayableBody for Json {
+///     fn try_replay(&self) -> Option<Self> {
+///         Some(Self(self.0.clone()))
+///     }
+/// }
+/// ```
+///
+/// Without `ReplayBodyLayer` a streamed body does not compile. The note of the error says what to
+/// do:
 ///
 /// ```compile_fail,E0277
 /// # use {bytes::Bytes, http::{Request, Response}, http_body_util::{Full, StreamBody}, tower::{BoxError, Layer, ServiceExt}};
@@ -42,10 +57,11 @@ use http_body_util::{Either, Empty, Full};
             it: `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`"
 )]
 pub trait ReplayableBody: Sized {
-    /// A body that sends the same bytes as this one, from the first; `None` if there can be none.
+    /// Returns a body that sends the same bytes from the first on, or `None` if that is not
+    /// possible.
     fn try_replay(&self) -> Option<Self>;
 
-    /// Whether [`try_replay`](Self::try_replay) would still return a body.
+    /// Whether [`try_replay`](Self::try_replay) would return a body now.
     ///
     /// Default: true.
     fn can_replay(&self) -> bool {
@@ -54,10 +70,10 @@ pub trait ReplayableBody: Sized {
 
     /// Whether the attempt that sends this body, or a copy of it, waits for the body's own source.
     ///
-    /// If such an attempt runs out of time it is not retried: the next attempt would wait for the
+    /// If such an attempt runs out of time, it is not retried: the next attempt would wait for the
     /// same source.
     ///
-    /// Default: false, all bytes are at hand.
+    /// Default: false, for a body whose bytes are all in memory.
     fn is_starved(&self) -> bool {
         false
     }

@@ -222,7 +222,7 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
         ),
         (
             format!("{mount}retry = {{ deadline = \"0s\" }}"),
-            "line 4: no request succeeds in no time",
+            "line 4: a time limit of zero lets no request succeed",
         ),
         (
             format!("{mount}[mount.retry]\nbudget = {{ percent = -1 }}"),
