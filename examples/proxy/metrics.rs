@@ -12,14 +12,14 @@ use std::{
 
 #[derive(Default)]
 pub(crate) struct Metrics {
-    /// Those that were unmounted too: a counter never goes back.
+    /// Also mounts that were removed, because a counter must not decrease.
     mounts: Mutex<BTreeMap<Arc<str>, Arc<Counters>>>,
     pub(crate) unrouted: Counter,
     pub(crate) reloaded: Counter,
     pub(crate) kept: Counter,
 }
 
-/// Of one mount.
+/// The counters of one mount.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) requests: Counter,
@@ -28,8 +28,8 @@ pub(crate) struct Counters {
     pub(crate) seconds: Histogram,
 }
 
-/// Upper bounds of a histogram's buckets, in microseconds, and in seconds as the page has them.
-/// One more bucket has what took longer.
+/// The upper bounds of a histogram's buckets, in microseconds, and in seconds as on the page.
+/// One more bucket counts everything longer.
 const BOUNDS: [(u64, &str); 12] = [
     (1_000, "0.001"),
     (2_500, "0.0025"),
@@ -58,7 +58,7 @@ impl Histogram {
         self.micros.fetch_add(micros, Relaxed);
     }
 
-    /// A bucket's number on the page is that of all that took as long or less.
+    /// On the page a bucket counts everything up to its bound, as in Prometheus.
     fn write(&self, page: &mut String, name: &str, mount: &str) {
         let mut count = 0;
         let bounds = BOUNDS.iter().map(|(_, seconds)| *seconds).chain(["+Inf"]);
@@ -91,7 +91,7 @@ impl Metrics {
         Arc::clone(mounts.entry(prefix.into()).or_default())
     }
 
-    /// What was counted, and how many jars there are.
+    /// The page, with the counters and the number of jars.
     pub(crate) fn page(&self, jars: usize) -> String {
         type Row = (&'static str, &'static str, fn(&Counters) -> &Counter);
         const ROWS: [Row; 3] = [
