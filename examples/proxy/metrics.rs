@@ -96,12 +96,12 @@ impl Metrics {
         type Row = (&'static str, &'static str, fn(&Counters) -> &Counter);
         const ROWS: [Row; 3] = [
             ("proxy_requests_total", "Requests of clients.", |mount| &mount.requests),
-            ("proxy_attempts_total", "Requests to upstreams, retries included.", |mount| {
+            ("proxy_attempts_total", "Requests to upstreams, including retries.", |mount| {
                 &mount.attempts
             }),
             (
                 "proxy_retries_refused_by_budget_total",
-                "Retries for which the budget had nothing left.",
+                "Retries that the budget refused.",
                 |mount| &mount.refused,
             ),
         ];
@@ -119,28 +119,28 @@ impl Metrics {
             }
         }
         let name = "proxy_answer_seconds";
-        head(&mut page, name, "Time until an answer's head, retries included.", "histogram");
+        head(&mut page, name, "Time until an answer's head, including retries.", "histogram");
         for (prefix, mount) in &*mounts {
             mount.seconds.write(&mut page, name, &escaped(prefix));
         }
         head(
             &mut page,
             "proxy_jars",
-            "Jars in memory: one a tenant; with [sessions] one a tenant and site.",
+            "Jars in memory: one per tenant, or with [sessions] one per tenant and site.",
             "gauge",
         );
         let _ = writeln!(page, "proxy_jars {jars}");
         head(
             &mut page,
             "proxy_unrouted_requests_total",
-            "Requests that no mount serves, or that name no place to go.",
+            "Requests that no mount serves, or that have no valid host.",
             "counter",
         );
         let _ = writeln!(page, "proxy_unrouted_requests_total {}", self.unrouted.get());
         head(
             &mut page,
             "proxy_reloads_total",
-            "Reloads of the table; \"kept\" where the new one was wrong.",
+            "Reloads of the table; \"kept\" if the new one was wrong.",
             "counter",
         );
         for (result, counter) in [("ok", &self.reloaded), ("kept", &self.kept)] {

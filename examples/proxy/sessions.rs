@@ -112,14 +112,14 @@ impl Sessions {
         let seconds = stats.apply_time.as_secs_f64();
         let rows: [(&str, &str, &dyn fmt::Display); 9] = [
             ("loads", "Times that a tenant's jar was loaded.", &stats.loads),
-            ("checks", "Times that a version was asked for.", &stats.checks),
+            ("checks", "Times that the version of a jar was asked for.", &stats.checks),
             ("applies", "Times that changes were written.", &stats.applies),
-            ("apply_seconds", "Time that these took.", &seconds),
-            ("merges", "Of these, times that others had changed the jar.", &stats.merges),
+            ("apply_seconds", "Time that all applies took.", &seconds),
+            ("merges", "Applies of a jar that another proxy had changed.", &stats.merges),
             ("stale_refusals", "Changes older than what the store had.", &stats.stale_refusals),
             ("unreadable", "Loads of a jar that could not be read.", &stats.unreadable),
             ("failures", "Commands that failed or took too long.", &stats.failures),
-            ("dropped", "Changes that were given up.", &stats.dropped),
+            ("dropped", "Changes that were dropped.", &stats.dropped),
         ];
         for (name, help, value) in rows {
             let name = format!("proxy_session_{name}_total");

@@ -241,23 +241,23 @@ async fn the_metrics_page_is_in_prometheus_text_with_a_line_for_each_mount() {
 # TYPE proxy_requests_total counter
 proxy_requests_total{mount=\"http://127.0.0.1:*\"} 0
 proxy_requests_total{mount=\"http://127.0.0.1:*/a\"} 1
-# HELP proxy_attempts_total Requests to upstreams, retries included.
+# HELP proxy_attempts_total Requests to upstreams, including retries.
 # TYPE proxy_attempts_total counter
 proxy_attempts_total{mount=\"http://127.0.0.1:*\"} 0
 proxy_attempts_total{mount=\"http://127.0.0.1:*/a\"} 1
-# HELP proxy_retries_refused_by_budget_total Retries for which the budget had nothing left.
+# HELP proxy_retries_refused_by_budget_total Retries that the budget refused.
 # TYPE proxy_retries_refused_by_budget_total counter
 proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*\"} 0
 proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*/a\"} 0
-# HELP proxy_answer_seconds Time until an answer's head, retries included.
+# HELP proxy_answer_seconds Time until an answer's head, including retries.
 # TYPE proxy_answer_seconds histogram
-# HELP proxy_jars Jars in memory: one a tenant; with [sessions] one a tenant and site.
+# HELP proxy_jars Jars in memory: one per tenant, or with [sessions] one per tenant and site.
 # TYPE proxy_jars gauge
 proxy_jars 1
-# HELP proxy_unrouted_requests_total Requests that no mount serves, or that name no place to go.
+# HELP proxy_unrouted_requests_total Requests that no mount serves, or that have no valid host.
 # TYPE proxy_unrouted_requests_total counter
 proxy_unrouted_requests_total 0
-# HELP proxy_reloads_total Reloads of the table; \"kept\" where the new one was wrong.
+# HELP proxy_reloads_total Reloads of the table; \"kept\" if the new one was wrong.
 # TYPE proxy_reloads_total counter
 proxy_reloads_total{result=\"ok\"} 0
 proxy_reloads_total{result=\"kept\"} 0
