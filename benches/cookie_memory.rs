@@ -1,9 +1,9 @@
-//! What a cookie weighs, and how often a call allocates, beside `cookie_store`, in one run.
+//! The memory of a cookie, and how often a call allocates, compared with `cookie_store` in one run.
 //!
-//! Bytes are those that the jar asks the allocator for; what the allocator adds to each is its own.
+//! Bytes are those that the jar requests from the allocator, without what the allocator adds.
 //! A cookie's text is its name, value, domain and path: no jar can do without it.
 //!
-//! `cargo bench --bench cookie_memory` prints the tables; without `--bench` it makes them of few
+//! `cargo bench --bench cookie_memory` prints the tables. Without `--bench` it makes them with few
 //! cookies.
 
 mod peer;
@@ -28,8 +28,7 @@ fn memory(sites: usize) {
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "cookie_store", "target");
     for per_site in [1, 2, 5, 20] {
         let ours = weight::<CookieJar>(sites, per_site, sites);
-        // It looks at every domain each time, and keeps nothing of it: one look-up tells as much as
-        // all.
+        // It looks at every domain each time and keeps nothing, so one look-up is enough.
         let theirs = weight::<Mutex<CookieStore>>(sites, per_site, 1);
         for (which, ours, theirs) in
             [("fresh", ours[0], theirs[0]), ("each site looked up once", ours[1], theirs[1])]
@@ -41,7 +40,7 @@ fn memory(sites: usize) {
     }
 }
 
-/// Bytes per cookie, its text apart: fresh, and after each site has been looked up once.
+/// Bytes per cookie without its text: when it is new, and after one look-up of each site.
 fn weight<J: Jar>(sites: usize, per_site: usize, look_ups: usize) -> [f64; 2] {
     let uris: Vec<_> = (0..sites).map(|site| J::uri(&uri_text(site))).collect();
     let text: usize =
@@ -69,7 +68,7 @@ fn allocations(sites: usize) {
     }
 }
 
-/// What is called, how often ours may allocate for it, and how often this jar does.
+/// The call, how often ours may allocate for it, and how often this jar does.
 type Count = (&'static str, Option<u64>, u64);
 
 fn most<J: Jar>(sites: usize) -> Vec<Count> {
@@ -96,7 +95,7 @@ fn most<J: Jar>(sites: usize) -> Vec<Count> {
     ]
 }
 
-/// Cookies from one host, then from as many hosts, at the default limits.
+/// Many cookies from one host, then one from each of as many hosts, at the default limits.
 fn flood(cookies: usize) {
     println!(
         "\nMiB that a jar grows by at most, {cookies} cookies from one host, then from as many hosts\n"
