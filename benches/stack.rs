@@ -66,7 +66,7 @@ const NAMES: [&str; 6] = [
     BY_ADDRESS,
     "the whole stack, by address and port",
 ];
-/// The client that the last case is compared with. Like meshes and tests it uses no names.
+/// The client that the last case is compared with. It connects by address, as in meshes and tests.
 const BY_ADDRESS: &str = "the hyper client alone, by address and port";
 const HOSTS: usize = 10_000;
 const MOUNTS: usize = 100;
