@@ -282,7 +282,7 @@ async fn names_of_the_routing_wing() {
     let _ = parts;
 }
 
-/// Where cookies are kept may be shared or boxed.
+/// A storage may be shared or boxed.
 #[test]
 fn names_of_the_cookie_wing_for_storages_and_for_one_request() {
     let store = || Mutex::new(cookie_store::CookieStore::default());
@@ -613,7 +613,7 @@ fn names_of_the_store_on_redis() {
         match error {
             RedisError::Config { reason, .. } => is::<&str>(reason),
             RedisError::Garbage { expected, server, .. } => {
-                is::<(&str, String)>((expected, server))
+                is::<(&str, String)>((expected, server));
             }
             RedisError::NotPrimary { role, server, .. } => is::<(&str, String)>((role, server)),
             RedisError::Refused { code, server, .. } => is::<(String, String)>((code, server)),
