@@ -346,7 +346,7 @@ fn no_order_of_copies_and_polls_mixes_or_repeats_a_byte() {
     }
 }
 
-/// Yields so many bytes, in pieces of 64 KiB.
+/// Yields a number of bytes, in pieces of 64 KiB.
 struct Large {
     left: u64,
     said: bool,
@@ -452,7 +452,7 @@ async fn the_first_error_of_a_stream_comes_through_and_is_not_tried_again() {
     assert_eq!(calls.load(Relaxed), 1);
 }
 
-/// What the server does with an attempt: it reads so many frames, or all, and then this.
+/// What the server does with an attempt: it reads a number of frames, or all, and then does this.
 type Reads = (usize, Then);
 
 #[derive(Clone, Copy, PartialEq)]
