@@ -1,4 +1,4 @@
-//! The pages beside the source: what they link to and name is there.
+//! The Markdown pages: their links and paths exist.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ fn named(page: &str) -> impl Iterator<Item = (&'static str, String)> {
     links.chain(paths).collect::<Vec<_>>().into_iter()
 }
 
-/// What a link leads to in this repository; none for another site.
+/// The file of a link in this repository. `None` for other sites.
 fn file(page: &str, kind: &str, to: &str) -> Option<PathBuf> {
     let to = to.split('#').next().unwrap_or_default();
     if let Some(rest) = to.strip_prefix(GUIDE) {

@@ -83,7 +83,7 @@ async fn a_tenant_that_logs_in_on_one_proxy_is_served_by_another_over_a_director
     two_proxies_are_killed_in_turn(&directory(&place.path().join("sessions"))).await;
 }
 
-/// What that many requests got, the last of which is as awaited.
+/// The answers of requests until one is as expected.
 async fn until(proxy: &Proxy, path: &str, is_awaited: impl Fn(&Answer) -> bool) -> Vec<Answer> {
     let mut answers = Vec::new();
     let wait = async {

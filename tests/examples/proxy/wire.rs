@@ -354,7 +354,7 @@ async fn a_client_that_reads_nothing_of_a_large_answer_costs_at_most_64_kib() {
             head(&mut socket).await.unwrap();
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
             socket.write_all(answer.as_bytes()).await.unwrap();
-            // Until nothing has gone for so long that no one is on the way of taking it.
+            // Until nothing was written for a while, so that nothing more will be read.
             let idle = Duration::from_millis(500);
             while let Ok(Ok(_)) = timeout(idle, socket.write(&[b'x'; 16 * 1024])).await {}
             stuck.send(socket).unwrap();
