@@ -108,7 +108,7 @@ const ROWS: [Row; 16] = [
     Row { name: "look-up, 100 sites", sites: 100, calls: (6_400, 640), ..LOOK_UP },
     Row { name: "look-up, 10,000 sites", ..LOOK_UP },
     Row { name: "look-up, 100,000 sites", sites: 100_000, calls: (6_400, 2), ..LOOK_UP },
-    Row { name: "look-up, the site's first", action: FirstLookUp, target: Some(2_300), ..LOOK_UP },
+    Row { name: "first look-up of a site", action: FirstLookUp, target: Some(2_300), ..LOOK_UP },
     Row { name: "look-up, a parent's Domain cookies", lines: for_domain, ..LOOK_UP },
     Row { name: "look-up, 4 of 5 go along", lines: one_elsewhere, ..LOOK_UP },
     Row { name: "Set-Cookie unchanged, session", ..AGAIN },
@@ -238,7 +238,7 @@ fn median<T: Copy + PartialOrd>(mut of: Vec<T>) -> T {
 }
 
 fn instructions() {
-    println!("\nInstructions per call, {PER_SITE} cookies a site, 10,000 sites unless said\n");
+    println!("\nInstructions per call, {PER_SITE} cookies per site, 10,000 sites by default\n");
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "cookie_store", "target");
     let mut ours = Vec::new();
     for (at, row) in ROWS.iter().enumerate() {
@@ -310,7 +310,7 @@ fn throughput(time: Duration, sites: usize, rounds: usize) {
     let [ours, locked, theirs] = rates.map(median);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     println!(
-        "\nThroughput: {THREADS} threads on {cores} cores, {sites} sites, 9 look-ups to a Set-Cookie\n"
+        "\nThroughput: {THREADS} threads on {cores} cores, {sites} sites, 9 look-ups to one Set-Cookie\n"
     );
     println!("{:44} {:>9} {:>13} {:>9}", "", "ratio", "", "target");
     let ratio = ours / theirs;

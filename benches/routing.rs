@@ -342,10 +342,10 @@ fn tables() {
     let bare = instructions(&[], "bare", 100);
     let bare_allocations = allocations("bare", 100);
     println!(
-        "a ready service, called alone: {} instructions, {bare_allocations} allocations",
+        "a ready service without routing: {} instructions, {bare_allocations} allocations",
         shown(bare)
     );
-    println!("\nover that, by number of mounts:\n");
+    println!("\nin addition to that, by number of mounts:\n");
     println!(
         "| | 10 | 100 | 1,000 | 10,000 | 100,000 | allocations |\n|---|---|---|---|---|---|---|"
     );

@@ -60,7 +60,7 @@ type Hyper = Client<HttpConnector<Names>, Body>;
 
 const NAMES: [&str; 6] = [
     "the hyper client alone",
-    "that, with the same Cookie header set by hand",
+    "the same, with the Cookie header set by hand",
     "the whole stack",
     "tower's retry, a mutex around cookie_store",
     BY_ADDRESS,

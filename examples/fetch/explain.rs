@@ -19,7 +19,7 @@ pub(crate) fn explain(jar: &CookieJar, uri: &Uri, method: &Method, headers: &Hea
         .map(|name| name.trim().to_owned())
         .collect();
     for name in &own {
-        line(&mut text, "sent", name, "of the command line", None);
+        line(&mut text, "sent", name, "from the command line", None);
     }
     let uri = named_by_host(uri, headers);
     let explained = jar.explain(&CookieContext::new(&uri, method));
@@ -28,7 +28,7 @@ pub(crate) fn explain(jar: &CookieJar, uri: &Uri, method: &Method, headers: &Hea
         let name = cookie.name();
         match why {
             None if own.iter().any(|own| *own == name) => {
-                let why = "the command line has one of this name";
+                let why = "the command line has a cookie of this name";
                 line(&mut text, "not sent", &name, &owner(cookie), Some(&why));
             }
             None => line(&mut text, "sent", &name, &owner(cookie), None),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::rows;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 15] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
@@ -13,7 +13,12 @@ const PAGES: [&str; 10] = [
     "docs/design.md",
     "docs/story.md",
     "examples/fetch/README.md",
+    "examples/proxy/README.md",
     "tests/README.md",
+    "src/guide/clients.md",
+    "src/guide/compatibility.md",
+    "src/guide/credentials.md",
+    "src/guide/proxies_and_meshes.md",
     "src/guide/security.md",
 ];
 
