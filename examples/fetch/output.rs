@@ -57,8 +57,8 @@ pub(crate) async fn write(
         if read == 0 {
             return Ok(());
         }
-        // Flushed each time, so that a reader sees every piece, and an error belongs to the piece that
-        // caused it.
+        // Flushed each time, so that a reader sees every piece, and an error belongs to the piece
+        // that caused it.
         sink.write_all(&buffer[..read]).await.map_err(unwritable)?;
         sink.flush().await.map_err(unwritable)?;
         progress.add(read);

@@ -33,8 +33,8 @@ pub(crate) fn policy(args: &Args) -> RetryPolicy {
         let class = match outcome {
             // The policy's own classes would retry this status if it has a Retry-After.
             Ok(head) if head.status == StatusCode::PAYLOAD_TOO_LARGE => None,
-            // The policy's own classes would retry this failed connection, but the certificate would be
-            // the same.
+            // The policy's own classes would retry this failed connection, but the certificate
+            // would be the same.
             Err(error) if explain(error).status == BAD_CERTIFICATE => Some(Failure::Never),
             _ => retry::Policy::classify(&classes, outcome),
         };

@@ -250,7 +250,7 @@ async fn a_reload_keeps_the_sessions_and_refuses_others() {
         assert!(said.starts_with("proxy: reloaded "), "{said}");
         assert_eq!(cookies(&proxy, "/").await, sent);
     }
-    // And one that had none gets none.
+    // A table without the section cannot get one either.
     let mut without = Proxy::start(&format!("{TENANTS}{}", mount("", upstream, ""))).await;
     let said = without.reload(&table("memory = true\nunsealed = true", upstream)).await;
     assert!(said.contains("[sessions] cannot change"), "{said}");
@@ -279,7 +279,7 @@ async fn a_proxy_does_not_start_without_its_store_or_its_keys() {
         ),
         (unsealed("url = \"secret://h\""), "`url`: cannot use this configuration of redis: "),
         (unsealed("url = \"redis://u:secret@127.0.0.1:1\""), "`url`: cannot reach 127.0.0.1:1: "),
-        // The key is well.
+        // The key is valid.
         (
             "url = \"redis://127.0.0.1:1\"\nkeys = [{ number = 7, env = \"PROXY_KEY\" }]"
                 .to_owned(),

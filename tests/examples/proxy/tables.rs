@@ -1,4 +1,4 @@
-//! The table of mounts: what is wrong in it, and its reload under load.
+//! The table of mounts: its faults, and its reload under load.
 
 use std::{
     fs,
@@ -91,7 +91,7 @@ async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_tha
     assert_eq!(proxy.count("proxy_reloads_total{result=\"ok\"}").await, SWAPS as u64);
     assert_eq!(proxy.count("proxy_reloads_total{result=\"kept\"}").await, 1);
 
-    // The budget is as used up as it was; one of a mount that is written otherwise is new.
+    // The budget is still used up. If the text of a mount changed, its budget is new.
     proxy.get("/busy").await;
     assert_eq!(proxy.counts("/busy").await, [2, 62, 2]);
     proxy.reload(&table(a, budget(99))).await;
@@ -142,7 +142,7 @@ async fn a_table_with_a_fault_keeps_the_old_one_and_says_which_line() {
     assert!(said.contains("at most 1 MiB") && said.ends_with("; the old table stays"), "{said}");
     assert_eq!(proxy.get("/").await.status, StatusCode::OK);
 
-    // One that is well again; a tenant that was out of it for a while comes back without cookies.
+    // A correct table again. A tenant that was not in the table for a while has no cookies.
     proxy.reload(&good.replace("\"ann\", ", "")).await;
     assert!(proxy.get_as("ann", "/").await.body.starts_with("cookies []"));
     proxy.reload(&good).await;

@@ -1,4 +1,4 @@
-//! Upstreams that fail, and what the metrics page says of them.
+//! Upstreams that fail, and the metrics page after that.
 
 use std::sync::{
     Arc,
@@ -69,7 +69,7 @@ async fn a_flaky_upstream_is_asked_again_within_its_budget_and_counted() {
 
 #[tokio::test]
 async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_a_clear_body() {
-    // Bound, so that no one else is there, and deaf.
+    // A port that is bound, so that nothing else uses it, but not listening.
     let deaf = TcpSocket::new_v4().unwrap();
     deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let down = deaf.local_addr().unwrap();

@@ -364,7 +364,7 @@ async fn a_client_that_reads_nothing_of_a_large_answer_costs_at_most_64_kib() {
     let proxy = Proxy::start(&mount("", upstream, "")).await;
     let pid = proxy.child.id().unwrap();
     let (mut clients, mut sockets, mut before) = (Vec::new(), Vec::new(), 0);
-    // What the first ones need once for all is not a client's.
+    // The first clients also need memory that all later ones share.
     for many in [50, CLIENTS] {
         before = memory(pid);
         for _ in 0..many {
@@ -382,6 +382,6 @@ async fn a_client_that_reads_nothing_of_a_large_answer_costs_at_most_64_kib() {
     }
     let each = (memory(pid) - before) / CLIENTS;
     assert!(each <= 64, "{each} KiB a client");
-    // They were measured, and not some that had given up.
+    // The clients are still there, so their memory was measured.
     assert!(clients.iter().all(|client| client.try_write(b"\r\n").is_ok()));
 }
