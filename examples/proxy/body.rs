@@ -77,7 +77,7 @@ struct TooLate;
 
 impl fmt::Display for TooLate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the rest of a body did not come in time")
+        f.write_str("the rest of a body did not arrive in time")
     }
 }
 

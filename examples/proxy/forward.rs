@@ -34,7 +34,10 @@ pub(crate) async fn forward(
     let (mut head, body) = request.into_parts();
     // CONNECT asks for a tunnel, and TRACE would show the client the cookies that were sent.
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return refuse(StatusCode::NOT_IMPLEMENTED, "this proxy knows neither CONNECT nor TRACE");
+        return refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            "this proxy supports neither CONNECT nor TRACE",
+        );
     }
     let table = proxy.table();
     let said = headers::take_from_request(
@@ -45,14 +48,14 @@ pub(crate) async fn forward(
     if said.is_coded() {
         return refuse(
             StatusCode::NOT_IMPLEMENTED,
-            "this proxy knows no transfer coding but chunked",
+            "this proxy supports no transfer coding except chunked",
         );
     }
     // RFC 9110 section 7.4.
     if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
         return refuse(
             StatusCode::MISDIRECTED_REQUEST,
-            "clients speak http to this proxy, and no TLS",
+            "this proxy accepts http from clients, not https",
         );
     }
     let Some((uri, host)) = asked(&mut head, &said) else {
@@ -60,7 +63,7 @@ pub(crate) async fn forward(
         return refuse(StatusCode::BAD_REQUEST, "a request needs one host and a path");
     };
     if said.via && head.headers.get_all(VIA).iter().any(|via| names(via, &proxy.name)) {
-        return refuse(StatusCode::LOOP_DETECTED, "this request has been here before");
+        return refuse(StatusCode::LOOP_DETECTED, "this request has passed this proxy before");
     }
 
     head.uri = uri;
@@ -148,10 +151,13 @@ fn failed(error: &BoxError, client: Option<&Client>) -> Response<Answer> {
     let is_late = error.downcast_ref().is_some_and(Failed::is_late);
     // RFC 9112 section 9.6: nothing that arrives on this connection now may be read as a request.
     if client.is_some_and(Client::broke_off) {
-        return close(StatusCode::BAD_REQUEST, "the body of the request broke off, or was not one");
+        return close(StatusCode::BAD_REQUEST, "the body of the request is incomplete or invalid");
     }
     if client.is_some_and(|client| client.is_too_late() || is_late && client.stalls()) {
-        return close(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
+        return close(
+            StatusCode::REQUEST_TIMEOUT,
+            "the rest of the request did not arrive in time",
+        );
     }
     if let Some(status) = sessions::refusal(&**error) {
         let why = format!("no request is sent without its tenant's cookies: {error}");

@@ -280,7 +280,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
     };
     tokio::select! {
         ended = all => ended,
-        () = again => Err("told to end at once; requests were still in flight".into()),
+        () = again => Err("ended by a second signal; requests were still in flight".into()),
     }
 }
 

@@ -84,7 +84,10 @@ impl Table {
             Fault { line, message }
         };
         let text = str::from_utf8(file).map_err(|error| {
-            fault(error.valid_up_to()..file.len(), "this is no text; save it as UTF-8".to_owned())
+            fault(
+                error.valid_up_to()..file.len(),
+                "the file is not text; save it as UTF-8".to_owned(),
+            )
         })?;
         let syntax = |error: &toml::de::Error| {
             fault(error.span().unwrap_or_default(), error.message().to_owned())
@@ -103,7 +106,7 @@ impl Table {
             if !["http", "any"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)) {
                 return Err(fault(
                     span,
-                    format!("{prefix}: clients speak no {scheme} to this proxy; write http://"),
+                    format!("{prefix}: this proxy accepts no {scheme} from clients; write http://"),
                 ));
             }
             let mut retry = entry.retry;
@@ -113,7 +116,7 @@ impl Table {
             let written = format!("{:?}", written.next());
             let mount = Mount { upstream: entry.upstream, retry, written };
             if mounts.insert(prefix.clone(), mount).is_some() {
-                return Err(fault(span, format!("{prefix}: it is mounted already; take one out")));
+                return Err(fault(span, format!("{prefix}: it is mounted twice; remove one")));
             }
         }
         Ok(Self {
@@ -191,14 +194,12 @@ impl TryFrom<String> for Header {
             format!("{text:?} is not the name of a header; write one as \"x-tenant\"")
         })?;
         if TAKEN.contains(&name) {
-            return Err(format!(
-                "{text:?} means something else already; name a header of your own"
-            ));
+            return Err(format!("{text:?} has another meaning; choose another header"));
         }
         // If `x_tenant` were the header, a client's own `x-tenant` would be passed on, and a CGI
         // reads both alike.
         if !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(format!("{text:?} is not of letters, digits and hyphens alone"));
+            return Err(format!("{text:?} may have only letters, digits and hyphens"));
         }
         Ok(Self(name))
     }
@@ -215,7 +216,7 @@ impl TryFrom<String> for Tenant {
     fn try_from(text: String) -> Result<Self, String> {
         let can_be_sent = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         can_be_sent.then(|| Self(text.clone())).ok_or_else(|| {
-            format!("{text:?} can be no tenant: a name is visible ASCII without spaces")
+            format!("{text:?} is not a valid tenant; use visible ASCII without spaces")
         })
     }
 }
@@ -254,7 +255,7 @@ impl TryFrom<String> for Network {
             (length <= most).then_some(Self { address, length })
         };
         read().ok_or_else(|| {
-            format!("{text:?} is no address and no network; write \"10.0.0.1\" or \"10.0.0.0/8\"")
+            format!("{text:?} is not an address or a network; write \"10.0.0.1\" or \"10.0.0.0/8\"")
         })
     }
 }

@@ -184,7 +184,7 @@ impl Served {
         }
         let fit = result.and_then(|mut answer| {
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return Err("it switched protocols unasked".into());
+                return Err("it switched protocols without being asked".into());
             }
             if headers::take_from_answer(answer.headers_mut())? {
                 make_public(answer.headers_mut(), &self.upstream);

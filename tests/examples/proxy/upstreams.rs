@@ -123,7 +123,7 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
         ("POST", "/late", 504, "504: the upstream of http://127.0.0.1:*/late did not answer: "),
         ("GET", "/else", 404, "404: no mount for http://127.0.0.1:"),
         ("GET", "/down/%2e%2e/else", 400, "400: "),
-        ("TRACE", "/down", 501, "501: this proxy knows neither CONNECT nor TRACE"),
+        ("TRACE", "/down", 501, "501: this proxy supports neither CONNECT nor TRACE"),
     ];
     rows_async::hold(rows, async |(method, path, status, body)| {
         let answer = proxy.send(method, path, &[], "").await;
@@ -142,12 +142,15 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
         ("GET / HTTP/1.1\r\nHost: 127.1\r\n", "400: cannot route to a host that is a number"),
         (
             "CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n",
-            "501: this proxy knows neither CONNECT",
+            "501: this proxy supports neither CONNECT",
         ),
-        ("GET https://127.0.0.1/down HTTP/1.1\r\nHost: 127.0.0.1\r\n", "421: clients speak http"),
+        (
+            "GET https://127.0.0.1/down HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+            "421: this proxy accepts http",
+        ),
         (
             "PUT /down HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: gzip, chunked\r\n",
-            "501: this proxy knows no transfer coding but chunked",
+            "501: this proxy supports no transfer coding except chunked",
         ),
     ];
     rows_async::hold(rows, async |(head, want)| {
@@ -167,7 +170,7 @@ async fn a_request_that_comes_back_goes_round_no_more() {
     let answer = proxy.get("/").await;
     assert_eq!(
         (answer.status.as_u16(), &*answer.body),
-        (508, "508: this request has been here before\n")
+        (508, "508: this request has passed this proxy before\n")
     );
     assert_eq!(proxy.counts("").await, [1, 1, 0]);
 }
