@@ -1,12 +1,12 @@
-//! What a look-up and a `Set-Cookie` cost, beside `cookie_store`, in one run.
+//! What a look-up and a `Set-Cookie` cost, compared with `cookie_store` in the same run.
 //!
-//! Instructions rather than times, since they repeat on a busy machine: each row runs again under
-//! valgrind's callgrind, which counts inside of [`measured`] alone, so that filling the jar does
-//! not count. What each call returns is dropped there too. Hashes are seeded anew in each process,
-//! so a row is the median of several.
+//! It counts instructions, because they are the same on a busy machine and times are not. Each row
+//! runs again under valgrind's callgrind, which counts only inside [`measured`]. So filling the jar
+//! does not count, but dropping the result of each call does. Each process has another seed for its
+//! hashes, so a row is the median of several.
 //!
-//! `cargo bench --bench cookie` prints the table; without `--bench` each row runs a few times, to
-//! see that it does.
+//! `cargo bench --bench cookie` prints the table. Without `--bench` each row runs a few times as a
+//! check.
 
 mod peer;
 
@@ -62,12 +62,13 @@ fn main() {
 struct Row {
     name: &'static str,
     sites: usize,
-    /// Writes what the jar is filled with.
+    /// Writes the lines that fill the jar.
     lines: fn(usize, usize) -> String,
     action: Action,
-    /// Calls to count: ours, and `cookie_store`'s, which look at every domain and get few.
+    /// How many calls are counted: for ours, and for `cookie_store`, which gets few because each
+    /// looks at every domain.
     calls: (usize, usize),
-    /// Instructions that ours may take.
+    /// The most instructions that ours may take.
     target: Option<u64>,
 }
 
@@ -77,15 +78,15 @@ enum Action {
     LookUp,
     /// Each site for the first time.
     FirstLookUp,
-    /// The lines that are there already.
+    /// The lines that the jar already has.
     SetAgain,
     SetOnNewSite,
-    /// A site's sixth to eighth cookie, so that one growth of its list is among them.
+    /// A site's sixth to eighth cookie, so that its list grows once.
     SetOnKnownSite,
-    /// A cookie that is there gets another value.
+    /// A stored cookie gets another value.
     SetNewValue,
     Logout,
-    /// Another value, then a look-up: no header can be kept from one look-up to the next.
+    /// Another value, then a look-up, so that no header can be kept from one look-up to the next.
     SetAndLookUp,
 }
 
@@ -107,7 +108,7 @@ const ROWS: [Row; 16] = [
     Row { name: "look-up, 100 sites", sites: 100, calls: (6_400, 640), ..LOOK_UP },
     Row { name: "look-up, 10,000 sites", ..LOOK_UP },
     Row { name: "look-up, 100,000 sites", sites: 100_000, calls: (6_400, 2), ..LOOK_UP },
-    Row { name: "look-up, the site's first", action: FirstLookUp, target: Some(2_300), ..LOOK_UP },
+    Row { name: "first look-up of a site", action: FirstLookUp, target: Some(2_300), ..LOOK_UP },
     Row { name: "look-up, a parent's Domain cookies", lines: for_domain, ..LOOK_UP },
     Row { name: "look-up, 4 of 5 go along", lines: one_elsewhere, ..LOOK_UP },
     Row { name: "Set-Cookie unchanged, session", ..AGAIN },
@@ -126,7 +127,7 @@ const ROWS: [Row; 16] = [
         ..NEW
     },
 ];
-/// Where in `ROWS` the look-ups are whose ratio has a target.
+/// Where in `ROWS` the look-ups are that have a target for their ratio.
 const ONE_SITE: usize = 0;
 const MANY_SITES: usize = 2;
 
@@ -146,7 +147,7 @@ fn max_age(site: usize, cookie: usize) -> String {
 
 fn expires(site: usize, cookie: usize) -> String {
     let at = SystemTime::now() + Duration::from_secs(60 * 24 * 60 * 60);
-    // To the day, so that the line is the same whenever it is written again.
+    // Rounded to the day, so that the line is the same whenever it is written again.
     let date = httpdate::fmt_http_date(at);
     format!(
         "{}; Expires={}00:00:00 GMT",
@@ -163,8 +164,8 @@ fn another_value(cookie: usize, value: usize) -> String {
 fn run<J: Jar>(row: &Row, calls: usize) {
     let lines: &Lines = &row.lines;
     let jar = J::filled(row.sites, PER_SITE, lines);
-    // Over the whole of the jar, and no site twice in a row: a single one may have a lucky place in
-    // its table.
+    // Over the whole jar, and no site twice in a row, because a single site may have a lucky place
+    // in the table.
     let site = |call: usize| match row.action {
         SetOnNewSite => row.sites + call,
         SetOnKnownSite => call / 3 % row.sites,
@@ -205,7 +206,7 @@ fn run<J: Jar>(row: &Row, calls: usize) {
     }
 }
 
-/// The part that counts; callgrind knows it by its name.
+/// The part that is counted. callgrind finds it by its name.
 #[inline(never)]
 fn measured<U>(calls: &[(U, String)], call: impl Fn(&U, &str) -> Option<HeaderValue>) {
     for (uri, line) in calls {
@@ -237,12 +238,11 @@ fn median<T: Copy + PartialOrd>(mut of: Vec<T>) -> T {
 }
 
 fn instructions() {
-    println!("\nInstructions per call, {PER_SITE} cookies a site, 10,000 sites unless said\n");
+    println!("\nInstructions per call, {PER_SITE} cookies per site, 10,000 sites by default\n");
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "cookie_store", "target");
     let mut ours = Vec::new();
     for (at, row) in ROWS.iter().enumerate() {
-        // Three seeds of the hash for ours. Theirs does not depend on it as far as matters here,
-        // and takes its time.
+        // Three seeds of the hash for ours. Theirs hardly depends on the seed, and takes long.
         let counts: Option<Vec<_>> = (0..3).map(|_| count(at, "ours", row.calls.0)).collect();
         let (Some(counts), Some(theirs)) = (counts, count(at, "cookie_store", row.calls.1)) else {
             println!("skipped: there is no valgrind on this machine");
@@ -269,8 +269,8 @@ fn instructions() {
     );
 }
 
-/// What a log of changes adds: for sessions and files. Nobody takes the changes, as between two
-/// saves.
+/// What a log of changes costs, which sessions and files have. Nobody takes the changes, as between
+/// two saves.
 fn with_a_log() {
     const NAMES: [&str; 5] = [
         "look-up, 10,000 sites",
@@ -295,8 +295,8 @@ fn verdict(met: bool) -> &'static str {
     if met { "" } else { "  MISSED" }
 }
 
-/// Calls per second of 8 threads, 9 look-ups to a `Set-Cookie` with another value, which is the
-/// dearer kind.
+/// Calls per second of 8 threads, with 9 look-ups to one `Set-Cookie`. The `Set-Cookie` has another
+/// value, which is the more expensive kind.
 fn throughput(time: Duration, sites: usize, rounds: usize) {
     let ours = CookieJar::filled(sites, PER_SITE, &session);
     let locked = Locked(Mutex::new(CookieJar::filled(sites, PER_SITE, &session)));
@@ -310,7 +310,7 @@ fn throughput(time: Duration, sites: usize, rounds: usize) {
     let [ours, locked, theirs] = rates.map(median);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     println!(
-        "\nThroughput: {THREADS} threads on {cores} cores, {sites} sites, 9 look-ups to a Set-Cookie\n"
+        "\nThroughput: {THREADS} threads on {cores} cores, {sites} sites, 9 look-ups to one Set-Cookie\n"
     );
     println!("{:44} {:>9} {:>13} {:>9}", "", "ratio", "", "target");
     let ratio = ours / theirs;
@@ -339,7 +339,7 @@ fn rate<J: Jar>(jar: &J, sites: usize, time: Duration) -> f64 {
                 scope.spawn(move || {
                     let (mut state, mut calls) = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0);
                     while !stop.load(Relaxed) {
-                        // xorshift: a thread's own, so that the threads share nothing but the jar.
+                        // xorshift, one per thread, so that the threads share only the jar.
                         state ^= state << 13;
                         state ^= state >> 7;
                         state ^= state << 17;
@@ -389,7 +389,7 @@ impl Jar for Logged {
     }
 }
 
-/// Ours as a jar without locks of its own would have to be shared.
+/// Ours behind a `Mutex`, as a jar without its own locks would be shared.
 struct Locked(Mutex<CookieJar>);
 
 impl Jar for Locked {

@@ -1,9 +1,9 @@
-//! What a cookie weighs, and how often a call allocates, beside `cookie_store`, in one run.
+//! The memory of a cookie, and how often a call allocates, compared with `cookie_store` in one run.
 //!
-//! Bytes are those that the jar asks the allocator for; what the allocator adds to each is its own.
+//! Bytes are those that the jar requests from the allocator, without what the allocator adds.
 //! A cookie's text is its name, value, domain and path: no jar can do without it.
 //!
-//! `cargo bench --bench cookie_memory` prints the tables; without `--bench` it makes them of few
+//! `cargo bench --bench cookie_memory` prints the tables. Without `--bench` it makes them with few
 //! cookies.
 
 mod peer;
@@ -24,24 +24,23 @@ fn main() {
 }
 
 fn memory(sites: usize) {
-    println!("\nBytes per cookie beside its text, {sites} sites\n");
+    println!("\nBytes per cookie without its text, {sites} sites\n");
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "cookie_store", "target");
     for per_site in [1, 2, 5, 20] {
         let ours = weight::<CookieJar>(sites, per_site, sites);
-        // It looks at every domain each time, and keeps nothing of it: one look-up tells as much as
-        // all.
+        // It looks at every domain each time and keeps nothing, so one look-up is enough.
         let theirs = weight::<Mutex<CookieStore>>(sites, per_site, 1);
         for (which, ours, theirs) in
             [("fresh", ours[0], theirs[0]), ("each site looked up once", ours[1], theirs[1])]
         {
-            let name = format!("{per_site} a site, {which}");
+            let name = format!("{per_site} per site, {which}");
             let verdict = if ours <= 200.0 { "" } else { "  MISSED" };
             println!("{name:44} {ours:>9.1} {theirs:>13.1} {:>9}{verdict}", "<= 200");
         }
     }
 }
 
-/// Bytes per cookie, its text apart: fresh, and after each site has been looked up once.
+/// Bytes per cookie without its text: when it is new, and after one look-up of each site.
 fn weight<J: Jar>(sites: usize, per_site: usize, look_ups: usize) -> [f64; 2] {
     let uris: Vec<_> = (0..sites).map(|site| J::uri(&uri_text(site))).collect();
     let text: usize =
@@ -57,9 +56,7 @@ fn weight<J: Jar>(sites: usize, per_site: usize, look_ups: usize) -> [f64; 2] {
 }
 
 fn allocations(sites: usize) {
-    println!(
-        "\nAllocations of one call, {PER_SITE} cookies a site, {sites} sites: the most of several calls\n"
-    );
+    println!("\nMost allocations of one call, {PER_SITE} cookies per site, {sites} sites\n");
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "cookie_store", "target");
     let (ours, theirs) = (most::<CookieJar>(sites), most::<Mutex<CookieStore>>(sites));
     for ((name, target, ours), (.., theirs)) in ours.into_iter().zip(theirs) {
@@ -69,7 +66,7 @@ fn allocations(sites: usize) {
     }
 }
 
-/// What is called, how often ours may allocate for it, and how often this jar does.
+/// The call, how often ours may allocate for it, and how often this jar does.
 type Count = (&'static str, Option<u64>, u64);
 
 fn most<J: Jar>(sites: usize) -> Vec<Count> {
@@ -82,7 +79,7 @@ fn most<J: Jar>(sites: usize) -> Vec<Count> {
     let look_up = |site: usize| drop(black_box(jar.look_up(&uris[site])));
     let set = |site: usize, line: &str| jar.set(&uris[site], line);
     vec![
-        ("look-up, the site's first", Some(1), most(&look_up)),
+        ("first look-up of a site", Some(1), most(&look_up)),
         ("look-up, again", Some(1), most(&look_up)),
         ("Set-Cookie unchanged", Some(0), most(&|site| set(site, &lines[site % PER_SITE]))),
         (
@@ -96,10 +93,10 @@ fn most<J: Jar>(sites: usize) -> Vec<Count> {
     ]
 }
 
-/// Cookies from one host, then from as many hosts, at the default limits.
+/// Many cookies from one host, then one from each of as many hosts, at the default limits.
 fn flood(cookies: usize) {
     println!(
-        "\nMiB that a jar grows by at most, {cookies} cookies from one host, then from as many hosts\n"
+        "\nGrowth of a jar in MiB, {cookies} cookies of one host, then one of each of {cookies} hosts\n"
     );
     println!("{:44} {:>9} {:>13} {:>9}", "", "ours", "", "target");
     let jar = CookieJar::new();

@@ -1,12 +1,12 @@
-//! What a retry layer costs, beside tower's own in the same run.
+//! What a retry layer costs, compared with tower's own in the same run.
 //!
 //! ```sh
 //! cargo bench --bench retry
 //! ```
 //!
-//! Instructions are counted by callgrind, which runs this program again, as the slope between two
-//! numbers of requests; allocations by an allocator that counts; connections by the server. Times
-//! are ratios within one run. Without `--bench`, as in `cargo test --benches`, each part runs once.
+//! callgrind runs this program again and counts instructions, as the slope between two numbers of
+//! requests. An allocator counts allocations, and the server counts connections. Times are ratios
+//! within one run. Without `--bench`, as in `cargo test --benches`, each part runs once.
 
 #[path = "retry/connections.rs"]
 mod connections;

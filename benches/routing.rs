@@ -1,12 +1,12 @@
-//! What routing costs: instructions (callgrind, the slope between two iteration counts, so that
-//! set-up cancels), allocations, and times as ratios within one run, beside a linear scan as
-//! requests does it.
+//! What routing costs, compared with a linear scan as in requests: instructions (by callgrind, as
+//! the slope between two numbers of requests, so that set-up cancels), allocations, and times as
+//! ratios within one run.
 //!
-//! `cargo bench --bench routing` prints the tables; without `--bench` every scenario runs once, as
-//! a check. The counting allocator is in all figures of a row that allocates, at some 100
-//! instructions for each.
+//! `cargo bench --bench routing` prints the tables. Without `--bench` every scenario runs once as a
+//! check. If a row allocates, its figures include the counting allocator, about 100 instructions
+//! for each allocation.
 //!
-//! As measured with Rust 1.95 on x86-64, without any CPU's special instructions:
+//! Measured with Rust 1.95 on x86-64, without instructions of a special CPU:
 //!
 //! | instructions, by number of mounts | 10 | 100 | 1,000 | 10,000 | 100,000 |
 //! |---|---|---|---|---|---|
@@ -47,7 +47,7 @@ use tower::{
 };
 use tower_outbound::routing::{Mount, RoutingLayer, RoutingService};
 
-/// Ready, and answers at once with nothing in it.
+/// Always ready, and answers at once with an empty response.
 #[derive(Clone, Debug)]
 struct Bare;
 
@@ -60,7 +60,7 @@ impl Service<Request<()>> for Bare {
         Poll::Ready(Ok(()))
     }
 
-    // A client is no constant that a compiler could see through.
+    // So that the compiler cannot treat the client as a constant.
     #[inline(never)]
     fn call(&mut self, request: Request<()>) -> Self::Future {
         black_box(request);
@@ -68,8 +68,8 @@ impl Service<Request<()>> for Bare {
     }
 }
 
-/// What routing does without a look-up: a clone of the service below, driven until it is ready and
-/// answers.
+/// What routing does without a look-up: it clones the service below, waits until it is ready, and
+/// calls it.
 #[derive(Clone)]
 struct Pass(Bare);
 
@@ -88,7 +88,7 @@ impl Service<Request<()>> for Pass {
     }
 }
 
-/// What a mount does without a look-up: the same in a box, and the extension that names the mount.
+/// What a mount does without a look-up: the same in a box, and the extension with the mount's name.
 #[derive(Clone)]
 struct Mounted(Arc<str>, Bare);
 
@@ -113,8 +113,8 @@ impl Service<Request<()>> for Mounted {
 
 type Routed = RoutingService<Bare, (), ()>;
 
-/// One host in the tables and in the requests; all names of one length, so that the figures
-/// compare.
+/// One host in the tables and in the requests. All names have one length, so that the figures can
+/// be compared.
 fn host(number: usize) -> String {
     format!("api-{number:06}.example.com")
 }
@@ -158,7 +158,7 @@ fn requests_elsewhere(_: usize) -> Vec<Uri> {
     vec![uri("https://api-elsewhe.example.com/v1/items?page=2")]
 }
 
-/// requests' `get_adapter`: lower-cased text against every prefix, the longest first.
+/// requests' `get_adapter`: compares the lower-cased URL with every prefix, the longest first.
 struct Scan(Vec<String>);
 
 impl Scan {
@@ -187,7 +187,7 @@ fn call<S: Service<Request<()>, Response = Response<()>, Error = BoxError> + Clo
     }
 }
 
-/// A named thing to measure: given a number of mounts, what to run once.
+/// A scenario: its name, and a function that makes one step for a number of mounts.
 struct Scenario {
     name: &'static str,
     make: fn(usize) -> Box<dyn Fn()>,
@@ -292,7 +292,7 @@ fn scenario(name: &str) -> &'static Scenario {
     SCENARIOS.iter().find(|scenario| scenario.name == name).expect("a scenario's name")
 }
 
-/// The instructions of this very program, run again under callgrind.
+/// The instructions of this program, which runs again under callgrind.
 fn instructions_of_run(options: &[&str], args: &[&str]) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -342,10 +342,10 @@ fn tables() {
     let bare = instructions(&[], "bare", 100);
     let bare_allocations = allocations("bare", 100);
     println!(
-        "a ready service, called alone: {} instructions, {bare_allocations} allocations",
+        "a ready service without routing: {} instructions, {bare_allocations} allocations",
         shown(bare)
     );
-    println!("\nover that, by number of mounts:\n");
+    println!("\nin addition to that, by number of mounts:\n");
     println!(
         "| | 10 | 100 | 1,000 | 10,000 | 100,000 | allocations |\n|---|---|---|---|---|---|---|"
     );
@@ -415,7 +415,7 @@ fn tables() {
     }
 }
 
-/// As many ports of one host as there are, then the next host.
+/// All ports of one host, then the next host.
 fn ports(mounts: usize) -> impl Iterator<Item = String> {
     (0..mounts)
         .map(|number| format!("https://h{}.example.com:{}", number / 60_000, 1 + number % 60_000))

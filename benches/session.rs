@@ -1,12 +1,12 @@
-//! What a shared session costs, beside a jar of one process.
+//! What a shared session costs, compared with a jar of one process.
 //!
 //! ```sh
 //! cargo bench --bench session --features redis,seal
 //! ```
 //!
-//! Instructions are counted by callgrind, which runs this program again, as the slope between two
-//! numbers of requests; commands by a store that counts; changes a second with a clock, which
-//! depend on the disk and on what else runs. Without `--bench` each part runs once.
+//! callgrind runs this program again and counts instructions, as the slope between two numbers of
+//! requests. A store counts commands. Changes per second are measured with a clock, so they depend
+//! on the disk and on what else runs. Without `--bench` each part runs once.
 #![allow(clippy::print_stdout)]
 
 #[path = "session/changes.rs"]
@@ -51,7 +51,7 @@ const CASES: &[(&str, &str)] = &[
     ("open", "a cookie opened"),
 ];
 
-/// Sets what the request's `x-set` says.
+/// Sets the cookie in the request's `x-set`.
 #[derive(Clone)]
 struct Server;
 
@@ -64,7 +64,7 @@ impl Service<Request<()>> for Server {
         Poll::Ready(Ok(()))
     }
 
-    // A client is not compiled into the layer around it.
+    // So that the client is not inlined into the layer around it.
     #[inline(never)]
     fn call(&mut self, request: Request<()>) -> Self::Future {
         let mut response = Response::new(());
@@ -75,7 +75,7 @@ impl Service<Request<()>> for Server {
     }
 }
 
-/// A store over memory that counts loads, versions and applies.
+/// A store in memory that counts loads, versions and applies.
 #[derive(Default)]
 struct Counting {
     inner: MemoryStore,
@@ -175,7 +175,7 @@ async fn run(case: &str, requests: u32) {
                 })
                 .await;
             };
-            // Polled once, the driver has heard that the store tells of changes.
+            // After one poll the driver knows that the store reports changes.
             let mut driver = pin!(driver);
             assert!((&mut driver).now_or_never().is_none());
             work.await;
@@ -193,7 +193,7 @@ async fn run(case: &str, requests: u32) {
     }
 }
 
-/// What callgrind collects over so many requests; `None` where there is no valgrind.
+/// What callgrind counts in this many requests, or `None` without valgrind.
 fn collected(case: &str, requests: u32) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

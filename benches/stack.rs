@@ -1,17 +1,18 @@
-//! What the whole stack costs end to end, beside the hyper client alone and beside what one builds
-//! from tower's own retry and the cookie_store crate.
+//! What the whole stack costs end to end, compared with the hyper client alone, and with a stack
+//! made of tower's own retry and the cookie_store crate.
 //!
 //! ```sh
 //! cargo bench --bench stack
 //! ```
 //!
-//! HTTP/1.1 with keep-alive to a server in a process of its own, which answers with 20 bytes of
-//! JSON. The stack has 100 mounts, retries with the default budget, and a jar of 10,000 hosts, of
-//! whose cookies five go along. Instructions are counted by callgrind, which runs this program
-//! again, as the slope between two numbers of requests, with malloc and without it: what malloc
-//! takes for the same allocations changes by a thousand with the state of the heap. Allocations are
-//! counted by an allocator; requests per second are ratios within one run. Without `--bench` each
-//! case runs once.
+//! Requests use HTTP/1.1 with keep-alive. The server is another process and answers with 20 bytes
+//! of JSON. The stack has 100 mounts, retries with the default budget, and a jar of 10,000 hosts.
+//! Each request sends five cookies.
+//!
+//! callgrind runs this program again and counts instructions, as the slope between two numbers of
+//! requests. They are given with malloc and without it, because the cost of malloc for the same
+//! allocations changes by a thousand with the state of the heap. An allocator counts allocations.
+//! Requests per second are ratios within one run. Without `--bench` each case runs once.
 #![allow(clippy::print_stdout)]
 
 mod count;
@@ -59,13 +60,13 @@ type Hyper = Client<HttpConnector<Names>, Body>;
 
 const NAMES: [&str; 6] = [
     "the hyper client alone",
-    "that, with the same Cookie header set by hand",
+    "the same, with the Cookie header set by hand",
     "the whole stack",
     "tower's retry, a mutex around cookie_store",
     BY_ADDRESS,
     "the whole stack, by address and port",
 ];
-/// What the last is compared with: meshes and tests have no names.
+/// The client that the last case is compared with. It connects by address, as in meshes and tests.
 const BY_ADDRESS: &str = "the hyper client alone, by address and port";
 const HOSTS: usize = 10_000;
 const MOUNTS: usize = 100;
@@ -129,7 +130,7 @@ impl Drop for Server {
 
 // The clients.
 
-/// Every name is the server's, and its port too where none is written.
+/// Resolves every name to the server, and uses its port if the URI has none.
 #[derive(Clone)]
 struct Names(SocketAddr);
 
@@ -153,7 +154,7 @@ fn hyper_client(server: SocketAddr) -> Hyper {
     Client::builder(TokioExecutor::new()).build(connector)
 }
 
-/// What it costs to send cookies at all: the caller has them at hand.
+/// The cost of sending cookies alone: the caller has the header ready.
 #[derive(Clone)]
 struct ByHand {
     inner: Hyper,
@@ -226,7 +227,7 @@ fn of_towers(
         .service(cookies)
 }
 
-/// What one writes around a store.
+/// What a user writes around a store.
 #[derive(Clone)]
 struct WithStore {
     inner: Hyper,
@@ -269,7 +270,7 @@ impl Service<Request<Body>> for WithStore {
     }
 }
 
-/// What one writes for tower's retries.
+/// What a user writes for tower's retries.
 #[derive(Clone)]
 struct ThreeTimes {
     left: u32,
@@ -304,10 +305,11 @@ fn runtime() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// So many requests by each of so many tasks: the time they take, and the allocations.
+/// Sends a number of requests from each of a number of tasks. Returns the time and the allocations.
 type Case = Box<dyn Fn(u32, u32) -> (Duration, u64)>;
 
-/// All of them, whichever is measured: what malloc costs depends on what was allocated before.
+/// All cases are made, whichever is measured, because the cost of malloc depends on earlier
+/// allocations.
 fn cases(server: SocketAddr) -> [Case; 6] {
     let (bare, by_hand, ours, towers) =
         (hyper_client(server), by_hand(server), ours(server), of_towers(server));
@@ -364,7 +366,7 @@ where
         }
     };
     let runtime = runtime();
-    // Opens the connections, and makes the Cookie header that is kept.
+    // Opens the connections, and makes the Cookie header that the jar keeps.
     runtime.block_on(all(5));
     let began = Instant::now();
     let allocations = allocation_counter::measure(|| runtime.block_on(all(requests)));
@@ -373,7 +375,8 @@ where
 
 // The figures.
 
-/// What callgrind collects over so many requests of so many tasks; `None` without valgrind.
+/// What callgrind counts in `requests` requests of each of `tasks` tasks, or `None` without
+/// valgrind.
 fn collected(case: usize, server: SocketAddr, tasks: u32, requests: u32) -> Option<Counts> {
     count::collected(&[
         "run".to_owned(),
@@ -443,7 +446,7 @@ fn main() {
             let number = |text: &str| text.parse().expect("a number");
             let cases = cases(server.parse().expect("an address"));
             cases[number(case) as usize](number(tasks), number(requests));
-            // Without what it takes to free a jar, which is never the same.
+            // Does not free the jar, because the cost of that is never the same.
             std::process::exit(0);
         }
         ["--bench"] => {

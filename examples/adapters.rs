@@ -1,12 +1,13 @@
-//! Two complete clients with TLS settings of their own, mounted for two prefixes; everything else
-//! goes to a third. As requests' `session.mount` with an `HTTPAdapter` that has an `ssl_context`.
+//! Two complete clients with their own TLS settings are mounted for two prefixes. A third client
+//! serves everything else. In requests this is `session.mount` with an `HTTPAdapter` that has an
+//! `ssl_context`.
 //!
 //! ```sh
 //! cargo run --example adapters
 //! ```
 //!
-//! starts three TLS servers on the loopback, each with a certificate that only one of the clients
-//! trusts, and shows who is reached by whom, and who is refused.
+//! This starts three TLS servers on the loopback. Each has a certificate that only one of the
+//! clients trusts. The output shows which client reaches which server, and which is refused.
 #![allow(clippy::print_stdout)]
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc};
@@ -67,8 +68,8 @@ pub async fn run() -> Result<Vec<String>, BoxError> {
     ];
     let hosts: Arc<[_]> = hosts.into();
 
-    // One jar for all of them: a mounted client is complete in itself, and has only what is put
-    // into it.
+    // All clients get the same jar. A mounted client is complete in itself: no layer outside it
+    // gives it a jar.
     let jar = CookieJar::new();
     let strict = client(&jar, &hosts, &[&TLS13], &[&modern, &old])?;
     let lenient = client(&jar, &hosts, &[&TLS12], &[&old])?;
@@ -80,7 +81,7 @@ pub async fn run() -> Result<Vec<String>, BoxError> {
             RetryLayer::new(RetryPolicy::new()).layer(strict.clone()),
         )
         .mount_service("https://legacy.example", lenient)
-        // The first client again: it knows this server's certificate, but not its version of TLS.
+        // The first client trusts this server's certificate, but does not allow its TLS version.
         .mount_service("https://old.example", strict)
         .build()?
         .layer(usual);
@@ -119,8 +120,7 @@ async fn fetch(session: &Session, uri: &str) -> Result<String, BoxError> {
     Ok(format!("{mount:24} {}", String::from_utf8_lossy(&body)))
 }
 
-/// What went wrong at the bottom of it. An `io::Error` with an error inside it does not count that
-/// among its sources.
+/// The innermost error. An `io::Error` does not return the error inside it as its source.
 fn root(error: &(dyn Error + 'static)) -> String {
     let inner = error
         .downcast_ref::<io::Error>()
@@ -129,7 +129,7 @@ fn root(error: &(dyn Error + 'static)) -> String {
     inner.or_else(|| error.source()).map_or_else(|| error.to_string(), root)
 }
 
-/// A complete client: its own pool and TLS settings, and the jar of all.
+/// A complete client, with its own pool and TLS settings, and the shared jar.
 fn client(
     jar: &CookieJar,
     hosts: &Arc<[(&'static str, SocketAddr)]>,
@@ -151,7 +151,7 @@ fn client(
 type Resolved = std::iter::Once<SocketAddr>;
 type Resolver = tower::util::BoxCloneSyncService<Name, Resolved, io::Error>;
 
-/// Knows the example's hosts and no others, so that nothing leaves the loopback.
+/// Resolves only the example's hosts, so that nothing leaves the loopback.
 fn connector(
     hosts: &Arc<[(&'static str, SocketAddr)]>,
     tls: ClientConfig,
@@ -166,7 +166,7 @@ fn connector(
     }));
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
-    // Or a small last piece of a request waits for an acknowledgement, 40 ms or more.
+    // Otherwise a small last piece of a request waits for an acknowledgement, 40 ms or more.
     tcp.set_nodelay(true);
     HttpsConnectorBuilder::new()
         .with_tls_config(tls)
@@ -181,7 +181,7 @@ struct Server {
 }
 
 impl Server {
-    /// Answers with the version of TLS that it was asked by, and what cookies it was sent.
+    /// Answers with the TLS version of the connection and the cookies of the request.
     async fn start(
         names: &[&str],
         versions: &[&'static SupportedProtocolVersion],
@@ -208,7 +208,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
         let _ = socket.set_nodelay(true); // as above
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            // A client that refuses the handshake is none of the server's business.
+            // The client may refuse the handshake.
             let Ok(stream) = acceptor.accept(socket).await else { return };
             let version = stream
                 .get_ref()

@@ -1,4 +1,4 @@
-//! The first look: one mount with retries, one jar, two requests. It brings its own server.
+//! The first look: one mount with retries, one jar, two requests, and a server for them.
 #[path = "minimal/server.rs"]
 mod server;
 

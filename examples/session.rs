@@ -1,10 +1,10 @@
-//! A session as in Python's requests: a login, cookies that no one handles, retries, mounts, a jar
-//! on disk.
+//! A session as in Python's requests: a login, cookies without any code for them, retries, mounts,
+//! and a jar on disk.
 //!
 //! `cargo run --example session` starts a small server of its own and plays the story against it;
 //! `cargo run --example session -- http://HOST:PORT` plays the same story against that one.
 
-/// `println!`, but for a reader who has seen enough and closes the pipe.
+/// Like `println!`, but does not panic if the reader closes the pipe.
 macro_rules! say {
     ($($arguments:tt)*) => {{
         use std::io::Write as _;
@@ -59,9 +59,9 @@ type Session = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
 fn session(client: HttpClient, jar: CookieJar, base: &str) -> Result<Session, BoxError> {
     let policy = retries();
     let routes = RoutingLayer::builder()
-        // Every other host; requests mounts these in every session.
+        // Every other host. requests mounts this prefix in every session.
         .mount("http://", RetryLayer::new(policy.clone()))
-        // session.mount("http://localhost", HTTPAdapter(max_retries=retries)): on every port.
+        // session.mount("http://localhost", HTTPAdapter(max_retries=retries)), for every port.
         .mount("http://localhost", RetryLayer::new(policy))
         .mount(format!("{base}/down"), RetryLayer::new(RetryPolicy::new().total(Limit::Disabled)))
         .build()?;
@@ -77,9 +77,9 @@ fn session(client: HttpClient, jar: CookieJar, base: &str) -> Result<Session, Bo
     ))
 }
 
-/// `Retry(total=3, backoff_factor=0.1, status_forcelist=[500], allowed_methods=["GET"])`, but for
-/// the first delay: urllib3 has none there and waits for the body instead. Here the body is read
-/// beside the backoff.
+/// `Retry(total=3, backoff_factor=0.1, status_forcelist=[500], allowed_methods=["GET"])`, except
+/// for the first delay: urllib3 has none, and reads the body first. Here the body is read during
+/// the delay.
 fn retries() -> RetryPolicy {
     RetryPolicy::new()
         .total(3)
@@ -123,8 +123,8 @@ impl Story {
         self.show(response).await
     }
 
-    /// Status, body and jar, with its values: they are the story's own. The attempts were
-    /// printed as they were made.
+    /// Prints status, body and jar. The jar's values may be shown, because they belong to the
+    /// story. The attempts were printed already.
     async fn show(&self, response: Response<Incoming>) -> Result<(), BoxError> {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, 64 * 1024).collect().await.map(Collected::to_bytes);
@@ -168,12 +168,12 @@ async fn play(base: &str, client: HttpClient) -> Result<usize, BoxError> {
     story.login("name", "pass").await?;
     story.login("some_name", "pass").await?;
 
-    say!("\n# a flaky endpoint, retried by what is mounted for it");
+    say!("\n# a flaky endpoint, retried by the policy of its mount");
     let flaky = story.get("/flaky")?;
     let response = story.send(flaky).await?;
     story.show(response).await?;
 
-    say!("\n# an endpoint that is down, with a policy for this one request that raises");
+    say!("\n# an endpoint that is down; this request has a policy that makes it an error");
     let mut down = story.get("/down")?;
     down.extensions_mut().insert(retries().raise_on_status(true));
     match story.send(down).await {
@@ -184,7 +184,7 @@ async fn play(base: &str, client: HttpClient) -> Result<usize, BoxError> {
         },
     }
 
-    say!("\n# the same endpoint by its own mount, which has no retries");
+    say!("\n# the same endpoint through its own mount, which has no retries");
     let down = story.get("/down")?;
     let response = story.send(down).await?;
     story.show(response).await?;
@@ -257,7 +257,7 @@ fn base_of(url: &str) -> Result<String, BoxError> {
     }
 }
 
-/// The error and what it comes from, in one line.
+/// The error and its sources, in one line.
 fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut next = error.source();
@@ -281,7 +281,7 @@ struct Counted {
 impl Counted {
     fn new(opened: &Arc<AtomicUsize>) -> Self {
         let mut connector = HttpConnector::new();
-        // Or a small last piece of a request waits for an acknowledgement, 40 ms or more.
+        // Otherwise a small last piece of a request waits for an acknowledgement, 40 ms or more.
         connector.set_nodelay(true);
         Self { connector, opened: Arc::clone(opened) }
     }

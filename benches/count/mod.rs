@@ -1,16 +1,16 @@
-//! Instructions, which repeat on a shared machine as times do not: callgrind runs this program
-//! again.
+//! Counts instructions, which are the same on a shared machine, unlike times. callgrind runs this
+//! program again.
 
 use std::{env, fs, process::Command};
 
-/// Instructions, and those among them that are not malloc's.
+/// The instructions in all, and those without malloc.
 #[derive(Clone, Copy)]
 pub(crate) struct Counts {
     pub(crate) all: u64,
     pub(crate) outside_malloc: u64,
 }
 
-/// What callgrind collects while this program runs with those arguments. `None` without valgrind.
+/// What callgrind counts while this program runs with these arguments, or `None` without valgrind.
 ///
 /// # Panics
 ///
@@ -32,8 +32,8 @@ pub(crate) fn collected(arguments: &[String]) -> Option<Counts> {
     Some(Counts { all, outside_malloc: all - of_malloc(&fs::read_to_string(profile).ok()?) })
 }
 
-/// What malloc itself took: it depends on the heap's state, which no two programs share, by a
-/// thousand per request.
+/// The instructions of malloc. They depend on the state of the heap, by a thousand per request, and
+/// no two programs have the same state.
 fn of_malloc(profile: &str) -> u64 {
     let is_malloc = |name: &str| {
         let name = name.trim_start_matches('_');
@@ -61,7 +61,8 @@ fn of_malloc(profile: &str) -> u64 {
         } else if line.starts_with("calls=") {
             called = true;
         } else if line.starts_with(|first: char| first.is_ascii_digit()) {
-            // The line of a source and its cost; behind a call, that of what was called.
+            // The line of a source and its cost. After a call it is the cost of the called
+            // function.
             let cost = line.split(' ').nth(1).and_then(|cost| cost.parse::<u64>().ok());
             sum += cost.filter(|_| inside && !called).unwrap_or(0);
             called = false;

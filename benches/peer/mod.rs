@@ -1,4 +1,4 @@
-//! One face for both jars, so that the benches ask the same of each.
+//! One interface for both jars, so that the benches run the same code on each.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,10 +8,10 @@ use http::{HeaderValue, Uri};
 use tower_outbound::cookie::{CookieJar, CookieLimits};
 use url::Url;
 
-/// How many cookies a site has where nothing else is said.
+/// How many cookies a site has by default.
 pub(crate) const PER_SITE: usize = 5;
 
-/// Names and values of the length that sites give them.
+/// Names and values with the lengths of real ones.
 pub(crate) const PAIRS: [(&str, &str); 20] = [
     ("sessionid", "7f3a9c51e0b24d68"),
     ("csrftoken", "Qm9yZWRvbTIwMjY"),
@@ -36,7 +36,7 @@ pub(crate) const PAIRS: [(&str, &str); 20] = [
 ];
 
 pub(crate) trait Jar: Sync {
-    /// What a caller has at hand; making it is not measured.
+    /// What a caller has ready. Making it is not measured.
     type Uri: Sync;
     fn new() -> Self;
     fn uri(text: &str) -> Self::Uri;
@@ -44,7 +44,7 @@ pub(crate) trait Jar: Sync {
     fn look_up(&self, uri: &Self::Uri) -> Option<HeaderValue>;
     fn count(&self) -> usize;
 
-    /// A jar of `sites` sites with `per_site` cookies each, as `lines` writes them.
+    /// A jar of `sites` sites with `per_site` cookies each, which `lines` writes.
     fn filled(sites: usize, per_site: usize, lines: &Lines) -> Self
     where
         Self: Sized,
@@ -54,7 +54,7 @@ pub(crate) trait Jar: Sync {
             let uri = Self::uri(&uri_text(site));
             (0..per_site).for_each(|cookie| jar.set(&uri, &lines(site, cookie)));
         }
-        // Otherwise it would be measured how fast a jar has nothing to do.
+        // Otherwise the bench would measure a jar that does nothing.
         assert_eq!(jar.count(), sites * per_site, "every cookie is stored");
         jar
     }
@@ -72,7 +72,7 @@ pub(crate) fn session(_: usize, cookie: usize) -> String {
     format!("{name}={value}; Path=/; Secure; HttpOnly")
 }
 
-/// 100,000 sites are more than the default limits let a jar hold.
+/// The default limits allow fewer than 100,000 sites.
 pub(crate) fn roomy() -> CookieLimits {
     CookieLimits { total: 10_000_000, bytes: 1 << 32, ..CookieLimits::default() }
 }
@@ -101,7 +101,7 @@ impl Jar for CookieJar {
     }
 }
 
-/// As reqwest's own jar goes about it.
+/// Does what reqwest's own jar does.
 impl Jar for Mutex<CookieStore> {
     type Uri = Url;
 

@@ -1,5 +1,5 @@
-//! Who asks, and who answers: both write prepared bytes, so that the proxy between them is what
-//! takes the time.
+//! The load and the upstream. Both write prepared bytes, so that the proxy between them takes the
+//! time.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Each with one request after the other.
+/// The number of connections. Each sends one request after the other.
 pub(crate) const CONNECTIONS: usize = 64;
 
 const SMALL: usize = 27;
@@ -34,13 +34,13 @@ impl Load {
         Self { name: "answers of 64 KiB", path: "/large", length: LARGE }
     }
 
-    /// How many requests all connections get through in that time.
+    /// The number of requests that all connections complete in that time.
     pub(crate) fn run_for(&self, to: SocketAddr, tenant: bool, time: Duration) -> usize {
         let end = Instant::now() + time;
         self.run_while(to, tenant, move |_| Instant::now() < end)
     }
 
-    /// That many requests on each connection.
+    /// Sends that number of requests on each connection.
     pub(crate) fn run(&self, to: SocketAddr, tenant: bool, requests: usize) {
         self.run_while(to, tenant, move |sent| sent < requests);
     }
@@ -96,7 +96,7 @@ fn connected(stream: TcpStream) -> BufReader<TcpStream> {
     BufReader::with_capacity(2 * LARGE, stream)
 }
 
-/// Reads the head of a message, and the length that it says.
+/// Reads the head of a message, and the length in it.
 async fn head(
     stream: &mut (impl AsyncBufRead + Unpin),
     mut each: impl FnMut(&str),
@@ -118,7 +118,7 @@ async fn head(
     }
 }
 
-/// Answers for ever; says its address first.
+/// Answers for ever. It prints its address first.
 pub(crate) fn upstream() {
     let answer = |length: usize| {
         let cookie = "Set-Cookie: id=7f3a9c51e0b24d68; Path=/; HttpOnly\r\n";
@@ -134,7 +134,7 @@ pub(crate) fn upstream() {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut stream = connected(stream);
-                // A connection that is closed between two requests is no fault.
+                // It is no fault if a connection is closed between two requests.
                 while stream.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
                     let mut is_large = false;
                     head(&mut stream, |line| is_large |= line.starts_with("GET /large")).await;

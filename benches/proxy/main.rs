@@ -1,17 +1,18 @@
-//! `examples/proxy` beside nginx, haproxy, and the smallest correct proxy on hyper.
+//! `examples/proxy` compared with nginx, haproxy, and the smallest correct proxy on hyper.
 //!
 //! ```sh
 //! cargo bench --features serde --bench proxy
 //! ```
 //!
-//! nginx and haproxy are found in `PATH` or `/usr/sbin`, and left out if they are not there; so are
-//! instructions without valgrind. Linux alone, for the CPU time. It takes about three minutes.
+//! nginx and haproxy are searched in `PATH` and `/usr/sbin`, and left out if they are not there.
+//! Without valgrind instructions are left out. It needs Linux, for the CPU time. It takes about
+//! three minutes.
 //!
 //! All proxies add the same headers, keep their connections on both sides, write no log, and may
-//! use two cores. The load is 64 connections with one request after the other. Runs of 200 ms
-//! take turns. A figure is the median of its runs, and a ratio the median of those to nginx's run
-//! of the same turn. On a machine that does something else the requests per second tell little; CPU
-//! time per request is more robust, and instructions are those of the same program each time.
+//! use two cores. The load is 64 connections with one request after the other. The proxies take
+//! turns, in runs of 200 ms. A figure is the median of its runs. A ratio is the median of the
+//! ratios to nginx in the same turn. On a busy machine requests per second say little. CPU time per
+//! request is more robust, and instructions are the most robust.
 #![allow(clippy::print_stdout)]
 
 mod bare;
@@ -29,7 +30,7 @@ use servers::{Proxy, Upstream};
 const ROUNDS: usize = 40;
 const ROUND: Duration = Duration::from_millis(200);
 
-/// What was measured of one proxy with one kind of request.
+/// The measurements of one proxy with one kind of request.
 #[derive(Default)]
 struct Runs {
     per_second: Vec<f64>,
@@ -42,7 +43,7 @@ fn median(figures: &[f64]) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The median of what each run is to the other's of the same turn.
+/// The median of the ratios of each run to the other's run of the same turn.
 fn ratio(own: &[f64], first: &[f64]) -> f64 {
     let ratios: Vec<f64> = own.iter().zip(first).map(|(own, first)| own / first).collect();
     median(&ratios)
@@ -92,7 +93,7 @@ fn report() {
     }
 }
 
-/// The slope between two numbers of requests: what starting takes is not in it.
+/// The slope between two numbers of requests, which does not include the start.
 fn instructions(upstream: &Upstream, start: servers::Start) -> Option<(&'static str, u64)> {
     let mut name = "";
     let mut counts = [0_u64; 2];
@@ -116,7 +117,7 @@ fn main() {
         ["bare", upstream] => bare::run(upstream.parse().expect("an address")),
         ["--bench"] => report(),
         _ => {
-            // A test run: each part once.
+            // A test run: each part runs once.
             let upstream = Upstream::start();
             let bare = servers::bare(&upstream, false).expect("this program");
             Load::small().run(bare.address, bare.tenant, 2);

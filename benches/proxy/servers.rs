@@ -1,4 +1,4 @@
-//! The programs that are compared, each in a directory of its own, on ports of the loopback.
+//! The programs that are compared, each in its own directory, on ports of the loopback.
 
 use std::{
     env, fs,
@@ -36,13 +36,13 @@ impl Drop for Upstream {
 pub(crate) struct Proxy {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
-    /// Whether its requests are a tenant's.
+    /// Whether its requests belong to a tenant.
     pub(crate) tenant: bool,
     child: Child,
     directory: TempDir,
 }
 
-/// Starts a proxy, counted by callgrind or not; `None` if it or valgrind is not installed.
+/// Starts a proxy, under callgrind or not. `None` if it or valgrind is not installed.
 pub(crate) type Start = fn(&Upstream, bool) -> Option<Proxy>;
 
 pub(crate) const STARTS: &[Start] = &[nginx, haproxy, bare, ours, ours_with_a_tenant];
@@ -52,7 +52,7 @@ pub(crate) fn all(upstream: &Upstream) -> impl Iterator<Item = Proxy> {
 }
 
 impl Proxy {
-    /// What the process, its threads and its children have had of all cores so far.
+    /// The CPU time of the process, its threads and its children so far.
     pub(crate) fn cpu(&self) -> Duration {
         let pid = self.child.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
@@ -68,7 +68,7 @@ impl Proxy {
         Duration::from_nanos(nanos)
     }
 
-    /// Ends it, and says what callgrind has collected.
+    /// Ends it, and returns what callgrind has counted.
     pub(crate) fn collected(mut self) -> Option<u64> {
         self.end();
         let profile = fs::read_to_string(self.directory.path().join("profile")).ok()?;
@@ -108,7 +108,7 @@ fn installed(name: &str) -> Option<PathBuf> {
     places.map(|place| place.join(name)).find(|path| path.is_file())
 }
 
-/// That program, by itself or below callgrind.
+/// That program, by itself or under callgrind.
 fn command(program: &Path, directory: &Path, is_counted: bool) -> Option<Command> {
     if !is_counted {
         return Some(Command::new(program));
@@ -121,7 +121,7 @@ fn command(program: &Path, directory: &Path, is_counted: bool) -> Option<Command
     Some(command)
 }
 
-/// A port that was free a moment ago, for programs that cannot say which one they took.
+/// A port that was free a moment ago, for programs that cannot report which port they have.
 fn port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address")
@@ -268,7 +268,7 @@ fn example(
     Some(Proxy { name, address, tenant, child, directory })
 }
 
-/// The example, built as this program is.
+/// The example, built with the same profile as this program.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Over real connections: 503, 503, 200 per request, with bodies that come at once or late.
+//! Over real connections: 503, 503, 200 per request, with bodies that arrive at once or late.
 
 use std::{
     future::Future,
@@ -33,14 +33,14 @@ use tower_outbound::retry::{Backoff, RetryLayer, RetryPolicy};
 type Body = Empty<Bytes>;
 type Http = Client<HttpConnector, Body>;
 
-/// A server, on a thread of its own or as tasks beside the client's.
+/// A server, on its own thread or as tasks in the client's runtime.
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// Bodies of `size` bytes, the last hundred of them so much later.
+    /// Bodies of `size` bytes. The last hundred bytes are late by this time.
     fn start(size: usize, late: Option<Duration>, beside: Option<&Runtime>) -> Self {
         let connections = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&connections);
@@ -94,7 +94,7 @@ async fn answer(
         .await;
 }
 
-/// The beginning at once, and the tail so much later.
+/// Sends the beginning at once, and the rest later.
 struct Late {
     begin: Option<Bytes>,
     tail: Option<(Duration, Bytes)>,
@@ -127,7 +127,7 @@ impl http_body::Body for Late {
     }
 }
 
-/// What one writes for tower's own layer.
+/// What a user writes for tower's own layer.
 #[derive(Clone)]
 struct ThreeTimes {
     left: u32,
@@ -157,7 +157,7 @@ impl<E> tower::retry::Policy<Request<Body>, Response<Incoming>, E> for ThreeTime
     }
 }
 
-/// So many requests one after another: how long, and how many connections were new.
+/// Sends requests one after another. Returns the time, and the number of new connections.
 async fn run<S>(server: &Server, client: S, requests: usize) -> (Duration, usize)
 where
     S: Service<Request<Body>, Response = Response<Incoming>> + Clone,
@@ -242,8 +242,8 @@ fn row(
     let ours = range(measured.iter().map(|row| row.0.1).collect());
     let tower = range(measured.iter().map(|row| row.1.1).collect());
     let (best, median) = (ours_best / tower_best, measured[measured.len() / 2].2);
-    // Of a server on its own thread the time is that of the system's wake-ups: tower beside itself
-    // gave 0.3 to 4.3.
+    // With a server on its own thread the time is dominated by the system's wake-ups: tower
+    // compared with itself gave 0.3 to 4.3.
     let times = if beside { format!("{best:.2} {median:.2}") } else { String::new() };
     println!("  {what:<44} {tower:>10} {ours:>10}   {times}");
 }

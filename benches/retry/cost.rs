@@ -1,4 +1,4 @@
-//! In process, around a service that is ready at once: a request with three headers and a `Full`
+//! In one process, around a service that is always ready: a request with three headers and a `Full`
 //! body.
 
 use std::{
@@ -36,10 +36,10 @@ const CASES: &[(&str, &str)] = &[
     ("ours-on-tower", "our policy on tower::retry, no failure"),
 ];
 
-/// How often a server that fails was called: it and its clones are one server.
+/// How often a server that fails was called. It and its clones are one server.
 static CALLED: AtomicU32 = AtomicU32::new(0);
 
-/// Answers with 503 so many times, then with 200.
+/// Answers with 503 this many times, then with 200.
 #[derive(Clone, Default)]
 struct Server {
     failures: u32,
@@ -61,7 +61,7 @@ impl Service<Request<Body>> for Server {
         Poll::Ready(Ok(()))
     }
 
-    // A client is not compiled into the layer around it.
+    // So that the client is not inlined into the layer around it.
     #[inline(never)]
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut response = Response::new(black_box(request).into_body());
@@ -72,7 +72,7 @@ impl Service<Request<Body>> for Server {
     }
 }
 
-/// What one writes for tower's own layer.
+/// What a user writes for tower's own layer.
 #[derive(Clone)]
 struct ThreeTimes<G> {
     left: u32,
@@ -151,7 +151,7 @@ where
     }
 }
 
-/// One GET after another; the server is made anew where it counts.
+/// One GET after another. A server that counts its calls is new for each.
 fn repeat<S>(requests: u32, service: impl FnMut() -> S, fresh: bool)
 where
     S: Service<Request<Body>, Response = Response<Body>>,
@@ -211,7 +211,7 @@ pub(crate) fn run(case: &str, requests: u32) {
     }
 }
 
-/// What callgrind collects over so many requests; `None` where there is no valgrind.
+/// What callgrind counts in this many requests, or `None` without valgrind.
 fn collected(case: &str, requests: u32) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

@@ -1,6 +1,6 @@
-//! Changes a second: each store, and beside them a blob that is read and written whole.
+//! Changes per second of each store, compared with a blob that is read and written whole.
 //!
-//! As measured on two cores that others used, with Redis 7.0 on a Unix socket:
+//! Measured on two busy cores, with Redis 7.0 on a Unix socket:
 //!
 //! | changes a second | |
 //! |---|---|
@@ -27,7 +27,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970").as_micros() as u64
 }
 
-/// A login as a cookie, sealed.
+/// The record of a login cookie, sealed.
 fn record(stamp: u64) -> Record {
     Record { field: b"example.com\0/\0sid"[..].into(), stamp, body: Some(vec![7; 120].into()) }
 }
@@ -47,7 +47,7 @@ async fn one_by_one<S: SessionStore>(store: &S, changes: u64) -> f64 {
     changes as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// As many at a time as a busy process has.
+/// The number of changes at a time in a busy process.
 #[cfg(all(feature = "redis", unix))]
 async fn at_once<S: SessionStore>(store: &S, changes: u64) -> f64 {
     use futures_util::future::join_all;
@@ -133,9 +133,9 @@ fn on_a_server(changes: u64) {
     });
 }
 
-/// Sessions as most middleware keeps them: read at the beginning of a request, changed, and written
-/// whole. So a change is two round trips, and of two at once one is lost. Returns changes a second
-/// and which part of them was lost.
+/// Sessions as in most middleware: read at the beginning of a request, changed, and written whole.
+/// So a change needs two round trips, and if two are made at once, one is lost. Returns the changes
+/// per second, and the part of them that was lost.
 #[cfg(all(feature = "redis", unix))]
 async fn blobs<S: SessionStore>(store: &S, changes: u64) -> (f64, f64) {
     use std::cell::Cell;
@@ -144,7 +144,7 @@ async fn blobs<S: SessionStore>(store: &S, changes: u64) -> (f64, f64) {
 
     let lost = Cell::new(0_u64);
     let begin = Instant::now();
-    // Each has a place of its own in the blob, so that nothing is overwritten but by accident.
+    // Each task has its own place in the blob, so that changes are only lost if two collide.
     let worker = async |place: usize| {
         let mut last = [0; SESSIONS as usize];
         for change in 0..changes / AT_ONCE + 1 {

@@ -1,5 +1,5 @@
-//! A long run of the whole stack over an upstream that fails: nothing may go astray, and memory
-//! must stay flat.
+//! A long run of the whole stack over an upstream that fails. Nothing may be lost or mixed up, and
+//! memory must not grow.
 //!
 //! ```sh
 //! cargo bench --bench soak                # a million requests
@@ -8,19 +8,18 @@
 //! cargo bench --bench soak --features redis -- 1000000 --sessions
 //! ```
 //!
-//! 1,000 tenants share one client. Each has its jar from a `JarPool` that is too small for all of
-//! them, so jars are saved and read again. Uploads are streamed, attempts fail in every way,
-//! callers give up between any two polls, and the table of mounts is replaced every thousand
-//! requests. Time is virtual, and all of it is one thread, so the upstream knows exactly what must
-//! be true:
+//! 1,000 tenants share one client. Their jars are in a `JarPool` that is too small for all of them,
+//! so jars are saved and read again. Uploads are streamed, attempts fail in every way, callers give
+//! up between any two polls, and the table of mounts is replaced every thousand requests. Time is
+//! virtual and everything is one thread, so the upstream knows exactly what must be true:
 //!
-//! - Each attempt has the cookies of its tenant, all of them, and no others.
-//! - No POST is processed twice, unless its caller said `Idempotency-Key`.
+//! - Each attempt has all cookies of its tenant, and no others.
+//! - No POST is processed twice, unless its caller set `Idempotency-Key`.
 //! - Each caller gets the answer to its own last attempt, or the error of it.
 //! - The budget holds.
 //! - Resident memory does not grow over the last half.
 //!
-//! Without `--bench` it is a short run, as in `cargo test --benches`.
+//! Without `--bench`, as in `cargo test --benches`, the run is short.
 #![allow(clippy::print_stdout)]
 
 #[cfg(all(feature = "redis", unix))]
@@ -55,19 +54,19 @@ use tower_outbound::{
 use upstream::{Chunks, End, HOSTS, NeverWritten, Tail, Upstream, World, content};
 
 const TENANTS: usize = 1_000;
-/// Above the requests at once, below the tenants.
+/// More than the requests at a time, fewer than the tenants.
 const JARS: usize = 900;
 const AT_ONCE: usize = 64;
 const PERCENT: u32 = 20;
-/// Requests between two tables, and between two changes of how much goes wrong.
+/// How many requests use one table, and how many one rate of failures.
 const RELOAD: u64 = 1_000;
 const WEATHER: u64 = 5_000;
 /// Requests in ten milliseconds of virtual time.
 const PACE: u64 = 64;
 const FILLERS: usize = 50;
-/// From so many on, memory is looked at.
+/// From this number of requests on, memory is checked.
 const LONG: u64 = 1_000_000;
-/// How much the last half may add to the resident memory, in KiB.
+/// How much the second half of the run may add to the resident memory, in KiB.
 const GROWTH: u64 = 2_048;
 
 type Upload = ReplayBody<Chunks>;
@@ -98,19 +97,19 @@ fn main() {
     report(&world, seed, requests, &memory, began);
 }
 
-/// Resident memory, in KiB, where the system tells.
+/// Resident memory in KiB, if the system reports it.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// Resident memory, by how many percent of the requests had been made.
+/// Resident memory, by the percentage of requests made.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<(u64, u64)>>>);
 
 impl Memory {
-    /// Looks ten times, and at the end.
+    /// Measures ten times, and at the end.
     fn look(&self, made: u64, requests: u64) {
         if made == requests || made.is_multiple_of((requests / 10).max(1)) {
             let percent = made * 100 / requests;
@@ -119,7 +118,7 @@ impl Memory {
     }
 }
 
-/// What is saved of the jars that have left the pool.
+/// The saved jars of tenants that the pool has evicted.
 type Saved = Arc<Mutex<Vec<Option<Vec<u8>>>>>;
 
 fn jars(saves: &Arc<AtomicU64>) -> JarPool<usize> {
@@ -155,13 +154,13 @@ fn policy(budget: &Budget) -> RetryPolicy {
         .budget(budget.clone())
 }
 
-/// The stack, and what its callers have to know of it.
+/// The stack, and what its callers have to know about it.
 struct Stack {
     world: World,
     handle: Handle,
     budget: Budget,
     jars: JarPool<usize>,
-    /// Which hosts have a mount in the present table.
+    /// The hosts that have a mount in the current table.
     mounted: Mutex<[bool; HOSTS.len()]>,
     next: AtomicU64,
     requests: u64,
@@ -169,7 +168,7 @@ struct Stack {
 }
 
 impl Stack {
-    /// A new table: other hosts, and some of the others anew.
+    /// Sets a new table, which has other hosts, and mounts some of the old ones again.
     fn reload(&self) {
         let random = &mut self.world.book().random;
         let mounted = HOSTS.map(|_| random.u8(..8) > 0);
@@ -190,7 +189,7 @@ impl Stack {
         *self.mounted.lock().expect("no panic") = mounted;
     }
 
-    /// One request after the other, until enough have been made.
+    /// Sends one request after the other, until enough are made.
     async fn call<S>(&self, mut client: S)
     where
         S: Service<Request<Chunks>, Response = Response<Chunks>, Error = BoxError>,
@@ -212,14 +211,14 @@ impl Stack {
                 tokio::time::advance(Duration::from_millis(10)).await;
             }
             let (request, patience) = self.request(id);
-            // Time passes for a request that no answer comes to, and for no other.
+            // Time only passes for a request that gets no answer.
             let call = tokio::time::timeout(Duration::from_secs(10), client.call(request));
             let outcome = give_up(call, patience).await;
             self.judge(id, outcome).await;
         }
     }
 
-    /// A request, and after how many polls its caller gives up.
+    /// A request, and the number of polls after which its caller gives up.
     fn request(&self, id: u64) -> (Request<Chunks>, Option<u32>) {
         let mut book = self.world.book();
         let random = &mut book.random;
@@ -239,7 +238,7 @@ impl Stack {
         let patience = (random.u8(..16) == 0).then(|| random.u32(..12));
         let is_mounted = self.mounted.lock().expect("no panic")[host];
         book.ask(id, tenant, host, method != Method::POST || is_keyed, is_mounted);
-        // Making a jar reads what was saved of it, and saves another.
+        // Making a jar reads its saved state, and saves the jar that is evicted for it.
         drop(book);
         let mut request = Request::builder()
             .method(method)
@@ -253,7 +252,7 @@ impl Stack {
         (request.body(upload).expect("a request"), patience)
     }
 
-    /// Whether what its caller got is what came of the request.
+    /// Whether the caller got the real outcome of the request.
     async fn judge(
         &self,
         id: u64,
@@ -283,7 +282,7 @@ impl Stack {
     fn judge_error(&self, id: u64, asked: &upstream::Asked, error: &BoxError) {
         let attempts = error.downcast_ref::<RetryError>().map(|error| error.history().attempts());
         let told = attempts.map_or(asked.attempts, <[_]>::len);
-        // An attempt that is out of time has no end.
+        // An attempt that timed out has no end.
         let has_failed = matches!(asked.end, End::Failed | End::Open);
         if !has_failed || told != asked.attempts {
             self.world.book().wrong(format!("#{id}: {error} after {told} of {asked:?}"));
@@ -310,7 +309,7 @@ impl Stack {
         }
         let chunks = number("x-chunks").expect("each answer has it");
         if self.world.book().random.u8(..8) == 0 {
-            return; // Its caller does not want the body.
+            return; // The caller does not read the body.
         }
         let mut body = response.into_body();
         for chunk in 1..=chunks {
@@ -331,7 +330,7 @@ async fn soak(world: &World, requests: u64, memory: &Memory) {
     let stack = Stack {
         world: world.clone(),
         handle: routing.handle(),
-        // Without a floor, so that what it allows can be counted.
+        // Without a floor, so that its retries can be counted exactly.
         budget: Budget::new(PERCENT).min_retries(0, Duration::from_secs(1)),
         jars: jars(&saves),
         mounted: Mutex::default(),
@@ -340,7 +339,7 @@ async fn soak(world: &World, requests: u64, memory: &Memory) {
         memory: memory.clone(),
     };
     let client = ReplayBodyLayer::new().layer(routing);
-    // In one task, so that their order is that of their wakers alone, and a seed replays.
+    // In one task, so that only wakers decide their order, and a seed replays a run.
     let callers: FuturesUnordered<_> = (0..AT_ONCE).map(|_| stack.call(client.clone())).collect();
     callers.for_each(|()| ready(())).await;
     println!("{} jars saved and read again", saves.load(Relaxed));
@@ -374,10 +373,10 @@ fn report(world: &World, seed: u64, requests: u64, memory: &Memory, began: Insta
         wrong.push(format!("the last half added {} KiB", end - half));
     }
     assert!(wrong.is_empty(), "SOAK_SEED={seed}:\n{}", wrong.join("\n"));
-    println!("nothing went astray");
+    println!("nothing was lost or mixed up");
 }
 
-/// `None` if it was polled so often in vain.
+/// Returns `None` if the future is still pending after `patience` polls.
 async fn give_up<F: Future>(future: F, patience: Option<u32>) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = patience.unwrap_or(u32::MAX);

@@ -1,8 +1,7 @@
-//! The same over shared sessions: two replicas, each with its own pool, over a real server of
-//! Redis.
+//! The same with shared sessions: two replicas, each with its own pool, over a real Redis server.
 //!
-//! Time is real here. Requests of one tenant follow one another, on either replica, so with
-//! `Consistency::Validated` the upstream knows exactly what each must have.
+//! Time is real here. The requests of one tenant follow one another, on either replica. So with
+//! `Consistency::Validated` the upstream knows exactly which cookies each must have.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -26,12 +25,12 @@ use super::{
 };
 
 const REPLICAS: usize = 2;
-/// Below the sites of all tenants, so that sessions are loaded again.
+/// Fewer than the sites of all tenants, so that sessions are loaded again.
 const SESSIONS: usize = 2_000;
-/// Long, since the machine may be busy: what is looked for is not slowness.
+/// Long, because the machine may be busy, and slowness is not a fault here.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A server on a Unix socket, which is killed with this.
+/// A server on a Unix socket, which is killed when this is dropped.
 struct Server(tempfile::TempDir, Child);
 
 impl Server {
@@ -74,7 +73,7 @@ pub(crate) async fn soak(world: &World, requests: u64, memory: &Memory) {
         tokio::spawn(driver);
         pools.push(pool);
     }
-    // The server is there once it answers.
+    // The server has started when it answers.
     let (nobody, anywhere) =
         (SessionKey::new(&b"nobody"[..]), Uri::from_static("http://a.example"));
     for pool in &pools {
@@ -145,8 +144,8 @@ async fn call(
         let asked = world.book().close(number);
         let end = match outcome {
             None => {
-                // What its response has set is queued, if it had one: the other replica may be
-                // next.
+                // The cookies of its response, if there was one, are queued. The next request may
+                // be on the other replica.
                 if let Err(error) = pools[replica].flush().await {
                     world.book().wrong(format!("#{number}: {error}"));
                 }

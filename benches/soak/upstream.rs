@@ -1,5 +1,5 @@
-//! A server that knows what each tenant's cookies must be, fails on purpose, and writes down what
-//! it must never see.
+//! A server that knows the cookies that each tenant must have, fails on purpose, and records what
+//! must never happen.
 
 use std::{
     collections::HashMap,
@@ -32,7 +32,7 @@ impl fmt::Display for NeverWritten {
 
 impl Error for NeverWritten {}
 
-/// What a tenant's jar must hold, told from the answers that its client has had.
+/// What a tenant's jar must hold, according to the answers that its client got.
 struct Cookie {
     name: &'static str,
     value: u64,
@@ -43,7 +43,7 @@ struct Cookie {
     path: &'static str,
 }
 
-/// Each kind by its name, so that no two kinds are one cookie.
+/// The names differ by kind, so that two kinds are never one cookie.
 const KINDS: [(&str, bool, bool, &str); 4] = [
     ("sid", false, true, "/"),
     ("csrf", false, false, "/account"),
@@ -66,7 +66,7 @@ impl Cookie {
 /// How the last attempt of a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It has not, or its caller did not wait for the end.
+    /// It has not ended, or its caller did not wait for the end.
     Open,
     Answered(StatusCode),
     Failed,
@@ -82,7 +82,7 @@ pub(crate) struct Asked {
     pub(crate) attempts: usize,
     pub(crate) end: End,
     processed: u32,
-    /// Whether the attempt before was not sent. The first retry after such a one is free.
+    /// Whether the attempt before it was never sent. The first retry after that is free.
     was_unsent: bool,
     has_drawn_free: bool,
 }
@@ -103,9 +103,9 @@ pub(crate) struct Book {
     tenants: Vec<Vec<Cookie>>,
     open: HashMap<u64, Asked>,
     values: u64,
-    /// How many attempts of 100 go wrong.
+    /// How many attempts of 100 fail.
     pub(crate) trouble: u8,
-    /// Whether an attempt without an answer would really be waited for.
+    /// Whether the caller would really wait for an attempt without an answer.
     pub(crate) is_real_time: bool,
     pub(crate) counts: Counts,
     pub(crate) wrong: Vec<String>,
@@ -155,12 +155,12 @@ impl Book {
         }
     }
 
-    /// What became of a request that its caller has done with.
+    /// Checks a request when its caller is done with it.
     pub(crate) fn close(&mut self, id: u64) -> Asked {
         self.open.remove(&id).expect("it was asked")
     }
 
-    /// The `Cookie` header is the tenant's, all of it, and nothing else.
+    /// Checks that the `Cookie` header has all cookies of the tenant, and no others.
     fn check(&mut self, id: u64, uri: &Uri, headers: &HeaderMap) {
         let Asked { tenant, host, .. } = self.open[&id];
         let is_secure = uri.scheme_str() == Some("https");
@@ -189,7 +189,7 @@ impl Book {
         }
     }
 
-    /// Cookies that an answer changes, in the tenant's book too.
+    /// Changes cookies by an answer, and in the tenant's book.
     fn change(&mut self, tenant: usize, host: usize, is_secure: bool, headers: &mut HeaderMap) {
         while self.random.u8(..4) == 0 {
             let (name, has_domain, needs_secure, path) = KINDS[self.random.usize(..KINDS.len())];
@@ -239,7 +239,7 @@ fn is_value(sent: &str, tenant: usize, value: u64) -> bool {
         .is_some_and(|(owner, number)| owner.parse() == Ok(tenant) && number.parse() == Ok(value))
 }
 
-/// Shared by the callers and the upstream, which are one thread.
+/// Shared by the callers and the upstream, which run on one thread.
 #[derive(Clone)]
 pub(crate) struct World(Arc<Mutex<Book>>);
 
@@ -264,7 +264,7 @@ impl World {
 
 // Bodies.
 
-/// The bytes of a request's body, and of the answer to it.
+/// The bytes of a request's body, and of its answer.
 pub(crate) fn content(id: u64, chunk: u8) -> Bytes {
     Bytes::from(format!("chunk {chunk} of {id};"))
 }
@@ -274,7 +274,7 @@ pub(crate) struct Chunks {
     id: u64,
     sent: u8,
     chunks: u8,
-    /// A bit for each poll: whether it is pending.
+    /// A bit for each poll: whether the poll is pending.
     pending: u16,
     tail: Tail,
 }
@@ -327,12 +327,12 @@ impl Body for Chunks {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plan {
     Answer(u16),
-    /// Not processed, and the client knows.
+    /// The request is not processed, and the client knows that.
     Refused,
     Unwritten,
-    /// Not processed, and the client cannot know.
+    /// The request is not processed, and the client cannot know that.
     Reset,
-    /// Processed, and no answer.
+    /// The request is processed, and there is no answer.
     ResetAfter,
     TimedOut,
     Garbled,
@@ -439,7 +439,7 @@ where
             plan,
             request,
             pending: book.random.u8(..4),
-            // Some answer before they have read it all.
+            // Sometimes it answers before it has read the whole body.
             reads: book.random.u8(..8) > 0,
             got: Vec::new(),
         }
@@ -462,13 +462,13 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// The upload, which must be that of the request from its first byte.
+    /// Reads the upload, which must be the request's from its first byte.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         while let Some(frame) = ready!(Pin::new(self.request.body_mut()).poll_frame(cx)) {
             let data = frame.map_err(Into::into)?.into_data().expect("no trailers");
             self.got.extend_from_slice(&data);
         }
-        // What is sent again may come in other pieces.
+        // A body that is sent again may arrive in other pieces.
         let chunks = self.request.headers()["x-chunks"].as_bytes()[0] - b'0';
         let mut left = &*self.got;
         let is_whole = (1..=chunks).all(|chunk| {
@@ -544,7 +544,7 @@ where
             let read = ready!(self.poll_upload(cx));
             self.reads = false;
             if let Err(error) = read {
-                // Half a request is none.
+                // The upload broke off, so the request is not processed.
                 let mut book = self.world.book();
                 book.open.get_mut(&self.id).expect("it is open").end = End::Failed;
                 return Poll::Ready(Err(error));

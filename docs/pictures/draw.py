@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Draws the pictures beside it, from the texts below and from ../story.md. Needs Python alone.
+"""Draws the pictures in this directory, from the texts below and from ../story.md. Needs only Python.
 
     python3 docs/pictures/draw.py            writes them
-    python3 docs/pictures/draw.py --check    fails if one is not as it would be written
+    python3 docs/pictures/draw.py --check    fails if a picture is out of date
 """
 
 import html
@@ -11,10 +11,10 @@ import re
 import sys
 
 HERE = pathlib.Path(__file__).parent
-# Middle tones, which a light and a dark page both show.
+# Middle tones, which are visible on light and dark pages.
 TEXT, LINE, OURS, OTHERS, GOOD, BAD = "#848d97", "#848d97", "#2f81f7", "#9aa4b2", "#3fa45b", "#d4584f"
 
-# Of each layer: its name, what it decides, whether it is this crate's.
+# For each layer: its name, what it decides, and whether it is in this crate.
 STACK = [
     ("your code", "Request", False),
     ("TimeoutLayer", "total time", False),

@@ -1,4 +1,4 @@
-//! A server for the tests: hyper on the loopback, HTTP/1.1 and HTTP/2, with and without TLS.
+//! A server for the tests: hyper on the loopback, with HTTP/1.1 and HTTP/2, with and without TLS.
 #![allow(missing_docs, missing_debug_implementations)]
 
 use std::{
@@ -30,7 +30,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// One request as the server got it.
+/// One request, as the server received it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
@@ -53,16 +53,16 @@ type Handler = Arc<dyn Fn(&Seen, usize) -> Response<Full<Bytes>> + Send + Sync>;
 
 pub struct Server {
     pub address: SocketAddr,
-    /// That of TLS.
+    /// The certificate of the server.
     pub certificate: Option<CertificateDer<'static>>,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// `handler` gets each request with the number of those to the same path before it. A response
-    /// with an `h2::Reason` among its extensions resets its stream instead; one with an
-    /// `Arc<Notify>` is never sent, and says so by that.
+    /// `handler` gets each request, and the number of earlier requests to the same path. If the
+    /// response has an `h2::Reason` in its extensions, the server resets the stream instead. If it
+    /// has an `Arc<Notify>`, the server notifies it and never sends the response.
     pub async fn start(
         handler: impl Fn(&Seen, usize) -> Response<Full<Bytes>> + Send + Sync + 'static,
     ) -> Self {
@@ -146,7 +146,7 @@ async fn serve(
         let (seen, handler) = (Arc::clone(&seen), Arc::clone(&handler));
         async move {
             let (parts, body) = request.into_parts();
-            // A request that breaks off here is no one's: an empty one will do.
+            // If a request breaks off here, no test reads it, so it may be empty.
             let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
             let text = |name: &str| {
                 let values: Vec<_> = parts
@@ -189,7 +189,7 @@ async fn serve(
         auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(io), service).await;
 }
 
-/// The first request to a path is answered with 503 and a cookie; the others as `answer` says, with
+/// Answers the first request to a path with 503 and a cookie, and the others with `answer` and
 /// another cookie.
 pub fn busy_at_first(
     answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! axum's Router as the service at the bottom of the stack, and as what is mounted: a double
-//! without a socket.
+//! axum's Router as the service below the stack, and as a mounted service: a double without a
+//! socket.
 
 use std::sync::{
     Arc,
@@ -30,7 +30,7 @@ fn cookies(headers: &HeaderMap) -> String {
     headers.get(header::COOKIE).map_or("none", |line| line.to_str().unwrap()).to_owned()
 }
 
-/// Busy at first; `/old` leads to `/`.
+/// Answers 503 at first. `/old` redirects to `/`.
 fn router() -> Router {
     let count = Arc::new(AtomicUsize::new(0));
     let busy = |State(count): State<Arc<AtomicUsize>>, headers: HeaderMap| async move {
@@ -67,7 +67,7 @@ async fn a_router_serves_the_whole_stack() {
 #[tokio::test]
 async fn a_router_is_mounted_beside_a_real_client() {
     let server = Server::start(busy_at_first(|_| Response::new(Full::from("real")))).await;
-    // One type of body for all of them: axum's.
+    // All have axum's body type.
     let hyper = MapResponseBodyLayer::new(axum::body::Body::new)
         .layer(Client::builder(TokioExecutor::new()).build_http());
     let client = RoutingLayer::builder()
@@ -82,8 +82,8 @@ async fn a_router_is_mounted_beside_a_real_client() {
     assert_eq!((text(response).await.as_str(), server.lines().len()), ("real", 2));
 }
 
-/// An axum handler that calls out by a client from its state: a type without `BoxError` in it, or a
-/// box around all.
+/// An axum handler that sends a request with a client from its state. The client is a type without
+/// `BoxError`, or a box.
 #[tokio::test]
 async fn a_handler_calls_out_through_the_stack() {
     type Outbound = tower::util::BoxCloneSyncService<

@@ -68,7 +68,7 @@ fn moved(seen: &tower_outbound_ecosystem::Seen) -> Response<Body> {
     response.body(Full::from("here")).unwrap()
 }
 
-/// One story for all of them, but for the version and the connections.
+/// The same story for all of them. Only the version and the number of connections differ.
 async fn story<C>(server: &Server, client: Client<C, Body>, version: Version)
 where
     C: Connect + Clone + Send + Sync + 'static,
@@ -142,11 +142,11 @@ async fn a_mount_is_for_its_host_alone() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.extensions().get::<Mount>(), None);
     assert_eq!(get(&session, format!("{}/y", server.origin("localhost"))).await.status(), 200);
-    // Nor do the cookies of the one go to the other.
+    // The cookies of one are not sent to the other.
     assert_eq!(server.lines(), ["GET /x", "GET /y", "GET /y busy=1"]);
 }
 
-/// A connection whose other side the test holds.
+/// A connection whose other end is in the test.
 struct Pipe(DuplexStream);
 
 impl Connection for Pipe {
@@ -183,7 +183,7 @@ impl AsyncWrite for Pipe {
     }
 }
 
-/// Answers one request, and gives back the connection that it came on.
+/// Answers one request, and returns its connection.
 async fn answer_one(mut connection: DuplexStream) -> DuplexStream {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -193,9 +193,8 @@ async fn answer_one(mut connection: DuplexStream) -> DuplexStream {
     connection
 }
 
-/// hyper-util tries a request again by itself only if it was never written, on a connection that
-/// had been idle: that is no attempt of the policy's, which it neither counts nor limits. Turned
-/// off, it is one.
+/// hyper-util repeats a request only if it was never written, on a connection that had been idle.
+/// The policy does not count or limit that. If it is turned off, the policy makes the attempt.
 #[tokio::test(start_paused = true)]
 async fn what_hyper_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
     for (is_hypers, attempts) in [(true, None), (false, Some(2))] {
@@ -208,16 +207,15 @@ async fn what_hyper_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
         let client = Client::builder(TokioExecutor::new())
             .retry_canceled_requests(is_hypers)
             .build(connector);
-        // POST: it was not sent, so it may be repeated all the same.
+        // This POST was not sent, so it may be repeated.
         let post = || Request::post("http://h.example/").body(Body::default()).unwrap();
         let session = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).layer(client);
         let mut answer = async || answer_one(connections.recv().await.unwrap()).await;
         let (response, first) = tokio::join!(session.clone().oneshot(post()), answer());
         response.unwrap().into_body().collect().await.unwrap();
-        // Over once there is nothing else to do: the connection is in the pool by then.
+        // Ends when nothing else can run. The connection is in the pool then.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        // No one has had the time to see that it is closed when the next request takes it out of
-        // there.
+        // The next request takes it from the pool before anything can notice that it is closed.
         drop(first);
         let (response, _second) = tokio::join!(session.clone().oneshot(post()), answer());
         let history = response

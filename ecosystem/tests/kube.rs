@@ -27,13 +27,13 @@ fn cluster(seen: &Seen) -> Response<http_body_util::Full<bytes::Bytes>> {
     })
 }
 
-/// `Client::new` brings no retries of its own, so ours are the only ones.
+/// `Client::new` adds no retries, so ours are the only ones.
 fn client(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Client {
     let config = Config::new(server.origin("localhost").parse().unwrap());
     let retries = RetryLayer::new(policy.backoff(Backoff::none()))
         .replay_with(|body: &Body| body.try_clone());
     let service = ServiceBuilder::new()
-        // kube's own requests have no host: this has to stand outside the mounts.
+        // kube's own requests have no host, so this must be outside the mounts.
         .layer(config.base_uri_layer())
         .layer(RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap())
         .layer(CookieLayer::new(jar.clone()))
@@ -65,7 +65,7 @@ async fn a_list_survives_a_503_and_cookies_are_kept_across_calls() {
     assert_eq!((jar.len(), server.connections()), (2, 1));
 }
 
-/// Two clusters behind one stack: each host has its mount, and the jar keeps their cookies apart.
+/// One stack for two clusters. Each host has its mount, and the jar keeps their cookies apart.
 #[tokio::test]
 async fn each_cluster_has_the_mount_of_its_host() {
     let (patient, hasty) =
@@ -107,8 +107,8 @@ async fn a_create_is_repeated_with_its_body_only_where_the_policy_says_so() {
     }
 }
 
-/// A layer with a default origin may stand outside kube's base URI as well; the request is sent on
-/// as it was.
+/// A layer with a default origin can also be outside kube's base URI. It does not change the
+/// request.
 #[tokio::test]
 async fn relative_uris_are_routed_by_a_default_origin() {
     let server = Server::start(busy_at_first(cluster)).await;
@@ -128,8 +128,8 @@ async fn relative_uris_are_routed_by_a_default_origin() {
     assert_eq!((list.items.len(), server.lines().len()), (2, 2));
 }
 
-/// kube's `ClientBuilder` retries by itself (429, 503, 504; POST as well): `default_retry` turns
-/// that off.
+/// kube's `ClientBuilder` has its own retries (429, 503, 504; also for POST). `default_retry` turns
+/// them off.
 #[tokio::test]
 async fn kubes_own_retries_are_one_field_of_its_config() {
     for (default_retry, attempts) in [(true, 2), (false, 1)] {
@@ -145,7 +145,8 @@ async fn kubes_own_retries_are_one_field_of_its_config() {
     }
 }
 
-/// Over kube's whole stack: its TLS, its token, its base URI. Its box is not `Clone`; a buffer is.
+/// Over kube's whole stack: its TLS, its token, its base URI. Its box is not `Clone`, so there is a
+/// buffer.
 #[tokio::test]
 async fn over_kubes_own_tls_and_token_the_layers_alone_retry() {
     let server = Server::start_tls(busy_at_first(cluster)).await;
@@ -165,7 +166,7 @@ async fn over_kubes_own_tls_and_token_the_layers_alone_retry() {
         .with_layer(&CookieLayer::new(jar.clone()).default_origin(origin))
         .with_layer(&routes.build().unwrap())
         .build();
-    // As a controller would: in a task of its own.
+    // In its own task, as in a controller.
     let list = tokio::spawn(async move { pods(client).list(&ListParams::default()).await });
     assert_eq!(list.await.unwrap().unwrap().items.len(), 2);
     assert_eq!(server.lines(), [format!("GET {PODS}"), format!("GET {PODS} busy=1")]);

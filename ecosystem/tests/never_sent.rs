@@ -1,4 +1,4 @@
-//! What a server receives of a POST when a client makes several exchanges in one call, and when its
+//! How often a server receives a POST if a client makes several exchanges in one call, or if its
 //! first connection is refused.
 
 use std::{
@@ -47,17 +47,17 @@ use tower_reqwest::HttpClientLayer;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// With time limits that nothing reaches.
+/// Has time limits that are never reached.
 fn timed() -> RetryPolicy {
     policy().attempt_timeout(MINUTE).deadline(2 * MINUTE)
 }
 
-/// The default, but for its waits.
+/// The default policy without delays.
 fn policy() -> RetryPolicy {
     RetryPolicy::new().backoff(Backoff::none())
 }
 
-/// A port that is taken, and where nothing listens. It stays so while the socket lives.
+/// A port that is bound but not listening, as long as the socket lives.
 fn deaf() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -70,7 +70,7 @@ async fn refused() -> io::Error {
     TcpStream::connect(address).await.unwrap_err()
 }
 
-/// Connections for which the first two are refused.
+/// A connector whose first two connections are refused.
 fn connector(
     address: SocketAddr,
 ) -> impl Service<Uri, Response = TokioIo<TcpStream>, Error = io::Error, Future = Connecting>
@@ -92,7 +92,7 @@ fn connector(
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>;
 
-/// The same for reqwest, whose connections have a type that has no name.
+/// The same for reqwest, whose connection type has no name.
 #[derive(Clone, Default)]
 struct RefuseTwo<S> {
     made: Arc<AtomicUsize>,
@@ -144,7 +144,7 @@ fn by_tower_reqwest(client: reqwest::Client) -> Reqwest {
     boxed(HttpClientLayer.layer(client))
 }
 
-/// As one writes it without tower-reqwest.
+/// The code that a user writes without tower-reqwest.
 fn in_a_block(client: reqwest::Client) -> Reqwest {
     boxed(service_fn(move |request: Request<reqwest::Body>| {
         let client = client.clone();
@@ -183,8 +183,8 @@ fn post(uri: String) -> Request<reqwest::Body> {
     Request::post(uri).body("text".into()).unwrap()
 }
 
-/// A server of one connection, which lets it and its port go when it is told so, and tells when it
-/// has.
+/// A server with one connection. On request it closes the connection and its port, and reports when
+/// that is done.
 fn mortal() -> (SocketAddr, impl Fn() + Send + Sync + 'static) {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -292,7 +292,7 @@ async fn reqwests_own_redirects_repeat_no_post() {
     assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Behind a `Buffer` another task converts the request, as a connection's task does that writes it.
+/// With a `Buffer` another task converts the request, like the task that writes to a connection.
 #[tokio::test]
 async fn behind_a_buffer_reqwests_redirects_repeat_no_post_unless_http2_refuses_the_hop() {
     let mut wrong = Vec::new();
@@ -311,9 +311,9 @@ async fn behind_a_buffer_reqwests_redirects_repeat_no_post_unless_http2_refuses_
     assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// A server that answers nothing but two requests to `/warm`, once it has read both, so that their
-/// client has two connections. The first POST resets them both, and each later POST its own.
-/// Returns the number of POSTs as well.
+/// A server that answers only two requests to `/warm`, after it has read both, so that their client
+/// has two connections. The first POST resets both, and each later POST resets its own. Also
+/// returns the number of POSTs.
 async fn resets_all() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let (address, posts) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
@@ -351,8 +351,8 @@ async fn resets_all() -> (SocketAddr, Arc<AtomicUsize>) {
     (address, posts)
 }
 
-/// The inner layer sends the POST twice at most. Its second attempt finds a connection that is
-/// dead, or makes one if the client has noticed that.
+/// The inner layer sends the POST at most twice. Its second attempt finds a dead connection, or
+/// makes a new one if the client has noticed that it is dead.
 #[tokio::test]
 async fn a_reset_below_a_nested_layer_is_no_reason_for_the_outer_one() {
     let rows: [(&str, fn(reqwest::Client) -> Reqwest); 3] = [
@@ -385,7 +385,8 @@ async fn a_reset_below_a_nested_layer_is_no_reason_for_the_outer_one() {
     assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What reqwest makes of a request cannot be seen, unless the layer says that it is one exchange.
+/// The retries cannot see what reqwest does with a request, unless the layer says that it is one
+/// exchange.
 #[tokio::test]
 async fn a_refused_connection_below_reqwest_is_tried_again_with_the_marker() {
     let mut wrong = Vec::new();
@@ -465,7 +466,7 @@ async fn octocrab_tries_a_refused_connection_again() {
 
 type Stack = BoxCloneSyncService<Request<tonic::body::Body>, Response<tonic::body::Body>, BoxError>;
 
-/// tonic's health server, which refuses the first of its streams so often.
+/// tonic's health server, which refuses a number of its first streams.
 async fn health(refused_streams: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -473,7 +474,7 @@ async fn health(refused_streams: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let (address, calls) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
     let counted = Arc::clone(&calls);
     tokio::spawn(async move {
-        // Dropped with the server; until then it keeps the status alive.
+        // Keeps the status alive until the server is dropped.
         let _reporter = reporter;
         while let Ok((socket, _)) = listener.accept().await {
             let (health, calls) = (health.clone(), Arc::clone(&counted));
@@ -498,8 +499,8 @@ async fn health(refused_streams: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, calls)
 }
 
-/// tonic's own channel, or hyper-util's client, below the layers; with a time-out and a buffer
-/// between.
+/// tonic's own channel, or hyper-util's client, below the layers, with a time-out and a buffer
+/// between them.
 fn tonic_stack(channel: bool, between: bool, address: SocketAddr, refuses: bool) -> Stack {
     let origin = format!("http://127.0.0.1:{}", address.port());
     let to_server = service_fn(move |_: Uri| -> Connecting {
@@ -564,7 +565,7 @@ async fn tonic_tries_refused_connections_and_streams_again() {
     tonic_rows().await;
 }
 
-/// The channel's worker and the connections run beside the call.
+/// The channel's worker and the connections run at the same time as the call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tonic_tries_refused_connections_and_streams_again_on_many_threads() {
     for _ in 0..20 {

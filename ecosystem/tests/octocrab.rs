@@ -24,12 +24,10 @@ fn api(seen: &Seen) -> Response<http_body_util::Full<bytes::Bytes>> {
     json_response(&json!({"login": "octocat", "body": String::from_utf8_lossy(&seen.body)}))
 }
 
-/// `with_service` brings no retries of its own, so ours are the only ones. What is named last
-/// stands outside.
+/// `with_service` adds no retries, so ours are the only ones. The last layer is the outermost.
 fn client(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Octocrab {
-    // A clone of an `OctoBody` shares what it clones, and is empty once that was sent; what
-    // `try_clone` makes is a body of its own. Only of an empty one, as a GET has, it makes
-    // none.
+    // A clone of an `OctoBody` shares its data, and is empty after the data was sent. `try_clone`
+    // makes an independent body. For an empty body, as in a GET, it returns `None`.
     let replay =
         |body: &OctoBody| body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty));
     let retries = RetryLayer::new(policy.backoff(Backoff::none())).replay_with(replay);
@@ -39,7 +37,7 @@ fn client(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Octocrab {
         .with_layer(
             &RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap(),
         )
-        // octocrab's own requests have no host: this has to stand outside the mounts.
+        // octocrab's own requests have no host, so this must be outside the mounts.
         .with_layer(&BaseUriLayer::new(server.origin("localhost").parse().unwrap()))
         .with_auth(AuthState::None)
         .build()
@@ -59,7 +57,7 @@ async fn a_call_survives_a_503_and_cookies_are_kept_across_calls() {
     assert_eq!((jar.len(), server.connections()), (2, 1));
 }
 
-/// The public site and an enterprise's: one stack, a mount for each host.
+/// One stack for the public site and for an enterprise's, with a mount for each host.
 #[tokio::test]
 async fn each_site_has_the_mount_of_its_host() {
     let (patient, hasty) =
@@ -104,8 +102,7 @@ async fn a_post_is_repeated_with_its_body_only_where_the_policy_says_so() {
     }
 }
 
-/// octocrab's default client retries three times by itself, POST as well: `RetryConfig::None` turns
-/// that off.
+/// octocrab's default client retries three times, also a POST. `RetryConfig::None` turns that off.
 #[tokio::test]
 async fn octocrabs_own_retries_are_one_setting_of_its_builder() {
     for (config, attempts) in [(RetryConfig::Simple(3), 2), (RetryConfig::None, 1)] {
@@ -134,7 +131,7 @@ async fn octocrabs_own_retries_are_one_setting_of_its_builder() {
     }
 }
 
-/// With a service of one's own octocrab sets the token, and nothing else of these.
+/// If octocrab is given a service, it sets only the token.
 #[tokio::test]
 async fn a_token_a_user_agent_and_tls_go_with_each_attempt() {
     let server = Server::start_tls(busy_at_first(api)).await;

@@ -1,4 +1,4 @@
-//! reqwest: as a tower service by tower-reqwest, and with the jar under it.
+//! reqwest as a tower service through tower-reqwest, and reqwest with the jar as its cookie store.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -28,7 +28,7 @@ fn reqwest() -> reqwest::Client {
 }
 
 fn session(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Session {
-    // A body in memory can be sent again; a stream cannot.
+    // A body in memory can be sent again, but a stream cannot.
     let copy = |body: &Body| body.as_bytes().map(|bytes| Body::from(Bytes::copy_from_slice(bytes)));
     let retries = RetryLayer::new(policy.backoff(Backoff::none())).replay_with(copy);
     let stack = ServiceBuilder::new()
@@ -84,7 +84,7 @@ async fn a_put_is_repeated_with_its_body_and_a_stream_is_sent_once() {
     assert_eq!(bodies, wanted.map(|(path, body)| (path.to_owned(), Bytes::from(body))));
 }
 
-/// A complete reqwest client per prefix: other proxies, other TLS settings.
+/// A complete reqwest client for each prefix, with its own proxies and TLS settings.
 #[tokio::test]
 async fn each_mount_may_be_a_client_of_its_own() {
     let server = Server::start(|_, _| Response::new(http_body_util::Full::default())).await;
@@ -103,8 +103,8 @@ async fn each_mount_may_be_a_client_of_its_own() {
     assert_eq!(agents, ["mounted", "fallback"]);
 }
 
-/// By itself reqwest repeats what an HTTP/2 server refused: that is no attempt of the policy's.
-/// `never` makes it one.
+/// reqwest repeats what an HTTP/2 server refused, without the policy. With `never` the policy makes
+/// that attempt.
 #[tokio::test]
 async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
     let default = || {
@@ -123,14 +123,14 @@ async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
         })
         .await;
         let client = ServiceBuilder::new()
-            // What reqwest makes of a request cannot be seen.
+            // The retries cannot see what reqwest does with a request.
             .layer(OneExchangeLayer::new())
             .layer(HttpClientLayer)
             .service(client.build().unwrap());
         let retries = RetryLayer::new(RetryPolicy::new().backoff(Backoff::none())).replay_with(
             |body: &Body| body.as_bytes().map(|bytes| Bytes::copy_from_slice(bytes).into()),
         );
-        // It was not processed, so a POST may be repeated all the same.
+        // It was not processed, so even a POST may be repeated.
         let post = Request::post(server.origin("localhost")).body(Body::from("text")).unwrap();
         let response = retries.layer(client).oneshot(post).await.unwrap();
         let history =
@@ -142,7 +142,7 @@ async fn what_reqwest_repeats_by_itself_is_the_policys_once_it_is_turned_off() {
     }
 }
 
-/// The kernel accepts, and nobody answers.
+/// The kernel accepts the connection, and nothing answers.
 #[tokio::test]
 async fn a_time_out_of_reqwests_own_is_a_time_out() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -164,7 +164,7 @@ async fn a_time_out_of_reqwests_own_is_a_time_out() {
     }
 }
 
-/// Each hop has its own cookies, of its own host.
+/// Each hop has the cookies of its own host.
 #[tokio::test]
 async fn a_jar_under_reqwest_stores_and_sends_at_each_hop_of_a_redirect() {
     let server = Server::start(|seen: &Seen, _| {
@@ -207,8 +207,8 @@ async fn a_jar_under_reqwest_stores_and_sends_at_each_hop_of_a_redirect() {
     assert_eq!(domains, ["localhost", "127.0.0.1"]);
 }
 
-/// What existing code has made of a `RequestBuilder` is sent through the stack, without
-/// tower-reqwest, and comes back as a `reqwest::Response`.
+/// Existing code makes a request with a `RequestBuilder`. It is sent through the stack without
+/// tower-reqwest, and the result is a `reqwest::Response`.
 #[tokio::test]
 async fn existing_code_is_sent_through_the_layers() {
     async fn send_via(

@@ -41,7 +41,7 @@ use tower_outbound::{
 type Log = Arc<Mutex<Vec<String>>>;
 type Stack = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, BoxError>;
 
-/// gRPC's UNAVAILABLE before any message: a response of headers alone.
+/// gRPC's UNAVAILABLE before any message, in a response that has only headers.
 fn unavailable() -> Response<TonicBody> {
     let mut response = Response::new(TonicBody::empty());
     response
@@ -51,7 +51,7 @@ fn unavailable() -> Response<TonicBody> {
     response
 }
 
-/// And after a message, in the trailers.
+/// The same after a message, in the trailers.
 fn broken_off() -> Response<TonicBody> {
     let message = Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]);
     let mut trailers = HeaderMap::new();
@@ -64,14 +64,14 @@ fn broken_off() -> Response<TonicBody> {
     response
 }
 
-/// No answer: the stream is refused before anything was done for it.
+/// There is no answer: the stream is refused before anything was processed.
 fn refused_stream() -> Response<TonicBody> {
     let mut response = Response::new(TonicBody::empty());
     response.extensions_mut().insert(h2::Reason::REFUSED_STREAM);
     response
 }
 
-/// The first answers are `first`; then tonic's health server's own. All set a cookie.
+/// The first answers are `first`. Later ones are those of tonic's health server. All set a cookie.
 async fn server(
     first: impl Fn(usize) -> Option<Response<TonicBody>> + Send + Sync + 'static,
 ) -> (SocketAddr, Log) {
@@ -108,7 +108,7 @@ async fn server(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        // Dropped with the server; until then it keeps the status alive.
+        // Keeps the status alive until the server is dropped.
         let _reporter = reporter;
         while let Ok((socket, _)) = listener.accept().await {
             let service = TowerToHyperService::new(service.clone());
@@ -122,23 +122,24 @@ async fn server(
     (address, seen)
 }
 
-/// What carries the calls.
+/// The transport of the calls.
 #[derive(Clone, Copy, Debug)]
 enum Transport {
-    /// tonic's own, which connects and reconnects, and tries nothing twice.
+    /// tonic's own channel, which connects and reconnects, and retries nothing.
     Channel,
     Hyper,
 }
 
 const BOTH: [Transport; 2] = [Transport::Channel, Transport::Hyper];
 
-/// The layers around a transport. A message that is sent again has to be at hand, so the body is
-/// gathered first: right for requests of one message, which a health check and a watch both have.
+/// The layers around a transport. A message must be in memory to be sent again, so the body is
+/// collected first. That is right for requests with one message, such as a health check and a
+/// watch.
 fn stack(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stack {
     stack_after(0, transport, address, policy)
 }
 
-/// So many of its first connections are refused.
+/// How many of its first connections are refused.
 fn stack_after(
     refusals: usize,
     transport: Transport,
@@ -149,7 +150,7 @@ fn stack_after(
     let connector = service_fn(move |_: Uri| {
         let is_refused = connections.fetch_add(1, Relaxed) < refusals;
         Box::pin(async move {
-            // Bound, so that no one else is there, and deaf.
+            // A port that is bound, so that nothing else uses it, but not listening.
             let deaf = TcpSocket::new_v4()?;
             deaf.bind("127.0.0.1:0".parse().unwrap())?;
             let to = if is_refused { deaf.local_addr()? } else { address };
@@ -191,8 +192,8 @@ fn stack_after(
     Stack::new(stack)
 }
 
-/// gRPC knows POST alone, and UNAVAILABLE comes with status 200. What is left to say of other
-/// outcomes, errors above all, the usual policy says.
+/// gRPC uses only POST, and UNAVAILABLE has the status 200. The default policy classifies all other
+/// outcomes, above all errors.
 fn retries() -> RetryPolicy {
     let usual = RetryPolicy::new();
     RetryPolicy::new().any_method().backoff(Backoff::none()).classify(
@@ -207,7 +208,7 @@ fn retries() -> RetryPolicy {
 
 fn client(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> HealthClient<Stack> {
     let origin = format!("http://localhost:{}", address.port()).parse().unwrap();
-    // Without an origin a generated client's requests have a path alone.
+    // Without an origin the requests of a generated client have only a path.
     HealthClient::with_origin(stack(transport, address, policy), origin)
 }
 
@@ -302,7 +303,7 @@ async fn another_host_has_no_mount_and_is_not_asked() {
     }
 }
 
-/// As in a handler or a task: the box alone, or `map_err` alone, does not compile there.
+/// In a handler or a task neither the box alone nor `map_err` alone compiles.
 #[tokio::test]
 async fn a_call_is_made_in_a_task_of_its_own() {
     type Channel = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, Status>;

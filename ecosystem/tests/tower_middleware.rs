@@ -71,20 +71,20 @@ fn answer(seen: &Seen) -> Response<Body> {
     }
 }
 
-/// All of them; the mount for `localhost` takes one request at a time.
+/// All layers together. The mount for `localhost` takes one request at a time.
 fn stack(
     server: &Server,
 ) -> BoxCloneService<Request<Body>, Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError> {
     let mount = ServiceBuilder::new()
-        // Sheds where the mount is busy, and for the mount alone.
+        // Sheds requests when this mount is busy, and only those of this mount.
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(1))
         .layer(retries())
         .into_inner();
-    // tower-http's own span shows the whole URI.
+    // The default span of tower-http shows the whole URI.
     let span = |request: &Request<Body>| info_span!("request", method = %request.method(), path = request.uri().path());
     ServiceBuilder::new()
-        // The total time. It answers with a status, so it needs a body that can be made of nothing.
+        // The total time. It answers with a status, so it needs a body with a default.
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TOTAL))
         .layer(MapResponseBodyLayer::new(BodyExt::boxed_unsync))
         .layer(TraceLayer::new_for_http().make_span_with(span))
@@ -93,7 +93,7 @@ fn stack(
             header::USER_AGENT,
             HeaderValue::from_static("ecosystem"),
         ))
-        // Outside the retries, so that an attempt's body is drained as it came.
+        // Outside the retries, so that an attempt's body is drained without inflating it.
         .layer(DecompressionLayer::new())
         .layer(RoutingLayer::builder().mount(server.origin("localhost"), mount).build().unwrap())
         .layer(CookieLayer::default())
@@ -103,7 +103,7 @@ fn stack(
 
 const TOTAL: Duration = Duration::from_secs(30);
 
-/// Everything that was said by spans and events of these layers, as text.
+/// The text of all spans and events of these layers.
 #[derive(Default)]
 struct Said(Mutex<Vec<String>>);
 
@@ -143,7 +143,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for &'static Said {
 
 #[tokio::test]
 async fn all_of_them_in_one_stack() {
-    // For all threads: a test beside this one, with no one who listens, could silence it.
+    // For all threads. Otherwise another test without a subscriber could turn the events off.
     let said: &Said = Box::leak(Box::default());
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(said)).unwrap();
     let server = Server::start(busy_at_first(answer)).await;
@@ -210,7 +210,7 @@ async fn a_late_server_meets_the_total_time_and_until_then_the_limit_keeps_other
     assert_eq!(server.lines(), ["GET /late", "GET /elsewhere", "GET /other"]);
 }
 
-/// Counts the bytes of the bodies that pass.
+/// Counts the bytes of all bodies.
 macro_rules! counting {
     ($count:expr) => {{
         let count = Arc::clone($count);
@@ -224,7 +224,7 @@ macro_rules! counting {
     }};
 }
 
-/// urllib3 GHSA-mf9v-mfxr-j63j: what was drained was decoded, and a small body became gigabytes.
+/// urllib3 GHSA-mf9v-mfxr-j63j: a drained body was decoded, so a small body became gigabytes.
 #[tokio::test]
 async fn outside_the_retries_decompression_inflates_no_body_that_is_drained() {
     let bomb = Bytes::from(gzipped(&vec![0; 32 << 20]));
@@ -255,7 +255,7 @@ async fn outside_the_retries_decompression_inflates_no_body_that_is_drained() {
         (bomb.len() + hello.len(), "hello".len())
     );
 
-    // The other way round they drain what was inflated, if no more of it than they may.
+    // In the reverse order they drain the inflated body, up to their bound.
     decoded.store(0, Relaxed);
     let inside = ServiceBuilder::new()
         .layer(retries())
@@ -267,7 +267,7 @@ async fn outside_the_retries_decompression_inflates_no_body_that_is_drained() {
     assert!((64 * 1024..128 * 1024).contains(&decoded.load(Relaxed)), "{}", decoded.load(Relaxed));
 }
 
-/// `Buffer` makes a client that is not `Clone` one that is, which retries and mounts need.
+/// `Buffer` makes a client `Clone`, which retries and mounts need.
 #[tokio::test]
 async fn a_buffer_lends_clone_to_a_client_that_has_none() {
     let server = Server::start(busy_at_first(answer)).await;
@@ -286,8 +286,8 @@ async fn a_buffer_lends_clone_to_a_client_that_has_none() {
     assert_eq!(server.lines().len(), 4);
 }
 
-/// Outside the mounts a limit is for all of them, as it was set; and `poll_ready` there says
-/// nothing about any mount.
+/// Outside the mounts a limit applies to all of them together, and `poll_ready` says nothing about
+/// any mount.
 #[tokio::test]
 async fn load_is_shed_inside_a_busy_mount_and_not_in_its_neighbour() {
     let server = Server::start(|_, _| Response::new(Body::default())).await;
@@ -319,7 +319,7 @@ fn futures_poll<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> bool {
     future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
 }
 
-/// What stands inside the retries is there for each attempt, what stands outside for the request.
+/// A layer inside the retries sees each attempt, and a layer outside sees the request.
 #[tokio::test]
 async fn a_layer_outside_the_retries_sees_one_request_and_one_inside_sees_attempts() {
     let server = Server::start(busy_at_first(answer)).await;

@@ -1,5 +1,5 @@
-//! The command line. Whatever is wrong with it is said here, before any request, and without
-//! repeating a value: it may be a secret.
+//! The command line. All of its errors are reported here, before any request. They do not repeat a
+//! value, which may be a secret.
 
 use std::{
     ffi::OsString,
@@ -28,25 +28,25 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "fetch", args_override_self = true, after_help = differences())]
 pub(crate) struct Args {
-    /// Read cookies from FILE (Netscape cookies.txt), or send NAME=VALUE itself; may be repeated
+    /// Read cookies from FILE (cookies.txt), or send the cookie NAME=VALUE; may be repeated
     #[arg(short = 'b', long = "cookie", value_name = "FILE|NAME=VALUE", value_parser = cookies)]
     cookies: Vec<Cookies>,
-    /// Save the session's cookies into FILE, among those that it holds
+    /// Save the session's cookies into FILE; other cookies in it are kept
     #[arg(short = 'c', long, value_name = "FILE", value_parser = cookie_file)]
     pub(crate) cookie_jar: Option<PathBuf>,
-    /// Leave out the session cookies of the files that are read
+    /// Ignore the session cookies in the files that are read
     #[arg(short = 'j', long)]
     pub(crate) junk_session_cookies: bool,
-    /// Send nothing; print which cookies would be sent to each URL, and why each other would not
+    /// Send nothing; print which cookies would be sent to each URL, and why the others would not
     #[arg(long)]
     pub(crate) explain: bool,
-    /// Send this header; `N:` leaves out one that would be sent, `N;` sends it empty
+    /// Send this header; `N:` removes a default header, `N;` sends an empty one
     #[arg(short = 'H', long = "header", value_name = "N: V", value_parser = header)]
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
-    /// Method; default GET, or POST where there is data
+    /// Use this method; default: GET, or POST if there is data
     #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = method)]
     pub(crate) method: Option<Method>,
-    /// Send DATA as a form, `@FILE` without its line breaks; several are joined by `&`
+    /// Send DATA as a form, or FILE without its line breaks; several are joined by `&`
     #[arg(
         short = 'd',
         long,
@@ -55,10 +55,10 @@ pub(crate) struct Args {
         conflicts_with = "data_binary"
     )]
     data: Vec<OsString>,
-    /// Send DATA, or `@FILE` byte for byte
+    /// Send DATA, or FILE byte for byte
     #[arg(long, value_name = "DATA|@FILE", allow_hyphen_values = true)]
     data_binary: Vec<OsString>,
-    /// Basic authorization, whatever userinfo the URLs have
+    /// Send Basic authorization; it replaces userinfo in the URLs
     #[arg(short = 'u', long = "user", value_name = "USER:PASSWORD", value_parser = user)]
     user: Option<HeaderValue>,
     /// Ask for a compressed response, and decompress it
@@ -70,37 +70,37 @@ pub(crate) struct Args {
     /// Follow redirects, and send authorization and -b NAME=VALUE to every host they lead to
     #[arg(long)]
     pub(crate) location_trusted: bool,
-    /// Keep method and data where a 301 would make it a GET
+    /// After a 301 keep method and data, instead of sending a GET
     #[arg(long)]
     pub(crate) post301: bool,
-    /// The same for a 302
+    /// The same after a 302
     #[arg(long)]
     pub(crate) post302: bool,
-    /// The same for a 303
+    /// The same after a 303
     #[arg(long)]
     pub(crate) post303: bool,
-    /// How many redirects to follow; -1 is no limit
+    /// Follow at most N redirects; -1 is no limit
     #[arg(long, value_name = "N", default_value = "50", allow_negative_numbers = true, value_parser = redirects)]
     pub(crate) max_redirs: i64,
-    /// Retry N times what may succeed the next time
+    /// Retry up to N times after a failure that may be temporary
     #[arg(long, value_name = "N")]
     pub(crate) retry: Option<u32>,
-    /// Retry after any failure before the response comes, whatever the method
+    /// Retry after any failure until the response begins, whatever the method
     #[arg(long)]
     pub(crate) retry_all_errors: bool,
-    /// Retry a refused connection; --retry does so by itself
+    /// Has no effect: --retry already retries a refused connection
     #[arg(long)]
     retry_connrefused: bool,
-    /// Wait exactly S seconds before each retry; 0 is a growing wait
+    /// Wait exactly S seconds before each retry; 0 means growing delays
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) retry_delay: Option<Duration>,
-    /// No retry of a URL or its redirects later than S seconds after its start
+    /// Start no retry of a URL or its redirects later than S seconds after the URL's start
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) retry_max_time: Option<Duration>,
-    /// Longest time for a URL, with all its attempts and redirects
+    /// Allow a URL at most S seconds, with all its attempts and redirects
     #[arg(short = 'm', long, value_name = "S", value_parser = seconds)]
     pub(crate) max_time: Option<Duration>,
-    /// Connect to ADDR in place of HOST:PORT
+    /// Connect to ADDR instead of HOST:PORT
     #[arg(long, value_name = "HOST:PORT:ADDR", value_parser = resolve)]
     pub(crate) resolve: Vec<((String, u16), IpAddr)>,
     /// Trust the certificates in FILE (PEM) instead of the system's
@@ -112,7 +112,7 @@ pub(crate) struct Args {
     /// Print the response's head first
     #[arg(short = 'i', long)]
     pub(crate) include: bool,
-    /// Write to FILE instead of stdout; one for each URL, in order
+    /// Write to FILE instead of stdout; give one -o for each URL, in order
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub(crate) outputs: Vec<PathBuf>,
     /// Print no errors, warnings or progress
@@ -121,12 +121,12 @@ pub(crate) struct Args {
     /// Log a line for each attempt, and for each cookie that is refused
     #[arg(short = 'v', long)]
     pub(crate) verbose: bool,
-    /// http or https; without a scheme it is http. `user:password@` becomes Basic authorization
+    /// An http or https URL; without a scheme it is http; `user:password@` is Basic authorization
     #[arg(value_name = "URL", required = true, value_parser = target)]
     pub(crate) urls: Vec<Target>,
 }
 
-/// Where a flag's meaning is not curl's: the table on the example's page.
+/// The table of the example's page: which flags differ from curl's.
 fn differences() -> &'static str {
     let page = include_str!("README.md");
     page.split_once("## Where it differs from curl\n\n").map_or("", |(_, table)| table)
@@ -138,7 +138,7 @@ impl Args {
         self.location || self.location_trusted
     }
 
-    /// Whether the user gave the authorization apart from the URLs.
+    /// Whether the user gave an authorization outside the URLs.
     pub(crate) fn has_authorization(&self) -> bool {
         self.user.is_some() || self.headers.iter().any(|(name, _)| name == AUTHORIZATION)
     }
@@ -216,7 +216,7 @@ enum Cookies {
     Pairs(HeaderValue),
 }
 
-/// curl's rule: what has a `=` is no file name, unless it begins with `@`.
+/// Follows curl's rule: a text with `=` is cookies, not a file name, unless it begins with `@`.
 fn cookies(text: &str) -> Result<Cookies, &'static str> {
     match text.strip_prefix('@') {
         None if text.contains('=') => Ok(Cookies::Pairs(
@@ -227,7 +227,7 @@ fn cookies(text: &str) -> Result<Cookies, &'static str> {
 }
 
 fn cookie_file(path: &str) -> Result<PathBuf, &'static str> {
-    // curl's stdin and stdout; but stdout is for responses alone.
+    // For curl this is stdin or stdout. Here stdout is only for responses.
     if path == "-" { Err("expected a file, not stdin or stdout") } else { Ok(path.into()) }
 }
 
@@ -259,7 +259,7 @@ fn redirects(text: &str) -> Result<i64, &'static str> {
     text.parse().ok().filter(|&most| most >= -1).ok_or("expected a number, or -1")
 }
 
-/// As long as tokio's timers can wait: 2^36 ms, two years.
+/// The longest wait of tokio's timers: 2^36 ms, two years.
 const LONGEST: u64 = 68_719_476;
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {
@@ -276,12 +276,12 @@ fn resolve(text: &str) -> Result<((String, u16), IpAddr), &'static str> {
     let address =
         address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
     let port = self::port(port).ok_or(wrong)?;
-    // As it is in a URL: in lower case and in ASCII.
+    // Spelled as in a URL: in lower case and in ASCII.
     let host = Host::parse(host).map_err(|_| wrong)?.to_string();
     Ok(((host, port), address.parse().map_err(|_| wrong)?))
 }
 
 fn port(text: &str) -> Option<u16> {
-    // Not `+80`, which `parse` takes.
+    // `parse` would accept `+80`.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

@@ -55,9 +55,9 @@ pub(crate) fn new(args: &Args) -> Result<HttpClient, Failed> {
         .enable_http1()
         .wrap_connector(tcp);
     let client = Client::builder(TokioExecutor::new())
-        // One header that cannot be read does not cost the response.
+        // A header that cannot be read does not make the response an error.
         .http1_ignore_invalid_headers_in_responses(true)
-        // Old servers fold long ones, such as a cookie with its attributes.
+        // Old servers fold long headers, such as a cookie with its attributes.
         .http1_allow_obsolete_multiline_headers_in_responses(true)
         .build(connector);
     Ok(client.map_err(BoxError::from).boxed_clone())
@@ -66,8 +66,8 @@ pub(crate) fn new(args: &Args) -> Result<HttpClient, Failed> {
 fn roots(args: &Args) -> Result<RootCertStore, Failed> {
     let mut roots = RootCertStore::empty();
     let Some(path) = &args.cacert else {
-        // A system may have some that do not parse, or none; what counts is whether the server's is
-        // among the others.
+        // A system may have no certificates, or some that do not parse. What matters is whether the
+        // server's is among the others.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
@@ -81,8 +81,8 @@ fn roots(args: &Args) -> Result<RootCertStore, Failed> {
     if roots.is_empty() { Err(unusable(&"no certificate in it")) } else { Ok(roots) }
 }
 
-/// Accepts every certificate, for `-k`. That its owner speaks proves nothing then, so signatures
-/// are not checked either.
+/// Accepts every certificate, for `-k`. A signature would then prove nothing, so signatures are
+/// not checked either.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 
@@ -140,7 +140,7 @@ fn addresses(args: &Args) -> Result<Addresses, Failed> {
         };
         let to = authority(format!("{}%{zone}]:{port}", host.trim_end_matches(']')))?;
         let other = addresses.insert((host.to_owned(), port), to.clone());
-        // Connections are kept by host and port: one zone's would serve another's.
+        // The pool keeps connections by host and port, so one zone's would serve the other's.
         if other.is_some_and(|other| other != to) {
             return Err(Failed::new(2, "the same address in two zones"));
         }

@@ -1,4 +1,4 @@
-//! `--compressed`: what the server made smaller, as it was.
+//! `--compressed`: decompresses the response's body.
 
 use std::{error::Error, io, pin::Pin};
 
@@ -10,14 +10,14 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 
 use crate::failed::{Failed, explain};
 
-/// The codings that are asked for.
+/// The content codings that a request asks for.
 pub(crate) const CODINGS: &str = "gzip, deflate, br, zstd";
-/// As in curl. Each can make the body a thousand times larger.
+/// The most codings of one body, as in curl. Each can make the body a thousand times larger.
 const MOST: usize = 5;
 
 pub(crate) type Reader = Pin<Box<dyn AsyncBufRead + Send>>;
 
-/// The body without the codings that the head names, the one applied last first.
+/// Removes the codings that the head names from the body, beginning with the last one.
 pub(crate) async fn decoded(headers: &HeaderMap, mut body: Reader) -> Result<Reader, Failed> {
     let lines = headers.get_all(CONTENT_ENCODING).iter();
     let names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
@@ -27,7 +27,7 @@ pub(crate) async fn decoded(headers: &HeaderMap, mut body: Reader) -> Result<Rea
         return Err(Failed::new(61, "the response is encoded more than five times"));
     }
     for coding in codings.iter().rev() {
-        // A response to HEAD names the coding of a body that it does not have.
+        // A response to HEAD names a coding, but has no body.
         let Some(&first) = body.fill_buf().await.map_err(|error| unread(&error))?.first() else {
             break;
         };
@@ -37,7 +37,7 @@ pub(crate) async fn decoded(headers: &HeaderMap, mut body: Reader) -> Result<Rea
                 decoder.multiple_members(true);
                 buffered(decoder)
             }
-            // It means zlib's format. Some servers send what is inside of it.
+            // `deflate` means zlib's format. Some servers send the raw data without zlib's header.
             b"deflate" if first & 0x0f == 8 => buffered(ZlibDecoder::new(body)),
             b"deflate" => buffered(DeflateDecoder::new(body)),
             b"br" => buffered(BrotliDecoder::new(body)),
@@ -56,7 +56,7 @@ fn buffered(decoder: impl AsyncRead + Send + 'static) -> Reader {
     Box::pin(BufReader::new(decoder))
 }
 
-/// The failure of the transfer, or that of a decoder.
+/// Tells a failure of the transfer from a failure of a decoder.
 pub(crate) fn unread(error: &io::Error) -> Failed {
     if error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<hyper::Error>) {
         explain(error)

@@ -9,7 +9,7 @@ use http::{
 };
 use tower_outbound::cookie::{Cookie, CookieContext, CookieJar};
 
-/// A line for each cookie, with its name, its owner and what becomes of it. Values are not shown.
+/// A line for each cookie: its name, its owner, and whether it would be sent. It shows no value.
 pub(crate) fn explain(jar: &CookieJar, uri: &Uri, method: &Method, headers: &HeaderMap) -> String {
     let mut text = format!("{}\n", crate::target::show(uri));
     let pairs =
@@ -19,7 +19,7 @@ pub(crate) fn explain(jar: &CookieJar, uri: &Uri, method: &Method, headers: &Hea
         .map(|name| name.trim().to_owned())
         .collect();
     for name in &own {
-        line(&mut text, "sent", name, "of the command line", None);
+        line(&mut text, "sent", name, "from the command line", None);
     }
     let uri = named_by_host(uri, headers);
     let explained = jar.explain(&CookieContext::new(&uri, method));
@@ -28,7 +28,7 @@ pub(crate) fn explain(jar: &CookieJar, uri: &Uri, method: &Method, headers: &Hea
         let name = cookie.name();
         match why {
             None if own.iter().any(|own| *own == name) => {
-                let why = "the command line has one of this name";
+                let why = "the command line has a cookie of this name";
                 line(&mut text, "not sent", &name, &owner(cookie), Some(&why));
             }
             None => line(&mut text, "sent", &name, &owner(cookie), None),
@@ -45,7 +45,7 @@ pub(crate) fn explain(jar: &CookieJar, uri: &Uri, method: &Method, headers: &Hea
     text
 }
 
-/// A file may have written it, and it goes to a terminal: so it is escaped.
+/// The name may come from a file and is written to a terminal, so it is escaped.
 fn line(text: &mut String, fate: &str, name: &str, owner: &str, why: Option<&dyn Display>) {
     let (name, owner) = (name.escape_debug(), owner.escape_debug());
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
@@ -61,7 +61,7 @@ fn owner(cookie: &Cookie) -> String {
     format!("{}{hosts}, {}", cookie.domain(), cookie.path())
 }
 
-/// A Host of the user's own names whose cookies they are, as it does for a request.
+/// If the user gave a Host header, the cookies are those of that host, as for a request.
 fn named_by_host(uri: &Uri, headers: &HeaderMap) -> Uri {
     let named = || {
         let mut parts = uri.clone().into_parts();

@@ -13,7 +13,7 @@ use tower::timeout::error::Elapsed;
 
 pub(crate) const BAD_CERTIFICATE: u8 = 60;
 
-/// What ended a URL, or the program.
+/// The error that ended a URL or the program.
 #[derive(Clone, Debug)]
 pub(crate) struct Failed {
     /// The exit status.
@@ -35,14 +35,14 @@ impl fmt::Display for Failed {
 
 impl Error for Failed {}
 
-/// Like `eprintln!`, but a closed stderr is no reason to panic.
+/// Like `eprintln!`, but does not panic if stderr is closed.
 pub(crate) fn complain(silent: bool, what: &impl fmt::Display) {
     if !silent {
         let _ = writeln!(io::stderr(), "fetch: {what}");
     }
 }
 
-/// clap's message, which may be its help, in one line and without the value that was given.
+/// clap's message in one line, without the value that the user gave. It may also be the help.
 pub(crate) fn usage(error: &clap::Error) -> Result<u8, Failed> {
     if !error.use_stderr() {
         let unwritable = |error| Failed::new(23, format!("cannot write to stdout: {error}"));
@@ -64,8 +64,8 @@ pub(crate) fn timed_out() -> Failed {
     Failed::new(28, "timed out")
 }
 
-/// An error of the client's: its root cause, since what lies around it says nothing that a user
-/// could act on.
+/// An error of the client. Only its root cause is shown, because a user cannot act on the errors
+/// around it.
 pub(crate) fn explain(error: &(dyn Error + 'static)) -> Failed {
     let (mut connecting, mut ended, mut reset, mut root) = (false, false, false, error);
     for link in chain(error) {
@@ -98,7 +98,7 @@ pub(crate) fn explain(error: &(dyn Error + 'static)) -> Failed {
         }
     }
     if connecting && (ended || reset) {
-        // TCP had connected, then.
+        // TCP had already connected.
         Failed::new(35, format!("no TLS connection: {root}"))
     } else if connecting {
         Failed::new(7, format!("cannot connect: {root}"))
@@ -112,7 +112,7 @@ pub(crate) fn explain(error: &(dyn Error + 'static)) -> Failed {
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     iter::successors(Some(error), |&error| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            // Its source would be the source of what it wraps.
+            // `source` would skip the error that it wraps.
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         }

@@ -24,10 +24,10 @@ pub(crate) fn open(args: &Args) -> Result<(CookieJar, Option<CookieFile>), Faile
     if args.junk_session_cookies {
         jar.clear_session_cookies();
     }
-    // curl's idiom for a jar that is kept nowhere.
+    // With curl this means a jar that is not saved.
     let kept = args.cookie_jar.as_ref().filter(|path| path.as_path() != Path::new("/dev/null"));
     let save_to = kept.map(|path| {
-        // One and the same: only then does a save know what has changed since it was read.
+        // This must be the same `CookieFile`: a save has to know what changed since it was read.
         let read = files.into_iter().find(|file| same_file(file.path(), path));
         read.unwrap_or_else(|| CookieFile::with_jar(path, Format::Netscape, jar.clone()))
     });

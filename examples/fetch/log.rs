@@ -1,4 +1,4 @@
-//! `-v`: the library's events, an attempt a line.
+//! `-v`: prints the library's events, one attempt per line.
 
 use std::{
     collections::HashMap,
@@ -12,13 +12,13 @@ use tracing::{Event, Metadata, Subscriber, field, span};
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry};
 
 pub(crate) fn init() {
-    // Nothing else sets one.
+    // This cannot fail, because nothing else sets a subscriber.
     let _ = registry().with(Log::default()).try_init();
 }
 
 #[derive(Default)]
 struct Log {
-    /// An attempt, held back until it is known whether a decision on it follows.
+    /// The line of an attempt, held back in case a decision on it follows.
     line: Mutex<String>,
 }
 
@@ -65,7 +65,7 @@ impl<S: Subscriber> Layer<S> for Log {
         }
     }
 
-    /// An attempt and the decision on it come within one poll.
+    /// An attempt and the decision on it arrive in the same poll.
     fn on_exit(&self, _: &span::Id, _: Context<'_, S>) {
         self.put(String::new());
     }
@@ -84,7 +84,7 @@ impl field::Visit for Fields {
     }
 
     fn record_str(&mut self, field: &field::Field, value: &str) {
-        // It may be a server's, and goes to a terminal.
+        // The text may come from a server, and is written to a terminal.
         self.0.insert(field.name(), value.escape_debug().to_string());
     }
 }

@@ -4,7 +4,8 @@
 //! cargo run --example fetch -- -v -L --retry 3 -b cookies.txt -c cookies.txt https://example.com/
 //! ```
 //!
-//! Flags mean what curl's mean, but for those of a table that `README.md` and `--help` have.
+//! Flags have the same meaning as in curl, except for those in the table of `README.md` and
+//! `--help`.
 //! [`Session::transfer`] has the stack: redirects, retries, cookies, hyper.
 
 mod args;
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     status.into()
 }
 
-/// Gives the exit status: the first failure's.
+/// Returns the exit status, which is that of the first failure.
 fn run(args: &Args) -> Result<u8, Failed> {
     if args.verbose {
         log::init();
@@ -107,7 +108,7 @@ fn run(args: &Args) -> Result<u8, Failed> {
         let output = args.outputs.get(number).map(PathBuf::as_path);
         note(runtime.block_on(session.fetch(url, output)));
     }
-    // A name look-up that still hangs would keep the program past its --max-time.
+    // Otherwise a name look-up that hangs would keep the program alive beyond --max-time.
     runtime.shutdown_background();
     if let Some(file) = save_to {
         note(file.save().map_err(|error| Failed::new(23, error.to_string())));
@@ -138,7 +139,7 @@ impl Session<'_> {
     }
 
     async fn fetch(&self, target: &Target, output: Option<&Path>) -> Result<(), Failed> {
-        // The hop that is under way, for the message.
+        // The current hop, for the error message.
         let hop = Arc::new(Mutex::new(show(&target.uri)));
         // The span tells the log when a poll is over.
         let transfer =
@@ -172,7 +173,7 @@ impl Session<'_> {
         if let Some(value) = &target.authorization {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| value.clone());
         }
-        // A Host of the user's own names whose cookies they are, as in curl.
+        // If the user gave a Host header, the cookies are those of that host, as in curl.
         if self.headers.contains_key(HOST) {
             request.extensions_mut().insert(HostDecides);
         }
@@ -181,7 +182,7 @@ impl Session<'_> {
             .map_request(move |mut request: Request<Body>| {
                 *hop.lock().unwrap_or_else(PoisonError::into_inner) = show(request.uri());
                 if let Some(until) = until {
-                    // Each hop has its own retries, but all of them have the one deadline.
+                    // Each hop has its own retries, but all hops share one deadline.
                     let left = until.saturating_duration_since(Instant::now());
                     request.extensions_mut().insert(policy.clone().deadline(left));
                 }
@@ -192,7 +193,7 @@ impl Session<'_> {
             .service(self.client.clone());
 
         let response = client.oneshot(request).await.map_err(|error| failed::explain(&*error))?;
-        // A redirect that was to be followed and is here all the same led nowhere. An empty
+        // Redirects are followed, so a response that is still one could not be followed. An empty
         // Location is no redirect, as in curl.
         let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
         let location = response.headers().get(LOCATION);

@@ -1,4 +1,4 @@
-//! The response, written as it comes.
+//! Writes the response as it arrives.
 
 use std::{io, path::Path};
 
@@ -57,8 +57,8 @@ pub(crate) async fn write(
         if read == 0 {
             return Ok(());
         }
-        // Flushed each time: a reader sees what there is, and an error belongs to what was just
-        // written.
+        // Flushed each time, so that a reader sees every piece, and an error belongs to the piece
+        // that caused it.
         sink.write_all(&buffer[..read]).await.map_err(unwritable)?;
         sink.flush().await.map_err(unwritable)?;
         progress.add(read);

@@ -1,4 +1,4 @@
-//! A bar on the terminal, for transfers that take their time.
+//! A progress bar on the terminal, for long transfers.
 
 use std::{
     future,
@@ -9,18 +9,18 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep_until};
 
-/// A shorter transfer has none.
+/// A shorter transfer shows no bar.
 const AFTER: Duration = Duration::from_secs(2);
 
 pub(crate) struct Progress {
-    /// Hidden at first. It counts all the same, or the speed would be wrong.
+    /// Hidden at first. It already counts then, so that the speed is right.
     bar: ProgressBar,
-    /// When to show it, if that is still to come.
+    /// When to show the bar, if it is not shown yet.
     due: Option<Instant>,
 }
 
 impl Progress {
-    /// `length` is that of the body, if it is known. No bar if the body itself is written to the
+    /// `length` is that of the body, if it is known. There is no bar if the body is written to the
     /// terminal.
     pub(crate) fn new(length: Option<u64>, silent: bool, to_file: bool) -> Self {
         let wanted = !silent && stderr().is_terminal() && (to_file || !stdout().is_terminal());
@@ -45,7 +45,7 @@ impl Progress {
     pub(crate) fn show(&mut self) {
         self.due = None;
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        // It also shows that nothing comes.
+        // The bar also moves while nothing arrives.
         self.bar.enable_steady_tick(Duration::from_millis(200));
     }
 
@@ -55,7 +55,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// What comes next on the terminal begins in its place.
+    /// Removes the bar, so that the next line on the terminal replaces it.
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! curl's redirects, but what was meant for one origin reaches another only if it was said to.
+//! curl's redirects, except that secrets of one origin reach another only if the user allows it.
 
 use http::{
     HeaderMap, HeaderName, Method, Request, StatusCode,
@@ -19,27 +19,27 @@ use crate::{
 };
 
 const SECRETS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
-/// What tower-http takes from a request that it makes a GET.
+/// The headers that tower-http removes if it changes a request to GET.
 const OF_BODY: [HeaderName; 4] =
     [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING];
 
 #[derive(Clone)]
 pub(crate) struct Redirects {
     follow: bool,
-    /// How many more; below 0 there is no limit.
+    /// How many more redirects may be followed. Below 0 there is no limit.
     left: i64,
-    /// Whether every host may have what is meant for the first one.
+    /// Whether every host may get what is meant for the first one.
     trusted: bool,
-    /// Whether the authorization is the user's own, which no URL replaces.
+    /// Whether the user gave the authorization. Then no URL replaces it.
     authorized: bool,
-    /// The statuses that leave method and body alone, beside 307 and 308.
+    /// The statuses that keep method and body, in addition to 307 and 308.
     keeping: Vec<StatusCode>,
-    /// What was asked, until a redirect makes a GET of it.
+    /// The original method and body, until a redirect changes the request to GET.
     original: Option<Original>,
     /// Whether the last redirect led to another origin.
     crossed: bool,
-    /// Keeps what holds for a request, removes its Host elsewhere, and knows an empty Location. It
-    /// counts nothing here.
+    /// Keeps a request's extensions, removes its Host at another origin, and recognises an empty
+    /// Location. Its limit is not used.
     inner: RedirectPolicy,
 }
 
@@ -75,7 +75,7 @@ impl Redirects {
     }
 }
 
-/// Whether a redirect with this status makes a request with this method a GET.
+/// Whether a redirect with this status changes a request with this method to GET.
 fn turns(status: StatusCode, method: &Method) -> bool {
     match status {
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => *method == Method::POST,
@@ -90,7 +90,7 @@ impl Policy<Body, BoxError> for Redirects {
         }
         let (status, keeps) = (attempt.status(), self.keeping.contains(&attempt.status()));
         self.original.take_if(|original| !keeps && turns(status, &original.method));
-        // The inner policy takes what `keeping` keeps for a GET.
+        // The inner policy believes that `keeping` changes to GET, so it misses a repeated POST.
         let is_unsafe = self.original.as_ref().is_some_and(|original| !original.method.is_safe());
         let repeats = is_unsafe && attempt.previous() == attempt.location();
         let action: Result<Action, BoxError> =
@@ -109,25 +109,25 @@ impl Policy<Body, BoxError> for Redirects {
     }
 
     fn on_request(&mut self, request: &mut Request<Body>) {
-        // Out of the reach of the inner policy, which does not know what is trusted.
+        // Kept from the inner policy, which does not know what is trusted.
         let secrets = take(request.headers_mut(), SECRETS);
         Policy::<Body, BoxError>::on_request(&mut self.inner, request);
         if self.trusted || !self.crossed {
             request.headers_mut().extend(secrets);
         } else {
-            // Gone for good: the hop after this one starts from the headers of this one.
+            // Removed for all later hops: the next hop starts from the headers of this one.
             self.authorized = false;
         }
         match self.original.clone() {
             Some(Original { method, body, headers }) => {
                 *request.method_mut() = method;
                 *request.body_mut() = body;
-                // In place of those that are there.
+                // Replaces the headers that are there.
                 request.headers_mut().extend(headers);
             }
             None => _ = take(request.headers_mut(), OF_BODY),
         }
-        // A Location may have userinfo too.
+        // A Location may also have userinfo.
         let target = target(&request.uri().to_string());
         if let Ok(Target { uri, authorization: Some(value), .. }) = target {
             *request.uri_mut() = uri;
@@ -142,7 +142,7 @@ impl Policy<Body, BoxError> for Redirects {
     }
 }
 
-/// Takes all headers of these names out.
+/// Removes and returns all headers of these names.
 fn take<const N: usize>(headers: &mut HeaderMap, names: [HeaderName; N]) -> HeaderMap {
     let mut taken = HeaderMap::new();
     for name in names {

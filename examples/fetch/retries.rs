@@ -1,4 +1,4 @@
-//! `--retry` and its kin, as a policy.
+//! `--retry` and related flags, as a policy.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ pub(crate) fn policy(args: &Args) -> RetryPolicy {
                 .into_iter()
                 .filter_map(|code| StatusCode::from_u16(code).ok()),
         )
-        // As long as curl waits at most.
+        // The longest wait of curl.
         .retry_after_max(Duration::from_secs(6 * 60 * 60))
-        // One user's own requests: there is no fleet to hold back.
+        // These are the requests of one user, so no budget is needed.
         .no_budget();
     if let Some(delay) = args.retry_delay.filter(|delay| !delay.is_zero()) {
         policy = policy.backoff(Backoff::constant(delay).jitter(Jitter::None));
@@ -31,10 +31,10 @@ pub(crate) fn policy(args: &Args) -> RetryPolicy {
     let (classes, all_errors) = (policy.clone(), args.retry_all_errors);
     policy.classify(move |outcome| {
         let class = match outcome {
-            // With a Retry-After the policy's own classes would retry it.
+            // The policy's own classes would retry this status if it has a Retry-After.
             Ok(head) if head.status == StatusCode::PAYLOAD_TOO_LARGE => None,
-            // A failed connection, which they would retry too; but the certificate will be no
-            // better.
+            // The policy's own classes would retry this failed connection, but the certificate
+            // would be the same.
             Err(error) if explain(error).status == BAD_CERTIFICATE => Some(Failure::Never),
             _ => retry::Policy::classify(&classes, outcome),
         };

@@ -1,23 +1,23 @@
-//! URLs, as users write them and as servers do in redirects.
+//! URLs, as users write them and as servers write them in redirects.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use url::{ParseError, Url};
 
-/// Where a request goes, and what its userinfo asked for.
+/// The URI of a request, and what its userinfo asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) uri: Uri,
     pub(crate) authorization: Option<HeaderValue>,
-    /// The interface by which an IPv6 address is reached. No server is told of it.
+    /// The interface for an IPv6 address. It is not sent to the server.
     pub(crate) zone: Option<String>,
 }
 
-/// Reads a URL as browsers do, so that it is spelled as the one that a redirect to it gives: dot
-/// segments resolved, the host in ASCII and lower case. Its parts are told apart as curl does.
+/// Reads a URL as browsers do: dot segments are resolved, and the host is in ASCII and lower case.
+/// So it is spelled as in a redirect to the same URL. It is split into its parts as curl does.
 pub(crate) fn target(text: &str) -> Result<Target, &'static str> {
-    // Browsers remove some of these, and escape a space.
+    // Browsers remove control characters, or escape a space.
     if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return Err("not a valid URL: it has spaces or control characters");
     }
@@ -34,7 +34,7 @@ pub(crate) fn target(text: &str) -> Result<Target, &'static str> {
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (userinfo, host) = split_userinfo(authority);
     let (host, zone) = split_zone(host)?;
-    // A browser would look for a host behind either.
+    // A browser would look for a host after either of them.
     if host.is_empty() || host.contains('\\') {
         return Err("no host");
     }
@@ -55,7 +55,7 @@ fn split_userinfo(authority: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Takes `%25eth0` out of `[fe80::1%25eth0]` (RFC 6874), or `%eth0`, as curl does.
+/// Removes `%25eth0` from `[fe80::1%25eth0]` (RFC 6874), or `%eth0`, as curl does.
 fn split_zone(host: &str) -> Result<(String, Option<String>), &'static str> {
     let zoned = host.strip_prefix('[').and_then(|inside| inside.split_once('%'));
     let Some((address, rest)) = zoned else { return Ok((host.to_owned(), None)) };
@@ -74,7 +74,7 @@ fn of_userinfo(userinfo: &str) -> Option<HeaderValue> {
     basic(&decoded(user), &decoded(password))
 }
 
-/// `Basic` authorization.
+/// The value of a `Basic` authorization.
 pub(crate) fn basic(user: &[u8], password: &[u8]) -> Option<HeaderValue> {
     let pair = [user, b":", password].concat();
     HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair))).ok().map(sensitive)

@@ -7,10 +7,10 @@ use std::{
     thread,
 };
 
-/// Until the first request was refused.
+/// True until the first request was refused.
 static BUSY: AtomicBool = AtomicBool::new(true);
 
-/// Its URL. It ends with the program.
+/// Starts the server and returns its URL. The server ends with the program.
 pub(crate) fn start() -> io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let base = format!("http://localhost:{}", listener.local_addr()?.port());

@@ -1,4 +1,4 @@
-//! Bodies on their way, in both directions, and for how long each next piece is waited for.
+//! Bodies in both directions, with a time limit for each next piece.
 
 use std::{
     error::Error,
@@ -23,14 +23,14 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
-/// A body that fails once its next frame has been waited for that long.
+/// A body that fails if its next frame does not arrive within a limit.
 ///
-/// It says its size and its end as the body inside does: without a size a request is sent
-/// `chunked`, and one without a body would be too.
+/// It reports the size and the end of the body inside. Without a size a request would be sent
+/// `chunked`, even one without a body.
 pub(crate) struct Patient {
     body: Incoming,
     limit: Duration,
-    // Made by the first wait: most bodies are there at once. Each later wait sets it anew.
+    // Made by the first wait, because most bodies arrive at once. Each later wait resets it.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
 }
@@ -77,13 +77,13 @@ struct TooLate;
 
 impl fmt::Display for TooLate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the rest of a body did not come in time")
+        f.write_str("the rest of a body did not arrive in time")
     }
 }
 
 impl Error for TooLate {}
 
-/// What a client gets: an upstream's answer, or the proxy's own words.
+/// The body that a client gets: an upstream's answer, or the proxy's own text.
 pub(crate) enum Answer {
     Passed(Passed),
     Own(Full<Bytes>),
@@ -118,17 +118,17 @@ impl Body for Answer {
     }
 }
 
-/// An upstream's answer, of which a client that takes nothing keeps one piece in memory.
+/// An upstream's answer. While the client reads nothing, only one piece of it is in memory.
 ///
-/// Left to itself hyper queues pieces up to the longest head that it reads, and a piece can be a
-/// small part of the buffer that it holds on to.
+/// Without this hyper queues pieces up to the size of the longest head that it reads. A piece can
+/// be a small part of a buffer that it keeps alive.
 pub(crate) struct Passed {
     body: Patient,
-    // Of the piece that was given away last, unless it was all.
+    // The state of the last piece, unless that was the end of the body.
     piece: Option<Arc<Written>>,
 }
 
-/// Whether a piece was written, and who waits for that.
+/// Whether a piece was written, and the task that waits for that.
 #[derive(Default)]
 struct Written {
     is_written: AtomicBool,
@@ -182,7 +182,7 @@ pub(crate) struct Upload {
     client: Option<Client>,
 }
 
-/// Who sends a body, for when the request has failed.
+/// The state of a client's upload, which is read if the request has failed.
 #[derive(Clone, Default)]
 pub(crate) struct Client(Arc<AtomicU8>);
 
@@ -192,8 +192,8 @@ const TOO_LATE: u8 = 2;
 const BROKE_OFF: u8 = 3;
 
 impl Upload {
-    /// A body that fails once the client sends nothing of it for that long. A client that sends no
-    /// body is not watched.
+    /// A body that fails if the client sends nothing of it for `idle`. A request without a body has
+    /// no `Client`.
     pub(crate) fn new(body: Incoming, idle: Duration) -> (Self, Option<Client>) {
         let client = (!body.is_end_stream()).then(Client::default);
         (Self { body: Patient::new(body, idle), client: client.clone() }, client)
@@ -201,22 +201,22 @@ impl Upload {
 }
 
 impl Client {
-    /// Whether it owed the next bytes when this attempt last asked for them.
+    /// Whether this attempt is waiting for the client's next bytes.
     pub(crate) fn stalls(&self) -> bool {
         self.0.load(Relaxed) == STALLS
     }
 
-    /// The next attempt has not asked yet.
+    /// Begins the next attempt, which does not wait yet.
     pub(crate) fn begin(&self) {
         let _ = self.0.compare_exchange(STALLS, SENDS, Relaxed, Relaxed);
     }
 
-    /// Whether it owed them for too long.
+    /// Whether the client's next bytes did not arrive in time.
     pub(crate) fn is_too_late(&self) -> bool {
         self.0.load(Relaxed) == TOO_LATE
     }
 
-    /// Whether what it sent is no body, or only the beginning of one.
+    /// Whether the client's body was invalid or incomplete.
     pub(crate) fn broke_off(&self) -> bool {
         self.0.load(Relaxed) == BROKE_OFF
     }

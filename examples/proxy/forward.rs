@@ -1,4 +1,4 @@
-//! One request of a client: whose it is, where it goes, and what is kept from either side.
+//! One request of a client: its tenant, its upstream, and what is removed in both directions.
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -23,7 +23,7 @@ use crate::{
     upstream::Failed,
 };
 
-/// How much of an upload is kept, so that it can be sent again.
+/// How many bytes of an upload are kept, so that it can be sent again.
 const MOST_KEPT: usize = 64 * 1024;
 
 pub(crate) async fn forward(
@@ -32,9 +32,12 @@ pub(crate) async fn forward(
     request: Request<Incoming>,
 ) -> Response<Answer> {
     let (mut head, body) = request.into_parts();
-    // CONNECT wants a tunnel, and TRACE would show the client the cookies that went along.
+    // CONNECT asks for a tunnel, and TRACE would show the client the cookies that were sent.
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return refuse(StatusCode::NOT_IMPLEMENTED, "this proxy knows neither CONNECT nor TRACE");
+        return refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            "this proxy supports neither CONNECT nor TRACE",
+        );
     }
     let table = proxy.table();
     let said = headers::take_from_request(
@@ -45,14 +48,14 @@ pub(crate) async fn forward(
     if said.is_coded() {
         return refuse(
             StatusCode::NOT_IMPLEMENTED,
-            "this proxy knows no transfer coding but chunked",
+            "this proxy supports no transfer coding except chunked",
         );
     }
     // RFC 9110 section 7.4.
     if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
         return refuse(
             StatusCode::MISDIRECTED_REQUEST,
-            "clients speak http to this proxy, and no TLS",
+            "this proxy accepts http from clients, not https",
         );
     }
     let Some((uri, host)) = asked(&mut head, &said) else {
@@ -60,18 +63,18 @@ pub(crate) async fn forward(
         return refuse(StatusCode::BAD_REQUEST, "a request needs one host and a path");
     };
     if said.via && head.headers.get_all(VIA).iter().any(|via| names(via, &proxy.name)) {
-        return refuse(StatusCode::LOOP_DETECTED, "this request has been here before");
+        return refuse(StatusCode::LOOP_DETECTED, "this request has passed this proxy before");
     }
 
     head.uri = uri;
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    // Via, and the four of `tell`.
+    // For `Via` and the four headers of `tell`.
     head.headers.reserve(5);
     head.headers.append(VIA, proxy.via.clone());
     peer.tell(&mut head.headers, &host);
-    // Whose request it is: the tenant's that the header names, and no one's if it is not exactly
-    // one that the table knows.
+    // The request belongs to the tenant in the header. It belongs to no tenant if the header does
+    // not name exactly one that is in the table.
     let tenant = said.tenant.get().and_then(|name| table.tenants.get(name.to_str().ok()?));
     if let Some(tenant) = tenant {
         match &proxy.sessions {
@@ -82,7 +85,7 @@ pub(crate) async fn forward(
         }
     }
     if said.is_chunked() {
-        // Or hyper takes a GET without a length for one without a body.
+        // Otherwise hyper takes a GET without a length for one without a body.
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let (upload, client) = Upload::new(body, proxy.idle);
@@ -90,7 +93,7 @@ pub(crate) async fn forward(
         head.extensions.insert(client.clone());
     }
     let outbound = Request::from_parts(head, ReplayBody::new(upload, MOST_KEPT));
-    // Mounts are always ready: each call makes its own way.
+    // The mounts are always ready. Each call waits for the service that it needs.
     match proxy.routes.clone().call(outbound).await {
         Ok(answer) => {
             let (head, body) = answer.into_parts();
@@ -105,10 +108,11 @@ pub(crate) async fn forward(
     }
 }
 
-/// What a client asks for, as the mounts' prefixes have it, and the host by itself.
+/// The URI that a client asks for, in the form of the mounts' prefixes, and its host.
 fn asked(head: &mut Parts, said: &Said) -> Option<(Uri, HeaderValue)> {
     let mut parts = std::mem::take(&mut head.uri).into_parts();
-    // RFC 9112 section 3.2: one host that is one, also if the target names another, which counts.
+    // RFC 9112 section 3.2: there must be one valid `Host`, even if the target names a host. Then
+    // the target's counts.
     let line = said.host.get();
     if line.is_none() && (said.host.is_there() || head.version == Version::HTTP_11) {
         return None;
@@ -122,7 +126,7 @@ fn asked(head: &mut Parts, said: &Said) -> Option<(Uri, HeaderValue)> {
         }
         None => (named?, line?.clone()),
     };
-    // Whoever stands before an at sign is no host.
+    // What is before an at sign is userinfo.
     if authority.as_str().contains('@') {
         return None;
     }
@@ -138,19 +142,22 @@ fn asked(head: &mut Parts, said: &Said) -> Option<(Uri, HeaderValue)> {
     Some((Uri::from_parts(parts).ok()?, host))
 }
 
-/// Whether a `Via` names that proxy among those that it lists.
+/// Whether a `Via` lists that proxy.
 fn names(via: &HeaderValue, name: &str) -> bool {
     via.to_str().is_ok_and(|via| via.split([',', ' ']).any(|word| word == name))
 }
 
 fn failed(error: &BoxError, client: Option<&Client>) -> Response<Answer> {
     let is_late = error.downcast_ref().is_some_and(Failed::is_late);
-    // RFC 9112 section 9.6: nothing that comes on this connection now is a request.
+    // RFC 9112 section 9.6: nothing that arrives on this connection now may be read as a request.
     if client.is_some_and(Client::broke_off) {
-        return close(StatusCode::BAD_REQUEST, "the body of the request broke off, or was not one");
+        return close(StatusCode::BAD_REQUEST, "the body of the request is incomplete or invalid");
     }
     if client.is_some_and(|client| client.is_too_late() || is_late && client.stalls()) {
-        return close(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
+        return close(
+            StatusCode::REQUEST_TIMEOUT,
+            "the rest of the request did not arrive in time",
+        );
     }
     if let Some(status) = sessions::refusal(&**error) {
         let why = format!("no request is sent without its tenant's cookies: {error}");
@@ -166,8 +173,7 @@ fn failed(error: &BoxError, client: Option<&Client>) -> Response<Answer> {
         StatusCode::BAD_GATEWAY
     };
     match error.downcast_ref::<NoMount>() {
-        // Not its `Display`, which names another mount: clients learn of none that they do not
-        // know.
+        // Its `Display` would name another mount, which the client must not learn.
         Some(error) => refuse(status, &format!("no mount for {}", error.uri())),
         None => refuse(status, &error.to_string()),
     }

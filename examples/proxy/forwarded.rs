@@ -12,19 +12,19 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 
-/// Whom a connection comes from.
+/// The peer of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
-    /// As `X-Forwarded-For` has it.
+    /// Its address, as in `X-Forwarded-For`.
     name: HeaderValue,
-    /// As `Forwarded` has it.
+    /// Its address, as in `Forwarded`.
     node: String,
 }
 
 impl Peer {
     pub(crate) fn new(address: IpAddr) -> Self {
-        // An IPv4 client of a socket for both is no other client.
+        // On a socket for IPv4 and IPv6, an IPv4 client has a mapped address.
         let address = address.to_canonical();
         let text = address.to_string();
         let node = match address {
@@ -35,10 +35,10 @@ impl Peer {
         Self { address, name, node }
     }
 
-    /// Says that a request for this host is the peer's. What a trusted proxy has said already is
-    /// still in the headers: the peer comes after it, and its host and scheme stay.
+    /// Adds the peer and the host of a request. If the headers already have entries of a trusted
+    /// proxy, the peer is added after them, and their host and scheme are kept.
     pub(crate) fn tell(&self, headers: &mut HeaderMap, host: &HeaderValue) {
-        // Quoted: a port's colon is no part of a token.
+        // Quoted, because a token cannot contain a port's colon.
         let parts = [self.node.as_bytes(), b";host=\"", host.as_bytes(), b"\";proto=http"];
         let forwarded = parts.concat();
         // A host is visible ASCII without quotation marks, or it would not have been parsed.
@@ -51,7 +51,7 @@ impl Peer {
     }
 }
 
-/// Puts a value at the end of a list, in one line: some servers read the first one alone.
+/// Adds a value to a list, in one line, because some servers read only the first line.
 fn add(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     match headers.entry(name) {
         Entry::Vacant(entry) => {

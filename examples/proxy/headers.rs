@@ -1,14 +1,14 @@
-//! Which headers go on, in both directions. Nothing here waits.
+//! Which headers are passed on, in both directions. Nothing here waits.
 //!
-//! Each direction is one pass over the headers: every look-up by name would cost as much as ten
-//! of them cost here.
+//! Each direction is one pass over the headers. A look-up by name would cost as much as ten headers
+//! cost here.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_LENGTH},
 };
 
-/// What the headers of a request say to the proxy itself.
+/// What the proxy itself reads from the headers of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     pub(crate) host: Sole,
@@ -18,7 +18,7 @@ pub(crate) struct Said {
     pub(crate) via: bool,
 }
 
-/// A header that is there at most once.
+/// A header that must occur at most once.
 #[derive(Debug, Default)]
 pub(crate) struct Sole {
     value: Option<HeaderValue>,
@@ -31,7 +31,7 @@ impl Sole {
         self.value.get_or_insert_with(|| value.clone());
     }
 
-    /// Its value, or `None` if it is there twice, or not at all.
+    /// Its value, or `None` if it is absent or occurs twice.
     pub(crate) fn get(&self) -> Option<&HeaderValue> {
         self.value.as_ref().filter(|_| !self.is_repeated)
     }
@@ -47,21 +47,22 @@ impl Said {
         self.coding.is_there()
     }
 
-    /// Whether the body has a transfer coding beside `chunked`, which is all that hyper takes off,
-    /// and puts on.
+    /// Whether the body has a transfer coding other than `chunked`, the only one that hyper decodes
+    /// and encodes.
     pub(crate) fn is_coded(&self) -> bool {
         is_coded(&self.coding)
     }
 }
 
-/// Takes out of a request what is for this proxy alone, and says what that was.
+/// Removes the headers of a request that are only for this proxy, and returns what they say.
 ///
 /// - Hop-by-hop headers (RFC 9110 section 7.6.1), and what `Connection` names.
-/// - Cookies, the tenant, `Expect`: the proxy answers these itself.
-/// - What only a proxy may say of a client, unless the peer is one that is trusted. `Connection`
-///   does not take these out, or a client could through a proxy that passes it on.
-/// - `Proxy`, which a CGI reads as the address of one; and names beyond letters, digits and
-///   hyphens: a CGI reads `x_tenant` as `x-tenant`.
+/// - Cookies, the tenant, `Expect`: the proxy handles these itself.
+/// - What only a proxy may say of a client, unless the peer is trusted. If a trusted peer sends
+///   these, `Connection` does not remove them. Otherwise a client could remove them through a
+///   proxy that passes `Connection` on.
+/// - `Proxy`, which a CGI reads as a proxy's address, and names with other characters than letters,
+///   digits and hyphens, because a CGI reads `x_tenant` as `x-tenant`.
 pub(crate) fn take_from_request(
     headers: &mut HeaderMap,
     tenant: &HeaderName,
@@ -76,7 +77,7 @@ pub(crate) fn take_from_request(
                 said.tenant.add(value);
                 false
             }
-            // Each mount puts its own in the place of this one.
+            // Each mount replaces this one by its own.
             "host" => {
                 said.host.add(value);
                 true
@@ -106,7 +107,7 @@ pub(crate) fn take_from_request(
         let of_others = |name: &HeaderName| !is_forwarded(name.as_str()) && name != "via";
         gone.extend(listed(headers).filter(of_others));
     }
-    // RFC 9112 section 6.3: beside a transfer coding a length counts for nothing.
+    // RFC 9112 section 6.3: a length is ignored if there is a transfer coding.
     if said.coding.is_there() {
         gone.push(CONTENT_LENGTH);
     }
@@ -119,12 +120,12 @@ pub(crate) fn take_from_request(
 /// What is wrong with the head of an answer.
 pub(crate) const CODED: &str = "its transfer coding is not chunked";
 
-/// Takes out of an answer what is between the upstream and the proxy, and its cookies. Says whether
-/// it names a place, which the upstream may call by its own name.
+/// Removes the hop-by-hop headers and the cookies of an answer. Returns whether the answer has a
+/// header with a URL, which may name the upstream.
 ///
 /// # Errors
 ///
-/// If its body has a transfer coding beside `chunked`.
+/// If its body has a transfer coding other than `chunked`.
 pub(crate) fn take_from_answer(headers: &mut HeaderMap) -> Result<bool, &'static str> {
     let (mut is_listed, mut names_a_place) = (false, false);
     let mut coding = Sole::default();
@@ -169,8 +170,8 @@ pub(crate) fn take_from_answer(headers: &mut HeaderMap) -> Result<bool, &'static
     if is_coded(&coding) { Err(CODED) } else { Ok(names_a_place) }
 }
 
-/// RFC 9110 section 7.6.1, `Connection` and `Transfer-Encoding` apart: these are between two
-/// neighbours.
+/// Whether a header is hop-by-hop by RFC 9110 section 7.6.1. `Connection` and `Transfer-Encoding`
+/// are handled separately.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -184,7 +185,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// What proxies say of a client.
+/// Whether proxies describe a client in this header.
 pub(crate) fn is_forwarded(name: &str) -> bool {
     name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
 }
@@ -204,8 +205,8 @@ fn listed(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
 }
 
-/// RFC 9110 section 8.6: a length that is said more than once goes on as one; hyper has seen that
-/// they agree.
+/// RFC 9110 section 8.6: a length that occurs more than once is passed on once. hyper has checked
+/// that all are equal.
 fn one_length(length: &Sole) -> Option<HeaderValue> {
     let first = length.value.as_ref()?.to_str().ok()?;
     let is_one = !length.is_repeated && !first.contains(',');

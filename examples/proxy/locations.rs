@@ -1,4 +1,4 @@
-//! What an upstream calls by its own name is found at the proxy.
+//! Rewrites URLs in an upstream's answer, so that clients find them at the proxy.
 
 use http::{
     HeaderMap, HeaderValue,
@@ -16,7 +16,7 @@ pub(crate) fn make_public(headers: &mut HeaderMap, upstream: &Upstream) {
     rewrite(headers, &LINK, |value| link(value, upstream));
 }
 
-/// Changes each value of a header that the closure has another for.
+/// Replaces each value of a header for which the closure returns another one.
 fn rewrite(headers: &mut HeaderMap, name: &http::HeaderName, new: impl Fn(&str) -> Option<String>) {
     let http::header::Entry::Occupied(mut entry) = headers.entry(name) else { return };
     for value in entry.iter_mut() {
@@ -27,7 +27,7 @@ fn rewrite(headers: &mut HeaderMap, name: &http::HeaderName, new: impl Fn(&str) 
     }
 }
 
-/// `5; url=http://upstream/x`, with or without quotation marks, as browsers read it.
+/// Reads `5; url=http://upstream/x`, with or without quotation marks, as browsers do.
 fn refresh(value: &str, upstream: &Upstream) -> Option<String> {
     let at = value.find([';', ','])? + 1;
     let (delay, rest) = value.split_at(at);
@@ -42,8 +42,8 @@ fn refresh(value: &str, upstream: &Upstream) -> Option<String> {
     Some(format!("{delay} {name}={quote}{}{quote}", upstream.public(url)?))
 }
 
-/// `<http://upstream/a>; rel=next, <http://upstream/b>` (RFC 8288): what is between angle brackets
-/// outside of quotation marks.
+/// Reads `<http://upstream/a>; rel=next, <http://upstream/b>` (RFC 8288). The URLs are between
+/// angle brackets, outside quotation marks.
 fn link(value: &str, upstream: &Upstream) -> Option<String> {
     let mut new = String::with_capacity(value.len());
     let (mut rest, mut is_new) = (value, false);
@@ -59,7 +59,7 @@ fn link(value: &str, upstream: &Upstream) -> Option<String> {
     is_new.then_some(new)
 }
 
-/// Where the next target stands in a `Link`.
+/// Where the next URL of a `Link` is.
 fn target(value: &str) -> Option<(usize, usize)> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let start = value.find(|mark| {

@@ -4,23 +4,22 @@
 //! cargo run --example proxy --features serde -- examples/proxy/table.toml
 //! ```
 //!
-//! - A client says in a header which tenant it is (put the proxy behind what has checked that).
-//!   Upstreams' cookies stay in the tenant's jar, in memory: none reaches a client, or another
-//!   tenant. A client's own cookies go nowhere. A tenant that is away for an hour comes back
-//!   without cookies. With `[sessions]` in the table the jars are in a store that several proxies
-//!   share.
-//! - Mounts say which upstream serves which host and path, how often it is asked again and for how
-//!   long.
-//! - `kill -HUP` reads the table again while requests are in flight; a table with a fault leaves
-//!   the old one. Mounts that are written as before keep their budgets, and tenants their jars.
-//! - `kill`, or Ctrl-C, takes no more requests and ends with the last one, or after `--grace`
-//!   seconds, or when told again.
-//! - Neither a client nor an upstream that stalls is waited for without end.
-//! - `/metrics`, on an address of its own, counts requests, attempts, what budgets refused and how
-//!   long answers took, per mount.
+//! - A client names its tenant in a header. Put the proxy behind a service that checks this header.
+//!   Upstreams' cookies stay in the tenant's jar, in memory: they reach no client and no other
+//!   tenant. A client's own cookies are dropped. After an hour without a request a tenant's cookies
+//!   are gone. With `[sessions]` in the table the jars are in a store that several proxies share.
+//! - A mount says which upstream serves a host and path, how often a request is retried, and for
+//!   how long.
+//! - `kill -HUP` reloads the table while requests are in flight. If the new table has a fault, the
+//!   old one stays. Mounts whose text did not change keep their budgets. Tenants keep their jars.
+//! - After `kill` or Ctrl-C the proxy takes no more requests. It ends after the last one, or after
+//!   `--grace` seconds, or at a second signal.
+//! - If a client or an upstream stalls, the proxy waits for a limited time.
+//! - `/metrics`, on its own address, counts requests, attempts and retries that a budget refused,
+//!   and measures the time of answers, per mount.
 //!
-//! `README.md`, beside this file, has the way of a request through the rooms, every bound, and the
-//! figures beside nginx and haproxy.
+//! `README.md` in this directory lists the files that a request passes, every bound, and figures
+//! compared with nginx and haproxy.
 
 mod body;
 mod forward;
@@ -70,29 +69,29 @@ use upstream::Routes;
 /// A reverse proxy with a jar per tenant, and retries per upstream.
 #[derive(Parser)]
 struct Args {
-    /// The table file; examples/proxy/table.toml shows what it may say.
+    /// The table file; examples/proxy/table.toml shows what it can contain.
     table: PathBuf,
-    /// Where clients come.
+    /// The address for clients.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where /metrics is.
+    /// The address of /metrics.
     #[arg(long, default_value = "127.0.0.1:9090")]
     metrics: SocketAddr,
-    /// How many seconds a client has for the head of a request.
+    /// Seconds in which a client must send the head of a request.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     head: u64,
-    /// For how many seconds a client may send nothing of a request's body, or take nothing of an
+    /// Seconds in which a client may send nothing of a request's body, or read nothing of an
     /// answer.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: u64,
-    /// For how many seconds an upstream may send nothing within an answer.
+    /// Seconds in which an upstream may send nothing in the middle of an answer.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     stall: u64,
-    /// How many seconds requests in flight have once the proxy is told to end. A second signal
-    /// ends it at once.
+    /// Seconds that requests in flight have after the signal to end. A second signal ends the proxy
+    /// at once.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
     grace: u64,
-    /// How many threads serve clients.
+    /// The number of threads that serve clients.
     #[arg(long, default_value_t = cores())]
     threads: NonZero<usize>,
 }
@@ -104,18 +103,18 @@ fn cores() -> NonZero<usize> {
 struct Proxy {
     routes: Routes,
     jars: JarPool<Arc<str>>,
-    /// In place of `jars`, if the table says so.
+    /// Used instead of `jars`, if the table has `[sessions]`.
     sessions: Option<Sessions>,
     table: Arc<RwLock<Arc<Table>>>,
     metrics: Metrics,
-    /// A name that no other has, by which a request that comes back is known.
+    /// A unique name, by which the proxy recognises a request that comes back to it.
     name: String,
     via: HeaderValue,
     idle: Duration,
     stall: Duration,
 }
 
-/// Of a table file, in bytes.
+/// The largest table file, in bytes.
 const LARGEST: u64 = 1 << 20;
 
 impl Proxy {
@@ -124,7 +123,7 @@ impl Proxy {
         let of_jars = Arc::clone(&table);
         let new_jar =
             move |_: &Arc<str>| CookieJar::builder().limits(current(&of_jars).cookies).build();
-        // The table bounds how many there are.
+        // The table bounds the number of jars.
         let jars = JarPool::keyed().max_jars(usize::MAX).new_jar(new_jar).build();
         let name = format!("proxy-{:016x}", RandomState::new().build_hasher().finish());
         let via = format!("1.1 {name}").parse()?;
@@ -145,7 +144,7 @@ impl Proxy {
         current(&self.table)
     }
 
-    /// Puts a table in the place of the one there is.
+    /// Replaces the table.
     fn load(&self, new: Table) -> Result<(), BoxError> {
         let old = self.table();
         upstream::replace(&self.routes.handle(), &new, &self.metrics)?;
@@ -157,8 +156,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// Puts the file's table in the place of the one there is; or, if anything is wrong with it,
-    /// leaves that.
+    /// Replaces the table by the file's. If anything is wrong with the file, the old table stays.
     fn load_again(&self, path: &Path) -> Result<(), BoxError> {
         let (old, new) = (self.table(), read(path)?);
         if let Some(section) = sessions_differ(&old, &new) {
@@ -185,7 +183,7 @@ impl Proxy {
 fn read(path: &Path) -> Result<Table, BoxError> {
     let named = |fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
     let file = fs::metadata(path).map_err(|error| named(&error))?;
-    // Anything else might keep the one who reads it waiting, and signals with it.
+    // Reading any other kind of file could block, and signals with it.
     if !file.is_file() || file.len() > LARGEST {
         return Err(named(&"a table is a regular file of at most 1 MiB").into());
     }
@@ -199,7 +197,7 @@ async fn sessions_of(table: &Table, path: &Path) -> Result<Option<Sessions>, Box
     Ok(Some(opened.map_err(|fault| format!("{}: [sessions]: {fault}", path.display()))?))
 }
 
-/// Which section now says something else, of those that a store is opened by.
+/// The section that differs, of those that are only read when the store is opened.
 fn sessions_differ(old: &Table, new: &Table) -> Option<&'static str> {
     if old.sessions != new.sessions {
         return Some("[sessions]");
@@ -211,7 +209,7 @@ fn current(table: &RwLock<Arc<Table>>) -> Arc<Table> {
     Arc::clone(&table.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// A line for whoever runs the proxy; that no one reads it ends nothing.
+/// Prints a line for whoever runs the proxy. If it cannot be printed, the proxy continues.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "proxy: {line}");
 }
@@ -228,7 +226,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), BoxError> {
-    // Before anyone learns that there is something to signal.
+    // Before the proxy prints that it runs, because signals may follow.
     let mut signals = Signals::new()?;
     let (idle, stall) = (Duration::from_secs(args.idle), Duration::from_secs(args.stall));
     let table = read(&args.table)?;
@@ -273,7 +271,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
     let again = async { while let Event::Reload = signals.next().await {} };
     let all = async {
         let ended = time::timeout(Duration::from_secs(args.grace), servers).await;
-        // Also what requests that are cut off have changed.
+        // This also writes changes of requests that are cut off.
         if let Some(sessions) = &proxy.sessions {
             sessions.flush().await?;
         }
@@ -282,7 +280,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
     };
     tokio::select! {
         ended = all => ended,
-        () = again => Err("told to end at once; requests were still in flight".into()),
+        () = again => Err("ended by a second signal; requests were still in flight".into()),
     }
 }
 

@@ -12,14 +12,14 @@ use std::{
 
 #[derive(Default)]
 pub(crate) struct Metrics {
-    /// Those that were unmounted too: a counter never goes back.
+    /// Also mounts that were removed, because a counter must not decrease.
     mounts: Mutex<BTreeMap<Arc<str>, Arc<Counters>>>,
     pub(crate) unrouted: Counter,
     pub(crate) reloaded: Counter,
     pub(crate) kept: Counter,
 }
 
-/// Of one mount.
+/// The counters of one mount.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) requests: Counter,
@@ -28,8 +28,8 @@ pub(crate) struct Counters {
     pub(crate) seconds: Histogram,
 }
 
-/// Upper bounds of a histogram's buckets, in microseconds, and in seconds as the page has them.
-/// One more bucket has what took longer.
+/// The upper bounds of a histogram's buckets, in microseconds, and in seconds as on the page.
+/// One more bucket counts everything longer.
 const BOUNDS: [(u64, &str); 12] = [
     (1_000, "0.001"),
     (2_500, "0.0025"),
@@ -58,7 +58,7 @@ impl Histogram {
         self.micros.fetch_add(micros, Relaxed);
     }
 
-    /// A bucket's number on the page is that of all that took as long or less.
+    /// On the page a bucket counts everything up to its bound, as in Prometheus.
     fn write(&self, page: &mut String, name: &str, mount: &str) {
         let mut count = 0;
         let bounds = BOUNDS.iter().map(|(_, seconds)| *seconds).chain(["+Inf"]);
@@ -91,17 +91,17 @@ impl Metrics {
         Arc::clone(mounts.entry(prefix.into()).or_default())
     }
 
-    /// What was counted, and how many jars there are.
+    /// The page, with the counters and the number of jars.
     pub(crate) fn page(&self, jars: usize) -> String {
         type Row = (&'static str, &'static str, fn(&Counters) -> &Counter);
         const ROWS: [Row; 3] = [
             ("proxy_requests_total", "Requests of clients.", |mount| &mount.requests),
-            ("proxy_attempts_total", "Requests to upstreams, retries included.", |mount| {
+            ("proxy_attempts_total", "Requests to upstreams, including retries.", |mount| {
                 &mount.attempts
             }),
             (
                 "proxy_retries_refused_by_budget_total",
-                "Retries for which the budget had nothing left.",
+                "Retries that the budget refused.",
                 |mount| &mount.refused,
             ),
         ];
@@ -119,28 +119,28 @@ impl Metrics {
             }
         }
         let name = "proxy_answer_seconds";
-        head(&mut page, name, "Time until an answer's head, retries included.", "histogram");
+        head(&mut page, name, "Time until an answer's head, including retries.", "histogram");
         for (prefix, mount) in &*mounts {
             mount.seconds.write(&mut page, name, &escaped(prefix));
         }
         head(
             &mut page,
             "proxy_jars",
-            "Jars in memory: one a tenant; with [sessions] one a tenant and site.",
+            "Jars in memory: one per tenant, or with [sessions] one per tenant and site.",
             "gauge",
         );
         let _ = writeln!(page, "proxy_jars {jars}");
         head(
             &mut page,
             "proxy_unrouted_requests_total",
-            "Requests that no mount serves, or that name no place to go.",
+            "Requests that no mount serves, or that have no valid host.",
             "counter",
         );
         let _ = writeln!(page, "proxy_unrouted_requests_total {}", self.unrouted.get());
         head(
             &mut page,
             "proxy_reloads_total",
-            "Reloads of the table; \"kept\" where the new one was wrong.",
+            "Reloads of the table; \"kept\" if the new one was wrong.",
             "counter",
         );
         for (result, counter) in [("ok", &self.reloaded), ("kept", &self.kept)] {

@@ -1,4 +1,4 @@
-//! In place of `sessions.rs`, in a program that was built without the features that it needs.
+//! Replaces `sessions.rs` in a program that was built without the features that it needs.
 
 use std::{error::Error, sync::Arc};
 
@@ -8,7 +8,7 @@ use tower_outbound::{cookie::CookieLimits, retry::RetryPolicy};
 
 use crate::table;
 
-/// There are none.
+/// Has no value: without the features there are no sessions.
 pub(crate) enum Sessions {}
 
 pub(crate) type Shared<C> = C;

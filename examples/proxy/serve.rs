@@ -1,4 +1,4 @@
-//! Connections of clients: taken, bounded, and let go at the end.
+//! Accepts connections of clients, bounds them, and closes them at the end.
 
 use std::{
     convert::Infallible, io, net::SocketAddr, num::NonZero, sync::Arc, thread, time::Duration,
@@ -20,17 +20,17 @@ use tower::BoxError;
 
 use crate::turn::{InTurn, Turn};
 
-/// The longest head of a request, in bytes. hyper reads no more than a hundred headers.
+/// The longest head of a request, in bytes. hyper reads at most a hundred headers.
 const LONGEST_HEAD: usize = 32 * 1024;
 
-/// How long a client is waited for.
+/// How long the proxy waits for a client.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience {
     pub(crate) head: Duration,
     pub(crate) idle: Duration,
 }
 
-/// Where connections are served.
+/// The threads that serve connections.
 pub(crate) struct Workers(Vec<Handle>);
 
 impl Workers {
@@ -39,11 +39,11 @@ impl Workers {
         Self(vec![Handle::current()])
     }
 
-    /// Threads with a runtime each. A connection stays on the one it came to, with those to its
-    /// upstreams, so that no core waits for another.
+    /// Threads with a runtime each. A connection and those to its upstreams stay on one thread, so
+    /// that no core waits for another.
     ///
-    /// One listener hands the connections out in turn. With a listener for each thread
-    /// (`SO_REUSEPORT`) some would have many more than others.
+    /// One listener gives each thread the next connection in turn. With a listener for each thread
+    /// (`SO_REUSEPORT`) some threads would get many more connections than others.
     pub(crate) fn start(threads: NonZero<usize>) -> io::Result<Self> {
         let worker = |number| {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -56,9 +56,9 @@ impl Workers {
     }
 }
 
-/// Until the other side of `ended` is gone, and the last connection is closed. A connection is
-/// closed if the head of a request does not come in time, also if there is no request, and if no
-/// one takes what was answered.
+/// Serves until the other side of `ended` is dropped and the last connection is closed. A
+/// connection is closed if no head of a request arrives in time, or if the client does not read its
+/// answer.
 pub(crate) async fn serve<S, B>(
     mut listener: TcpListener,
     workers: Workers,
@@ -73,20 +73,20 @@ pub(crate) async fn serve<S, B>(
 {
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    // For heads there is `Turn`: hyper sets a timer for each request.
+    // `Turn` bounds the time for heads. hyper would set a timer for each request.
     http.header_read_timeout(None)
         .max_header_size(LONGEST_HEAD)
         .max_buf_size(LONGEST_HEAD)
-        // A client that has closed its own side still reads its answer.
+        // A client that has closed its sending side still reads its answer.
         .half_close(true);
     for worker in workers.0.iter().cycle() {
         let (stream, peer) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             _ = ended.changed() => break,
         };
-        // Or the last piece of an answer waits for the client's delayed ACK, 40 ms or more.
+        // Otherwise the last piece of an answer waits for the client's delayed ACK, 40 ms or more.
         let _ = stream.set_nodelay(true);
-        // Out of this runtime, and into that of the worker.
+        // Moves the socket from this runtime to that of the worker.
         let Ok(stream) = stream.into_std() else { continue };
         let (http, watcher, service) = (http.clone(), connections.watcher(), service(peer));
         worker.spawn(async move {
@@ -102,7 +102,7 @@ pub(crate) async fn serve<S, B>(
             }
         });
     }
-    // Whoever comes now is told so by the system.
+    // From now on the system refuses connections.
     drop(listener);
     connections.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! The tenants' jars in a store that several proxies share: `[sessions]` of the table.
+//! `[sessions]` of the table: the tenants' jars are in a store that several proxies share.
 
 use std::{
     env,
@@ -31,7 +31,7 @@ use crate::{
 
 pub(crate) struct Sessions(SessionPool<Store>);
 
-/// A client with the sessions outside it, or as it is.
+/// A client, with or without the layer for sessions.
 pub(crate) type Shared<C> = Either<SessionService<C, Store>, C>;
 
 pub(crate) fn over<C>(client: C, sessions: Option<&Sessions>) -> Shared<C> {
@@ -41,8 +41,8 @@ pub(crate) fn over<C>(client: C, sessions: Option<&Sessions>) -> Shared<C> {
     }
 }
 
-/// That policy, for which a session that cannot be had is the end: the deadline of the store has
-/// passed already.
+/// The policy, changed so that it does not retry if the session could not be loaded. The deadline
+/// of the store has passed then.
 pub(crate) fn not_retried(policy: RetryPolicy) -> RetryPolicy {
     let usual = policy.clone();
     policy.classify(move |outcome| match outcome {
@@ -51,7 +51,7 @@ pub(crate) fn not_retried(policy: RetryPolicy) -> RetryPolicy {
     })
 }
 
-/// What a client is told if its tenant's jar could not be had.
+/// What a client is told if its tenant's jar could not be loaded.
 pub(crate) fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
     let mut causes = iter::successors(Some(error), |&error| error.source());
     causes.find_map(|error| error.downcast_ref()).map(|error| match error {
@@ -61,8 +61,8 @@ pub(crate) fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
 }
 
 impl Sessions {
-    /// Connects, and lets the driver of the sessions run in this runtime. An error names the key of
-    /// the section that has to change.
+    /// Connects, and runs the driver of the sessions in this runtime. An error names the key of the
+    /// section that has to change.
     pub(crate) async fn open(
         written: &table::Sessions,
         cookies: CookieLimits,
@@ -82,7 +82,7 @@ impl Sessions {
                     others.iter().fold(first, |seal, (number, key)| seal.also_open(*number, key));
                 pool.seal(seal)
             }
-            // The table says so in words.
+            // The table has `unsealed = true`.
             [] => pool.unsealed(),
         };
         let (pool, driver) = pool.build();
@@ -90,12 +90,12 @@ impl Sessions {
         Ok(Self(pool))
     }
 
-    /// Says whose request it is.
+    /// Tells the layer whose request it is.
     pub(crate) fn name(&self, tenant: &Arc<str>, extensions: &mut Extensions) {
         extensions.insert(SessionKey::new(tenant.as_bytes()));
     }
 
-    /// Writes what a store that was down has not taken yet.
+    /// Writes the changes that the store has not accepted yet, because it was down.
     pub(crate) async fn flush(&self) -> Result<(), BoxError> {
         let lost = |error| format!("the last changes of some tenants are lost: {error}").into();
         self.0.flush().await.map_err(lost)
@@ -106,20 +106,20 @@ impl Sessions {
         self.0.stats().sessions
     }
 
-    /// What the pool has done, for the page of metrics.
+    /// The counters of the pool, for the page of metrics.
     pub(crate) fn count(&self, page: &mut String) {
         let stats = self.0.stats();
         let seconds = stats.apply_time.as_secs_f64();
         let rows: [(&str, &str, &dyn fmt::Display); 9] = [
             ("loads", "Times that a tenant's jar was loaded.", &stats.loads),
-            ("checks", "Times that a version was asked for.", &stats.checks),
+            ("checks", "Times that the version of a jar was asked for.", &stats.checks),
             ("applies", "Times that changes were written.", &stats.applies),
-            ("apply_seconds", "Time that these took.", &seconds),
-            ("merges", "Of these, times that others had changed the jar.", &stats.merges),
+            ("apply_seconds", "Time that all applies took.", &seconds),
+            ("merges", "Applies of a jar that another proxy had changed.", &stats.merges),
             ("stale_refusals", "Changes older than what the store had.", &stats.stale_refusals),
             ("unreadable", "Loads of a jar that could not be read.", &stats.unreadable),
             ("failures", "Commands that failed or took too long.", &stats.failures),
-            ("dropped", "Changes that were given up.", &stats.dropped),
+            ("dropped", "Changes that were dropped.", &stats.dropped),
         ];
         for (name, help, value) in rows {
             let name = format!("proxy_session_{name}_total");
@@ -132,10 +132,10 @@ impl Sessions {
     }
 }
 
-/// Of a key's file, in bytes.
+/// The largest file of a key, in bytes.
 const LONGEST_KEY: u64 = 4_096;
 
-/// An error shows no name, which may be a key in the wrong place.
+/// An error does not show the name of the file or variable, which may be a key by mistake.
 fn key(written: &table::Key) -> Result<[u8; 32], String> {
     let wrong = |what: &dyn fmt::Display| format!("`keys`: number {}: {what}", written.number);
     let mut text = String::new();
@@ -160,7 +160,7 @@ fn hex(text: &[u8]) -> Option<[u8; 32]> {
     bytes.collect::<Option<Vec<_>>>()?.try_into().ok()
 }
 
-/// Whichever store the table names.
+/// The store that the table names.
 pub(crate) enum Store {
     Redis(Box<RedisStore>),
     Directory(FileStore),
@@ -169,7 +169,7 @@ pub(crate) enum Store {
 
 impl Store {
     async fn open(place: &Place, deadline: Duration) -> Result<Self, String> {
-        // The deadline ends the wait, and not the store's own bound.
+        // The pool's deadline ends the wait, not the store's own time-out.
         let most = deadline.max(Duration::from_secs(2));
         match place {
             Place::Url(url) => {

@@ -1,4 +1,4 @@
-//! SIGHUP reloads; SIGTERM and Ctrl-C end. On Windows there is Ctrl-C alone.
+//! SIGHUP reloads the table. SIGTERM and Ctrl-C end the proxy. Windows has only Ctrl-C.
 
 pub(crate) use platform::Signals;
 

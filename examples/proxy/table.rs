@@ -1,4 +1,4 @@
-//! The table file: who the tenants are, and which upstream serves what.
+//! The table file: the tenants, and which upstream serves what.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,33 +26,33 @@ use tower_outbound::{
     routing::MountPrefix,
 };
 
-/// Of a mount that has none: no request of a stranger lasts for ever.
+/// The deadline of a mount without one, so that no request lasts for ever.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A table file that was read and found right.
+/// A table file that was read and checked.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) tenant_header: HeaderName,
     pub(crate) tenants: BTreeSet<Arc<str>>,
-    /// Whose word on a client's address is taken.
+    /// The peers that may say the address of a client.
     trusted: Vec<Network>,
     pub(crate) cookies: CookieLimits,
-    /// Without it the jars are in memory, and in this process alone.
+    /// Without it the jars are only in the memory of this process.
     pub(crate) sessions: Option<Sessions>,
     pub(crate) mounts: BTreeMap<MountPrefix, Mount>,
 }
 
-/// Where requests of one prefix go.
+/// The upstream of one prefix, and its retries.
 #[derive(Debug)]
 pub(crate) struct Mount {
     pub(crate) upstream: Upstream,
     pub(crate) retry: RetryPolicy,
-    /// What the file says of it, to tell whether it has changed: a policy alone does not show all
-    /// that it was made of.
+    /// The mount's text in the file, to tell whether it has changed. A policy does not show
+    /// everything that it was made from.
     pub(crate) written: String,
 }
 
-/// What is wrong with a file, and where.
+/// A fault in a file, and its place.
 #[derive(Debug)]
 pub(crate) struct Fault {
     line: usize,
@@ -66,7 +66,7 @@ impl fmt::Display for Fault {
 }
 
 impl Table {
-    /// No tenant, no mount.
+    /// A table without tenants and mounts.
     pub(crate) fn empty() -> Self {
         Self {
             tenant_header: x_tenant().0,
@@ -84,13 +84,16 @@ impl Table {
             Fault { line, message }
         };
         let text = str::from_utf8(file).map_err(|error| {
-            fault(error.valid_up_to()..file.len(), "this is no text; save it as UTF-8".to_owned())
+            fault(
+                error.valid_up_to()..file.len(),
+                "the file is not text; save it as UTF-8".to_owned(),
+            )
         })?;
         let syntax = |error: &toml::de::Error| {
             fault(error.span().unwrap_or_default(), error.message().to_owned())
         };
         let file: File = toml::from_str(text).map_err(|error| syntax(&error))?;
-        // Once more, without the types, for `Mount::written`.
+        // Parsed again without the types, for `Mount::written`.
         let written: toml::Table = toml::from_str(text).map_err(|error| syntax(&error))?;
         let mut written =
             written.get("mount").and_then(toml::Value::as_array).into_iter().flatten();
@@ -103,7 +106,7 @@ impl Table {
             if !["http", "any"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)) {
                 return Err(fault(
                     span,
-                    format!("{prefix}: clients speak no {scheme} to this proxy; write http://"),
+                    format!("{prefix}: this proxy accepts no {scheme} from clients; write http://"),
                 ));
             }
             let mut retry = entry.retry;
@@ -113,7 +116,7 @@ impl Table {
             let written = format!("{:?}", written.next());
             let mount = Mount { upstream: entry.upstream, retry, written };
             if mounts.insert(prefix.clone(), mount).is_some() {
-                return Err(fault(span, format!("{prefix}: it is mounted already; take one out")));
+                return Err(fault(span, format!("{prefix}: it is mounted twice; remove one")));
             }
         }
         Ok(Self {
@@ -126,7 +129,7 @@ impl Table {
         })
     }
 
-    /// Whether what this peer says of its own clients is believed.
+    /// Whether this peer may say the address of its own clients.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.has(peer))
     }
@@ -161,7 +164,7 @@ struct Entry {
 #[serde(try_from = "String")]
 struct Header(HeaderName);
 
-/// What says something else to this proxy, or does not get to it.
+/// Headers that have another meaning for this proxy, or do not reach it.
 const TAKEN: [HeaderName; 13] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -191,19 +194,18 @@ impl TryFrom<String> for Header {
             format!("{text:?} is not the name of a header; write one as \"x-tenant\"")
         })?;
         if TAKEN.contains(&name) {
-            return Err(format!(
-                "{text:?} means something else already; name a header of your own"
-            ));
+            return Err(format!("{text:?} has another meaning; choose another header"));
         }
-        // Beside `x_tenant` a client's own `x-tenant` would go on, and a CGI reads both alike.
+        // If `x_tenant` were the header, a client's own `x-tenant` would be passed on, and a CGI
+        // reads both alike.
         if !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(format!("{text:?} is not of letters, digits and hyphens alone"));
+            return Err(format!("{text:?} may have only letters, digits and hyphens"));
         }
         Ok(Self(name))
     }
 }
 
-/// A value that a header can have, so that a request can name it.
+/// A tenant's name: a value that a header can have.
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(try_from = "String")]
 struct Tenant(String);
@@ -214,12 +216,12 @@ impl TryFrom<String> for Tenant {
     fn try_from(text: String) -> Result<Self, String> {
         let can_be_sent = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         can_be_sent.then(|| Self(text.clone())).ok_or_else(|| {
-            format!("{text:?} can be no tenant: a name is visible ASCII without spaces")
+            format!("{text:?} is not a valid tenant; use visible ASCII without spaces")
         })
     }
 }
 
-/// An address, or a network as `10.0.0.0/8`.
+/// An address, or a network such as `10.0.0.0/8`.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 struct Network {
@@ -253,12 +255,12 @@ impl TryFrom<String> for Network {
             (length <= most).then_some(Self { address, length })
         };
         read().ok_or_else(|| {
-            format!("{text:?} is no address and no network; write \"10.0.0.1\" or \"10.0.0.0/8\"")
+            format!("{text:?} is not an address or a network; write \"10.0.0.1\" or \"10.0.0.0/8\"")
         })
     }
 }
 
-/// Scheme and authority of an upstream; paths go there as they come.
+/// Scheme and authority of an upstream. Paths are sent to it unchanged.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Upstream {
@@ -267,7 +269,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// That request there.
+    /// The URI of a request at this upstream.
     pub(crate) fn uri(&self, request: Uri) -> Uri {
         let mut parts = request.into_parts();
         parts.scheme = Some(uri::Scheme::HTTP);
@@ -276,12 +278,12 @@ impl Upstream {
         Uri::from_parts(parts).expect("scheme, authority and path are a URI")
     }
 
-    /// As `Host` has it.
+    /// The value of `Host`.
     pub(crate) const fn host(&self) -> &HeaderValue {
         &self.host
     }
 
-    /// A location that this upstream gives as its own, as clients have to ask for it.
+    /// Rewrites a URL of this upstream into the one that clients use.
     pub(crate) fn public(&self, location: &str) -> Option<String> {
         let (place, fragment) =
             location.find('#').map_or((location, ""), |at| location.split_at(at));
@@ -295,7 +297,7 @@ impl Upstream {
             place.scheme_str() == Some("http") && host(place.authority()?) == host(&self.authority);
         let target = place.path_and_query().map_or("/", |target| target.as_str());
         is_own.then(|| match target.as_bytes() {
-            // Two slashes at the start would be another host, and browsers read a backslash as one.
+            // Two slashes at the start would name a host. Browsers read a backslash as a slash.
             [b'/', b'/' | b'\\', ..] => format!("/.{target}{fragment}"),
             [b'/', ..] => format!("{target}{fragment}"),
             _ => format!("/{target}{fragment}"),
@@ -310,8 +312,7 @@ impl TryFrom<String> for Upstream {
         let wrong =
             "an upstream is written as \"http://host:port\", without a path, a query or a user";
         let parts = text.parse::<Uri>().map_err(|_| wrong)?.into_parts();
-        // What may be a mount's prefix names a host and a port that there can be, but for its
-        // wildcards.
+        // A valid mount prefix has a valid host and port. Only its wildcards have to be excluded.
         let is_bare = parts.path_and_query.is_none_or(|target| target == "/")
             && text.parse::<MountPrefix>().is_ok()
             && !text.contains('*');
@@ -336,7 +337,7 @@ impl TryFrom<String> for Upstream {
 #[serde(try_from = "WrittenSessions")]
 pub(crate) struct Sessions {
     pub(crate) place: Place,
-    /// The first one seals, and each one opens. If there are none, cookies are stored as they are.
+    /// The first one seals, and each one opens. Without keys, cookies are stored as clear text.
     pub(crate) keys: Vec<Key>,
     pub(crate) on_outage: OnOutage,
     pub(crate) deadline: Deadline,
@@ -349,7 +350,7 @@ pub(crate) enum Place {
     Memory,
 }
 
-/// `Debug` does not show it: there may be a password in it.
+/// `Debug` does not show it, because it may contain a password.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Url(pub(crate) String);
@@ -360,7 +361,7 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Where a key is: the table has no key itself.
+/// Where a key is. The table does not contain the key.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "toml::Value")]
 pub(crate) struct Key {
@@ -377,7 +378,7 @@ pub(crate) enum KeySource {
 impl TryFrom<toml::Value> for Key {
     type Error = &'static str;
 
-    /// An error shows nothing of what is there, which may be a key.
+    /// An error shows nothing of the value, which may be a key.
     fn try_from(value: toml::Value) -> Result<Self, Self::Error> {
         let wrong = "`keys` has keys as { number = 1, file = \"session.key\" }, or with \
                      env = \"NAME\" in place of the file";
@@ -395,7 +396,7 @@ impl TryFrom<toml::Value> for Key {
     }
 }
 
-/// For how long the last known jar serves while the store is down.
+/// How long the last known jar is used while the store is down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct OnOutage(pub(crate) Option<Duration>);

@@ -1,4 +1,5 @@
-//! Whose turn it is on a connection: the client owes the head of a request, or the proxy an answer.
+//! Whose turn it is on a connection: the client must send the head of a request, or the proxy an
+//! answer.
 
 use std::{
     pin::Pin,
@@ -15,24 +16,24 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::Service};
 use tokio::time::{Instant, sleep_until};
 
-/// One timer watches a connection for all of its requests. A timer for each, as hyper has it, would
-/// be set, and taken out of the runtime's wheel again, once a request.
+/// One timer watches a connection for all of its requests. hyper would set a timer for each
+/// request, and remove it from the runtime's wheel again.
 pub(crate) struct Turn {
     start: Instant,
-    // Since when the client owes a head, in milliseconds from the start; or `ANSWERS`.
+    // When the client's turn began, in milliseconds from the start; or `ANSWERS`.
     owes: AtomicU64,
 }
 
-/// It is the proxy's turn.
+/// The value for the proxy's turn.
 const ANSWERS: u64 = u64::MAX;
 
 impl Turn {
-    /// The client's, from now on.
+    /// Begins the client's turn.
     pub(crate) fn client() -> Self {
         Self { start: Instant::now(), owes: AtomicU64::new(0) }
     }
 
-    /// Ends once the client has owed a head for that long.
+    /// Ends when the client's turn has lasted for this long.
     pub(crate) async fn is_late(&self, patience: Duration) {
         let mut end = self.start + patience;
         loop {
@@ -49,7 +50,8 @@ impl Turn {
     }
 }
 
-/// A service of one connection, whose turn it is from a request's head to the end of its answer.
+/// The service of one connection. It is the proxy's turn from a request's head to the end of the
+/// answer.
 pub(crate) struct InTurn<S> {
     pub(crate) service: S,
     pub(crate) turn: Arc<Turn>,
@@ -70,7 +72,7 @@ where
     }
 }
 
-/// An answer of which something is still to come. When it is over, it is the client's turn.
+/// An answer that is not complete yet. When it ends, it is the client's turn.
 struct Answering(Arc<Turn>);
 
 impl Drop for Answering {

@@ -1,4 +1,4 @@
-//! The client side: a pool for each core, jars per request, and for each mount its upstream,
+//! The client side: a pool for each core, a jar for each request, and for each mount its upstream,
 //! retries and counters.
 
 use std::{
@@ -33,21 +33,22 @@ use crate::{
     table::{Mount, Table, Upstream},
 };
 
-/// How much of an answer is read at a time, in bytes; its head must fit. Of a client that takes
-/// nothing two such pieces are kept, and with hyper's own buffers that is 64 KiB.
+/// How much of an answer is read at a time, in bytes. Its head must fit. While a client reads
+/// nothing, two such pieces are in memory; with hyper's own buffers that is 64 KiB.
 const PIECE: usize = 14 * 1024;
 
-/// A client's body, kept while it is sent, so that it can be sent again.
+/// A client's body. It is kept while it is sent, so that it can be sent again.
 type Sent = ReplayBody<Upload>;
 type Answer = Response<Incoming>;
 type Shared = sessions::Shared<CookieService<Pool, PerRequest>>;
 pub(crate) type Routes = RoutingService<Shared, Sent, Incoming>;
 
 thread_local! {
-    /// hyper-util's client, with the pool of this core: no request wakes another one.
+    /// hyper-util's client, with a pool for this core, so that no request wakes another core.
     static POOL: legacy::Client<HttpConnector, Sent> = {
         let mut connector = HttpConnector::new();
-        // Or the last piece of an upload waits for the upstream's delayed ACK, 40 ms or more.
+        // Otherwise the last piece of an upload waits for the upstream's delayed ACK, 40 ms or
+        // more.
         connector.set_nodelay(true);
         let mut client = legacy::Client::builder(TokioExecutor::new());
         client.pool_timer(TokioTimer::new()).http1_read_buf_exact_size(PIECE);
@@ -55,7 +56,7 @@ thread_local! {
     };
 }
 
-/// The client of whichever core calls.
+/// The client of the calling core.
 #[derive(Clone, Copy)]
 pub(crate) struct Pool;
 
@@ -73,7 +74,7 @@ impl Service<Request<Sent>> for Pool {
     }
 }
 
-/// With an error as the layers above have it.
+/// Boxes the error, as the layers above do.
 pub(crate) struct Answering(legacy::ResponseFuture);
 
 impl Future for Answering {
@@ -84,15 +85,15 @@ impl Future for Answering {
     }
 }
 
-/// No mounts yet. A request for none of them goes nowhere, and one with dot segments neither:
-/// upstreams do not all read these alike.
+/// A table without mounts. A request without a mount is refused, and so is one with dot segments,
+/// because upstreams read these in different ways.
 pub(crate) fn routes(sessions: Option<&Sessions>) -> Result<Routes, BoxError> {
     let shared = sessions::over(CookieLayer::per_request().layer(Pool), sessions);
     Ok(RoutingLayer::builder().strict().reject_dot_segments().build()?.layer(shared))
 }
 
-/// Puts the mounts of a table in the place of those that there are, in one step. Mounts that are
-/// written as before keep their budget.
+/// Replaces the mounts by those of a table, in one step. Mounts whose text did not change keep
+/// their budget.
 pub(crate) fn replace(
     handle: &RoutingHandle<Shared, Sent, Incoming>,
     table: &Table,
@@ -111,7 +112,7 @@ pub(crate) fn replace(
     Ok(())
 }
 
-/// One mount, as its requests share it.
+/// One mount. Its requests share it.
 struct Served {
     prefix: MountPrefix,
     upstream: Upstream,
@@ -144,7 +145,7 @@ fn add(
     mounts.mount_keyed(prefix.clone(), mount.written.as_str(), layer)
 }
 
-/// Counts what goes to the upstream, retries included.
+/// Counts the requests that are sent to the upstream, including retries.
 #[derive(Clone)]
 struct Attempts<S> {
     inner: S,
@@ -183,7 +184,7 @@ impl Served {
         }
         let fit = result.and_then(|mut answer| {
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return Err("it switched protocols unasked".into());
+                return Err("it switched protocols without being asked".into());
             }
             if headers::take_from_answer(answer.headers_mut())? {
                 make_public(answer.headers_mut(), &self.upstream);
@@ -191,7 +192,7 @@ impl Served {
             Ok(answer)
         });
         fit.map_err(|error| match sessions::refusal(&*error) {
-            // Not the upstream's failure.
+            // This is not a failure of the upstream.
             Some(_) => error,
             None => Failed { mount: self.prefix.clone(), error }.into(),
         })
@@ -206,7 +207,7 @@ fn refused_by_budget(result: &Result<Answer, BoxError>) -> bool {
     history.is_some_and(|history| history.stop_reason() == StopReason::Budget)
 }
 
-/// An upstream did not answer. `Display` is for clients: it names the mount, and no address.
+/// An upstream did not answer. `Display` is for clients, so it names the mount but no address.
 #[derive(Debug)]
 pub(crate) struct Failed {
     mount: MountPrefix,
@@ -214,7 +215,7 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    /// Whether it had its time, and did not.
+    /// Whether the time was up.
     pub(crate) fn is_late(&self) -> bool {
         match self.error.downcast_ref().map(RetryError::history) {
             Some(history) => {
@@ -240,8 +241,7 @@ impl fmt::Display for Failed {
 
 impl Error for Failed {}
 
-/// What went wrong at the bottom of it. An `io::Error` with an error inside it does not count that
-/// among its sources.
+/// The innermost error. An `io::Error` does not return the error inside it as its source.
 fn root(error: &(dyn Error + 'static)) -> String {
     let inner = error
         .downcast_ref::<io::Error>()

@@ -1,4 +1,4 @@
-//! A line per attempt: a layer inside the retries, and what they call before each retry.
+//! Prints a line per attempt, with a layer inside the retries and the hook `before_retry`.
 
 use std::{
     future::Future,
@@ -11,14 +11,14 @@ use http::{Request, Response, request};
 use tower::{BoxError, Layer, Service};
 use tower_outbound::retry::{AttemptNumber, AttemptRecord};
 
-/// For `RetryPolicy::before_retry`.
+/// The hook for `RetryPolicy::before_retry`.
 pub(crate) fn print_retry(_: &mut request::Parts, failed: &AttemptRecord) {
     if let (Some(failure), Some(delay)) = (failed.failure, failed.delay) {
         say!("  - retry: {failure}, delay_ms={:.1}", delay.as_secs_f64() * 1000.0);
     }
 }
 
-/// Prints each attempt that passes.
+/// Prints each attempt.
 #[derive(Clone, Copy)]
 pub(crate) struct PrintAttempts;
 

@@ -1,5 +1,4 @@
-//! The server that the story is played against: a login, a protected page, and two endpoints in
-//! trouble.
+//! The server of the story: a login, a protected page, and two endpoints that fail.
 
 use std::{
     convert::Infallible,
@@ -43,7 +42,7 @@ impl Server {
         Ok(Self { port, counts, accepting })
     }
 
-    /// On `localhost`.
+    /// The port on `localhost`.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -66,12 +65,12 @@ impl Drop for Server {
 async fn accept(listener: TcpListener, counts: Arc<Counts>) {
     while let Ok((stream, _)) = listener.accept().await {
         counts.connections.fetch_add(1, Ordering::Relaxed);
-        // Or a small last piece of an answer waits for an acknowledgement, 40 ms or more.
+        // Otherwise a small last piece of an answer waits for an acknowledgement, 40 ms or more.
         let _ = stream.set_nodelay(true);
         let counts = Arc::clone(&counts);
         tokio::spawn(async move {
             let service = service_fn(|request| answer(request, &counts));
-            // A client that goes away is no trouble of the server's.
+            // An error here means that the client went away.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -132,7 +131,7 @@ async fn answer(
         }
         _ => (response.status(StatusCode::NOT_FOUND), json!({"detail": "Not Found"})),
     };
-    // Every header value is a constant, or came in as part of one.
+    // This cannot fail: every header value is a constant or part of a header that was received.
     Ok(response.body(Full::from(body.to_string())).unwrap_or_default())
 }
 

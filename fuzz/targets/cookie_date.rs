@@ -1,4 +1,4 @@
-//! Any `Expires`: no panic; and a date that httpdate reads, as httpdate writes it, is that date.
+//! Any `Expires`: no panic. A date that httpdate has written is read as the same date.
 #![no_main]
 
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,5 @@
-//! Any file as a jar, in each format: an error with its line, or cookies that are the same once written and read again.
+//! Any file as a jar, in each format: an error with its line, or cookies that stay the same if they
+//! are written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Any prefix and any URI: errors, not panics; what a prefix names is served by it, and what it
-//! serves is sent to the host that it names.
+//! Any prefix and any URI: errors, not panics. A prefix serves the URI that it names, and every
+//! request that it serves is sent to the host that it names.
 #![no_main]
 
 use std::net::Ipv6Addr;
@@ -78,7 +78,7 @@ fn dialled(uri: &Uri) -> Option<(String, Option<u16>)> {
     Some((host, authority.port_u16().or(implied)))
 }
 
-/// The same of a prefix that names one host and is a URI, and whether it names a port.
+/// The same for a prefix that is a URI with one host, and whether it has a port.
 fn prefix_dialled(prefix: &str) -> Option<((String, Option<u16>), bool)> {
     let uri = prefix.parse::<Uri>().ok()?;
     let host = uri.host()?;

@@ -1,5 +1,5 @@
-//! Copies of a streamed body, polled, copied and dropped in any order, against a plain vector: each
-//! one sends the stream from its first byte, and none sends bytes of its own.
+//! Copies of a streamed body are polled, copied and dropped in any order, and compared with a
+//! vector. Each sends the stream from its first byte, and sends no other bytes.
 #![no_main]
 
 use std::{
@@ -31,7 +31,7 @@ fn length(step: u8) -> Option<usize> {
 }
 
 impl Script {
-    /// Whether it has neither trailers nor an error, so that its length is known.
+    /// Whether it has no trailers and no error, so that its length is known.
     fn is_plain(&self) -> bool {
         self.steps.iter().all(|step| *step < 0xfe)
     }
@@ -70,7 +70,7 @@ impl Body for Stream {
                 script.has_failed = true;
                 Poll::Ready(Some(Err("the stream fails")))
             }
-            // They are the last frame.
+            // Trailers are the last frame.
             0xfe => {
                 script.has_trailers = true;
                 script.next = script.steps.len();
@@ -104,7 +104,7 @@ impl Sent {
         Self { body, bytes: Vec::new(), has_trailers: false, has_begun: false, end: None }
     }
 
-    /// Whether it was ready.
+    /// Whether the poll was ready.
     fn poll(&mut self, script: &RefCell<Script>) -> bool {
         let hint = self.body.size_hint();
         let is_end = self.body.is_end_stream();
@@ -160,7 +160,7 @@ fuzz_target!(|input: &[u8]| {
     }));
     let is_exact = has_hint && steps.borrow().is_plain();
     let mut copies = vec![Sent::new(ReplayBody::new(Stream(Rc::clone(&steps), has_hint), cap))];
-    // Whether bytes have gone while there was one copy alone, so that they were not kept.
+    // Whether bytes were sent while there was only one copy, so that they were not kept.
     let mut let_go = false;
     for op in script.iter().take(200) {
         let at = usize::from(op >> 2) % copies.len();
@@ -175,7 +175,8 @@ fuzz_target!(|input: &[u8]| {
                 let copy = copies[at].body.try_replay();
                 assert_eq!(can, copy.is_some());
                 let script = steps.borrow();
-                // Nothing is kept of a body that says that it will not fit; trailers take six bytes.
+                // Nothing is kept of a body whose length shows that it will not fit. Trailers take
+                // six bytes.
                 let fits = if is_exact { script.total() <= cap } else { true };
                 let is_kept = fits && script.sent.len() + 6 <= cap && !let_go && !script.has_failed;
                 assert!(can || !is_kept, "a copy is refused without a reason");
@@ -187,7 +188,7 @@ fuzz_target!(|input: &[u8]| {
             _ => {}
         }
     }
-    // Whatever has happened, the next attempt sends all of it.
+    // Whatever has happened, the next attempt sends the whole body.
     let Some(body) = copies.iter().find_map(|copy| copy.body.try_replay()) else { return };
     let mut last = Sent::new(body);
     let mut polls = 0;

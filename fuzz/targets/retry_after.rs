@@ -1,4 +1,5 @@
-//! Any `Retry-After`: no panic, no wait past the maximum, none shorter than a server asks for.
+//! Any `Retry-After`: no panic, no wait above the maximum, no wait shorter than the server asks
+//! for.
 #![no_main]
 
 use std::time::{Duration, SystemTime};

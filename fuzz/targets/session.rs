@@ -1,5 +1,5 @@
-//! Any answer of a session store: an error, or a jar of that session's site; and what a change then
-//! writes is read by another replica as the same cookies.
+//! Any answer of a session store: an error, or a jar of that session's site. If a change is then
+//! written, another replica reads the same cookies.
 #![no_main]
 
 use std::{
@@ -26,10 +26,10 @@ thread_local! {
         Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
 }
 
-/// Answers what it is told first, and then as a store does.
+/// First gives the prepared answer, then answers like a real store.
 struct Store {
     contents: Mutex<Contents>,
-    /// What others have written meanwhile.
+    /// What others have written in the meantime.
     merged: Mutex<Option<Vec<Record>>>,
 }
 
@@ -95,7 +95,7 @@ fn records(mut input: &[u8]) -> Option<(Vec<Record>, &[u8])> {
         if *flags == 0 {
             break;
         }
-        // What is left out stands for what is usual.
+        // If a part is missing, a usual value is used.
         let stamp = match flags & 1 {
             0 => 1_790_000_000_000_000 + u64::from(*flags),
             _ => u64::from_le_bytes(take(&mut input, 8)?.try_into().ok()?),
@@ -146,7 +146,7 @@ async fn story(store: Arc<Store>) -> Result<(), SessionError> {
         let header = jar.header(uri);
         assert!(header.is_none_or(|header| header.len() <= limits.header_bytes));
     }
-    // A change, which meets what others have written.
+    // A change, which is merged with what others have written.
     if jar.set(&uri, "sid=1; Secure; Path=/").is_err() {
         return Ok(());
     }

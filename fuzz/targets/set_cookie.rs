@@ -1,4 +1,5 @@
-//! Lines of `Set-Cookie`, each a stranger's, into one jar: what goes out is a header, within its bounds, and to no one else.
+//! `Set-Cookie` lines from strangers, stored in one jar: the jar then makes valid headers, within
+//! its bounds, and for the right hosts only.
 #![no_main]
 
 use http::Uri;

@@ -1,4 +1,4 @@
-//! The guide: pages for those who come from another library, and a page for each job.
+//! The guide: a page for each library that you may come from, and a page for each job.
 //!
 //! | you come from | page |
 //! |---|---|
@@ -10,14 +10,14 @@
 //! | you want to | page |
 //! |---|---|
 //! | put these layers into kube, octocrab, tonic, reqwest or axum | [`clients`] |
-//! | send a token or a key to the right host, and to no other | [`credentials`] |
+//! | send a token or a key only to the host that it is for | [`credentials`] |
 //! | count, trace and log | [`observability`] |
 //! | test your code without a network and without waiting | [`testing`] |
 //! | build a proxy, or follow a mesh's configuration | [`proxies_and_meshes`] |
 //! | share sessions between processes | [`replicas`] |
 //! | know what is promised | [`security`], [`compatibility`] |
 //!
-//! There is no code in this module. Each snippet is compiled, and most are run, by the tests.
+//! This module has no code. The tests compile every snippet, and run most of them.
 
 macro_rules! pages {
     ($($name:ident)+) => {$(

@@ -1,7 +1,7 @@
-//! A jar file whose writer is killed at any moment, or finds the disk full, is one that was saved,
-//! whole.
+//! If the writer of a jar file is killed at any moment, or the disk is full, the file is whole, as
+//! an earlier save left it.
 //!
-//! `COOKIE_KILLS` says how often; 100 times for each format where it says nothing.
+//! `COOKIE_KILLS` sets the number of kills for each format. Default: 100.
 
 use std::{
     env, fs,
@@ -18,13 +18,13 @@ use tower_outbound::cookie::{CookieFile, FileError, Format};
 const CHILD: &str = "COOKIE_CRASH_FILE";
 const HOSTS: usize = 4;
 
-/// How many cookies the nth state has: some come and some go from one to the next.
+/// How many cookies the nth state has. From one state to the next some are added and some removed.
 fn cookies_of(state: u64) -> usize {
     170 + usize::try_from(state * 37 % 60).unwrap()
 }
 
 fn value_of(state: u64) -> String {
-    // Of another length each time, so that a file that is half one state and half another shows.
+    // Its length differs each time, so that a mixture of two states is noticed.
     format!("{state}-{}", "x".repeat(usize::try_from(state * 29 % 83).unwrap()))
 }
 
@@ -38,7 +38,7 @@ fn change(file: &CookieFile, state: u64) {
     }
 }
 
-/// By its name, so that the child knows it too.
+/// The format by its name, which the child gets too.
 fn open(path: &Path) -> Result<CookieFile, FileError> {
     let format = match path.extension().and_then(|extension| extension.to_str()) {
         #[cfg(feature = "json")]
@@ -50,7 +50,7 @@ fn open(path: &Path) -> Result<CookieFile, FileError> {
     CookieFile::open(path, format)
 }
 
-/// Which state the file is in; or what is wrong with it.
+/// Which state the file is in, or what is wrong with it.
 fn state_of(path: &Path) -> Result<u64, String> {
     let mode = fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode() & 0o7777;
     if mode != 0o600 {
@@ -71,7 +71,7 @@ fn state_of(path: &Path) -> Result<u64, String> {
     Ok(state)
 }
 
-/// The other process: it saves one state after another and says which it has saved.
+/// The other process. It saves one state after another, and prints which it has saved.
 #[test]
 fn the_child_saves_until_it_is_killed() {
     let Some(path) = env::var_os(CHILD) else { return };
@@ -80,7 +80,7 @@ fn the_child_saves_until_it_is_killed() {
     let mut state = state_of(path).unwrap();
     let file = open(path).unwrap();
     println!("\nsaved {state}");
-    // It would go on for ever if its parent were killed.
+    // Otherwise it would run for ever if its parent is killed.
     while started.elapsed() < Duration::from_secs(60) {
         state += 1;
         change(&file, state);
@@ -89,7 +89,7 @@ fn the_child_saves_until_it_is_killed() {
     }
 }
 
-/// Kills the child when it is dropped, whatever became of its parent.
+/// Kills the child when it is dropped, even if the test failed.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -99,7 +99,7 @@ impl Drop for Killed {
     }
 }
 
-/// The last state that the child has said it saved before it was killed, `delay` after it began.
+/// Kills the child `delay` after its start, and returns the last state that it printed.
 fn last_saved(path: &Path, delay: Duration) -> u64 {
     let child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "cookie_crash::the_child_saves_until_it_is_killed", "--nocapture"])
@@ -113,7 +113,7 @@ fn last_saved(path: &Path, delay: Duration) -> u64 {
     let mut states =
         lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("saved ")?.parse().ok());
     let first = states.next().expect("the child reads what is there");
-    // No time to wait for: it picks the moment of the kill.
+    // This does not wait for an event: it chooses the moment of the kill.
     thread::sleep(delay);
     child.0.kill().unwrap();
     states.last().unwrap_or(first)
@@ -146,26 +146,26 @@ fn kill_savers_of(name: &str) {
             .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
             .collect::<Vec<_>>()
     };
-    // Beside it another file is saved, whose litter is its own.
+    // Another file is saved in the same directory. Its temporary file must not be touched.
     let other = directory.path().join(format!(".{name}.save-.save-abcdef"));
     fs::write(&other, "of another file").unwrap();
     let mut in_midst = 0;
     let (mut wrong, mut random, mut kill) = (Vec::new(), 1_u64, 0);
-    // On until one at least fell in the midst of a save: without one nothing would be proved.
+    // Continues until at least one kill happened during a save. Otherwise nothing would be proved.
     while wrong.len() < 10 && (kill < kills || (kill < kills + 1_000 && in_midst == 0)) {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // A state takes some milliseconds to make and save.
         let said = last_saved(path, Duration::from_micros((random >> 33) % 50_000));
         match state_of(path) {
-            // It may have died between the save and the word of it.
+            // It may have been killed between the save and the message.
             Ok(state) if state == said || state == said + 1 => {}
             outcome => {
                 wrong.push(format!("kill {kill}, after state {said} was saved: {outcome:?}"));
             }
         }
-        // What a killed save leaves behind holds cookies too. The next save sweeps it, so that
-        // there is one at most, beside the other file's.
+        // The temporary file of a killed save contains cookies. The next save removes it, so there
+        // is at most one, and the one of the other file.
         let left: Vec<_> = litter().into_iter().filter(|entry| entry.path() != other).collect();
         for entry in &left {
             let mode = entry.metadata().unwrap().permissions().mode() & 0o7777;
@@ -193,8 +193,7 @@ fn kill_savers_of(name: &str) {
 
 const FULL: &str = "COOKIE_FULL_DISK_FILE";
 
-/// The other process: no file that it writes may become longer than 512 or 1,024 bytes, by its
-/// shell.
+/// The other process. Its shell limits each file to 512 or 1,024 bytes.
 #[test]
 fn the_child_saves_where_there_is_no_room() {
     let Some(path) = env::var_os(FULL) else { return };
@@ -227,7 +226,7 @@ fn a_full_disk_leaves_the_old_file_byte_for_byte() {
         };
         let before = (fs::read(&path).unwrap(), names());
 
-        // Without the trap the signal of a file too large would end the child.
+        // Without the trap the signal for a file that is too large would kill the child.
         let child = Command::new("sh")
             .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\""])
             .arg(env::current_exe().unwrap())
@@ -248,7 +247,7 @@ fn a_full_disk_leaves_the_old_file_byte_for_byte() {
             before.1
         );
 
-        // With room again nothing stands in the way.
+        // When there is room again, the save succeeds.
         change(&file, 2);
         file.save().unwrap();
         assert_eq!(state_of(&path), Ok(2), "{name}");

@@ -1,7 +1,7 @@
-//! What a server, a file or a caller can make long costs no more than its length: ten times the
-//! input, ten times the work.
+//! The cost of input from a server, a file or a caller is linear: ten times the input takes ten
+//! times the work.
 //!
-//! `COOKIE_LINES` says how many lines the files have; 30,000 where it says nothing.
+//! `COOKIE_LINES` sets the number of lines in the files. Default: 30,000.
 
 use std::{
     env, fs,
@@ -23,7 +23,7 @@ fn h() -> Uri {
     uri("https://www.example.com/")
 }
 
-/// Prepares an input of length n; the work on it is what counts.
+/// Prepares an input of length n. Only the work on it is measured.
 type Row<'a> = (&'a str, usize, &'a dyn Fn(usize) -> Box<dyn FnOnce()>);
 
 fn run(work: Box<dyn FnOnce()>) -> (AllocationInfo, Duration) {
@@ -36,11 +36,11 @@ fn run(work: Box<dyn FnOnce()>) -> (AllocationInfo, Duration) {
     (count, time)
 }
 
-/// Ten times at a tenth of the length, then once at all of it.
+/// Works ten times on a tenth of the length, then once on the whole length.
 fn play(rows: &[Row<'_>]) {
     rows::hold(rows, |(row, length, prepare)| {
-        // The time that is squared is ten times as long, and the clock has other work to count: so
-        // the bound lies between, and only who misses it each time is too slow.
+        // Quadratic work would take ten times as long, and the machine may be busy. So the bound is
+        // between, and only work that misses it each time is too slow.
         for _ in 0..3 {
             let tenths: Vec<_> = (0..10).map(|_| run(prepare(length / 10))).collect();
             let (whole, time) = run(prepare(*length));
@@ -50,7 +50,7 @@ fn play(rows: &[Row<'_>]) {
                 "{row}: {time:?}, {tenths:?} in tenths; {} allocations, {}",
                 whole.count_total, tenth.count_total
             );
-            // A few are made whatever the length, and a growing list is moved now and then.
+            // A few allocations do not depend on the length, and a growing list is moved sometimes.
             if whole.count_total > 11 * tenth.count_total + 100
                 || whole.bytes_total > 13 * tenth.bytes_total + 100_000
             {
@@ -64,7 +64,7 @@ fn play(rows: &[Row<'_>]) {
     });
 }
 
-/// A line for a jar, and whether it is one that is stored.
+/// A line for a jar, and whether the jar stores it.
 fn set(line: String, stored: bool) -> Box<dyn FnOnce()> {
     let (jar, from) = (CookieJar::new(), h());
     Box::new(move || assert_eq!(jar.set(&from, black_box(line)).is_ok(), stored))
@@ -129,7 +129,7 @@ fn formats() -> Vec<Format> {
     ]
 }
 
-/// A jar's file with that many cookies, a line each.
+/// A jar's file with `n` cookies, one per line.
 fn text_of(format: Format, count: usize, cookie: impl Fn(usize) -> (String, String)) -> String {
     let line = |n| {
         let (domain, name) = cookie(n);
@@ -166,7 +166,7 @@ fn a_file_of_any_length_is_read_in_time_by_its_lines() {
         ("of as many sites", |n| (format!("h{n}.example"), "a".to_owned())),
         ("of one cookie again and again", |_| ("example.com".to_owned(), "a".to_owned())),
     ];
-    // Fewer than the jar has room for, beyond which it gives up a sixteenth at a time.
+    // Fewer than the jar can hold, because above that it evicts a sixteenth at once.
     let count = env::var("COOKIE_LINES")
         .map_or(30_000, |count| count.parse().expect("COOKIE_LINES is a number"));
     for format in formats() {
@@ -181,8 +181,8 @@ fn a_file_of_any_length_is_read_in_time_by_its_lines() {
     }
 }
 
-/// Half of the jar's changes are of an origin that is not secure, and have to be held against what
-/// the file has.
+/// Half of the jar's changes come from an origin that is not secure, and must be compared with the
+/// file.
 #[test]
 fn a_file_of_any_length_is_opened_and_saved_in_time_by_its_lines() {
     let line =
@@ -223,7 +223,7 @@ fn a_file_of_short_lines_takes_a_small_multiple_of_its_size() {
         measure(|| read = CookieJar::new().read_from(text.as_bytes(), Format::Netscape).ok());
     let (file, read) = (opened.unwrap(), read.unwrap());
     let save = measure(|| file.save().unwrap());
-    // The last line of the text ends with a line break, behind which is no line.
+    // The text ends with a line break, after which there is no line.
     let listed = [(file.skipped().len(), file.unlisted()), (read.skipped.len(), read.unlisted)];
     assert_eq!(listed, [(10_000, LINES - 10_000); 2]);
     assert_eq!(fs::read_to_string(&path).unwrap().matches("x\n").count(), LINES);
@@ -231,7 +231,7 @@ fn a_file_of_short_lines_takes_a_small_multiple_of_its_size() {
     assert!(most.iter().all(|times| *times <= 5), "{most:?} times its size");
 }
 
-/// Up to what `http::Uri` lets a host be, which is more than the DNS does.
+/// Up to the longest host that `http::Uri` allows, which is longer than in the DNS.
 #[test]
 fn a_host_of_any_length_takes_time_by_its_length() {
     let list = "// ===BEGIN ICANN DOMAINS===\ncom\n// ===END ICANN DOMAINS===\n";
@@ -259,7 +259,7 @@ fn a_host_of_any_length_takes_time_by_its_length() {
 #[tokio::test]
 async fn a_cookie_header_of_the_callers_own_is_merged_in_time_by_its_length() {
     let own = |n: usize, pair: &dyn Fn(usize) -> String, lines: usize| -> Box<dyn FnOnce()> {
-        // Room enough for all that the jar has.
+        // Enough room for everything in the jar.
         let limits = CookieLimits { header_bytes: usize::MAX, ..CookieLimits::default() };
         let jar = CookieJar::builder().limits(limits).build();
         for nth in 0..180 {

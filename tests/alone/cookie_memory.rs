@@ -1,4 +1,4 @@
-//! What calls and floods cost in memory, counted.
+//! Counts the memory that calls and floods take.
 
 use std::{
     env,
@@ -129,9 +129,9 @@ fn the_first_look_up_of_a_site_allocates_the_header_and_what_keeps_it() {
     let jar = CookieJar::new();
     (0..5).for_each(|n| set(&jar, "https://www.example.com/", format!("c{n}=1")));
     let to = uri("https://www.example.com/");
-    // The line, what shares it, and the box that keeps it for the next look-up.
+    // The line, its shared owner, and the box that keeps it for the next look-up.
     assert_eq!(measure(|| drop(black_box(jar.header(&to)))).count_total, 3);
-    // A change gives the kept one back, and nothing of it stays.
+    // A change drops the kept line completely.
     let line = "c0=2";
     let bytes = kept(|| {
         jar.set(&to, line).unwrap();
@@ -140,7 +140,7 @@ fn the_first_look_up_of_a_site_allocates_the_header_and_what_keeps_it() {
     assert_eq!(bytes, 0);
 }
 
-/// What a flood does to a jar with the default limits in which two sites have their cookies.
+/// The effect of a flood on a jar with default limits, in which two sites have cookies.
 struct Flood {
     jar: CookieJar,
     growth: u64,
@@ -205,7 +205,8 @@ impl Flood {
     }
 }
 
-/// How many cookies a flood has; the proof is 1,000,000, which takes a debug build too long.
+/// The number of cookies in a flood. The full proof needs 1,000,000, which is too slow in a debug
+/// build.
 fn flood_size() -> usize {
     env::var("COOKIE_FLOOD")
         .map_or(250_000, |count| count.parse().expect("COOKIE_FLOOD is a number"))
@@ -248,7 +249,7 @@ fn cookies_set_and_deleted_leave_nothing() {
             );
         }
     };
-    // The first half fills what the tables keep for the second.
+    // The first half fills buffers that the second half uses again.
     let (first, second) = (kept(|| round(0)), kept(|| round(50_000)));
     assert_eq!((jar.len(), second), (0, 0));
     assert!(first < 16_384, "{first} bytes stay");
@@ -261,8 +262,7 @@ fn what_has_expired_is_freed_once_it_is_met_or_cleared() {
         UNIX_EPOCH + Duration::from_secs(NOW.load(Relaxed))
     }
     let site = |n: usize| format!("https://www.site{n}.example/");
-    // How it is met, how many of a hundred sites are rid of it, and of how many of two hundred
-    // cookies.
+    // What reaches expired cookies, and how many of the two hundred it frees.
     let rows: &[(&str, &dyn Fn(&CookieJar), usize)] = &[
         ("a look-up of one site", &|jar| drop(jar.header(&uri(site(0)))), 2),
         ("a list for one site", &|jar| drop(jar.matching(&uri(site(0)))), 2),

@@ -1,5 +1,5 @@
-//! What needs a process of its own: tests that count allocations, by a global allocator, and tests
-//! that are killed or find the disk full.
+//! Tests that need their own process: they count allocations with a global allocator, kill
+//! processes, or fill the disk.
 
 #[cfg(feature = "retry")]
 #[path = "../support/bodies.rs"]

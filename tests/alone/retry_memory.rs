@@ -1,5 +1,5 @@
-//! What a request allocates on its way through the retry layer, beside tower's own, and what a
-//! streamed upload holds.
+//! The allocations of a request in the retry layer, compared with tower's own, and the memory of a
+//! streamed upload.
 //!
 //! `--nocapture` prints the figures.
 
@@ -67,8 +67,7 @@ impl<E> tower::retry::Policy<Request<Body>, Response<Body>, E> for ThreeTimes {
     }
 }
 
-/// Header values as they are in a static or in a request that was parsed: a clone of them counts
-/// references.
+/// Header values that are static or from a parsed request, so that a clone only counts references.
 fn request(method: &Method) -> Request<Body> {
     Request::builder()
         .method(method)
@@ -80,7 +79,7 @@ fn request(method: &Method) -> Request<Body> {
         .unwrap()
 }
 
-/// Allocations of one request through a service, the request's own left out.
+/// The allocations of one request through a service, without those of the request itself.
 fn allocated<S>(mut service: S, method: &Method) -> u64
 where
     S: Service<Request<Body>, Response = Response<Body>>,
@@ -98,7 +97,7 @@ where
         })
         .count_total
     };
-    // What the first request of a thread makes for itself is not counted.
+    // Allocations of a thread's first request are not counted.
     once();
     once()
 }
@@ -152,7 +151,7 @@ fn a_post_that_may_be_sent_again_allocates_four_times_more_at_most() {
     });
 }
 
-/// A stream of fresh pieces, as it comes from a file.
+/// A stream of new pieces, as from a file.
 fn upload(mut left: usize, piece: usize) -> FakeBody {
     FakeBody::new(move |_| {
         let length = left.min(piece);
@@ -161,7 +160,8 @@ fn upload(mut left: usize, piece: usize) -> FakeBody {
     })
 }
 
-/// The most bytes that an upload holds at a time. Each piece is gone once it has been received.
+/// The most bytes that an upload holds at a time. The server drops each piece when it has received
+/// it.
 fn peak<S>(mut client: S, length: usize, piece: usize, received: &AtomicU64) -> u64
 where
     S: Service<Request<FakeBody>>,
@@ -214,7 +214,8 @@ fn a_streamed_upload_holds_no_more_than_its_cap_beside_what_is_sent() {
     );
 }
 
-/// Reads requests to their last chunk and answers each with 200; how many bytes it has read.
+/// Reads requests to their last chunk and answers each with 200. Returns how many bytes it has
+/// read.
 fn discarding() -> (std::net::SocketAddr, std::sync::Arc<AtomicU64>) {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -240,7 +241,7 @@ fn discarding() -> (std::net::SocketAddr, std::sync::Arc<AtomicU64>) {
     (address, received)
 }
 
-/// The same over a connection, with all that the client holds by itself.
+/// The same over a connection, including everything that the client holds.
 #[test]
 fn an_upload_over_a_connection_holds_no_more_than_its_cap_beside_what_the_client_holds() {
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -260,7 +261,7 @@ fn an_upload_over_a_connection_holds_no_more_than_its_cap_beside_what_the_client
         .max_bytes(CAP)
         .layer(RetryLayer::new(RetryPolicy::new().no_budget()).layer(http));
     let (mut alone, mut ours) = (0, 0);
-    // The first of each fills what later ones use again.
+    // The first request of each fills buffers that later ones use again.
     for _ in 0..2 {
         let (bare, client) = (bare.clone(), client.clone());
         let peak = measure(|| {

@@ -1,4 +1,4 @@
-//! The advisories and faults that concern cookies. What a crash or a full disk leaves is in
+//! The advisories and faults that concern cookies. Those about a crash or a full disk are in
 //! `alone`.
 
 use std::{
@@ -28,7 +28,7 @@ mod suffixes;
 
 type Client = BoxCloneSyncService<Request<String>, Response<String>, tower::BoxError>;
 
-/// What each request carried: its URI, its cookies, and its credentials.
+/// What each request sent: its URI, its cookies, and its credentials.
 type Log = Arc<Mutex<Vec<(String, String, bool)>>>;
 
 /// Redirects by a table of absolute URIs; every other request is answered with 200. Each host sets
@@ -87,7 +87,7 @@ async fn a_control_byte_drops_the_cookie_and_the_response_is_delivered() {
             "{byte}"
         );
     }
-    // Through the layer: what a header can carry at all.
+    // Through the layer, as far as a header can contain it.
     let service = service_fn(|_request: Request<()>| async {
         let line = HeaderValue::from_bytes(b"bad=\x80\xff; Path=/").unwrap();
         Ok::<_, Infallible>(
@@ -140,7 +140,7 @@ fn a_save_that_fails_leaves_the_old_file_byte_for_byte() {
     set(file.jar(), "https://h.example/", "a=1; Max-Age=60").unwrap();
     file.save().unwrap();
     let old = std::fs::read(&path).unwrap();
-    // The name of the temporary file is one that no file can have.
+    // The temporary file gets a name that no file can have.
     let long = directory.path().join("x".repeat(255));
     let broken = CookieFile::with_jar(&long, Format::Netscape, file.jar().clone());
     assert!(broken.save().is_err());
@@ -231,7 +231,7 @@ async fn nothing_of_one_origin_reaches_another_nor_comes_back_later_in_the_chain
     assert_eq!(credentials, [true, false, false]);
 }
 
-/// urllib3 GHSA-qccp-gfcp-xxvc: the same by every way in.
+/// urllib3 GHSA-qccp-gfcp-xxvc: the same through every entry point.
 #[cfg(feature = "routing")]
 #[tokio::test]
 async fn a_mounted_layer_and_a_mounted_client_strip_as_the_direct_way_does() {
@@ -502,7 +502,7 @@ fn debug_shows_no_value_and_no_userinfo() {
     assert!(!shown.contains("s3cret"), "{shown}");
 }
 
-/// Found here.
+/// A fault of this crate.
 #[cfg(feature = "follow-redirect")]
 #[tokio::test]
 async fn a_redirect_to_another_origin_does_not_lift_what_restricts_the_request() {
@@ -543,14 +543,14 @@ async fn a_redirect_to_another_origin_does_not_lift_what_restricts_the_request()
     .await;
 }
 
-/// Found here: glibc asks the DNS for these names.
+/// A fault of this crate: glibc asks the DNS for these names.
 #[test]
 fn names_of_localhost_get_no_secure_cookie_of_localhost() {
     let strict = CookieJar::new;
     let names = || CookieJar::builder().localhost_names(true).build();
     let listed = || CookieJar::builder().secure_hosts(["a.localhost"]).build();
-    // Who has set a Secure cookie, who asks for it, what it gets, and whether it is secure, so that
-    // it may set and replace such a cookie.
+    // The origin that has set a Secure cookie, the origin that requests it, what that one gets, and
+    // whether it is secure, so that it may set and replace such a cookie.
     let rows = [
         (strict(), "https://localhost/", "http://localhost/", "s=1", true),
         (strict(), "https://localhost/", "http://localhost:3000/", "s=1", true),
@@ -583,7 +583,7 @@ fn a_slow_new_jar_never_puts_an_older_jar_back_over_a_newer_one() {
     };
     type Meanwhile = fn(&JarPool<u32>, &Mutex<u32>);
     let uri: http::Uri = "https://example.com/".parse().unwrap();
-    // What others do while the jar of key 1 is made from the first version of its file.
+    // What other threads do while the jar of key 1 is made from the first version of its file.
     let rows: &[(&str, Meanwhile, &str)] = &[
         ("nothing", |_, _| (), "v=1"),
         ("another key comes and goes", |jars, _| drop((jars.get(2_u32), jars.get(3_u32))), "v=1"),
@@ -619,7 +619,7 @@ fn a_slow_new_jar_never_puts_an_older_jar_back_over_a_newer_one() {
             let slow = scope.spawn(|| jars.get(1_u32));
             enter.recv().unwrap();
             meanwhile(&jars, &file);
-            // It asks for the same key, and waits or not: it must get the jar of the slow one.
+            // It asks for the same key. Whether it waits or not, it must get the slow one's jar.
             let other = scope.spawn(|| jars.get(1_u32));
             go_on.send(()).unwrap();
             let (slow, other) = (slow.join().unwrap(), other.join().unwrap());

@@ -1,4 +1,4 @@
-//! What browsers export: add-ons' arrays, Puppeteer's, Playwright's `storageState`.
+//! The exports of browsers: arrays of add-ons and of Puppeteer, and Playwright's `storageState`.
 
 use std::{
     fs,
@@ -41,7 +41,7 @@ const EDIT_THIS_COOKIE: &str = r#"[
 }
 ]"#;
 
-/// As Cookie-Editor does: in another order, with nulls, in Firefox with more fields.
+/// As Cookie-Editor exports: in another order, with nulls, and in Firefox with more fields.
 const COOKIE_EDITOR: &str = r#"[
     {
         "name": "sid",
@@ -206,7 +206,7 @@ fn each_program_exports_are_read() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Beside `name`, `value` and `domain`, which all have.
+/// The fields other than `name`, `value` and `domain`, which all exports have.
 #[test]
 fn a_field_means_what_the_program_that_writes_it_means() {
     let rows = [
@@ -307,8 +307,8 @@ fn a_damaged_export_is_an_error_that_names_the_line_and_takes_nothing() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Playwright 1.65.2 was seen to read such a file as the state of a request context, to send its
-/// cookies, and to refuse the file if a cookie lacks any one of the eight fields.
+/// In a trial Playwright 1.65.2 read such a file as the state of a request context and sent its
+/// cookies. It refused the file if a cookie lacked one of the eight fields.
 #[test]
 fn a_storage_state_is_written_with_every_field_that_playwright_requires() {
     let jar = jar();
@@ -389,8 +389,8 @@ fn an_export_of_an_add_on_becomes_a_storage_state_when_it_is_saved() {
     }
 }
 
-/// A cookie without `SameSite` comes back as `Lax`. If that passed for a change of ours, it would
-/// win over a change of another's.
+/// A cookie without `SameSite` is read as `Lax`. If that counted as our change, it would replace a
+/// change of another process.
 #[test]
 fn what_the_format_does_not_keep_is_no_change() {
     let directory = tempfile::tempdir().unwrap();
@@ -425,7 +425,7 @@ fn cookies_txt_says_that_an_export_is_json() {
     }
 }
 
-/// Browsers hold longer ones than RFC 6265bis allows.
+/// Browsers keep longer cookies than RFC 6265bis allows.
 #[test]
 fn a_cookie_that_no_jar_could_hold_costs_none_of_the_others() {
     let long = format!(
@@ -456,7 +456,7 @@ fn a_cookie_that_no_jar_could_hold_costs_none_of_the_others() {
             let saved = fs::read_to_string(&path).unwrap();
             assert!(saved.contains(&long) && origins(&saved) == origins(&text), "{line}: {saved}");
         }
-        // Of all cookies the one is left that could not be read.
+        // Only the cookie that could not be read is left.
         assert_eq!((open(&path).jar().len(), open(&path).skipped().len()), (0, 1));
         let want = "a cookie's name and value are at most 4096 bytes together";
         let wrong: Vec<_> = said.iter().filter(|said| !said.ends_with(want)).collect();

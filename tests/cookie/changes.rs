@@ -44,7 +44,7 @@ fn text(changes: &[Change]) -> String {
 fn a_log_holds_what_was_set_and_deleted_and_nothing_else() {
     type Do = fn(&CookieJar);
     let set = |jar: &CookieJar, line: &str| _ = jar.set(&uri(H), line);
-    // What happens to a jar that has `a=1` and `b=1`, and what the log then says.
+    // A change to a jar with `a=1` and `b=1`, and the log after it.
     let rows: &[(&str, Do, &str)] = &[
         ("nothing", |_| (), ""),
         ("a new cookie", |jar| _ = jar.set(&uri(H), "c=1"), "c=1"),
@@ -203,7 +203,8 @@ fn a_site_is_loaded_but_for_what_the_log_says_is_newer() {
     let now = SystemTime::now();
     let (before, after) = (now - Duration::from_secs(60), now + Duration::from_secs(60));
     let deleted = |name: &str, at| Change::deleted(cookie(name, "").id(), at);
-    // What the jar does, what the store has, the jar's header then, and what it has yet to tell.
+    // What the jar does, what the store has, the jar's header after that, and the changes that it
+    // has not reported yet.
     type Row<'a> = (&'a str, &'a [&'a str], Vec<Change>, &'a str, &'a str);
     let rows: Vec<Row<'_>> = vec![
         ("all of the store", &[], vec![Change::set(cookie("s", "1"), before)], "s=1", ""),
@@ -260,7 +261,7 @@ fn a_site_is_loaded_but_for_what_the_log_says_is_newer() {
     });
 }
 
-/// A look-up sees all of one state or all of the other.
+/// A look-up sees one whole state, old or new.
 #[test]
 fn a_site_is_loaded_at_one_moment() {
     let jar = logged();

@@ -1,4 +1,4 @@
-//! cookies.txt: what it keeps, what it tolerates, and what is damage.
+//! cookies.txt: what it keeps, what is tolerated, and what counts as damage.
 
 use std::time::SystemTime;
 
@@ -174,8 +174,8 @@ fn a_domain_that_is_no_host_is_damage() {
     }
 }
 
-/// What a jar takes, each format reads back as it was, or leaves out; and nothing of it makes a
-/// file that cannot be read.
+/// Each format reads a cookie of a jar back unchanged, or leaves it out. No cookie makes a file
+/// that cannot be read.
 #[test]
 fn whatever_a_jar_holds_its_files_are_read_again() {
     let bank = "https://bank.example/";
@@ -217,7 +217,7 @@ fn whatever_a_jar_holds_its_files_are_read_again() {
         let fact = format!("{format:?} {from} {}", String::from_utf8_lossy(line));
         let again = CookieFile::open(&path, format).map_err(|error| format!("{fact}: {error}"))?;
         let (before, after) = (kept(file.jar()), kept(again.jar()));
-        // Json alone holds everything.
+        // Only Json keeps everything.
         let lost = after.len() < before.len() && format!("{format:?}") == "Json";
         if lost || !after.iter().all(|cookie| before.contains(cookie)) {
             return Err(format!("{fact}: {after:?}, not {before:?}"));

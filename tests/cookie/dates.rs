@@ -83,7 +83,8 @@ fn expires_counts_from_the_date_of_its_response_and_deletes_if_it_is_before() {
     });
 }
 
-/// A line that came before takes a short way, which must not remember another response's `Date`.
+/// A line that the jar has seen before takes a short cut, which must not use another response's
+/// `Date`.
 #[test]
 fn the_same_line_means_another_moment_with_another_date() {
     let line = format!("a=1; Expires={}", date(NOW + DAY));

@@ -1,4 +1,4 @@
-//! What the events of this wing say.
+//! The events of this wing.
 
 use std::fs;
 
@@ -107,7 +107,7 @@ fn a_host_that_decides_hides_no_redirect_away_from_its_address() {
 
 #[test]
 fn a_header_that_leaves_cookies_out_over_a_limit_is_an_event_with_their_count() {
-    // Of cookies of eight bytes, and two more between two.
+    // Cookies of eight bytes, with two more bytes between each two.
     let rows = [
         ("header_cookies", CookieLimits { header_cookies: 2, ..CookieLimits::default() }),
         ("header_bytes", CookieLimits { header_bytes: 18, ..CookieLimits::default() }),

@@ -1,4 +1,4 @@
-//! Jars on disk: saves that lose nothing, and files that are none.
+//! Jars on disk: saves that lose nothing, and paths that are no regular file.
 
 use std::{fs, path::Path};
 
@@ -31,7 +31,7 @@ fn a_logout_is_not_undone_by_what_the_file_cannot_hold() {
         file.save().unwrap();
         assert_eq!(open(&path).jar().len(), 0, "{attributes}");
     }
-    // An expiry past the cap is another one each time it is read.
+    // An expiry above the cap differs each time it is read.
     fs::write(&path, "example.com\tFALSE\t/\tFALSE\t9999999999\tsid\t1\n").unwrap();
     let file = open(&path);
     let ahead = CookieFile::with_jar(&path, Format::Netscape, CookieJar::new());
@@ -75,7 +75,7 @@ fn a_save_takes_nothing_that_the_rules_refuse() {
     let joined = CookieFile::with_jar(&path, Format::Netscape, CookieJar::new());
     joined.save().unwrap();
     assert!(fs::read_to_string(&path).unwrap().contains(refused));
-    // Once it is our own it is ours to take out.
+    // When the cookie is in our jar, our jar may remove it.
     let file = open(&path);
     set(&file, "__Host-a=2; Secure; Path=/");
     file.save().unwrap();
@@ -105,7 +105,7 @@ fn saves_of_two_sessions_are_merged_and_neither_loses_anything() {
     let names = "kept=1; changed=first; new-of-second=1; new-of-first=1";
     let merged = open(&path);
     assert_eq!(header(merged.jar(), "https://example.com/"), names);
-    // Saving again changes nothing, and takes nothing of the other's back.
+    // Saving again changes nothing, and undoes no change of the other.
     let text = fs::read(&path).unwrap();
     first.save().unwrap();
     second.save().unwrap();
@@ -203,7 +203,7 @@ fn a_save_that_fails_leaves_the_old_file_and_no_litter() {
     assert_eq!(names, [".cookies.txt.lock", "blocked", "cookies.txt"]);
 }
 
-/// What stands in the way of a save stands there for root too, whom no mode of a directory stops.
+/// These obstacles also stop root, which ignores the mode of a directory.
 #[cfg(unix)]
 #[test]
 fn a_save_that_cannot_begin_leaves_the_file_that_is_there() {
@@ -330,7 +330,7 @@ fn fifo(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Else one would be waited for, and the other read until memory ends.
+/// Otherwise the save would wait for one of them, and read the other until memory is full.
 #[cfg(unix)]
 #[test]
 fn only_a_regular_file_is_read() {

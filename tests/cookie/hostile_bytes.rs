@@ -1,5 +1,5 @@
-//! Bytes of any kind as `Set-Cookie`, as URI and as file: a reason or an error, and a jar that is
-//! as it was.
+//! Any bytes as `Set-Cookie`, as URI and as file: they are rejected with a reason or an error, and
+//! the jar does not change.
 
 use http::Uri;
 use tower_outbound::cookie::{Cookie, CookieJar, Format, header_value};
@@ -9,7 +9,7 @@ use crate::{
     rows,
 };
 
-/// A plain generator, so that a failure can be told by its seed.
+/// A simple generator, so that a seed repeats a failure.
 struct Dice(u64);
 
 impl Dice {
@@ -19,7 +19,7 @@ impl Dice {
         usize::try_from(self.0 >> 33).unwrap() % sides
     }
 
-    /// Pieces that mean something, and bytes that do not.
+    /// Pieces with a meaning, and bytes without one.
     fn bytes(&mut self, pieces: &[&[u8]]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..self.roll(12) {
@@ -156,15 +156,15 @@ fn any_file_is_read_whole_or_is_an_error_and_takes_nothing() {
     }
 }
 
-/// A cookie that was taken has to make a header that is one valid line, with the same pair. `want`
-/// is the pair if it is known.
+/// A cookie that was stored must make a header of one valid line with the same pair. `want` is the
+/// pair, if it is known.
 fn is_sent_as_it_is(jar: &CookieJar, want: Option<&[u8]>) -> Result<(), String> {
     for cookie in jar.iter() {
         let equals = if cookie.name().is_empty() { "" } else { "=" };
         // Names are shown with U+FFFD for what is not UTF-8, so headers are read so too.
         let value = String::from_utf8_lossy(cookie.value_bytes());
         let pair = format!("{}{equals}{value}", cookie.name());
-        // What no URI can be, no request is for.
+        // No request can have such a URI.
         let Ok(uri) = format!("https://{}{}", cookie.domain(), cookie.path()).parse() else {
             continue;
         };
@@ -339,7 +339,7 @@ fn each_byte_of_a_cookie_in_a_file_is_left_out_or_sent_as_it_is() {
         let row = |fault| format!("{format:?} {} ({at}): {fault}", text.escape_ascii());
         let again = CookieJar::new();
         let read = again.read_from(&text[..], format);
-        // cookie_store has the cookie's `Set-Cookie` line, of whose attributes none is read there.
+        // cookie_store keeps the cookie's `Set-Cookie` line, but reads none of its attributes.
         let is_line = format!("{format:?}") == "CookieStore" && !whole[..at].contains(&b']');
         let is_read = !(is_line && whole[..at].contains(&b';'));
         // A line of cookies.txt ends where it is broken, and a `Set-Cookie` value at a semicolon.
@@ -347,7 +347,7 @@ fn each_byte_of_a_cookie_in_a_file_is_left_out_or_sent_as_it_is() {
         if is_control(byte) && is_read && !ends_line && !again.is_empty() {
             return Err(row(format!("{read:?}")));
         }
-        // In a JSON text these two are no bytes of a text by themselves.
+        // In JSON these two bytes have a meaning of their own.
         let is_syntax = format != Format::Netscape && !is_escaped && b"\"\\".contains(&byte);
         let written =
             if is_escaped { char::from(byte).to_string().into_bytes() } else { vec![byte] };

@@ -1,4 +1,5 @@
-//! The `cookie_store` crate's store as the layer's storage, and its cookies and files converted.
+//! The `cookie_store` crate's store as the layer's storage, and conversions of its cookies and
+//! files.
 
 use std::sync::{Mutex, RwLock};
 
@@ -35,7 +36,7 @@ fn sent(storage: &impl CookieStorage, uri: &str) -> String {
 fn the_rules_of_a_jar_hold_for_a_store() {
     use Rejection::*;
     const H: &str = "https://www.example.com/";
-    // From, line, why it is refused, and what then goes to H and to http.
+    // The origin, the line, the reason, and what is then sent to H and to http.
     let rows: &[(&str, &[u8], Option<Rejection>, &str, &str)] = &[
         (H, b"a=1", None, "a=1", "a=1"),
         (H, b"a=1; Secure", None, "a=1", ""),
@@ -60,7 +61,7 @@ fn the_rules_of_a_jar_hold_for_a_store() {
         let store = Mutex::new(CookieStore::default());
         let got = reason(&set(&store, from, line));
         let headers = (sent(&store, H), sent(&store, "http://www.example.com/"));
-        // And a jar says the same, but of what only a store cannot hold.
+        // A jar gives the same reason, except for what only a store cannot hold.
         let of_jar = reason(&set(&CookieJar::new(), from, line));
         let agree = of_jar == got || got == Some(Unstorable);
         let name = format!("{from} {:?}: a jar says {of_jar:?}", String::from_utf8_lossy(line));
@@ -117,7 +118,7 @@ fn a_header_has_one_order_and_stays_within_its_limits() {
     assert_eq!(store.lock().unwrap().iter_any().count(), 180);
     let full = set(&store, "https://example.com/", b"one=more");
     assert_eq!(full.rejected()[0].reason(), Rejection::NoRoom);
-    // Another site has room, and so has a site whose cookies are over.
+    // Another site has room, and so has a site whose cookies have expired.
     assert_eq!(set(&store, "https://example.net/", b"a=1").accepted().len(), 1);
 }
 
@@ -225,7 +226,7 @@ fn conversions_keep_all_that_the_other_side_can_hold() {
     want.retain(|cookie| !cookie.0.starts_with("=nameless") && !cookie.0.starts_with("bytes"));
     assert_eq!(told(&again), want);
     assert_eq!(want.len(), 7);
-    // And what the store itself makes of them.
+    // And what the store itself reads.
     let url = "https://www.example.com/x".parse().unwrap();
     let mut values: Vec<_> =
         store.get_request_values(&url).map(|(name, value)| format!("{name}={value}")).collect();

@@ -1,4 +1,4 @@
-//! The jar's own file: what it keeps, what it tolerates, and what is damage.
+//! The jar's JSON file: what it keeps, what is tolerated, and what counts as damage.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ fn read(text: impl AsRef<[u8]>) -> Result<CookieJar, ReadError> {
     files::read(text, Format::Json)
 }
 
-/// All there is to know of each cookie, in the order of creation.
+/// Everything about each cookie, in the order of creation.
 fn known(jar: &CookieJar) -> Vec<String> {
     let all = |c: tower_outbound::cookie::Cookie| {
         format!(

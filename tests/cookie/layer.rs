@@ -1,5 +1,5 @@
-//! The cookie layer around a client: what goes out, what comes in, and what one request may do
-//! otherwise.
+//! The cookie layer around a client: what it sends, what it stores, and what one request can
+//! change.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,7 @@ use crate::rows_async;
 type Body = Full<Bytes>;
 type Client = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
 
-/// A URI, and the `Cookie` lines that came with it.
+/// A URI, and the `Cookie` lines of its request.
 type Got = (String, Vec<String>);
 
 /// Answers from a list, then with an empty 200, and keeps the URI and `Cookie` lines of what it
@@ -53,7 +53,7 @@ impl Server {
         }))
     }
 
-    /// The one `Cookie` line of the last request; empty for none.
+    /// The `Cookie` line of the last request, or an empty text.
     fn cookie(&self) -> String {
         let got = self.got.lock().unwrap();
         let lines = &got.last().unwrap().1;
@@ -115,8 +115,8 @@ async fn a_redirects_cookie_belongs_to_who_answered_and_none_of_it_reaches_anoth
     assert_eq!(got, ["user=1; own=1", "", "", "from-a=1"]);
 }
 
-/// `FollowRedirect` takes a request's extensions off at a hop to another origin, and gives none
-/// back.
+/// `FollowRedirect` removes a request's extensions at a hop to another origin, and does not restore
+/// them.
 #[tokio::test]
 async fn a_jar_of_one_request_goes_to_other_origins_only_where_the_policy_of_redirects_lets_it() {
     async fn hops(
@@ -323,7 +323,8 @@ async fn a_host_header_does_not_make_another_machine_this_one() {
 #[tokio::test]
 async fn a_host_header_decides_only_if_the_request_says_so_and_names_one_host() {
     const URI: &str = "http://127.0.0.1:8080/p";
-    // The `Host` headers, whether they decide, what is sent, and whose the response's cookie is.
+    // The `Host` headers, whether they decide, what is sent, and the owner of the response's
+    // cookie.
     let rows: [(&[&str], bool, &str, &str); 9] = [
         (&["example.com"], true, "name=1", "example.com"),
         (&["EXAMPLE.com:99"], true, "name=1", "example.com"),

@@ -1,4 +1,4 @@
-//! What a jar holds at most, what goes first, and what a crowd of threads does to it.
+//! The limits of a jar, what it evicts first, and the jar under many threads.
 
 use std::{
     cell::Cell,
@@ -66,11 +66,11 @@ fn a_response_stores_50_cookies_at_most() {
     assert_eq!(cookies.rejected()[0].reason(), Rejection::TooMany);
 }
 
-/// By what a jar does, so that neither a default nor its effect can change alone.
+/// Tests the effect of each default, so that neither a default nor its effect can change alone.
 #[test]
 fn the_default_limits_are_those_of_their_docs() {
     const H: &str = "https://example.com/";
-    /// The most cookies that the jar ever has, of as many and then some.
+    /// The most cookies that the jar ever has, if more than that are set.
     fn most(count: usize, cookie: impl Fn(usize) -> (String, String)) -> usize {
         let jar = CookieJar::new();
         (0..count)
@@ -90,7 +90,7 @@ fn the_default_limits_are_those_of_their_docs() {
             most(50_010, |n| (format!("https://h{n}.example/"), "a=1".to_owned()))
         }),
         ("bytes", bytes, 16 * 1024 * 1024, &|| {
-            // Of 4,096 bytes each: two for the separator, then the pair, the domain and the path.
+            // 4,096 bytes each: two for the separator, then the pair, the domain and the path.
             let value = "v".repeat(4_096 - "; a=h1000.example/".len());
             4_096
                 * most(4_100, |n| {
@@ -110,7 +110,7 @@ fn the_default_limits_are_those_of_their_docs() {
             header(&jar, H).split("; ").count()
         }),
         ("header_bytes", header_bytes, 8_190, &|| {
-            // Of headers of three cookies that are ever longer, the longest that goes out whole.
+            // The longest header of three cookies that is sent whole.
             let whole = (8_000..8_300).filter(|length| {
                 let jar = CookieJar::new();
                 let value = |length: usize| "v".repeat(length - "a=; ".len());
@@ -147,9 +147,9 @@ fn a_full_jar_gives_up_the_expired_first_then_what_was_never_sent_then_the_least
     fn clock() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed))
     }
-    // Of a jar of four, the cookies a to d, each of a site of its own, in the order they come: how
-    // long they live, which of them are sent in which order, and which are left once a fifth
-    // has come. The older half, a and b, is spared.
+    // A jar of four has the cookies a to d, each from another site, in this order: how long they
+    // live, which are sent in which order, and which are left when a fifth is set. The older half,
+    // a and b, is spared.
     let rows: &[(&str, [u32; 4], &str, &str)] = &[
         (
             "one that has expired, though it was sent last and came first",
@@ -210,8 +210,8 @@ fn limits_of_zero_and_cookies_that_never_fit_are_refused_and_clear_nothing() {
         Err(Rejection::NoRoom)
     );
     assert_eq!(jar.len(), 1);
-    // At every length around the limit it is either refused or fits, and then pushes out no more
-    // than it must.
+    // At every length around the limit it is either rejected or fits, and then evicts no more than
+    // needed.
     for length in 900..1100 {
         let jar = CookieJar::builder().limits(limits).build();
         let stored = set(&jar, "https://big.example/", format!("b={}", "x".repeat(length))).is_ok();
@@ -262,8 +262,8 @@ fn what_has_expired_stays_expired_when_the_clock_goes_back() {
     }
 }
 
-/// What is sent counts as used, so that by use alone a victim once left out would never go along
-/// again.
+/// A cookie that is sent counts as used. If only use decided, a cookie that was left out once would
+/// never be sent again.
 #[test]
 fn no_flood_over_http_keeps_a_secure_cookie_out_of_the_header() {
     let bank = "https://www.bank.com/";
@@ -285,17 +285,16 @@ fn no_flood_over_http_keeps_a_secure_cookie_out_of_the_header() {
     });
 }
 
-/// The times of access move under those who sort by them: a sort that looked at them twice would
-/// panic.
+/// Times of access change while they are sorted. A sort that read them twice would panic.
 #[test]
 fn a_crowded_jar_is_read_by_many_threads_at_once() {
     static TICKS: AtomicU64 = AtomicU64::new(0);
-    // Each look at this clock shows another time of one day, in no order.
+    // Each reading of this clock is another time of one day, in no order.
     fn restless() -> SystemTime {
         let tick = TICKS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         UNIX_EPOCH + Duration::from_millis(1_000_000 + tick % 86_400_000)
     }
-    // Short headers, so that each reader touches others than the one before it.
+    // Short headers, so that each reader uses other cookies than the one before it.
     let limits = CookieLimits { header_cookies: 30, ..CookieLimits::default() };
     let jar = CookieJar::builder().clock(restless).limits(limits).build();
     for n in 0..180 {
@@ -312,8 +311,8 @@ fn a_crowded_jar_is_read_by_many_threads_at_once() {
     });
 }
 
-/// A jar whose cookies come and go under several threads counts them right, and so never takes
-/// itself for full.
+/// If several threads set and delete cookies, the jar still counts them correctly, and never
+/// believes that it is full.
 #[test]
 fn cookies_that_come_and_go_under_threads_are_counted() {
     let jar = CookieJar::new();
@@ -336,7 +335,7 @@ fn cookies_that_come_and_go_under_threads_are_counted() {
     assert_eq!(jar.len(), jar.iter().count());
 }
 
-/// ASP.NET Core signs in with as many cookies of 3,980 bytes as it takes.
+/// ASP.NET Core signs in with several cookies of 3,980 bytes, as many as it needs.
 #[test]
 fn a_login_in_chunks_goes_out_whole_if_its_server_takes_it_and_is_explained_if_not() {
     let rows = [(CookieLimits::default().header_bytes, 1), (16 * 1024, 0)];
@@ -395,7 +394,7 @@ fn each_cookie_of_the_site_is_explained_by_its_first_reason_and_nothing_changes(
         set(&jar, from, line).unwrap();
     }
     NOW.fetch_add(60, Relaxed);
-    // A navigation from another site, by a safe method: `Strict` stays behind.
+    // A navigation from another site, by a safe method: `Strict` is not sent.
     let page = SiteForCookies::new(&uri("http://page.example/")).top_level_navigation(true);
     let to = uri("http://example.com/");
     let context = CookieContext::new(&to, &Method::GET).on_behalf_of(Some(&page));
@@ -422,7 +421,7 @@ fn each_cookie_of_the_site_is_explained_by_its_first_reason_and_nothing_changes(
     assert!(jar.explain(&CookieContext::new(&uri("/relative"), &Method::GET)).is_empty());
 }
 
-/// An attacker's cookies fill the jar. Then 1,000 victims log in, while the attacker goes on.
+/// An attacker's cookies fill the jar. Then 1,000 victims log in, while the attacker continues.
 #[test]
 fn an_attacker_who_came_first_pushes_no_login_out() {
     thread_local! {

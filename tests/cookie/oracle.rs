@@ -1,6 +1,6 @@
-//! The jar against a plain, slow one, over many short stories that are told by seed.
+//! Compares the jar with a plain, slow one, over many short stories. A seed decides each story.
 //!
-//! `COOKIE_SEQUENCES` says how many stories, `COOKIE_SEED` runs the one story of that seed and
+//! `COOKIE_SEQUENCES` sets the number of stories. `COOKIE_SEED` runs the story of one seed and
 //! prints its steps.
 
 use std::{
@@ -20,13 +20,13 @@ use plain::*;
 
 const STEPS: usize = 30;
 
-/// Milliseconds: what the jar counts in, so that both compare the same.
+/// Milliseconds, the unit of the jar, so that both compare the same.
 type Millis = u64;
 const START: Millis = 1_750_000_000_000;
 const DAY: Millis = 86_400_000;
 
 thread_local! {
-    /// Each thread tells its own stories, at its own time.
+    /// Each thread runs its own stories, with its own time.
     static NOW: Cell<Millis> = const { Cell::new(START) };
 }
 
@@ -201,7 +201,7 @@ impl Random {
             };
             attributes.push(attribute);
         }
-        // What a prefix asks for is seldom met by chance.
+        // A random line rarely has what a prefix requires.
         if name.starts_with("__") && !self.one_in(3) {
             attributes.extend([Attribute::Secure, Attribute::HttpOnly, Attribute::Path("/")]);
         }
@@ -261,7 +261,7 @@ fn listed(jar: &CookieJar) -> Vec<String> {
         .collect()
 }
 
-/// Tells one story to both; `Err` says where they part.
+/// Runs one story on both. `Err` says where they differ.
 fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
     let random = &mut Random(seed);
     let (hosts, domains) = random.pick(FAMILIES);
@@ -272,7 +272,7 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
         let scheme = random.pick(&["https", "https", "https", "http", "http", "wss", "ws"]);
         Place::new(scheme, host, random.pick(PATHS))
     };
-    // Few lines, so that each comes again, from the same host and from others.
+    // Few lines, so that each is repeated, from the same host and from others.
     let lines: Vec<_> = (0..2 + random.below(8)).map(|_| random.line(domains)).collect();
     let mut limits = CookieLimits::default();
     if random.one_in(3) {
@@ -285,7 +285,7 @@ fn story(seed: u64, mut steps: Option<&mut Vec<String>>) -> Result<(), String> {
         limits.header_bytes = random.below(20);
     }
     if random.one_in(3) {
-        // From 16 on more than one goes at once.
+        // From 16 on more than one is evicted at once.
         limits.total = random.pick(&[1, 2, 3, 5, 8, 16, 17]);
     }
     if random.one_in(4) {
@@ -475,7 +475,7 @@ fn what_has_expired_unseen_is_not_there_to_be_removed() {
     jar.set(&uri, "a=old; Max-Age=10").unwrap();
     jar.set(&uri, "a=new; Domain=example.com").unwrap();
     NOW.set(START + 20_000);
-    // The host-only one would go first, if it lived.
+    // The host-only one would be sent first, if it were alive.
     let removed = jar.remove("example.com", "/", "a").map(|cookie| cookie.value().into_owned());
     assert_eq!((removed.as_deref(), jar.header(&uri)), (Some("new"), None));
 }

@@ -1,5 +1,5 @@
-//! A panic in what the caller gave a jar, or in the client below the layer, leaves the jar as it
-//! was; and what the caller gave it is asked under no lock.
+//! A panic in the caller's code, or in the client below the layer, does not change the jar. The
+//! caller's code is never called under a lock.
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ fn response(lines: &[&str]) -> HeaderMap {
     lines.iter().map(|line| ("set-cookie".parse().unwrap(), line.parse().unwrap())).collect()
 }
 
-/// Every way to use a jar that changes it or locks it, after which it holds what it held before.
+/// Every use of a jar that changes or locks it. After it the jar holds the same cookies.
 #[track_caller]
 fn serves_and_stores_as_before(jar: &CookieJar, row: &str) {
     let (before, len) = (header(jar, H), jar.len());
@@ -52,7 +52,7 @@ fn serves_and_stores_as_before(jar: &CookieJar, row: &str) {
     assert_eq!((header(jar, H), jar.len()), (before, len), "{row}");
 }
 
-/// Panics while it is told to.
+/// Panics while the test says so.
 #[derive(Clone, Default)]
 struct Trap(Arc<AtomicBool>);
 
@@ -138,7 +138,7 @@ fn a_clock_that_panics_leaves_the_jar_as_it_was() {
         STOPPED.store(false, SeqCst);
         serves_and_stores_as_before(&jar, row);
     }
-    // Nor is the file stuck, whose lock was held meanwhile.
+    // The file is not stuck either, although its lock was held.
     file.save().unwrap();
     assert_eq!(CookieFile::open(&path, Format::Netscape).unwrap().jar().len(), 1);
 }
@@ -213,7 +213,7 @@ async fn an_inner_service_that_panics_leaves_the_jar_as_it_was() {
     }
 }
 
-/// Uses the jar that it is the policy of, once for each question from outside.
+/// A policy that uses its own jar, once for each call from outside.
 #[derive(Clone, Default)]
 struct Inquisitive {
     jar: Arc<OnceLock<CookieJar>>,

@@ -1,4 +1,4 @@
-//! The caller's say, and on whose behalf a request is made.
+//! The caller's policies, and the site on whose behalf a request is made.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Pools of jars: which of them stay, and what is told of those that leave.
+//! Pools of jars: which jars stay, and the callbacks for those that are evicted.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -21,7 +21,7 @@ fn clock() -> Instant {
     *START.get_or_init(Instant::now) + Duration::from_secs(SECONDS.load(Ordering::SeqCst))
 }
 
-/// A pool that notes what leaves it.
+/// A pool that records which jars it evicts.
 fn pool(max_jars: usize) -> (JarPool, Arc<Mutex<Vec<String>>>) {
     let left: Arc<Mutex<Vec<String>>> = Arc::default();
     let note = Arc::clone(&left);
@@ -75,7 +75,7 @@ fn a_pool_by_default_keeps_a_thousand_jars_for_an_hour() {
     assert_eq!((jars.evict_idle(), jars.len()), (0, 1_000));
     SECONDS.store(3_600, Ordering::SeqCst);
     assert_eq!((jars.evict_idle(), jars.len()), (1_000, 0));
-    // Each of them is made as any jar is.
+    // Each of them is made with `new_jar`.
     let limits = CookieLimits::default();
     let lines = |n: usize| ("set-cookie".parse().unwrap(), format!("c{n}=1").parse().unwrap());
     let uri = "https://example.com/".parse().unwrap();
@@ -97,14 +97,14 @@ fn a_jar_that_a_request_holds_is_passed_over() {
     jars.get("d");
     assert_eq!(left.lock().unwrap().as_slice(), ["b:0", "c:0"]);
     assert!(jars.peek(&"held".to_owned()).is_some());
-    // Bounded all the same where every jar is held.
+    // The pool is bounded even if every jar is held.
     let all: Vec<_> = (0..10).map(|n| jars.get(format!("h{n}"))).collect();
     assert_eq!(jars.len(), 2);
     assert_eq!(left.lock().unwrap().len(), 2 + 10);
     drop((held, all));
 }
 
-/// Else each new key would look at every jar that is held.
+/// Otherwise each new key would look at every jar that is held.
 #[test]
 fn a_jar_that_a_request_holds_counts_as_asked_for() {
     let _clock = CLOCK.lock();
@@ -126,7 +126,7 @@ fn a_jar_that_a_request_holds_counts_as_asked_for() {
 
 type Callback = fn(&JarPool<u32>, &u32);
 
-/// A pool of two jars whose callback uses the pool; and what has left it.
+/// A pool of two jars whose callback uses the pool, and the jars that it has evicted.
 fn pool_with(callback: Callback) -> (JarPool<u32>, Arc<Mutex<Vec<u32>>>) {
     let left: Arc<Mutex<Vec<u32>>> = Arc::default();
     let pool: Arc<std::sync::OnceLock<JarPool<u32>>> = Arc::default();
@@ -208,7 +208,7 @@ fn a_callback_that_panics_holds_up_no_other_jar() {
         let mut left = left.lock().unwrap().clone();
         left.sort_unstable();
         let rest = jars.len();
-        // And the next ones leave as ever.
+        // The next ones are evicted as usual.
         (4..6_u32).for_each(|key| drop(jars.get(key)));
         let later = (jars.evict_all(), jars.len());
         let stay = usize::from(*row == "get");
@@ -329,7 +329,7 @@ fn a_key_that_many_ask_for_at_once_has_one_jar_made_once() {
     assert_eq!((made.load(Ordering::SeqCst), jars.get(1_u32).len()), (1, 8));
 }
 
-/// Who waits for a jar whose `new_jar` panics makes it.
+/// If `new_jar` panics, a thread that waits for this jar makes it.
 #[test]
 fn a_new_jar_that_panics_leaves_nobody_waiting() {
     use std::sync::mpsc::channel;
@@ -357,7 +357,7 @@ fn a_new_jar_that_panics_leaves_nobody_waiting() {
     assert_eq!(jars.len(), 1);
 }
 
-/// Each callback notes that it runs for its key, and gives the others their turn meanwhile.
+/// Each callback records that it runs for its key, and lets the other threads run.
 #[test]
 fn no_two_callbacks_run_for_one_key_at_a_time() {
     use std::sync::atomic::AtomicBool;
@@ -397,7 +397,7 @@ fn no_two_callbacks_run_for_one_key_at_a_time() {
     assert_eq!((jars.evict_all() <= 3, jars.len(), TWICE.load(Ordering::SeqCst)), (true, 0, 0));
 }
 
-/// At each question that the pool asks of a key, and at each place where it asks.
+/// Panics at each comparison of keys that the pool makes, in each place.
 #[test]
 fn a_key_whose_hash_or_eq_panics_spoils_nothing_and_leaves_nobody_waiting() {
     use std::{
@@ -448,7 +448,7 @@ fn a_key_whose_hash_or_eq_panics_spoils_nothing_and_leaves_nobody_waiting() {
             LEFT.set(question);
             let _ = std::panic::catch_unwind(AssertUnwindSafe(|| call(&jars)));
             LEFT.set(0);
-            // As if nothing had been.
+            // As if nothing had happened.
             for key in [9, 1, 2, 3, 9, 2] {
                 drop(jars.get(Key(key)));
                 assert!(jars.len() <= 2 && jars.peek(&Key(key)).is_some());
@@ -457,7 +457,7 @@ fn a_key_whose_hash_or_eq_panics_spoils_nothing_and_leaves_nobody_waiting() {
             let all = jars.evict_all();
             done.send((all, jars.len(), left.load(Ordering::SeqCst) - before)).unwrap();
         });
-        // Long enough for any machine: one who waits for ever is the fault.
+        // Long enough for any machine. The fault would be a thread that waits for ever.
         let outcome = finished.recv_timeout(Duration::from_secs(60));
         (format!("{row}, question {question}"), outcome, Ok((2, 0, 2)))
     });

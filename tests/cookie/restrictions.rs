@@ -1,5 +1,5 @@
-//! What restricts a request restricts its redirects: `RedirectPolicy`, and layers that expect
-//! restrictions.
+//! A restriction of a request also holds for its redirects: `RedirectPolicy`, and layers that
+//! expect restrictions.
 
 use std::{
     collections::VecDeque,
@@ -43,7 +43,7 @@ impl Server {
         }))
     }
 
-    /// A header of every request; empty if it has none.
+    /// A header of every request, or an empty text.
     fn header(&self, name: header::HeaderName) -> Vec<String> {
         let got = self.got.lock().unwrap();
         let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
@@ -88,8 +88,8 @@ fn site(page: &str) -> Option<SiteForCookies> {
 async fn a_restriction_holds_at_another_origin_with_our_policy_or_a_layer_that_expects_it() {
     let evil = || site("https://evil.example/");
     let send_only = CookieControl { send: true, store: false };
-    // Whether the policy is ours, whether the layer expects restrictions; what b.example gets, and
-    // what it stores.
+    // Whether the policy is ours, whether the layer expects restrictions, what b.example gets, and
+    // what is stored for it.
     let rows = [
         ("nothing is said", None, None, [true, false], ALL, "lax2 none2"),
         ("opted out", Some(OPT_OUT), None, [true, false], "", ""),
@@ -97,7 +97,7 @@ async fn a_restriction_holds_at_another_origin_with_our_policy_or_a_layer_that_e
         ("a foreign site", None, evil(), [true, false], "none=1", "none2"),
         ("a foreign site, opted out", Some(OPT_OUT), evil(), [true, false], "", ""),
         ("its own site", None, site("https://b.example/"), [true, false], ALL, "lax2 none2"),
-        // tower-http's policy drops what was said, and the layer knows that something was.
+        // tower-http's policy drops the restriction, and the layer knows that there was one.
         ("dropped: opted out", Some(OPT_OUT), None, [false, true], "", ""),
         ("dropped: a foreign site", None, evil(), [false, true], "", ""),
         ("dropped: its own site", None, site("https://b.example/"), [false, true], "", ""),
@@ -213,7 +213,7 @@ async fn twenty_hops_are_followed_or_as_many_as_were_asked_for() {
         let moved = |n| answer(302, &[("location", &format!("/{n}"))]);
         let server = Server::new((0..30).map(moved));
         let client = FollowRedirectLayer::with_policy(policy).layer(server.service());
-        // Twice: one request's hops are not the next one's.
+        // Twice, because the hops of one request must not affect the next one.
         for _ in 0..2 {
             let response = client.clone().oneshot(get("https://a.example/")).await.unwrap();
             assert_eq!(response.status(), 302);
@@ -224,8 +224,7 @@ async fn twenty_hops_are_followed_or_as_many_as_were_asked_for() {
     .await;
 }
 
-/// A server that always redirects to the same place, and sets a cookie. Past three requests it is
-/// satisfied.
+/// A server that redirects three requests to the same place and sets a cookie, and then answers.
 #[tokio::test]
 async fn an_empty_location_is_no_redirect_and_no_post_is_repeated_at_its_own_uri() {
     let uri = "https://a.example:443/p?q=1";
@@ -298,7 +297,7 @@ async fn what_was_noted_of_one_request_is_not_true_of_another() {
     assert_eq!(paths, ["/", "/", "/", "/two", "/"]);
 }
 
-/// It names a host at the address that was left. curl drops it there too.
+/// It names a host at the address of the first origin. curl drops it there too.
 #[tokio::test]
 async fn a_host_header_ends_where_a_hop_leaves_the_origin() {
     let hops = [
@@ -339,7 +338,7 @@ async fn a_host_that_decides_ends_where_a_hop_leaves_the_origin() {
     assert_eq!(server.header(header::COOKIE), ["", "one=1", "", ""]);
     assert_eq!(owners(&jar), ["one of a.example", "two of a.example", "b of b.example"]);
 
-    // Redirects inside the cookies: the last response's cookies belong to who answered.
+    // Redirects inside the cookies: the last response's cookies belong to the host that answered.
     let rows = [(0, "one of a.example"), (1, "two of a.example"), (2, "b of b.example")];
     rows_async::hold(rows, async |(max, owner)| {
         let (server, jar) = (Server::new(hops()), CookieJar::new());

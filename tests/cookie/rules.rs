@@ -1,4 +1,4 @@
-//! What a jar sends back, by the rows of RFC 6265bis and of what has gone wrong in other clients.
+//! What a jar sends back: rows from RFC 6265bis, and from faults of other clients.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -17,14 +17,14 @@ use crate::{
 const H: &str = "https://example.com/";
 
 enum Step {
-    /// A response from the URI carried this `Set-Cookie`.
+    /// A response from the URI has this `Set-Cookie`.
     Set(&'static str, &'static str),
-    /// A request to the URI carries this `Cookie`; empty for none.
+    /// A request to the URI has this `Cookie`, or none if it is empty.
     Sent(&'static str, &'static str),
 }
 use Step::{Sent, Set};
 
-/// Plays each row on a new jar and names every row that fails.
+/// Runs each row on a new jar and names every row that fails.
 fn play(rows: &[(&str, &[Step])]) {
     rows::hold(rows, |(fact, steps)| {
         let jar = CookieJar::new();
@@ -271,7 +271,7 @@ fn a_relative_uri_has_no_cookies_and_no_panic() {
         assert_eq!(jar.set(&uri, "a=1"), Err(Rejection::NoHost));
         assert_eq!((jar.header(&uri), jar.matching(&uri).len()), (None, 0));
     }
-    // http::Uri lets such a port through; cookies know none.
+    // http::Uri accepts such a port. Cookies have no ports.
     jar.set(&"http://a.example:99999/".parse().unwrap(), "a=1").unwrap();
     assert_eq!(header(&jar, "http://a.example/"), "a=1");
 }
@@ -353,7 +353,7 @@ fn the_public_suite_of_cookies_passes() {
 
 #[test]
 fn the_public_suite_of_dates_passes() {
-    // The cap of 400 days would hide what was read, so the clock stands a day before each date.
+    // The cap of 400 days would hide what was read, so the clock is a day before each date.
     static NOW: AtomicU64 = AtomicU64::new(0);
     let clock = || UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed));
     let vectors = suite(include_str!("../data/dates.json"));

@@ -1,5 +1,5 @@
-//! cookies.txt as people have it: what curl, Wget, Python, yt-dlp and this crate make of each
-//! shape, and that a save loses no line.
+//! Shapes of cookies.txt from the field: how curl, Wget, Python, yt-dlp and this crate read each
+//! one. A save loses no line.
 
 use std::{
     fs,
@@ -11,8 +11,8 @@ use tower_outbound::cookie::{
     CookieFile, CookieJar, FileError, Format, ReadError, ReadSummary, SkippedLine,
 };
 
-/// The name of a shape, its bytes, what curl, Wget, Python and yt-dlp make of it, what this crate
-/// makes of it, and why, if three of the four make something else of it.
+/// The name of a shape, its bytes, how curl, Wget, Python and yt-dlp read it, how this crate reads
+/// it, and the reason, if three of the four read it differently.
 ///
 /// An answer is the cookies that are sent, `-` for none, and `!` if the rest of the file is lost
 /// too. `skipped`: this crate lists the line as one that it cannot read, and keeps it.
@@ -351,7 +351,7 @@ const FILES: &[Shape] = &[
 const HEADER: &str = "# Netscape HTTP Cookie File\n\n";
 const GOOD: &str = "h.example\tFALSE\t/\tFALSE\t4102444800\tok\t1\n";
 
-/// A shape as the tests below use it.
+/// A shape, as the tests below use it.
 struct Case {
     name: &'static str,
     url: &'static str,
@@ -405,7 +405,7 @@ fn fill(text: &str) -> String {
     filled
 }
 
-/// What this crate makes of a file, in the words of the table.
+/// How this crate reads a file, in the words of the table.
 fn ours(file: &[u8], url: &str) -> String {
     let jar = CookieJar::new();
     let skipped = match jar.read_from(file, Format::Netscape) {
@@ -566,7 +566,7 @@ fn two_who_save_keep_the_lines_that_neither_can_read() {
             file.save().unwrap();
         }
     }
-    // A third writes into it, with what no one can read either.
+    // A third one writes into it, also with a line that nobody can read.
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text + "// third\n").unwrap();
     files[0].save().unwrap();
@@ -648,7 +648,7 @@ fn strict_takes_a_line_that_cannot_be_read_for_an_error_at_opening_and_at_each_s
         assert!(matches!(error, FileError::Read { .. }) && error.line() == Some(4), "{error}");
     }
     assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
-    // What is read otherwise than it is written is no damage.
+    // A text that is read differently than it is written is no damage.
     fs::write(&path, "  # a comment\nh.example 0 / 0 4102444800000 a 1\n").unwrap();
     assert_eq!(strict(&path).unwrap().jar().len(), 1);
 }

@@ -1,5 +1,5 @@
-//! One file that several jars are kept in, as those of several processes: what each takes out, and
-//! whose change is kept.
+//! One file with several jars, like those of several processes: what each may remove, and whose
+//! change is kept.
 
 use std::{
     fs,
@@ -66,7 +66,7 @@ fn what_a_jar_evicts_stays_in_the_file() {
     });
 }
 
-/// Also one that it has changed before, and one that goes by the jar's total.
+/// Also a cookie that the jar has changed before, and one that is evicted by the jar's total.
 #[test]
 fn an_eviction_takes_back_no_change_and_no_other_site() {
     let shared = Shared::new(Format::Netscape);
@@ -117,7 +117,7 @@ fn later() {
 
 #[test]
 fn of_two_changes_the_one_that_was_set_later_is_kept_whoever_saves_first() {
-    // What each sets, the earlier and the later; what the file holds then.
+    // What the earlier and the later one set, and what the file then holds.
     let changes = [
         ("sid=early", "sid=late", "sid=late"),
         ("sid=; Max-Age=0", "sid=late", "sid=late"),
@@ -172,7 +172,7 @@ fn a_change_is_later_than_what_its_jar_has_read_though_the_clock_jumps_back() {
     }
 }
 
-/// The file holds nothing of the logout. It is beside the file.
+/// The file has no record of the logout. The lock file beside it has.
 #[test]
 fn a_login_is_later_than_a_logout_of_a_clock_that_was_ahead() {
     static NOW: AtomicU64 = AtomicU64::new(1_800_000_000);
@@ -290,7 +290,7 @@ fn a_save_writes_nothing_into_a_lock_file_that_is_not_its_own() {
     });
 }
 
-/// What is read is as old as it is, in whatever jar and file it is read again.
+/// A cookie keeps its time, in whatever jar and file it is read again.
 #[test]
 fn reading_a_cookie_again_makes_it_no_newer() {
     type Read = fn(&Shared, &CookieFile);
@@ -335,7 +335,7 @@ fn reading_a_cookie_again_makes_it_no_newer() {
     );
 }
 
-/// Two files of one path, as a program has that opens it anew.
+/// Two `CookieFile`s of one path, as in a program that opens the file again.
 #[test]
 fn opening_a_file_again_takes_no_change_that_its_jar_has_not_saved() {
     rows::hold(formats(), |format| {
@@ -369,7 +369,7 @@ fn a_clock_that_is_ahead_takes_no_live_cookie_out_of_a_file() {
     });
 }
 
-/// It can be read and written by anybody, or by a program of another clock.
+/// Anybody can write the file, or a program with another clock.
 #[cfg(feature = "json")]
 #[test]
 fn times_of_the_far_future_keep_no_cookie_from_being_changed() {
@@ -388,7 +388,7 @@ fn times_of_the_far_future_keep_no_cookie_from_being_changed() {
     assert!(old.created() < soon && old.last_access() < soon, "{old:?}");
 }
 
-/// Nobody who may read the lock file alone learns a value.
+/// Whoever may read only the lock file learns no value.
 #[test]
 fn the_times_beside_a_file_hold_no_value() {
     let shared = Shared::new(Format::Netscape);
@@ -398,7 +398,7 @@ fn the_times_beside_a_file_hold_no_value() {
     assert_eq!((holds(b"sid"), holds(b"geheim")), (true, false));
 }
 
-/// Their logs are their own.
+/// Their logs are separate.
 #[test]
 fn a_jar_can_be_kept_in_two_files_and_be_read_by_its_owner() {
     let (one, two) = (Shared::new(Format::Netscape), Shared::new(Format::Netscape));
@@ -416,7 +416,7 @@ fn a_jar_can_be_kept_in_two_files_and_be_read_by_its_owner() {
     );
 }
 
-/// Those that it held before, those of the file, and those that both have.
+/// The cookies that it had before, those of the file, and those in both.
 #[test]
 fn a_jar_that_is_handed_in_brings_what_it_has() {
     let shared = Shared::new(Format::Netscape);
@@ -433,7 +433,8 @@ fn a_jar_that_is_handed_in_brings_what_it_has() {
     assert_eq!(shared.text(), "both=file file=1 jar=1");
 }
 
-/// Whatever is no temporary file of this one stays: another file's, a directory, another name.
+/// Only temporary files of this file are removed. One of another file, a directory and another name
+/// stay.
 #[test]
 fn a_save_sweeps_the_temporary_files_of_its_own_file_alone() {
     let saves: [(&str, fn(&CookieFile)); 3] = [

@@ -1,4 +1,4 @@
-//! Floods of one site, in a log and in a file that several jars share: they cost no other site
+//! Floods of one site, in a log and in a file that several jars share: no other site loses
 //! anything, and a file stays bounded.
 
 use std::{fs, path::PathBuf};
@@ -74,7 +74,8 @@ fn a_flood_of_one_site_loses_no_login_and_no_logout_of_others() {
     });
 }
 
-/// Of the flooding site, what https has set and the logouts of what was there go last.
+/// Within the flooding site, cookies from https, and logouts of cookies that were in the file, are
+/// dropped last.
 #[test]
 fn a_flood_over_http_pushes_no_change_of_https_out_of_a_log() {
     let limits = CookieLimits { total: 100, ..CookieLimits::default() };
@@ -90,7 +91,7 @@ fn a_flood_over_http_pushes_no_change_of_https_out_of_a_log() {
     }
 }
 
-/// The logout is behind the change that came over http.
+/// The logout comes after the change over http.
 #[test]
 fn a_flood_over_http_undoes_no_logout_of_https_that_http_has_replaced() {
     let clear = "http://flood.example/";
@@ -102,7 +103,7 @@ fn a_flood_over_http_undoes_no_logout_of_https_that_http_has_replaced() {
     let jar = CookieJar::builder().limits(limits).build();
     let file = CookieFile::open_into(shared.path(), Format::Netscape, jar).unwrap();
     let flood = |name: &str| (0..400).for_each(|n| set(file.jar(), clear, format!("{name}{n}=1")));
-    // Past the half of the log that came first, which is spared.
+    // Beyond the older half of the log, which is spared.
     flood("a");
     set(file.jar(), FLOOD, "sid=; Secure; Max-Age=0");
     set(file.jar(), clear, "sid=anonymous");
@@ -139,7 +140,7 @@ fn a_response_deletes_no_more_cookies_than_it_may_set() {
     });
 }
 
-/// As a tracker does. The file used to grow by 180 with each save, until no save succeeded.
+/// As a tracker does. Before, the file grew by 180 cookies with each save, until no save succeeded.
 #[test]
 fn a_site_that_invents_names_fills_no_file() {
     rows::hold(formats(), |format| {
@@ -161,7 +162,7 @@ fn a_site_that_invents_names_fills_no_file() {
         let of_flood = wide.iter().filter(|cookie| cookie.domain() == "flood.example").count();
         let has = |name: &str| wide.get(name).unwrap().is_some();
         let got = (of_flood, wide.len() - of_flood, has("new"));
-        // Four times what a jar holds of a site.
+        // Four times the jar's limit per site.
         (format!("{format:?}"), got, (720, 100, true))
     });
 }
@@ -201,7 +202,7 @@ fn a_save_cuts_down_no_file_that_is_there() {
     assert!(text.contains(&lines) && text.contains("h1.example"), "{} bytes", text.len());
 }
 
-/// Without a bound, a disk that is full would fill the memory too.
+/// Without a bound a full disk would also fill the memory.
 #[test]
 fn what_failing_saves_leave_is_bounded_and_is_saved_by_the_next() {
     let shared = Shared::new(Format::Netscape);

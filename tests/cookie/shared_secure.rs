@@ -1,5 +1,5 @@
-//! A `Secure` cookie that one jar has set, and another jar of the same file or store that knows
-//! nothing of it: an origin that is not secure leaves it alone there too.
+//! A jar has set a `Secure` cookie, and another jar of the same file or store does not know it. An
+//! origin that is not secure cannot change it there either.
 
 use std::{
     path::PathBuf,
@@ -23,8 +23,8 @@ fn set(jar: &CookieJar, uri_text: &str, line: &str) {
     jar.set(&uri(uri_text), line).unwrap();
 }
 
-/// What is set over https elsewhere, what a jar that has not read it sets over http, and what the
-/// file or store holds then, in the order of a header.
+/// What another jar sets over https, what a jar that has not read it sets over http, and what the
+/// file or store then holds, in the order of a header.
 const ROWS: [(&str, &str, &str, &str); 12] = [
     ("a replacement", "sid=1; Secure; Path=/", "sid=evil; Path=/", "sid=1"),
     ("a deletion", "sid=1; Secure; Path=/", "sid=; Path=/; Max-Age=0", "sid=1"),
@@ -86,10 +86,10 @@ fn an_insecure_change_leaves_the_secure_cookies_of_a_file_alone() {
         set(stale.jar(), CLEAR, ours);
         stale.save().unwrap();
         let file = sent(shared.open().jar());
-        // What was refused is taken back.
+        // The refused change is undone in the jar.
         let is_refused = want == "sid=1";
         let jar = is_refused.then(|| sent(stale.jar()));
-        // Once more, and from elsewhere: nothing comes back.
+        // Saved again, also by another jar: the change does not return.
         stale.save().unwrap();
         shared.open().save().unwrap();
         let again = sent(shared.open().jar());
@@ -129,8 +129,8 @@ fn a_jar_that_is_handed_in_replaces_no_secure_cookie_of_the_file() {
     );
 }
 
-/// The other way round: what an insecure origin did is in the file before the `Secure` cookie,
-/// which was set earlier, is saved.
+/// In the reverse order: the change of an insecure origin is in the file first. The `Secure`
+/// cookie, which was set earlier, is saved after it.
 #[test]
 fn a_secure_cookie_that_is_saved_later_is_not_lost_to_an_insecure_change() {
     let rows = pairs(formats(), ROWS).filter(|(format, row)| can_hold(*format, row.2));
@@ -145,8 +145,8 @@ fn a_secure_cookie_that_is_saved_later_is_not_lost_to_an_insecure_change() {
     });
 }
 
-/// The jar that has set it lets an insecure origin set it again, since it has evicted it. The file
-/// has not.
+/// The jar has evicted its own `Secure` cookie, so an insecure origin can set it there. The file
+/// still has it.
 #[test]
 fn a_secure_cookie_that_its_jar_has_evicted_is_not_lost_to_an_insecure_change() {
     let limits = CookieLimits { per_domain: 2, ..CookieLimits::default() };
@@ -201,7 +201,7 @@ fn a_logout_over_https_holds_though_http_sets_the_cookie_again_before_the_save()
     });
 }
 
-/// The login was there before the logout, and is saved after all else.
+/// The login was before the logout, and is saved last.
 #[test]
 fn a_login_that_is_saved_late_does_not_undo_a_logout_that_http_has_hidden() {
     let http = [
@@ -224,7 +224,7 @@ fn a_login_that_is_saved_late_does_not_undo_a_logout_that_http_has_hidden() {
 #[test]
 fn an_insecure_change_leaves_the_secure_cookies_of_a_store_alone() {
     let site = "example.com";
-    // A replica that loads what another one has stored, and the other way round.
+    // A replica that loads what another one has stored, and the reverse.
     rows::hold(pairs(ROWS, [false, true]), |((row, theirs, ours, want), is_later)| {
         let logged = || CookieJar::builder().log_changes().build();
         let (first, stale) = (logged(), logged());
@@ -244,7 +244,7 @@ fn an_insecure_change_leaves_the_secure_cookies_of_a_store_alone() {
         });
         loads.load_site(site, again.collect::<Vec<_>>());
         let got = sent(loads);
-        // What is left to be told is told of what the jar has.
+        // The remaining changes are those of what the jar has.
         let is_told = loads.take_changes().iter().all(|change| {
             change.cookie().is_none_or(|told| loads.iter().any(|cookie| cookie.id() == told.id()))
         });

@@ -1,4 +1,4 @@
-//! The cookie tests of others, as rows: tough-cookie, Go's net/http/cookiejar, CPython's
+//! The cookie tests of other projects, as rows: tough-cookie, Go's net/http/cookiejar, CPython's
 //! http.cookiejar and web-platform-tests.
 //!
 //! `data/suites/design.json` lists the rows that contradict RFC 6265bis, each with the reason.
@@ -91,7 +91,7 @@ fn play(jar: &CookieJar, base: u64, step: &[Value]) -> Result<(), String> {
     };
     match (text(&step[0]), &step[1..]) {
         ("set", [from, line]) => {
-            // Lines that are refused are among them: what is sent afterwards tells.
+            // Some of these lines must be rejected. The cookies that are sent later show that.
             let _ = jar.set(&uri(from), text(line));
             Ok(())
         }
@@ -126,7 +126,7 @@ fn play(jar: &CookieJar, base: u64, step: &[Value]) -> Result<(), String> {
         ("all", [want]) => {
             let mut got: Vec<_> = jar.iter().map(|cookie| pair(&cookie)).collect();
             let want: Vec<String> = serde_json::from_value(want.clone()).expect("a list");
-            // The suites sort it by rules of their own.
+            // The suites sort it by their own rules.
             let mut sorted = want.clone();
             got.sort_unstable();
             sorted.sort_unstable();
@@ -181,7 +181,7 @@ fn the_suites_of_others_pass_but_for_the_rows_that_contradict_the_rfc() {
     });
 }
 
-/// Why a row may fail. A name in the list that ends in `*` stands for all that begin so.
+/// Why a row may fail. A name in the list that ends in `*` means all names with this beginning.
 fn excused<'a>(design: &'a BTreeMap<String, String>, row: &str) -> Option<&'a str> {
     let fits =
         |name: &str| name == row || name.strip_suffix('*').is_some_and(|it| row.starts_with(it));

@@ -1,4 +1,4 @@
-//! `examples/fetch` as its users run it: the built program against small servers on the loopback.
+//! `examples/fetch`, as users run it: the built program with small servers on the loopback.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -55,9 +55,9 @@ enum Reply {
     Keep(Vec<u8>),
     /// Sends the bytes and closes it.
     Close(Vec<u8>),
-    /// Sends the bytes and never again anything.
+    /// Sends the bytes, then nothing more.
     Hang(Vec<u8>),
-    /// Closes it so that the other side sees a reset.
+    /// Closes the connection so that the other side sees a reset.
     Reset,
 }
 
@@ -157,8 +157,7 @@ fn serve(
                 return;
             }
             Reply::Reset => {
-                // Closing with data unread is what makes a reset of it; the peer's own close would
-                // be too late.
+                // Closing with unread data makes a reset. The peer's own close would be too late.
                 socket2::SockRef::from(raw).set_linger(Some(Duration::ZERO)).expect("a socket");
                 return;
             }

@@ -1,5 +1,5 @@
-//! The example programs, as their users run them. `cargo test` builds them; `cargo test --test
-//! examples` does not: run `cargo build --examples` first. And the pages beside the source.
+//! The example programs, as users run them, and the Markdown pages. `cargo test` builds the
+//! programs. `cargo test --test examples` does not: run `cargo build --examples` first.
 
 #[cfg(all(feature = "cookie", feature = "retry", feature = "routing"))]
 mod adapters;

@@ -1,10 +1,10 @@
-//! The pages beside the source: what they link to and name is there.
+//! The Markdown pages: their links and paths exist.
 
 use std::path::{Path, PathBuf};
 
 use crate::rows;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 15] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
@@ -13,7 +13,12 @@ const PAGES: [&str; 10] = [
     "docs/design.md",
     "docs/story.md",
     "examples/fetch/README.md",
+    "examples/proxy/README.md",
     "tests/README.md",
+    "src/guide/clients.md",
+    "src/guide/compatibility.md",
+    "src/guide/credentials.md",
+    "src/guide/proxies_and_meshes.md",
     "src/guide/security.md",
 ];
 
@@ -41,7 +46,7 @@ fn named(page: &str) -> impl Iterator<Item = (&'static str, String)> {
     links.chain(paths).collect::<Vec<_>>().into_iter()
 }
 
-/// What a link leads to in this repository; none for another site.
+/// The file of a link in this repository. `None` for other sites.
 fn file(page: &str, kind: &str, to: &str) -> Option<PathBuf> {
     let to = to.split('#').next().unwrap_or_default();
     if let Some(rest) = to.strip_prefix(GUIDE) {

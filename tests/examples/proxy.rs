@@ -1,4 +1,4 @@
-//! `examples/proxy` as its users run it: the built program, its clients and its upstreams on the
+//! `examples/proxy`, as users run it: the built program, with clients and upstreams on the
 //! loopback.
 
 use std::{fs, net::SocketAddr, process::Stdio, sync::Arc, time::Duration};
@@ -41,7 +41,7 @@ mod table;
 
 // The program.
 
-/// Nothing here takes long: what takes this long does not happen.
+/// A time-out: nothing here takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Proxy {
@@ -106,9 +106,9 @@ impl Proxy {
         assert!(status.success(), "{status}");
     }
 
-    /// What the proxy says of that table; by then it serves by it, or has refused it.
+    /// Writes a table, reloads it, and returns the line that the proxy prints.
     async fn reload(&mut self, table: &str) -> String {
-        // As an editor does: no one reads half of it.
+        // Renamed into place, as an editor does, so that nothing reads half of it.
         let (path, new) =
             (self.directory.path().join("table.toml"), self.directory.path().join("new"));
         fs::write(&new, table).unwrap();
@@ -135,7 +135,7 @@ impl Proxy {
         self.send("GET", path, &[("x-tenant", tenant.as_bytes())], "").await
     }
 
-    /// Of the metrics page: that line's number.
+    /// The number in that line of the metrics page.
     async fn count(&self, name: &str) -> u64 {
         let page = send(&self.client, self.metrics, "GET", "/metrics", &[], Bytes::new()).await;
         assert_eq!(
@@ -158,7 +158,7 @@ impl Proxy {
         counts
     }
 
-    /// What it says at the very end, and its exit status.
+    /// Its last line, and its exit status.
     async fn ended(mut self) -> (Vec<String>, Option<i32>) {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("an end").unwrap();
         let mut said = Vec::new();
@@ -203,7 +203,7 @@ async fn serve(router: Router) -> SocketAddr {
     address
 }
 
-/// Says what it was sent, and sets the cookie that the query asks for.
+/// Answers with what it was sent, and sets the cookie that the query names.
 async fn echo(request: Request) -> Response {
     let headers = request.headers();
     let mut names: Vec<_> = headers
@@ -238,7 +238,7 @@ fn mount(prefix: &str, upstream: SocketAddr, retry: &str) -> String {
 const TENANTS: &str = "tenants = [\"ann\", \"bob\"]\n";
 const AT_ONCE: &str = "backoff = { constant = \"0s\" }";
 
-/// What comes back for these bytes, until the proxy closes the connection.
+/// Sends these bytes, and returns everything until the proxy closes the connection.
 async fn exchange(proxy: &Proxy, sent: &str) -> String {
     let mut socket = TcpStream::connect(proxy.public).await.unwrap();
     socket.write_all(sent.as_bytes()).await.unwrap();
@@ -247,7 +247,7 @@ async fn exchange(proxy: &Proxy, sent: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// An upstream that says when it has a request, and answers when it is told to.
+/// An upstream that reports a request, and answers when the test says so.
 async fn held() -> (SocketAddr, Arc<Notify>, Arc<Notify>) {
     let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (has, may) = (Arc::clone(&arrived), Arc::clone(&release));
@@ -262,7 +262,7 @@ async fn held() -> (SocketAddr, Arc<Notify>, Arc<Notify>) {
     (serve(router).await, arrived, release)
 }
 
-/// A request that is at the upstream by now.
+/// A request that has arrived at the upstream.
 async fn in_flight(proxy: &Proxy, arrived: &Notify) -> tokio::task::JoinHandle<Answer> {
     let (client, to) = (proxy.client.clone(), proxy.public);
     let request =

@@ -20,7 +20,7 @@ fn session(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Without what differs from run to run: the port and the times that were measured.
+/// The text without what differs from run to run: the port and the measured times.
 fn normal(text: &str) -> String {
     let mut normal = text.to_owned();
     for before in ["localhost:", "elapsed_ms=", " Error after "] {
@@ -47,7 +47,7 @@ fn the_story_shows_what_the_example_prints() {
     assert_eq!(shown, printed);
 }
 
-/// Knows `/protected` alone, and answers 404 to everything else.
+/// Serves only `/protected`, and answers 404 to everything else.
 fn serve(stream: TcpStream) {
     let mut stream = BufReader::new(stream);
     loop {
@@ -100,11 +100,11 @@ fn a_step_whose_endpoint_answers_404_is_skipped() {
         "skipped",
         "and ask for the protected page",
         "200 OK",
-        "a flaky endpoint, retried by what is mounted for it",
+        "a flaky endpoint, retried by the policy of its mount",
         "skipped",
-        "an endpoint that is down, with a policy for this one request that raises",
+        "an endpoint that is down; this request has a policy that makes it an error",
         "skipped",
-        "the same endpoint by its own mount, which has no retries",
+        "the same endpoint through its own mount, which has no retries",
         "skipped",
         "the jar on disk, and a second session that loads it",
         "200 OK",

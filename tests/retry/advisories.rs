@@ -52,18 +52,17 @@ fn request(method: Method) -> Request<Body> {
         .unwrap()
 }
 
-/// urllib3 GHSA-mf9v-mfxr-j63j: what was drained was decoded, and a small body became gigabytes.
-/// Nothing here decodes; with a decompressor in the stack it is in
-/// `ecosystem/tests/tower_middleware.rs`.
+/// urllib3 GHSA-mf9v-mfxr-j63j: a drained body was decoded, so a small body became gigabytes.
+/// Nothing here decodes. The test with a decompressor is in `ecosystem/tests/tower_middleware.rs`.
 #[tokio::test]
 async fn draining_reads_raw_bytes_and_no_more_than_its_bound() {
-    // The beginning of a gzip file, over and over: raw, it is what is counted.
+    // The beginning of a gzip file, repeated. Its raw bytes are counted.
     let frame = Bytes::from([&[0x1f, 0x8b, 8, 0][..], &[0; 1020]].concat());
     for bytes in [0, 1024, 64 * 1024] {
         let (read, calls) = (Arc::<AtomicUsize>::default(), AtomicUsize::new(0));
         let server = service_fn(|_: Request<Body>| {
             let status = if calls.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
-            // Never ends, and counts what is read of it.
+            // Never ends, and counts the bytes that are read.
             let (counted, frame) = (Arc::clone(&read), frame.clone());
             let body = FakeBody::new(move |_| {
                 counted.fetch_add(frame.len(), Relaxed);
@@ -102,7 +101,7 @@ async fn a_retry_after_of_ten_years_does_not_park_the_client() {
     }
 }
 
-/// undici #4970: a second attempt's bytes were put after the first one's.
+/// undici #4970: the bytes of a second attempt were appended to those of the first.
 #[tokio::test]
 async fn a_failure_after_the_response_body_has_begun_is_the_callers_and_bodies_are_never_spliced() {
     let calls = AtomicUsize::new(0);
@@ -120,7 +119,7 @@ async fn a_failure_after_the_response_body_has_begun_is_the_callers_and_bodies_a
     assert_eq!(calls.load(Relaxed), 1);
 }
 
-/// undici #5610: the length of a HEAD's response was waited for, and never came.
+/// undici #5610: the client waited for the body that a HEAD's response announced.
 #[tokio::test]
 async fn head_with_content_length_retries_like_get() {
     for method in [Method::GET, Method::HEAD] {
@@ -140,8 +139,8 @@ async fn head_with_content_length_retries_like_get() {
     }
 }
 
-/// The same on a connection, where the length could make the client wait for bytes: nothing is
-/// opened anew either.
+/// The same on a connection, where the length could make the client wait for bytes. No new
+/// connection is opened.
 #[tokio::test]
 async fn head_with_content_length_keeps_its_connection() {
     let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -233,7 +232,7 @@ fn a_secret_is_in_no_log_error_or_debug() {
     }
 }
 
-/// requests CVE-2024-35195: `verify=False` for one request stayed for the ones after it.
+/// requests CVE-2024-35195: `verify=False` for one request also applied to later ones.
 #[tokio::test]
 async fn an_override_for_one_request_is_gone_at_the_next() {
     let calls = AtomicUsize::new(0);
@@ -267,7 +266,7 @@ mod readiness {
 
     type Boxed = tower::util::BoxCloneService<Request<Body>, Response<Body>, BoxError>;
 
-    /// tower-resilience #362: a clone that nobody had asked was called.
+    /// tower-resilience #362: a clone was called without asking whether it was ready.
     #[tokio::test]
     async fn every_call_of_the_inner_service_follows_its_own_readiness_under_every_layer_order() {
         let layers: [(&str, fn(Boxed) -> Boxed); 6] = [
@@ -292,7 +291,7 @@ mod readiness {
         rows_async::hold(orders, async |order| {
             let calls = Arc::new(AtomicUsize::new(0));
             let counted = Arc::clone(&calls);
-            // Fails twice of three times.
+            // Fails two of three times.
             let server = service_fn(move |_: Request<Body>| {
                 ready(match counted.fetch_add(1, Relaxed) % 3 {
                     0 => Ok(answer(503)),
@@ -321,7 +320,7 @@ mod readiness {
     }
 }
 
-/// A stream that can be sent once fails in its second piece, or is longer than the cap.
+/// A stream that can be sent only once: it fails in its second piece, or is longer than the cap.
 #[tokio::test]
 async fn a_body_that_streams_past_its_cap_is_sent_once_and_its_first_error_surfaces() {
     for (pieces, fails) in [(3, false), (3, true)] {
@@ -390,7 +389,7 @@ async fn a_retry_does_not_wait_for_an_error_body_that_is_sent_slowly() {
             .drain(Drain { bytes: 1 << 20, time: Duration::from_millis(drain) });
         RetryLayer::new(policy).layer(server).oneshot(request(Method::GET)).await.unwrap();
         assert_eq!((calls.load(Relaxed), begin.elapsed()), (4, 3 * delay));
-        // A byte in 20 ms, and no more of them than the time that there is.
+        // One byte every 20 ms, for as long as there is time.
         let most = 3 * (Duration::from_millis(drain).min(delay).as_millis() / 20) as usize;
         assert!(
             read.load(Relaxed) <= most,
@@ -471,8 +470,8 @@ async fn a_future_dropped_at_any_await_gives_its_permit_back() {
     }
 }
 
-/// A server that is overloaded answers 503, loses connections, or refuses: streams, connections,
-/// all of them. A request that was refused has one free retry, and no class has more.
+/// An overloaded server answers 503, loses connections, or refuses streams or connections. A
+/// refused request has one free retry. No other class has a free retry.
 #[tokio::test(start_paused = true)]
 async fn a_brown_out_of_any_class_is_bounded_by_the_budget_and_one_free_retry() {
     let faults = vec![
@@ -509,7 +508,7 @@ async fn a_brown_out_of_any_class_is_bounded_by_the_budget_and_one_free_retry() 
     .await;
 }
 
-/// Answers each POST with a 303 to this place; counts the POSTs.
+/// Answers each POST with a 303 to this place, and counts the POSTs.
 async fn see_other(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     let posts = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&posts);
@@ -547,7 +546,7 @@ async fn a_post_that_is_answered_303_to_a_closed_port_is_sent_once() {
         }),
     ];
     rows_async::hold(stacks, async |(what, stack)| {
-        // Taken, and nothing listens there while the socket lives.
+        // A port that is bound but not listening, as long as the socket lives.
         let closed = TcpSocket::new_v4().unwrap();
         closed.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let (address, posts) = see_other(closed.local_addr().unwrap()).await;

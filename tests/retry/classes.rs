@@ -22,7 +22,7 @@ use tower_outbound::retry::{Failure, Policy, RetryError, RetryLayer};
 use crate::fakes::Body;
 use crate::{fakes::policy, rows_async};
 
-/// What the policy makes of a GET that came to this error.
+/// The policy's decision for a GET with this error.
 fn class(error: &(dyn Error + 'static)) -> Failure {
     Policy::classify(&policy(), Err(error)).expect("an error is a failure")
 }
@@ -42,7 +42,7 @@ async fn a_request_that_the_client_cannot_send_is_not_tried_again() {
     .await;
 }
 
-/// A POST to this host, by way of this resolver.
+/// A POST to this host, through this resolver.
 async fn resolved<R>(resolver: R, host: &str) -> BoxError
 where
     R: Service<Name, Response: Iterator<Item = std::net::SocketAddr> + Send, Error: Into<BoxError>>
@@ -63,7 +63,7 @@ async fn a_name_that_does_not_resolve_is_tried_again_for_any_method() {
     let fails = service_fn(async |_: Name| {
         Err::<vec::IntoIter<_>, _>(io::Error::other("failed to lookup address information"))
     });
-    // A label is at most 63 bytes long, so the system's resolver asks nobody.
+    // A label is at most 63 bytes long, so the system's resolver sends no question.
     let too_long = format!("{}.example", "a".repeat(64));
     rows_async::hold([false, true], async |is_systems| {
         let error = match is_systems {
@@ -110,8 +110,9 @@ pub(crate) fn goaway(last: u8, code: u8) -> Vec<u8> {
     vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, code]
 }
 
-/// The error of a request over HTTP/2 and a pipe, to a server that reads a request's head and then
-/// says what the test tells it to; it hangs up if told so, else once the client does.
+/// The error of a request over HTTP/2 and a pipe. The server reads the head of a request, then
+/// sends what the test says. It closes the connection if the test says so, otherwise after the
+/// client.
 #[cfg(feature = "http2")]
 pub(crate) async fn http2(server_says: &[u8], hangs_up: bool) -> hyper::Error {
     use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -148,7 +149,7 @@ pub(crate) async fn http2(server_says: &[u8], hangs_up: bool) -> hyper::Error {
 #[cfg(feature = "http2")]
 #[tokio::test]
 async fn http2_tells_what_it_did_not_process_from_what_it_may_have() {
-    // RFC 9113 section 6.8: streams past the last one named were not processed, whatever the code.
+    // RFC 9113 section 6.8: streams above the named one were not processed, whatever the code.
     let rows = [
         ("GOAWAY NO_ERROR, not us", goaway(0, 0), false, Failure::Unsent),
         ("GOAWAY ENHANCE_YOUR_CALM, not us", goaway(0, 11), false, Failure::Unsent),

@@ -1,4 +1,4 @@
-//! What the compiler says of a request body that cannot be sent again. Runs `rustc` against the
+//! The compiler's message for a request body that cannot be sent again. Runs `rustc` with the
 //! library that this test is linked with.
 
 use std::{
@@ -24,7 +24,7 @@ impl Compiler {
         }
     }
 
-    /// Compiles a source; or else what the compiler said.
+    /// Compiles a source. The error is the compiler's message.
     fn run(&self, library: &Path, source: &str) -> Result<(), String> {
         let file = self.directory.path().join("main.rs");
         fs::write(&file, source).unwrap();
@@ -44,8 +44,8 @@ impl Compiler {
         if output.status.success() { Ok(()) } else { Err(said) }
     }
 
-    /// The library: the newest that can be used, since those of other features or compilers may lie
-    /// there as well.
+    /// The newest library that can be used. Libraries of other features or compilers may be there
+    /// too.
     fn library(&self) -> PathBuf {
         let mut found: Vec<(SystemTime, PathBuf)> = fs::read_dir(&self.libraries)
             .unwrap()
@@ -72,7 +72,7 @@ impl Compiler {
     }
 }
 
-/// What both of the library's messages go on to say.
+/// The end of both of the library's messages.
 const WAYS_OUT: [&str; 2] = [
     "for a streamed body put `tower_outbound::retry::ReplayBodyLayer` outside this layer; for bytes use \
      `http_body_util::Full` or `Empty`",
@@ -80,8 +80,7 @@ const WAYS_OUT: [&str; 2] = [
      `RetryLayer::new(policy).replay_with(|body: &Body| body.try_clone())`",
 ];
 
-/// Each row: what is refused, the first line of the refusal, and a twin that does what it says. The
-/// docs of the trait have the call of a client that comes to the second one.
+/// Each row: code that is refused, the first line of the message, and code that follows its advice.
 #[test]
 fn a_body_that_cannot_be_sent_again_is_refused_with_words_that_say_what_to_do() {
     let source = |bound: &str, given: &str| {

@@ -1,4 +1,4 @@
-//! Retry policies, backoff and what belongs to them as configuration values.
+//! Retry policies, backoff and their parts as configuration values.
 
 use std::{error::Error, fmt, fmt::Debug, time::Duration};
 
@@ -43,7 +43,8 @@ impl fmt::Display for Broken {
 
 impl Error for Broken {}
 
-/// The delays of one request that fails until it is let go, and why it is; after 20 it succeeds.
+/// The delays of one request that fails until the policy stops, and why it stops. The 21st
+/// succeeds.
 fn play(
     policy: &RetryPolicy,
     method: &Method,
@@ -165,7 +166,7 @@ fn the_budget_is_a_table_or_none() {
     ];
     rows::hold(rows, |(toml, want)| {
         let policy = policy(&format!("total = \"unlimited\"\n{toml}"));
-        // 20 requests, as many retries as there are.
+        // 20 requests with as many retries as the budget allows.
         (toml, (0..20).map(|_| retries(&policy, &Method::GET, failure).0).sum::<usize>(), want)
     });
 }
@@ -209,7 +210,7 @@ fn backoff_jitter_limits_and_drain_are_written_as_they_are_read() {
     ]);
     is_written_as_it_is_read(&[(OverMax::GiveUp, "\"give_up\""), (OverMax::Clamp, "\"clamp\"")]);
     is_written_as_it_is_read(&[(Drain::default(), r#"{"bytes":65536,"time":"100ms"}"#)]);
-    // The longest there is.
+    // The longest possible one.
     let endless = Backoff::exponential(Duration::MAX).max(Duration::MAX);
     assert_eq!(
         serde_json::from_str::<Backoff>(&serde_json::to_string(&endless).unwrap()).unwrap(),

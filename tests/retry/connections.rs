@@ -1,5 +1,4 @@
-//! Retries over real connections: a hyper client on loopback, and servers that count what reaches
-//! them.
+//! Retries over real connections: a hyper client on the loopback, and servers that count requests.
 
 use std::{
     io,
@@ -54,8 +53,7 @@ fn request(method: Method, address: SocketAddr) -> Request<Body> {
         .unwrap()
 }
 
-/// Answers every so many-th request with 200 and the others with 503, each with a body of `size`
-/// bytes.
+/// Answers every nth request with 200 and the others with 503, each with a body of `size` bytes.
 struct Flaky {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -118,7 +116,7 @@ async fn retried_503s_run_over_one_connection() {
     .await;
 }
 
-/// Of a small body that is dropped hyper reads the rest itself; of these it does not.
+/// If a small body is dropped, hyper reads its rest. It does not for bodies of this size.
 #[tokio::test]
 async fn row_26_a_503_that_stays_is_an_error_after_three_sends_over_one_connection() {
     let server = Flaky::start(24 * 1024, usize::MAX).await;
@@ -207,8 +205,8 @@ async fn garbage_is_not_asked_for_again() {
     assert_eq!(received.load(Relaxed), 1);
 }
 
-/// The rest of the 503's body comes only once the retry has been answered, so a client that waited
-/// for it would hang.
+/// The rest of the 503's body arrives after the retry was answered, so a client that waits for it
+/// would hang.
 #[tokio::test]
 async fn a_slow_error_body_does_not_delay_the_retry() {
     let answered = Arc::new(Notify::new());
@@ -239,8 +237,8 @@ async fn a_slow_error_body_does_not_delay_the_retry() {
     assert_eq!(received.load(Relaxed), 3, "the first of the two requests needed a retry");
 }
 
-/// The body comes once the policy has judged its head, when the error that takes the response's
-/// place could have been returned already.
+/// The body arrives after the policy has judged the head. The error that replaces the response
+/// could have been returned before that.
 #[tokio::test]
 async fn a_raised_response_leaves_its_connection_for_the_next_request() {
     let (connections, judged) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
@@ -271,8 +269,8 @@ async fn a_raised_response_leaves_its_connection_for_the_next_request() {
     assert_eq!(connections.load(Relaxed), 1);
 }
 
-/// A connection that learns of its end, and then keeps it from hyper until the test lets it go,
-/// which wakes no one.
+/// A connection that notices its end, but hides it from hyper until the test allows it, without a
+/// wake-up.
 struct Held {
     stream: TokioIo<TcpStream>,
     ended: Arc<Notify>,
@@ -322,8 +320,8 @@ impl Connection for Held {
     }
 }
 
-/// The pool hands the connection out, and its task finds the end of it before it takes the request.
-/// The client below has a retry of its own for this, which sees to it where it is on.
+/// The pool hands the connection out, and its task finds it closed before it takes the request. The
+/// client has its own retry for this. If it is on, it makes the second attempt.
 #[tokio::test]
 async fn a_request_that_its_connection_never_took_is_sent_again_for_any_method() {
     rows_async::hold(

@@ -1,5 +1,5 @@
-//! Many requests at once, over seeds: brown-outs, herds, deadlines and cancellations, in simulated
-//! or paused time.
+//! Many requests at once, by seed: brown-outs, herds, deadlines and cancellations, in simulated or
+//! paused time.
 
 use std::{
     cmp::Reverse,
@@ -53,7 +53,7 @@ impl Fault {
     }
 }
 
-/// An error that many requests come to.
+/// An error that many requests share.
 #[derive(Debug)]
 struct Again(Arc<dyn Error + Send + Sync>);
 
@@ -71,13 +71,13 @@ impl Error for Again {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// For a minute.
+    /// Requests for a minute.
     PerSecond(u32),
-    /// This many, each sent before the first one fails.
+    /// This many requests, which are all sent before the first one fails.
     AtOnce(u32),
 }
 
-/// Sends per request while all fail.
+/// How often each request is sent while all attempts fail.
 pub(crate) async fn brown_out(policy: RetryPolicy, fault: Fault, pace: Pace) -> f64 {
     let sends = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&sends);
@@ -127,8 +127,8 @@ async fn a_brown_out_is_not_made_worse_by_more_than_the_budget() {
     .await;
 }
 
-/// So many clients begin at once on a resource that serves one for 5 ms and refuses the others; the
-/// calls until each has been served, and the time.
+/// Clients begin at once to use a resource that serves one of them for 5 ms and refuses the others.
+/// Returns the calls until all have been served, and the time.
 fn herd(clients: u32, backoff: Backoff, seed: u64) -> (u32, Duration) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut calls = 0;
@@ -146,7 +146,7 @@ fn herd(clients: u32, backoff: Backoff, seed: u64) -> (u32, Duration) {
             continue;
         }
         let delay = backoff.delay(retries + 1, last, random.f64());
-        // Never in the same instant again: a round trip takes time.
+        // Never at the same instant again, because a round trip takes time.
         queue.push(Reverse((
             now + delay.max(MILLISECOND / 10),
             random.u64(..),
@@ -197,7 +197,7 @@ async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
         let attempts: Vec<_> = (0..20).map(|_| micros(80_000)).collect();
         let drips = micros(30_000);
         let kinds: Vec<_> = (0..20).map(|_| random.u8(0..8)).collect();
-        // Not at a whole millisecond of the timer's.
+        // Not at a whole millisecond of the timer.
         tokio::time::advance(Duration::from_nanos(random.u64(..3_000_000))).await;
         let begin = Instant::now();
         let sends = AtomicUsize::new(0);
@@ -252,8 +252,8 @@ async fn over_ten_thousand_schedules_nothing_begins_after_the_deadline() {
             Ok(response) => response.extensions().get::<RetryHistory>().unwrap().stop_reason(),
             Err(error) => {
                 let history = error.downcast_ref::<RetryError>().expect("a GET").history();
-                // A delay that would end too late by less than the timer's step is not begun
-                // either.
+                // A delay is not begun if it would end too late, even by less than the timer's
+                // step.
                 let answered = history.attempts().last().unwrap().status.is_some();
                 assert!(raises || !answered, "seed {seed}: a response was lost: {history}");
                 history.stop_reason()
@@ -281,7 +281,8 @@ fn drip(every: Duration) -> FakeBody {
     })
 }
 
-/// A body of so many polls, every other in vain, that lives until it is dropped.
+/// A body with a number of polls, of which every other is pending. It counts as alive until it is
+/// dropped.
 fn held(token: Token, mut left: u8) -> FakeBody {
     FakeBody::new(move |cx| {
         let _ = &token;
@@ -295,8 +296,8 @@ fn held(token: Token, mut left: u8) -> FakeBody {
     })
 }
 
-/// Requests are dropped after every number of polls, in every state: inner call, timers, bodies,
-/// permits and copies are gone with them.
+/// Requests are dropped after any number of polls, in every state. Inner call, timers, bodies,
+/// permits and copies are dropped with them.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_futures_dropped_at_each_await_leave_nothing_behind() {
     let live = Live::default();

@@ -1,4 +1,4 @@
-//! Each default that the docs name, by what it does.
+//! Each default that the docs name, tested by its effect.
 
 use std::{
     error::Error,
@@ -42,7 +42,7 @@ fn head(status: StatusCode, retry_after: Option<&str>) -> response::Parts {
     response.body(()).unwrap().into_parts().0
 }
 
-/// Milliseconds of the delay after a failure, or why there is none.
+/// The delay after a failure in milliseconds, or why there is no retry.
 fn decide(
     policy: &mut RetryPolicy,
     method: &Method,
@@ -76,7 +76,7 @@ fn delays(policy: &RetryPolicy, random: f64) -> Vec<u128> {
         .collect()
 }
 
-/// What comes of a 503 that asks for so many seconds, in milliseconds.
+/// The delay after a 503 that asks for a number of seconds, in milliseconds.
 fn asked(policy: &RetryPolicy, seconds: &str) -> Result<u128, StopReason> {
     let (response, headers) =
         (head(StatusCode::SERVICE_UNAVAILABLE, Some(seconds)), HeaderMap::new());
@@ -97,7 +97,7 @@ fn retried(policy: &RetryPolicy) -> (usize, StopReason) {
     }
 }
 
-/// How often a body of this size is sent, if it is read before a 503 comes.
+/// How often a body of this size is sent, if it is read before a 503 arrives.
 async fn sends(size: usize) -> usize {
     let sent = AtomicUsize::new(0);
     let server = service_fn(|request: Request<ReplayBody<Full<Bytes>>>| {
@@ -221,7 +221,7 @@ async fn each_default_is_what_the_docs_say() {
     rows::hold(table, |row| row);
 }
 
-/// A number in one of them would cut a body off, or send the request elsewhere.
+/// An attempt number in one of them would cut off a body, or send the request to another host.
 #[test]
 fn a_header_that_frames_or_routes_a_request_cannot_number_attempts() {
     let framing = [
@@ -234,7 +234,7 @@ fn a_header_that_frames_or_routes_a_request_cannot_number_attempts() {
         header::TRANSFER_ENCODING,
         header::UPGRADE,
     ];
-    // What it panics with.
+    // The message of the panic.
     let said = |name: HeaderName| {
         let panic = catch_unwind(|| drop(RetryPolicy::new().attempt_header(name))).err()?;
         panic.downcast::<String>().ok().map(|text| *text)

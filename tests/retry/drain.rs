@@ -1,4 +1,4 @@
-//! What becomes of the body of a response that is not returned.
+//! How the body of a response that is not returned is read and dropped.
 
 use std::{
     future::{pending, ready},
@@ -24,13 +24,13 @@ use crate::{
     rows_async,
 };
 
-/// One 503 with a torrent, then a 200.
+/// One 503 with an endless body, then a 200.
 async fn after_torrent(frame: &'static [u8], drain: Drain) -> usize {
     let (polled, calls) = (Arc::<AtomicUsize>::default(), AtomicUsize::new(0));
     let server = service_fn(|_: Request<Body>| {
         let status = if calls.fetch_add(1, Relaxed) == 0 { 503 } else { 200 };
         let counted = Arc::clone(&polled);
-        // Always has another frame; fails the test rather than run for ever.
+        // Always has another frame. Fails the test, so that it does not run for ever.
         let body = FakeBody::new(move |_| {
             assert!(counted.fetch_add(1, Relaxed) < 50_000_000, "the drain reads without end");
             data(frame)
@@ -54,7 +54,7 @@ async fn a_drain_ends_though_its_frames_are_empty() {
     assert!(polled <= Drain::default().bytes + 1, "{polled} frames");
 }
 
-/// Ends at its second poll, and says so.
+/// Ends at its second poll, and reports its end.
 fn short(ended: Arc<AtomicBool>) -> FakeBody {
     let mut frames = Some("x").into_iter();
     FakeBody::new(move |_| match frames.next() {
@@ -97,7 +97,7 @@ async fn a_drain_without_a_time_limit_is_a_drain() {
     .await;
 }
 
-/// Of a length that it knows: its end is known with its last byte.
+/// Reports its length, so that its end is known with its last byte.
 #[tokio::test]
 async fn a_body_that_knows_its_end_is_not_asked_for_it() {
     struct Known(Arc<AtomicUsize>, bool);
@@ -145,8 +145,8 @@ async fn a_raised_response_is_read_no_longer_than_the_deadline() {
     assert!(begin.elapsed() <= second + Duration::from_millis(2), "{:?}", begin.elapsed());
 }
 
-/// A body that always has more holds its task for one turn at a time, however much may be read of
-/// it.
+/// A body that always has more data occupies its task for one turn at a time, however much of it
+/// may be read.
 #[tokio::test(start_paused = true)]
 async fn a_body_without_an_end_lets_others_have_their_turn() {
     let server = service_fn(|_: Request<Body>| {
@@ -155,8 +155,8 @@ async fn a_body_without_an_end_lets_others_have_their_turn() {
     });
     let drain = Drain { bytes: usize::MAX, time: Duration::MAX };
     let client = RetryLayer::new(RetryPolicy::new().no_budget().drain(drain)).layer(server);
-    // Paused time moves once every task waits, which this one never does: the turns are counted
-    // instead.
+    // Paused time advances only when every task waits, and this one never does. So turns are
+    // counted.
     let mut call = tokio_test::task::spawn(client.oneshot(get()));
     for _ in 0..100 {
         if call.poll().is_ready() {
@@ -205,7 +205,7 @@ async fn an_error_body_that_never_ends_is_let_go_while_the_backoff_is_slept() {
     assert_eq!(live.count(), 0);
 }
 
-/// Breaks, and is not to be polled again.
+/// Breaks, and must not be polled again.
 fn broken(token: Token) -> FakeBody {
     let mut broken = false;
     FakeBody::new(move |_| {
@@ -215,7 +215,7 @@ fn broken(token: Token) -> FakeBody {
     })
 }
 
-/// Its connection is lost, and nothing else is.
+/// Only its connection is lost.
 #[tokio::test(start_paused = true)]
 async fn an_error_body_that_breaks_is_let_go_at_once_and_the_retry_goes_on() {
     for delay in [Duration::ZERO, 3600 * SECOND] {
@@ -254,8 +254,8 @@ async fn a_drained_connection_has_its_turn_before_the_next_attempt() {
     let at_hand = Arc::clone(&back);
     let server = service_fn(move |_: Request<Body>| {
         assert_eq!(at_hand.swap(0, Relaxed), 1, "the connection is not back");
-        // Tells a task of its end, as a connection's is told, which then has its connection to give
-        // back.
+        // Reports its end to a task, like that of a connection, which then returns the connection
+        // to the pool.
         let tells = Arc::clone(&end);
         let body = FakeBody::new(move |_| {
             tells.notify_one();
@@ -266,8 +266,8 @@ async fn a_drained_connection_has_its_turn_before_the_next_attempt() {
     tokio::spawn(RetryLayer::new(policy()).layer(server).oneshot(get())).await.unwrap().unwrap();
 }
 
-/// A body that stalls holds its connection: no longer than it may, though nothing wakes the attempt
-/// beside it.
+/// A body that stalls holds its connection no longer than allowed, even if nothing wakes the
+/// attempt that runs at the same time.
 #[tokio::test(start_paused = true)]
 async fn an_error_body_that_stalls_is_let_go_beside_the_next_attempt() {
     let milliseconds = Duration::from_millis;

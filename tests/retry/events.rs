@@ -1,4 +1,4 @@
-//! What the events and the span of a request say.
+//! The events and the span of a request.
 
 use std::{
     fmt,
@@ -51,7 +51,7 @@ fn an_event_an_attempt_and_one_a_decision_and_no_secret() {
     }
 }
 
-/// One span a request, with what the layers below say inside it.
+/// One span per request. The events of the layers below are inside it.
 #[test]
 fn a_request_has_a_span_with_its_attempts_once_and_all_that_happens_in_it() {
     use std::{collections::BTreeMap, sync::Mutex};
@@ -130,13 +130,13 @@ fn a_request_has_a_span_with_its_attempts_once_and_all_that_happens_in_it() {
         let spans = spans.0.lock().unwrap();
         let got: Vec<_> = spans.values().cloned().collect();
         let want = format!("method=GET uri=http://h.example/p {want}");
-        // Of each attempt one of its own and two of the server's, and two decisions.
+        // Each attempt has one event of its own and two of the server. There are two decisions.
         let events = if is_dropped { ended * 4 + 1 } else { 3 * 3 + 2 };
         (format!("{ended} ended, dropped {is_dropped}"), got, vec![(want, events)])
     });
 }
 
-/// A tenth of a millisecond, whatever the clock says.
+/// Always a tenth of a millisecond.
 #[tokio::test(start_paused = true)]
 async fn times_are_milliseconds_with_one_decimal() {
     use tracing_subscriber::layer::SubscriberExt as _;

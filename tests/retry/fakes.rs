@@ -1,4 +1,4 @@
-//! What the tests of retries send, and whom they send it to.
+//! The requests that the tests of retries send, and their servers.
 
 use std::{
     collections::VecDeque,
@@ -65,7 +65,7 @@ impl Server {
         Self { script: Arc::new(Mutex::new(script.into_iter().collect())), seen: Arc::default() }
     }
 
-    /// The server as a client that panics on a call without readiness of its own.
+    /// The server, as a client that panics if a call does not follow its own readiness.
     pub(crate) fn strict(&self) -> Strict<Self> {
         Strict::new(self.clone(), 1)
     }
@@ -90,7 +90,7 @@ impl Service<Request<Body>> for Server {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // What a layer further in would add; it must not come back with the next attempt.
+        // A header that an inner layer would add. The next attempt must not have it.
         let came_back = request.headers_mut().append("x-inner", HeaderValue::from_static("added"));
         assert!(!came_back, "what a layer further in adds comes back");
         self.seen.lock().unwrap().push(request.into_parts().0);
@@ -107,7 +107,7 @@ impl Service<Request<Body>> for Server {
     }
 }
 
-/// The layer around the server, which panics on a call without readiness of its own.
+/// The layer around the server, which panics if a call does not follow its own readiness.
 pub(crate) fn client(policy: RetryPolicy, server: &Server) -> RetryService<Strict<Server>> {
     RetryLayer::new(policy).layer(server.strict())
 }

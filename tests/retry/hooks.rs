@@ -1,5 +1,5 @@
-//! What a caller may tell a policy in code: how long a server asks to wait, which requests have no
-//! second effect, and what the next attempt's head is.
+//! The hooks of a policy: how long a server asks to wait, which requests may be repeated, and the
+//! head of the next attempt.
 
 use std::{
     future::ready,
@@ -94,7 +94,7 @@ fn the_readers_read_what_servers_write_and_nothing_else() {
         (grpc, "grpc-retry-pushback-ms:1|grpc-retry-pushback-ms:2", never),
     ];
     rows::hold(rows, |(read, headers, want)| {
-        // Thousandths of what a float holds do not matter.
+        // Rounding errors of floats do not matter.
         let rounded = |delay: ServerDelay| match delay {
             ServerDelay::After(delay) if delay < SECOND * 100 => {
                 ServerDelay::After(Duration::from_micros((delay.as_nanos() as u64 + 500) / 1000))
@@ -112,7 +112,7 @@ fn the_readers_read_what_servers_write_and_nothing_else() {
     );
 }
 
-/// What one response leads to; `None` if it is no failure.
+/// The decision after one response. `None` if it is no failure.
 fn decided(policy: &RetryPolicy, response: &response::Parts) -> Option<Decision> {
     let mut policy = policy.for_request(&Extensions::new());
     let failure = Policy::classify(&policy, Ok(response))?;
@@ -237,7 +237,7 @@ async fn send(
 
 const RUNNERS: [bool; 2] = [true, false];
 
-/// It sees the URI and the headers as the caller made them.
+/// The hook sees the URI and the headers that the caller made.
 #[tokio::test]
 async fn an_idempotent_post_is_sent_again_by_both_runners() {
     let tables = [("/p", 2), ("/other", 1)];
@@ -317,7 +317,7 @@ async fn each_retry_has_the_callers_own_head_with_what_the_hook_makes_of_it() {
     }
 }
 
-/// What the request may be repeated for is the caller's own head, whatever the hook makes of it.
+/// The caller's own head decides whether the request may be repeated, even if the hook changes it.
 #[tokio::test]
 async fn a_hook_that_makes_a_post_of_a_get_does_not_change_whether_it_is_repeated() {
     for ours in RUNNERS {
@@ -397,7 +397,7 @@ async fn a_record_says_how_long_the_server_asked_to_wait() {
     let policies = rows.into_iter().flat_map(|row| RUNNERS.map(|ours| (ours, row.clone())));
     rows_async::hold(policies, async |(ours, (row, policy, headers, want))| {
         let server = service_fn(|request: Request<Body>| {
-            // A success is not asked how long to wait.
+            // The hook is not called for a success.
             let again = request.extensions().get::<AttemptNumber>().is_some();
             let head = head(if again { 200 } else { 503 }, headers);
             ready(Ok::<_, std::io::Error>(Response::from_parts(head, Body::default())))

@@ -1,4 +1,4 @@
-//! Configurations of service meshes, spelt as their documentation spells them, as policies.
+//! Configurations of service meshes, as in their documentation, read as policies.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tower_outbound::retry::{
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What these tests read of a manifest. The rest of it is none of their business.
+/// The part of a manifest that these tests read.
 #[derive(Deserialize)]
 struct Manifest<T> {
     spec: T,
@@ -76,7 +76,7 @@ fn delays(policy: &RetryPolicy, random: f64) -> Vec<Duration> {
     .collect()
 }
 
-/// How many retries that many requests get in all, from what the budget allows at once.
+/// How many retries `requests` requests get together, with what the budget allows at once.
 fn retries(policy: &RetryPolicy, requests: usize) -> usize {
     let policy = policy.clone().total(None);
     (0..requests).map(|_| delays(&policy, 0.0).len()).sum()
@@ -167,7 +167,7 @@ spec:
     assert_eq!(values(&policy), values(&RetryPolicy::new()));
     // 3 a second over 10 s, and a fifth of the requests.
     assert_eq!(retries(&policy, 100), 30 + 20);
-    // A second later 3 more, and a fifth of those that come.
+    // A second later 3 more, and a fifth of the new requests.
     tokio::time::advance(SECOND + MS).await;
     assert_eq!(retries(&policy, 5), 3 + 1);
 }
@@ -253,7 +253,7 @@ fn what_a_rule_leaves_out_is_the_policy_s() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// GEP-1731: a retry before the minimum is the one thing that an implementation may not do.
+/// GEP-1731: an implementation must not retry before the minimum.
 #[test]
 fn no_retry_comes_before_the_backoff_of_a_rule() {
     let mut wrong = Vec::new();
@@ -268,7 +268,7 @@ fn no_retry_comes_before_the_backoff_of_a_rule() {
             if delays.len() != 40 || delays.iter().any(|delay| *delay < least) {
                 wrong.push(format!("{backoff} at {random}: {delays:?}"));
             }
-            // A fleet spreads from the first retry on, whatever the maximum.
+            // A fleet spreads its retries from the first one on, whatever the maximum.
             if jitter.abs_diff(expected) > MS {
                 wrong.push(format!("{backoff} at {random}: jitter of {jitter:?}"));
             }
@@ -299,7 +299,8 @@ async fn what_a_constraint_leaves_out_is_the_api_s() {
     for (yaml, want) in rows {
         let constraint: RetryConstraint = yaml_serde::from_str(yaml).unwrap();
         let policy = RetryPolicy::try_from(constraint).unwrap();
-        // A request takes a thousand retries at most, so many requests use up a large floor.
+        // A request makes at most a thousand retries, so it takes many requests to use up a large
+        // floor.
         let got = retries(&policy, 100);
         if got != want {
             wrong.push(format!("{yaml}: {got}, not {want}"));

@@ -1,5 +1,5 @@
-//! "Never sent" is believed only if it is true of the whole call: what servers on real connections
-//! receive of a POST when a service below makes several exchanges, and when it makes one.
+//! "Never sent" is believed only if it is true of the whole call. These tests count how often
+//! servers on real connections receive a POST if a service below makes several exchanges, or one.
 
 use std::{
     collections::VecDeque,
@@ -60,7 +60,7 @@ enum Event {
     Close,
     /// Resets the connection.
     Abort,
-    // Of HTTP/2 alone.
+    // Only over HTTP/2.
     Reset(u8),
     /// GOAWAY that does not let the request's stream end.
     GoAway,
@@ -71,8 +71,8 @@ use Event::*;
 const REFUSED_STREAM: u8 = 7;
 const CANCEL: u8 = 8;
 
-/// Plays its events, one a request, and the last one for ever; `None` is an answer. Counts the
-/// POSTs that it has read to their end.
+/// Performs one event per request, and the last one for ever. `None` is an answer. Counts the POSTs
+/// that it has read completely.
 #[derive(Clone)]
 struct Server {
     transport: Transport,
@@ -99,11 +99,11 @@ impl Server {
             let server = serving.clone();
             Box::pin(async move {
                 if server.plays(|event| matches!(event, Abort)) {
-                    // It ends with a reset, whoever ends it.
+                    // It ends with a reset, whichever side ends it.
                     stream.set_zero_linger().unwrap();
                 }
                 if let Ok(mut stream) = server.tls.accept(server.transport, stream).await {
-                    // The client's end of it may be sudden, as ours is.
+                    // The client may also close its end abruptly.
                     let _ = match server.transport.is_http2() {
                         true => server.http2(&mut *stream).await,
                         false => server.http1(&mut *stream).await,
@@ -165,7 +165,7 @@ impl Server {
         stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?; // SETTINGS
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).await?;
-        // No two requests are under way on a connection at once.
+        // Only one request at a time is in flight on a connection.
         let mut is_post = false;
         loop {
             let mut head = [0; 9];
@@ -196,7 +196,7 @@ impl Server {
                     frame(1, 5, id, &[&status[..], &length, location.as_bytes()].concat())
                 }
                 Some(Reset(code)) => frame(3, 0, id, &[0, 0, 0, code]),
-                // The last stream that is processed is none.
+                // No stream was processed.
                 Some(GoAway) => frame(7, 0, [0; 4], &[0; 8]),
                 Some(Close | Abort) => return Ok(()),
             };
@@ -206,7 +206,7 @@ impl Server {
     }
 }
 
-/// A port that is taken, and where nothing listens. It stays so while the socket lives.
+/// A port that is bound but not listening, as long as the socket lives.
 fn deaf() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -228,7 +228,7 @@ impl Network {
         Self { refused: Some(refused), ..Self::default() }
     }
 
-    /// All connections so far are dead, and their client learns it when it uses them next.
+    /// Makes all connections dead. Their client notices when it uses them.
     fn die(&self) {
         self.dead.lock().unwrap().drain(..).for_each(|dead| dead.store(true, Relaxed));
     }
@@ -238,7 +238,7 @@ impl Network {
         let to = tls.connector(transport, refusing);
         let client = Client::builder(TokioExecutor::new())
             .http2_only(transport == Transport::Http2)
-            // What hyper-util repeats by itself is no attempt of the policy's.
+            // The repeats of hyper-util itself are no attempts of the policy.
             .retry_canceled_requests(false)
             .build(Mortal { to, network: self.clone() });
         http(client)
@@ -352,7 +352,7 @@ impl<T: rt::Write + Unpin> rt::Write for Dying<T> {
     }
 }
 
-/// The default, but for its waits.
+/// The default policy without delays.
 fn retries() -> RetryLayer {
     RetryLayer::new(RetryPolicy::new().backoff(Backoff::none()))
 }
@@ -388,7 +388,7 @@ fn limits(client: Http) -> Http {
     http(LoadShedLayer::new().layer(ConcurrencyLimitLayer::new(8).layer(client)))
 }
 
-/// It drops what it polls at its end, before its own caller has the error.
+/// Drops the future that it polls at its end, before its caller has the error.
 fn in_a_block(client: Http) -> Http {
     http(service_fn(move |request| {
         let client = client.clone();
@@ -405,7 +405,7 @@ fn forgetful_redirects(client: Http) -> Http {
     http(FollowRedirectLayer::new().preserve_extensions(false).layer(client))
 }
 
-/// It waits for nothing between the hops, and keeps their extensions.
+/// Does not wait between the hops, and keeps their extensions.
 fn hasty_redirects(client: Http) -> Http {
     hasty(client, Extensions::clone)
 }
@@ -436,7 +436,7 @@ fn one_exchange(client: Http) -> Http {
     http(OneExchangeLayer::new().layer(client))
 }
 
-/// Makes a request of its own in `call`, as reqwest does.
+/// Makes its own request in `call`, as reqwest does.
 fn converts(client: Http) -> Http {
     http(service_fn(move |request: Request<Body>| client.clone().oneshot(rebuilt(request))))
 }
@@ -460,7 +460,7 @@ fn rebuilt(request: Request<Body>) -> Request<Body> {
 
 type Stack = (&'static str, fn(Http) -> Http);
 
-/// What follows redirects, and what may stand around it, below the retries.
+/// Services that follow redirects, and layers around them, below the retries.
 const REDIRECTORS: &[Stack] = &[
     ("FollowRedirect", redirects),
     ("FollowRedirect in a block", |client| in_a_block(redirects(client))),
@@ -508,7 +508,7 @@ fn post(uri: String) -> Request<Body> {
     Request::post(uri).body(Body::from("upload")).unwrap()
 }
 
-/// The POSTs that the server receives which answers them 303, if the next hop fails.
+/// The number of POSTs that the server receives, if it answers 303 and the next hop fails.
 async fn see_other(
     transport: Transport,
     later: Later,
@@ -532,7 +532,7 @@ async fn see_other(
     (server.posts.load(Relaxed), outcome)
 }
 
-/// A client with a pooled connection for this URI, which is dead by the time that it is used.
+/// A client with a pooled connection for this URI, which is dead when it is used.
 async fn dies_when_used(network: Network, uri: String, client: Http) -> Http {
     let warm = Request::get(&uri).body(Body::default()).unwrap();
     client.clone().oneshot(warm).await.unwrap();
@@ -544,8 +544,8 @@ async fn dies_when_used(network: Network, uri: String, client: Http) -> Http {
     }))
 }
 
-/// A client with pooled connections to this server, those of which that are left are dead by the
-/// time of the second POST.
+/// A client with pooled connections to this server. Those that are left are dead at the time of the
+/// second POST.
 async fn dies_at_the_second(network: Network, server: &Server, client: Http) -> Http {
     if server.transport.is_http2() {
         // Its only connection.
@@ -583,9 +583,8 @@ async fn a_post_that_was_answered_is_not_repeated_for_the_error_of_a_later_hop()
     assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Where another exchange cannot be seen: the redirect takes the extensions off, and HTTP/2 says
-/// "refused" of a request that it was sent, which is what it says of a first one too. A marked
-/// client is the cure.
+/// Here another exchange cannot be seen: the redirect drops the extensions, and HTTP/2 says
+/// "refused" for a later request as for a first one. `OneExchangeLayer` at the client helps.
 #[tokio::test]
 async fn without_extensions_the_later_hops_of_http2_need_a_marked_client() {
     let mut wrong = Vec::new();
@@ -609,7 +608,7 @@ async fn without_extensions_the_later_hops_of_http2_need_a_marked_client() {
     assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The request ends for its method, so its error is the client's, and not one of retries.
+/// The request ends because of its method, so the error is the client's, not a `RetryError`.
 #[tokio::test]
 async fn the_error_of_a_later_hop_is_the_callers_as_it_is() {
     let (_, outcome) = see_other(Transport::Http1, Later::Refused, redirects).await;
@@ -618,7 +617,7 @@ async fn the_error_of_a_later_hop_is_the_callers_as_it_is() {
     assert!(client_error.is_some_and(hyper_util::client::legacy::Error::is_connect), "{error:?}");
 }
 
-/// What retries by itself below the layer: twice in all, whatever the method.
+/// A service below the layer that retries by itself: two attempts, whatever the method.
 const RETRIERS: &[Stack] = &[
     ("RetryLayer", |client| inner(once_more(), client)),
     ("RetryLayer in a block", |client| in_a_block(inner(once_more(), client))),
@@ -638,7 +637,7 @@ const RETRIERS: &[Stack] = &[
     }),
 ];
 
-/// The first attempt is read, and then not answered; the second is refused.
+/// The first attempt is read but not answered. The second is refused.
 #[tokio::test]
 async fn a_post_that_was_read_is_not_repeated_for_the_error_of_a_later_attempt_below() {
     let mut wrong = Vec::new();
@@ -683,7 +682,7 @@ async fn a_post_that_was_read_is_not_repeated_for_the_error_of_a_later_attempt_b
                 }
                 let outcome =
                     retries().layer(stack(client)).oneshot(post(server.uri("/pay"))).await;
-                // What is refused by HTTP/2 has been read all the same.
+                // A request that HTTP/2 refused has been read too.
                 let wanted = match later {
                     Later::Refused | Later::PooledDies => 1,
                     Later::RefusedStream | Later::GoAway => 2,
@@ -700,7 +699,7 @@ async fn a_post_that_was_read_is_not_repeated_for_the_error_of_a_later_attempt_b
     assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What makes one exchange, or fails at its first.
+/// Services that make one exchange, or fail at the first.
 const SINGLE: &[Stack] = &[
     ("the client", |client| client),
     ("the client in a block", in_a_block),

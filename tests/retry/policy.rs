@@ -1,4 +1,4 @@
-//! What the policy decides, row by row, without a clock, a socket or a runtime.
+//! The decisions of the policy, row by row, without a clock, a socket or a runtime.
 
 use std::{
     error::Error,
@@ -24,7 +24,7 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// urllib3's own defaults, but for the total: no budget, no forcelist, no delay.
+/// urllib3's own defaults, except for the total: no budget, no forcelist, no delay.
 fn plain() -> RetryPolicy {
     RetryPolicy::new()
         .no_budget()
@@ -53,7 +53,7 @@ impl fmt::Display for Broken {
 
 impl Error for Broken {}
 
-/// Feeds one failure after another; how many were answered with a retry, and why that ended.
+/// Feeds one failure after another. Returns the number of retries, and why they ended.
 fn play(
     policy: &RetryPolicy,
     method: &Method,
@@ -76,7 +76,7 @@ fn play(
     (failures.len(), None)
 }
 
-/// What one response leads to: `None` where it is no failure.
+/// The decision after one response. `None` if it is no failure.
 fn decided(policy: &RetryPolicy, method: &Method, response: &response::Parts) -> Option<Decision> {
     let mut policy = policy.clone().for_request(&http::Extensions::new());
     let failure = Policy::classify(&policy, Ok(response))?;
@@ -367,7 +367,7 @@ fn a_date_counts_from_the_servers_own_and_is_read_as_a_cookies_is() {
         ("row 21b', lower case", None, "thu, 01 jan 1970 00:00:30 gmt", 30),
         ("row 21b', asctime, one space", None, "Thu Jan 1 00:00:30 1970", 30),
     ];
-    // 5 s if what the server says is ignored.
+    // 5 s if the server's answer is ignored.
     let policy =
         plain().status_forcelist([StatusCode::BAD_GATEWAY]).backoff(Backoff::constant(5 * SECOND));
     rows::hold(rows, |(row, date, retry_after, want)| {
@@ -384,8 +384,8 @@ fn a_date_counts_from_the_servers_own_and_is_read_as_a_cookies_is() {
 #[test]
 fn decorrelated_jitter_goes_on_from_its_own_last_backoff() {
     let decorrelated = Backoff::exponential(SECOND).max(1000 * SECOND).jitter(Jitter::Decorrelated);
-    // What each failure is answered with, at the largest random number: three times the last
-    // backoff, or what the server asks for, with a tenth but at most 10 s on top.
+    // The delay after each failure, at the largest random number: three times the last backoff, or
+    // the server's delay plus a tenth, at most 10 s.
     let rows: &[(&str, &[Option<&str>], &[f64])] = &[
         ("no Retry-After", &[None, None, None], &[3.0, 9.0, 27.0]),
         ("an hour first", &[Some("3600"), None, None], &[3610.0, 3.0, 9.0]),
@@ -505,7 +505,7 @@ fn an_idempotency_key_makes_any_method_one_to_repeat_unless_it_is_empty() {
     });
 }
 
-/// By these a server says that it did not process the request.
+/// With these a server says that it did not process the request.
 #[test]
 fn a_421_or_425_that_is_listed_is_retried_whatever_the_method() {
     let (get, post) = (Method::GET, Method::POST);
@@ -596,7 +596,7 @@ fn the_first_retry_of_what_was_not_sent_is_free_and_so_is_a_refusal_for_another_
     });
 }
 
-/// A budget is one's own from the start, and its clones', whatever else they are told.
+/// A policy has its own budget from the start. Its clones share it, whatever else is set.
 #[test]
 fn policies_with_limits_of_their_own_share_the_budget_that_they_were_cloned_with() {
     /// For one retry.
@@ -735,7 +735,7 @@ fn what_the_limits_rule_out_is_known_before_the_request_is_sent() {
     });
 }
 
-/// Whatever a server puts there, a decision comes of it, and no wait that the policy would refuse.
+/// Whatever a server sends there, the policy decides, and waits no longer than it allows.
 #[test]
 fn a_retry_after_of_any_bytes_leads_to_a_decision() {
     let seeds: [&[u8]; 6] = [

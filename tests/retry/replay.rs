@@ -39,7 +39,7 @@ enum Step {
 }
 
 pin_project_lite::pin_project! {
-    /// Plays its steps; not `Unpin`, as many streams are not.
+    /// Performs its steps. It is not `Unpin`, like many streams.
     struct Source { steps: VecDeque<Step>, hint: SizeHint, #[pin] pinned: std::marker::PhantomPinned }
 }
 
@@ -102,8 +102,8 @@ fn poll(body: &mut ReplayBody<Source>) -> Poll<Option<Result<Frame<Bytes>, BoxEr
     poll_with(body, Waker::noop())
 }
 
-/// All that is left of a body: its bytes, its trailers, and whether it ended well. A pending stream
-/// is asked again.
+/// The rest of a body: its bytes, its trailers, and whether it ended well. A pending stream is
+/// polled again.
 fn rest(body: &mut ReplayBody<Source>) -> (Vec<u8>, Option<HeaderMap>, bool) {
     let (mut bytes, mut trailers) = (Vec::new(), None);
     for _ in 0..1_000_000 {
@@ -163,7 +163,7 @@ fn past_the_cap_the_stream_goes_on_and_there_are_no_more_copies() {
             )
         },
     );
-    // A copy that was made before the cap was reached has no beginning any more.
+    // A copy that was made before the cap was reached has lost its beginning.
     let mut attempt = body([data("long"), data("long")], 4);
     let mut spare = attempt.try_replay().unwrap();
     rest(&mut attempt);
@@ -199,7 +199,7 @@ fn a_size_that_was_said_is_said_by_every_copy_and_shrinks_as_it_is_sent() {
     assert_eq!(rest(&mut empty.try_replay().unwrap()), (vec![], None, true));
     assert!(ReplayBody::new(Full::<Bytes>::default(), 0).is_end_stream());
 
-    // A hint that lies, or is as large as there is, makes no panic.
+    // A hint that is wrong, or as large as possible, causes no panic.
     for hint in [SizeHint::with_exact(u64::MAX), SizeHint::with_exact(1)] {
         let mut attempt = ReplayBody::new(source([data("abc"), data("de")], hint), 64);
         let _ = (poll(&mut attempt), attempt.size_hint());
@@ -234,8 +234,8 @@ fn an_older_copy_that_comes_late_does_not_take_over() {
     assert_eq!(rest(&mut new), (b"b".to_vec(), None, true));
 }
 
-/// Tower's own runner sends the copy it has kept, and keeps a copy of that; a layer inside may have
-/// made copies too.
+/// tower's own layer sends the copy that it has kept, and keeps a copy of that. A layer inside may
+/// also have made copies.
 #[test]
 fn a_kept_copy_may_be_the_one_that_is_sent() {
     let mut sent = body([data("a"), data("b")], 64);
@@ -291,8 +291,8 @@ fn nothing_is_kept_that_no_copy_could_ask_for() {
     assert!(!attempt.can_replay(), "its copy is gone, and what was kept with it");
 }
 
-/// Copies are made, polled and dropped in any order; each sends a beginning of the body, and all of
-/// it if it ends well.
+/// Copies are made, polled and dropped in any order. Each sends a beginning of the body, or the
+/// whole body if it ends well.
 #[test]
 fn no_order_of_copies_and_polls_mixes_or_repeats_a_byte() {
     for seed in 0..20_000 {
@@ -346,7 +346,7 @@ fn no_order_of_copies_and_polls_mixes_or_repeats_a_byte() {
     }
 }
 
-/// Yields so many bytes, in pieces of 64 KiB.
+/// Yields a number of bytes, in pieces of 64 KiB.
 struct Large {
     left: u64,
     said: bool,
@@ -398,7 +398,7 @@ async fn a_refused_connection_retries_a_ten_gigabyte_upload() {
         let request =
             Request::post("http://h.example/").body(Large { left: TEN_GB, said }).unwrap();
         let response = client.oneshot(request).await.unwrap();
-        // It was sent by then, and no one keeps that much.
+        // It was already sent, and nothing keeps that much.
         assert_eq!(
             response.extensions().get::<RetryHistory>().unwrap().stop_reason(),
             StopReason::Body
@@ -452,14 +452,14 @@ async fn the_first_error_of_a_stream_comes_through_and_is_not_tried_again() {
     assert_eq!(calls.load(Relaxed), 1);
 }
 
-/// What the server does with an attempt: it reads so many frames, or all, and then this.
+/// What the server does with an attempt: it reads a number of frames, or all, and then does this.
 type Reads = (usize, Then);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
     Answer(u16),
     Hang,
-    /// Lets go of the body first.
+    /// Drops the body first.
     DropAndHang,
     TimedOut,
 }
@@ -472,14 +472,14 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
         [data("up"), data("load")].into_iter().chain(vec![Step::Pending; 100]).collect::<Vec<_>>()
     };
     let whole = || vec![data("up"), data("load")];
-    // The client's stream, what the server does (the last for all that follow), and how many
-    // attempts it sees.
+    // The client's stream, what the server does (the last entry also for all later attempts), and
+    // the number of attempts.
     let rows: [(&str, Vec<Step>, Vec<Reads>, usize); 10] = [
         ("a client that stalls", stalled(), vec![(ALL, Hang)], 1),
         ("a server that is late", whole(), vec![(ALL, Hang)], 4),
         ("a server that reads nothing", stalled(), vec![(0, Hang)], 4),
         ("a server that reads a frame", stalled(), vec![(1, Hang)], 4),
-        // What is kept of the first attempt comes to the next as one frame.
+        // The next attempt gets what was kept of the first one as one frame.
         (
             "a server that reads what has come, and no further",
             stalled(),
@@ -512,7 +512,8 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
                 async move {
                     let mut body = request.into_body();
                     for _ in 0..frames {
-                        // A server that goes on without the body has polled in vain before.
+                        // A server that continues without the body has polled it before, and it was
+                        // pending.
                         let polled = futures_util::future::poll_fn(|cx| {
                             match Pin::new(&mut body).poll_frame(cx) {
                                 Poll::Pending if then != Hang => Poll::Ready(None),
@@ -572,7 +573,7 @@ async fn an_attempt_that_waits_for_its_own_body_until_its_time_is_up_is_the_last
     .await;
 }
 
-/// Counts what is withdrawn, and has enough.
+/// Counts withdrawals, and allows all of them.
 #[derive(Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
 

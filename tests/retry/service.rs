@@ -80,7 +80,7 @@ async fn an_override_serves_one_request_and_is_gone_at_the_next() {
     assert_eq!(server.sent(), 7);
 }
 
-/// CONNECT and `Upgrade` hand the connection over. An upgrade that was not sent has not.
+/// CONNECT and `Upgrade` hand the connection over, unless the request was not sent.
 #[tokio::test]
 async fn connect_is_sent_once_and_an_upgrade_is_repeated_only_if_it_was_not_sent() {
     use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, TimedOut};
@@ -90,7 +90,7 @@ async fn connect_is_sent_once_and_an_upgrade_is_repeated_only_if_it_was_not_sent
         call
     };
     let unsent = policy().any_method().classify(|_| Some(Failure::Unsent));
-    // The request, the policy, what the server does each time, and how often it is asked.
+    // The request, the policy, what the server does each time, and how often it is called.
     let rows = [
         ("an upgrade, refused", upgrade(), policy(), Err(ConnectionRefused), 4),
         ("an upgrade, not sent", upgrade(), unsent, Err(ConnectionReset), 4),
@@ -111,7 +111,7 @@ async fn connect_is_sent_once_and_an_upgrade_is_repeated_only_if_it_was_not_sent
         let outcome = client(policy, &server).oneshot(call).await;
         let want = match answer {
             Ok(_) => None,
-            // What was not to be repeated comes through as it was.
+            // The result of a request that may not be repeated is returned unchanged.
             Err(_) => Some(sends > 1),
         };
         let got = outcome.err().map(|error| error.is::<RetryError>());
@@ -120,7 +120,7 @@ async fn connect_is_sent_once_and_an_upgrade_is_repeated_only_if_it_was_not_sent
     .await;
 }
 
-/// The body is kept for it although no connection that fails would be tried again.
+/// The body is kept for it, although failed connections are not retried.
 #[tokio::test]
 async fn a_post_that_came_too_early_is_sent_again_if_425_is_listed() {
     for (codes, sends) in [(vec![StatusCode::TOO_EARLY], 2), (vec![], 1)] {
@@ -131,7 +131,7 @@ async fn a_post_that_came_too_early_is_sent_again_if_425_is_listed() {
     }
 }
 
-/// Not processed was the last exchange of the call; the POST was.
+/// The last exchange of the call was not processed, but the POST was.
 #[tokio::test]
 async fn a_later_exchange_that_was_not_processed_repeats_no_post() {
     use tower_http::follow_redirect::FollowRedirectLayer;
@@ -240,8 +240,7 @@ async fn a_future_dropped_at_any_await_leaves_nothing_behind() {
     }
 }
 
-/// An attempt waits for its permit for as long as it takes, and gives it back before the next
-/// sleep.
+/// An attempt waits for its permit as long as needed, and returns it before the next sleep.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_sleeps_holds_no_place_in_the_queue_of_the_service_below() {
     let server = service_fn(|request: Request<Body>| async move {

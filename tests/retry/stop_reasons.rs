@@ -1,4 +1,4 @@
-//! Why a request is tried no more, and the history that says so.
+//! Why a request is not retried any more, and the history with this reason.
 
 use std::{
     future::ready,
@@ -92,7 +92,7 @@ async fn a_budget_that_refuses_returns_what_there_is() {
     );
 }
 
-/// As it would be with all that was kept, for each class and method.
+/// The reason is the same as if the whole request was kept, for each class and method.
 #[tokio::test]
 async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset};
@@ -107,7 +107,7 @@ async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
         request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
         request
     };
-    // Whether an error is a RetryError, and of which reason.
+    // Whether an error is a RetryError, and its reason.
     let rows: Vec<(&str, RetryPolicy, Request<Body>, io::ErrorKind, Option<StopReason>)> = vec![
         (
             "total 0, GET",
@@ -177,8 +177,7 @@ async fn a_request_that_is_sent_once_ends_for_the_reason_that_the_policy_has() {
     }
 }
 
-/// The first 512 and the last 512, so that a request that goes on for years does not fill the
-/// memory.
+/// The first 512 and the last 512, so that a request that lasts for years does not fill the memory.
 #[tokio::test]
 async fn a_history_is_bounded_and_has_the_first_and_the_last_attempts() {
     let server = service_fn(|_: Request<Body>| ready(Ok::<_, BoxError>(answer(503))));

@@ -27,8 +27,7 @@ use crate::{
     rows_async,
 };
 
-/// The clock has jumped over the deadline while the backoff was slept, as it does on a machine that
-/// was suspended.
+/// The clock jumps over the deadline during the backoff, as on a machine that was suspended.
 #[tokio::test(start_paused = true)]
 async fn a_delay_that_ends_late_sends_nothing_after_the_deadline() {
     let second = Duration::from_secs(1);
@@ -47,7 +46,7 @@ async fn a_delay_that_ends_late_sends_nothing_after_the_deadline() {
             tokio_test::task::spawn(RetryLayer::new(policy).layer(server).oneshot(get()));
         assert!(call.poll().is_pending());
         tokio::time::advance(10 * second).await;
-        // It lets the drained connection have its turn first.
+        // It lets the task of the drained connection run first.
         let Some(Err(error)) = (0..3).find_map(|_| match call.poll() {
             Poll::Ready(outcome) => Some(outcome),
             Poll::Pending => None,
@@ -68,7 +67,7 @@ async fn a_delay_that_ends_late_sends_nothing_after_the_deadline() {
     }
 }
 
-/// Readiness that comes late too; and of a service that gets ready too late, none is asked for.
+/// The deadline also holds for late readiness. A service that gets ready too late is not called.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_gets_ready_late_is_not_called_after_the_deadline() {
     let second = Duration::from_secs(1);
@@ -76,7 +75,7 @@ async fn a_service_that_gets_ready_late_is_not_called_after_the_deadline() {
         let (polls, calls) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (polled, called) = (Arc::clone(&polls), Arc::clone(&calls));
         let service = Gated {
-            // Ready at once the first time, then at the second time of asking.
+            // Ready at once the first time, then at the second poll.
             gate: move |_: &mut Context<'_>| match polled.fetch_add(1, Relaxed) {
                 1 => Poll::Pending,
                 _ => Poll::Ready(Ok(())),
@@ -98,7 +97,8 @@ async fn a_service_that_gets_ready_late_is_not_called_after_the_deadline() {
     }
 }
 
-/// A delay of ages is slept for, and holds no body meanwhile; a limit of all there are retries too.
+/// A very long delay is waited for, without keeping a body. The largest possible limit also
+/// retries.
 #[tokio::test(start_paused = true)]
 async fn delays_of_years_are_slept_for_and_hold_no_connection() {
     let year = Duration::from_secs(365 * 24 * 60 * 60);
@@ -154,7 +154,7 @@ async fn delays_of_years_are_slept_for_and_hold_no_connection() {
     }
 }
 
-/// An answer at once is taken, anything else is cut off.
+/// An answer that is ready at once is returned. Anything else is cut off.
 #[tokio::test(start_paused = true)]
 async fn times_of_zero_leave_the_first_attempt_the_time_to_answer_at_once() {
     let zero = Duration::ZERO;
@@ -173,8 +173,8 @@ async fn times_of_zero_leave_the_first_attempt_the_time_to_answer_at_once() {
     }
 }
 
-/// No attempt runs while the service gets ready, so its time limit does not count and a POST, which
-/// was never sent, goes on.
+/// No attempt runs while the service gets ready. So the attempt's time limit does not count, and a
+/// POST, which was never sent, continues.
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_readiness_is_bounded_by_the_deadline_alone() {
     let policy = || {
@@ -289,7 +289,7 @@ async fn the_deadline_cuts_an_attempt_in_flight_and_the_attempt_timeout_each() {
         .await;
     assert!(error.unwrap_err().is::<tower::timeout::error::Elapsed>());
 
-    // Times that no clock reaches are no times at all.
+    // A time that no clock reaches counts as no limit.
     let layer = RetryLayer::new(policy().attempt_timeout(Duration::MAX).deadline(Duration::MAX));
     let response = layer.layer(Server::new([Ok(503)]).strict()).oneshot(get()).await.unwrap();
     assert_eq!(response.status(), 200);

@@ -1,4 +1,4 @@
-//! The policy on tower's own runner, beside ours.
+//! The policy in tower's own layer, compared with ours.
 
 use std::{
     future::ready,
@@ -36,7 +36,7 @@ fn numbers(server: &Server) -> Vec<String> {
     server.seen(|heads| heads.iter().map(number).collect())
 }
 
-/// What came of a request: how it ended, and each attempt with its delay.
+/// The outcome of a request: how it ended, and each attempt with its delay.
 type Told =
     (Result<u16, ErrorKind>, usize, Vec<(Option<Failure>, Option<Duration>)>, Option<StopReason>);
 
@@ -120,7 +120,8 @@ async fn both_runners_make_the_same_attempts() {
     rows_async::hold(rows, async |(what, policy, method, script, sends)| {
         let ours = ours(policy.clone(), method.clone(), script).await;
         let towers = towers(policy.clone(), method.clone(), script).await;
-        // What is sent once has no history on tower's runner, which does not ask.
+        // A request that is sent once has no history with tower's layer, which does not ask the
+        // policy.
         let once = *sends == 1 && towers.2.is_empty();
         let name = format!("{what}: ours {ours:?}, tower's {towers:?}");
         let same = (ours.0, ours.1) == (towers.0, towers.1) && (once || ours == towers);

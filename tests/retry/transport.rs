@@ -85,7 +85,7 @@ impl Tls {
         transport.client(self.connector(transport, tcp()))
     }
 
-    /// One that trusts no one.
+    /// A client that trusts no certificate.
     pub(crate) fn wary_client<B>(&self, transport: Transport) -> HttpClient<B>
     where
         B: http_body::Body + Send,
@@ -127,7 +127,7 @@ fn connector_with<C>(
     }
 }
 
-/// That TLS may stand on.
+/// A stream that TLS can use.
 pub(crate) fn tcp() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);

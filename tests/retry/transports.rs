@@ -1,5 +1,5 @@
-//! What goes wrong on real connections, over HTTP/1.1 and HTTP/2, plain and over TLS: its class,
-//! and what a retry of it makes the server receive.
+//! Faults of real connections, over HTTP/1.1 and HTTP/2, plain and over TLS: the class of each
+//! fault, and what the server receives if it is retried.
 
 use std::{
     collections::VecDeque,
@@ -50,26 +50,26 @@ enum Event {
     Reset,
     /// Sends the head and half of the body, then resets.
     ResetAfterHead,
-    /// Reads the request, then says that it has no more to say, and keeps reading.
+    /// Reads the request, then closes its sending side and keeps reading.
     HalfClose,
-    /// Answers, then closes, and tells once the client has closed too.
+    /// Answers, then closes, and reports when the client has closed too.
     AnswerAndClose,
-    /// What is no response.
+    /// Sends something that is no response.
     Garbage,
     /// A response with more headers than the client reads.
     TooLarge,
-    /// What is no HTTP/2, outside any stream.
+    /// Sends bytes that are not HTTP/2, outside any stream.
     GarbageBeside,
     /// Reads the request, and nothing else.
     Silence,
-    // Of HTTP/2 alone.
+    // Only over HTTP/2.
     StreamReset(u8),
     /// GOAWAY with this code, and the request's own stream as the last or not.
     GoAway {
         code: u8,
         ours: bool,
     },
-    /// GOAWAY that lets our stream end, which it does.
+    /// GOAWAY that lets our stream end normally.
     GoAwayAfterAnswer,
 }
 
@@ -80,8 +80,7 @@ const CANCEL: u8 = 8;
 const INTERNAL: u8 = 2;
 const HTTP_1_1_REQUIRED: u8 = 13;
 
-/// Plays its events, one a request, then answers. Counts the requests that it has read to their
-/// end.
+/// Performs one event per request, then answers. Counts the requests that it has read completely.
 #[derive(Clone)]
 struct Server {
     transport: Transport,
@@ -106,7 +105,7 @@ impl Server {
         let address = serve(move |stream, _| {
             let server = serving.clone();
             Box::pin(async move {
-                // The client's end of it may be sudden, as ours is.
+                // The client may also close its end abruptly.
                 let _ = server.connection(stream).await;
             })
         })
@@ -183,8 +182,8 @@ impl Server {
         }
     }
 
-    /// A reset takes along what the client has not read yet, so it waits until the client has what
-    /// it needs.
+    /// A reset discards what the client has not read yet. So it waits until the client has what it
+    /// needs.
     async fn once_read(&self, stream: &mut dyn Stream) -> io::Result<()> {
         stream.flush().await?;
         READ.notified().await;
@@ -240,7 +239,7 @@ impl Server {
                     let head = [&[0x88][..], &b"\x00\x01a\x01b".repeat(1000)].concat();
                     stream.write_all(&frame(1, 5, id, &head)).await?;
                 }
-                // A window of a size that there is not.
+                // A window of an invalid size.
                 GarbageBeside => stream.write_all(&frame(8, 0, [0; 4], &[1, 2, 3])).await?,
                 HalfClose => {
                     stream.shutdown().await?;
@@ -266,7 +265,7 @@ impl Server {
     }
 }
 
-/// The client has the head that it was to have.
+/// The client has the expected head.
 static READ: Notify = Notify::const_new();
 
 async fn until_end(stream: &mut dyn Stream) -> io::Result<()> {
@@ -309,7 +308,7 @@ fn told(
 const HTTP1: [Transport; 2] = [Transport::Http1, Transport::Http1Tls];
 const HTTP2: [Transport; 2] = [Transport::Http2, Transport::Http2Tls];
 
-/// Once per event, and its answer to the next request: what a PUT and a POST come to.
+/// For each event: the outcome of a PUT and of a POST, if the next request is answered.
 #[tokio::test]
 async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() {
     use Failure::{Never, Read, Timeout, Unsent};
@@ -356,7 +355,8 @@ async fn what_may_have_been_processed_is_sent_again_only_if_its_method_may_be() 
             if event == ResetAfterHead {
                 READ.notify_one();
             }
-            // A body that breaks is the caller's: it is never spliced to that of another attempt.
+            // The caller gets a body that breaks. It is never joined with the body of another
+            // attempt.
             breaks = response.into_body().collect().await.is_err();
         }
         let wants_well = class.is_none() || sends == 2;
@@ -390,7 +390,7 @@ async fn a_request_body_that_breaks_is_not_sent_again() {
     .await;
 }
 
-/// Hands its first connection over once it is known here that the other end has closed it.
+/// Hands over its first connection after the other end has closed it.
 #[derive(Clone)]
 struct Late<C> {
     connector: C,
@@ -426,8 +426,8 @@ where
     }
 }
 
-/// HTTP/1.1 writes before it reads, and cannot tell how far that came; HTTP/2 finds the end before
-/// it has a stream.
+/// HTTP/1.1 writes before it reads, and cannot tell how much was written. HTTP/2 finds the end
+/// before it opens a stream.
 #[tokio::test]
 async fn a_connection_closed_before_the_request_costs_no_request_and_repeats_none() {
     rows_async::hold(
@@ -556,7 +556,8 @@ async fn a_failed_handshake_is_tried_again_for_any_method() {
             let server = serving.clone();
             Box::pin(async move {
                 if number == 0 {
-                    // After the client's hello, lest an unread one turn the end into a reset.
+                    // After the client's hello, because an unread one would turn the end into a
+                    // reset.
                     let mut hello = [0; 4096];
                     assert!(stream.read(&mut hello).await.unwrap() > 0);
                     stream.write_all(said).await.unwrap();
@@ -600,8 +601,8 @@ async fn a_certificate_that_is_not_trusted_is_met_once() {
     .await;
 }
 
-/// The connection's task lives on the runtime that made it, and ends with that in the middle of a
-/// request of another.
+/// The connection's task lives on the runtime that made it. It ends with that runtime, in the
+/// middle of a request of another runtime.
 #[tokio::test]
 async fn a_connection_whose_runtime_has_ended_may_have_sent_the_request() {
     rows_async::hold(
@@ -646,7 +647,7 @@ async fn a_connection_whose_runtime_has_ended_may_have_sent_the_request() {
     .await;
 }
 
-/// A reset stream costs less than its bytes, and the connection lives on.
+/// A reset of the stream costs less than reading its bytes, and keeps the connection.
 #[tokio::test]
 async fn http2_responses_are_not_drained_and_keep_their_connection() {
     use hyper::{body::Incoming, service::service_fn};
@@ -688,7 +689,7 @@ async fn http2_responses_are_not_drained_and_keep_their_connection() {
             })
         })
         .await;
-        // With a delay too: were it drained, the body would be held meanwhile.
+        // With a delay too. If it were drained, the body would be kept during the delay.
         let forever = Drain { bytes: usize::MAX, time: Duration::MAX };
         let client = RetryLayer::new(
             policy().drain(forever).backoff(Backoff::constant(Duration::from_secs(3600))),

@@ -29,7 +29,7 @@ use crate::{
     transport::{Tls, Transport},
 };
 
-/// A first piece at once, the others and trailers once it is told.
+/// Sends the first piece at once, and the others and trailers when the test says so.
 struct Upload {
     told: Pin<Box<oneshot::Receiver<()>>>,
     pieces: Vec<Bytes>,
@@ -79,10 +79,10 @@ fn trailers() -> HeaderMap {
     HeaderMap::from_iter([("x-sum".parse().unwrap(), "abc".parse().unwrap())])
 }
 
-/// What the server has of the uploads: bytes and trailers of one that came to its end.
+/// The uploads that the server received completely: bytes and trailers.
 type Received = Arc<Mutex<Vec<Result<(Bytes, Option<HeaderMap>), usize>>>>;
 
-/// Answers the first request with 503 after its first piece, and goes on reading it.
+/// Answers the first request with 503 after its first piece, and continues to read it.
 async fn early(
     transport: Transport,
     tls: Arc<Tls>,
@@ -163,8 +163,7 @@ async fn an_early_503_stops_the_upload_and_the_retry_sends_all_of_it() {
         let request = Request::builder().method(Method::PUT).uri(transport.uri(address));
         let call =
             tokio::spawn(client.oneshot(request.header("trailer", "x-sum").body(upload).unwrap()));
-        // The rest comes only once the second attempt is under way, so it is not the first that
-        // takes it.
+        // The rest arrives after the second attempt has begun, so the second attempt takes it.
         second.notified().await;
         tell.send(()).unwrap();
         let response = call.await.unwrap().unwrap();
@@ -173,7 +172,7 @@ async fn an_early_503_stops_the_upload_and_the_retry_sends_all_of_it() {
             attempts.unwrap_or_default().iter().map(|attempt| attempt.failure).collect();
         let status = response.status();
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "thanks");
-        // The first upload ends too, without the bytes that the second one took.
+        // The first upload also ends, without the bytes that the second one took.
         while received.lock().unwrap().len() < 2 {
             tokio::task::yield_now().await;
         }

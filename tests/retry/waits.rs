@@ -114,7 +114,7 @@ async fn the_error_says_that_there_was_no_attempt() {
     assert_eq!(error.to_string(), "gave up after 0 attempts: no time left before the deadline");
 }
 
-/// What the wait leaves of the deadline is the attempt's; its own time limit begins with the call.
+/// The attempt has what the wait leaves of the deadline. Its own time limit begins with the call.
 #[tokio::test(start_paused = true)]
 async fn the_time_waited_counts_towards_the_deadline_and_not_towards_the_attempts() {
     let attempt = |millis| policy().total(0).attempt_timeout(millis * MS);
@@ -147,7 +147,7 @@ async fn the_time_waited_counts_towards_the_deadline_and_not_towards_the_attempt
     .await;
 }
 
-/// All in one task: what wakes one of them polls the others too.
+/// All are in one task, so a wake-up for one also polls the others.
 #[tokio::test(start_paused = true)]
 async fn requests_that_wait_together_end_together() {
     let (limited, _) = limited(300 * MS);
@@ -314,7 +314,7 @@ async fn with_other_wakers<F: Future>(future: F) -> F::Output {
     .await
 }
 
-/// With wakers of its own, with the task's, and polled for another's sake.
+/// With its own wakers, with the task's waker, and polled because of another future.
 #[tokio::test(start_paused = true)]
 async fn a_wait_inside_a_combinator_ends_at_the_deadline() {
     let (limited, permit) = limited(Duration::ZERO);
@@ -368,7 +368,7 @@ async fn a_permit_that_a_buffer_got_too_late_serves_its_next_request() {
     assert_eq!(told(client.oneshot(get()).await), "200");
 }
 
-/// Nobody called after the first wait.
+/// After the first wait nothing was called.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_nobody_used_does_not_end_the_next_request() {
     let (limited, permit) = limited(900 * MS);
@@ -380,7 +380,7 @@ async fn a_wait_that_nobody_used_does_not_end_the_next_request() {
     assert_eq!(told(outcome), "200");
 }
 
-/// Whoever waited has gone. The next request, by another task, has its whole time.
+/// The task that waited has gone. The next request, from another task, has its whole time.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_was_left_behind_long_ago_is_not_the_next_requests() {
     // For how long the permit is held before and after the wait, and how the next request ends,
@@ -445,7 +445,7 @@ async fn a_buffer_outside_serves_on_after_the_deadline() {
 /// lives on; nor does one that got ready too late for the request's own deadline.
 #[tokio::test(start_paused = true)]
 async fn a_permit_that_is_not_used_is_given_back() {
-    // The request's own deadline, for how long the permit is held, how and when the request ends.
+    // The request's own deadline, how long the permit is held, how and when the request ends.
     let rows = [
         ("the layer's deadline", None, 60_000, LATE, 1_000),
         ("the request's own, which is shorter", Some(300), 600, LATE, 600),

@@ -1,4 +1,4 @@
-//! The rows that routing alone answers for.
+//! The advisories that concern only routing.
 
 use std::{
     convert::Infallible,
@@ -205,8 +205,7 @@ async fn tower_resilience_362_every_call_of_a_mounted_service_follows_its_own_re
 type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<Full<Bytes>>, BoxError>;
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Three redirects, each to another origin or path; it notes who is asked, and with which of the
-/// secrets.
+/// Three redirects, each to another origin or path. It records which host gets which secrets.
 fn redirecting(log: &Log) -> Client {
     let log = Arc::clone(log);
     Client::new(service_fn(move |request: Request<Full<Bytes>>| {
@@ -235,7 +234,7 @@ async fn proxied(log: &Log) -> Client {
     let address = serve(move |socket, _| {
         let origins = origins.clone();
         let proxy = service_fn(move |request: Request<Incoming>| {
-            // In absolute form: what it does not say goes nowhere.
+            // In absolute form, because the proxy needs the host.
             assert!(request.uri().authority().is_some(), "{request:?}");
             origins.clone().oneshot(request.map(|_| Full::default()))
         });
@@ -316,7 +315,7 @@ async fn urllib3_ghsa_qccp_gfcp_xxvc_a_redirect_strips_the_same_by_every_way_in(
     }
 }
 
-/// The same of the cookies of a jar, which stands around all of them.
+/// The same for the cookies of a jar that is outside all of them.
 #[cfg(feature = "cookie")]
 #[tokio::test]
 async fn urllib3_ghsa_qccp_gfcp_xxvc_a_jar_sends_the_same_directly_and_through_a_mounted_proxy() {

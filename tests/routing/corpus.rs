@@ -1,6 +1,6 @@
-//! Routing against an oracle that is plain and slow: it reads URLs as text, tries every mount on
-//! every request, and shares no code with the crate. First a corpus of confusing URLs, then some of
-//! its own making, then tables that change.
+//! Compares routing with a plain, slow oracle, which reads URLs as text, tries every mount on every
+//! request, and shares no code with the crate. First it uses a corpus of confusing URLs, then
+//! random ones, then tables that change.
 
 use http::{Request, Response, Uri};
 use tower::{BoxError, Layer, ServiceExt, layer::util::Identity, service_fn};
@@ -113,7 +113,7 @@ mod oracle {
                         at += 3;
                     }
                     None => {
-                        // What may not stand in a path is as good as escaped.
+                        // A character that a path cannot contain counts as escaped.
                         let plain = bytes[at].is_ascii_alphanumeric()
                             || b"-._~:@!$&'()*+,;=".contains(&bytes[at]);
                         segment.push((bytes[at], !plain));
@@ -207,7 +207,7 @@ mod oracle {
             .iter()
             .enumerate()
             .filter_map(|(index, mount)| Some((score(mount.as_ref())?, index)));
-        // Of two with the same score the last: they are the same prefix.
+        // Two with the same score are the same prefix, so the last one counts.
         Ok(scored.max().map(|(_, index)| index))
     }
 }
@@ -266,7 +266,7 @@ fn client(mounts: &[impl AsRef<str>]) -> Client {
     builder.build().unwrap().layer(below)
 }
 
-/// What serves a request, as the crate and the oracle see it, in words.
+/// Which mount serves a request, for the crate and for the oracle, as text.
 async fn both(client: &Client, mounts: &[impl AsRef<str>], url: &str) -> (String, String) {
     let ours = match client.clone().oneshot(Request::get(url).body(()).unwrap()).await {
         Ok(response) => {
@@ -301,7 +301,7 @@ async fn more_than_500_confusing_urls_go_where_the_oracle_says() {
     .await;
     let checked = sent.len();
     assert!(checked >= 500, "{checked} are URIs to http; not these: {refused:#?}");
-    // A corpus that only ever falls through would prove nothing.
+    // A corpus that no mount serves would prove nothing.
     let unused: Vec<_> = MOUNTS.iter().filter(|mount| !by.contains_key(**mount)).collect();
     assert_eq!(
         unused,
@@ -412,7 +412,7 @@ async fn urls_and_tables_of_chance_agree_with_the_oracle() {
     assert!(checked > 15_000 && mounted > 4_000, "{mounted} of {checked} had a mount");
 }
 
-/// A table that is changed over and over is the table that is built at once.
+/// A table that is changed many times is equal to a table that is built at once.
 #[tokio::test]
 async fn a_table_that_was_changed_a_thousand_times_agrees_with_the_oracle() {
     /// The text of the prefix that names the same mount as `prefix`, if one is mounted.

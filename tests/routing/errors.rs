@@ -1,4 +1,4 @@
-//! What is told of a request that no mount serves, and of a mount that fails.
+//! The errors of a request that no mount serves, and of a mount that fails.
 
 use std::{
     convert::Infallible,

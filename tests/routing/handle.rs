@@ -1,4 +1,4 @@
-//! The table of mounts, changed while it serves.
+//! The table of mounts, changed while requests are in flight.
 
 use std::{
     convert::Infallible,
@@ -113,7 +113,7 @@ async fn a_call_in_flight_ends_on_the_table_it_began_with() {
         .unwrap()
         .layer(answers(0));
     let mut first = tokio_test::task::spawn(client.clone().oneshot(get("https://h/")));
-    // One that has not been polled yet has been called all the same.
+    // A call that was not polled yet has also begun.
     let unpolled = tower::Service::call(&mut client.clone(), get("https://else/"));
     assert!(first.poll().is_pending());
     client

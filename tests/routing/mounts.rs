@@ -1,4 +1,4 @@
-//! The rows of mounts against the public API, readiness, and what clones share.
+//! Tables of mounts through the public API, readiness, and what clones share.
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ use tower_outbound::routing::{
 
 use crate::{pairs::pairs, rows, rows_async, strict::Strict};
 
-/// Answers with the URI it was sent, and holds every call to its own readiness.
+/// Answers with the URI that it was sent. Every call must follow its own readiness.
 type Echo = Strict<ServiceFn<fn(Request<()>) -> Ready<Result<Response<Uri>, Infallible>>>>;
 
 fn uri_of(request: Request<()>) -> Ready<Result<Response<Uri>, Infallible>> {
@@ -777,8 +777,8 @@ fn the_service_and_its_future_are_send_whatever_the_response_body() {
     assert!(text.contains("https://h"), "{text}");
 }
 
-/// rustc cannot see that such a call is `Send`, whoever's the layer is, once the type below spells
-/// `BoxError` out.
+/// rustc cannot see that such a call is `Send`, for any layer, if the type below contains
+/// `BoxError`.
 #[tokio::test]
 async fn a_finished_stack_in_a_box_can_be_called_in_a_spawned_task() {
     type Below = tower::util::BoxCloneSyncService<Request<()>, Response<()>, BoxError>;

@@ -1,4 +1,4 @@
-//! Services that answer with a number, and clients that ask which of them answers.
+//! Services that answer with a number, and clients that check which one answers.
 
 use std::{convert::Infallible, future::ready, sync::Arc};
 
@@ -18,7 +18,7 @@ pub(crate) fn get(uri: &str) -> Request<()> {
     Request::get(uri).body(()).unwrap()
 }
 
-/// Who answers, and the mount that is named.
+/// The service that answers, and the mount in the response.
 pub(crate) async fn ask(client: &Client, uri: &str) -> (usize, Option<Arc<str>>) {
     let response = client.clone().oneshot(get(uri)).await.unwrap();
     let mount = response.extensions().get().map(|Mount(prefix)| Arc::clone(prefix));

@@ -1,4 +1,4 @@
-//! A whole table in the place of another, and what is kept of it.
+//! Replacing a whole table, and what is kept of the old one.
 
 use std::{
     convert::Infallible,
@@ -24,8 +24,8 @@ use crate::numbers::{Below, answers, ask, get};
 type Handle = RoutingHandle<Below, (), usize>;
 type Changes = MountChanges<Below, (), usize>;
 
-/// A layer whose services answer with how many of them there were before, from 1 on: who answers
-/// says whether a service was kept.
+/// A layer that numbers its services from 1. The number in an answer shows whether a service was
+/// kept.
 #[derive(Clone, Default)]
 struct Numbered(Arc<AtomicUsize>);
 
@@ -38,7 +38,7 @@ impl Numbered {
 
 #[tokio::test]
 async fn an_equal_prefix_with_an_equal_key_keeps_its_service_and_nothing_else_does() {
-    /// What is done with the table, and who then answers `https://h/` by which mount.
+    /// The change of the table, and then which service and which mount answer `https://h/`.
     type Row = (&'static str, fn(&Handle, &Numbered), usize, Option<&'static str>);
     fn replace(handle: &Handle, table: impl FnOnce(Changes) -> Changes) {
         handle.replace(table).unwrap();
@@ -246,7 +246,7 @@ async fn a_layer_may_change_the_table_that_it_is_to_be_part_of_and_is_applied_on
     handle.replace(|table| table.mount_keyed("https://kept", "k", layer.layer())).unwrap();
     let (inner, numbered) = (handle.clone(), layer.clone());
     let meddles = layer_fn(move |below: Below| {
-        // The table that this one is made of is no longer the one that it will replace.
+        // The table that this one was made from is no longer the one that it replaces.
         inner.update(|mounts| mounts.mount_keyed("https://kept", "k", numbered.layer())).unwrap();
         numbered.layer().layer(below)
     });

@@ -1,4 +1,4 @@
-//! What a pool keeps in memory, and when it looks again.
+//! What a pool keeps in memory, and when it asks the store again.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering::SeqCst},
@@ -124,7 +124,7 @@ async fn at_most_so_many_sessions_are_in_memory_and_the_oldest_leaves() {
         [0, 0, 0, 1],
         "bob was used longest ago"
     );
-    // One whose jar is held stays, and what is changed in it is not lost.
+    // A session whose jar is in use stays, and its changes are not lost.
     let jar = a.pool.jar(&key("ann"), &uri(SITE)).await.unwrap();
     for name in 0..20 {
         a.sees(&name.to_string()).await;
@@ -182,7 +182,7 @@ async fn an_eviction_takes_nothing_from_the_store() {
     assert_eq!(b.sees("ann").await, "one=1; two=2; three=3");
 }
 
-/// How far the clock of a replica is off, in seconds.
+/// The error of a replica's clock, in seconds.
 static AHEAD: AtomicI64 = AtomicI64::new(0);
 
 fn skewed() -> SystemTime {
@@ -193,8 +193,9 @@ fn skewed() -> SystemTime {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_said_last_holds_whatever_the_clocks_say() {
-    // The clock, and how far the store says that it is ahead of it. A clock that is off does what
-    // was seen before it; where events tell the store's time, also what was not.
+    // The clock, and how far the store reports to be ahead of it. A wrong clock still orders a
+    // change after what it has seen. If events tell the store's time, also after what it has not
+    // seen.
     for (ahead, offset) in [(0, 0), (-5, 5_000_000), (3, -3_000_000), (-5, 0), (3, 0), (-86_400, 0)]
     {
         AHEAD.store(ahead, SeqCst);
@@ -209,7 +210,7 @@ async fn what_was_said_last_holds_whatever_the_clocks_say() {
             settle().await;
             assert_eq!(b.sees("ann").await, format!("id={nth}"), "{ahead} s, {nth}");
         }
-        // What neither has seen of the other: the store's time decides.
+        // Neither has seen the other's change, so the store's time decides.
         if offset != 0 {
             for replica in [&off, &right] {
                 replica.store.tells.store(false, SeqCst);

@@ -1,4 +1,4 @@
-//! What every store must hold to, in one suite for all of them.
+//! The rules for every store, in one suite for all stores.
 
 pub(crate) mod model;
 mod stores;
@@ -14,7 +14,7 @@ use self::model::{Model, Random, sorted};
 
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// Several replicas' ways to one and the same store.
+/// The connections of several replicas to one store.
 pub(crate) struct Replicas<S>(pub(crate) Vec<S>);
 
 pub(crate) fn key(tenant: impl AsRef<[u8]>, site: &str) -> StoreKey {
@@ -75,15 +75,15 @@ where
     assert_eq!(store.version(&key).await.unwrap(), one);
     assert_eq!(other.version(&key).await.unwrap(), one);
 
-    // Twice is once; and who knows an older version is told all of it.
+    // Applying twice has the effect of once. A caller with an older version gets everything.
     let again = merged(store.apply(&key, &none, &first, LONG).await.unwrap());
     assert_eq!((&again.version, sorted(again.records)), (&one, sorted(first.clone())));
 
-    // Equal and smaller stamps change nothing, be it a cookie or a tombstone.
+    // Equal and smaller stamps change nothing, for cookies and for tombstones.
     let late = [set("a", now, "2"), deleted("a", now), set("b", now - 1, "0"), deleted("b", 0)];
     assert_eq!(clean(other.apply(&key, &one, &late, LONG).await.unwrap()), one);
 
-    // Some greater and some not, and one field twice: the greatest stays.
+    // Some stamps are greater and some not, and one field occurs twice. The greatest stays.
     let mixed = [
         deleted("a", now + 1),
         set("b", now - 1, "0"),
@@ -96,7 +96,7 @@ where
     let loaded = store.load(&key).await.unwrap();
     assert_eq!((loaded.version, sorted(loaded.records)), (two.clone(), all));
 
-    // A write that comes late does not bring a deleted cookie back; a new one does.
+    // A late write does not restore a deleted cookie. A new one does.
     assert_eq!(clean(store.apply(&key, &two, &first, LONG).await.unwrap()), two);
     let back = [set("a", now + 2, "3")];
     clean(store.apply(&key, &two, &back, LONG).await.unwrap());
@@ -161,7 +161,7 @@ where
         assert_eq!(other.load(key).await.unwrap().records.len(), left, "{key:?}");
     }
     assert_eq!(other.version(&keys[0]).await.unwrap(), Version::default());
-    // What is written now is not taken for what was there before.
+    // A new value is not mistaken for the old one.
     let records = [set("a", model::now(), "2")];
     let after = clean(other.apply(&keys[0], &Version::default(), &records, LONG).await.unwrap());
     assert_ne!(after, before);
@@ -211,7 +211,7 @@ where
     assert_eq!(merged(answer).records, record);
 }
 
-/// Each change sets all fields to one stamp, so each look at them must find one stamp.
+/// Each change sets all fields to one stamp, so each load must return one stamp.
 async fn nobody_sees_half_a_change<S>(replicas: &Replicas<S>)
 where
     S: SessionStore<Error: std::fmt::Debug>,
@@ -245,8 +245,8 @@ where
     }
 }
 
-/// Stories of changes that come in any order, twice, and at once from several replicas. At the end
-/// of each the store has what the model has, and no two contents share a version.
+/// Stories of changes that arrive in any order, twice, and at once from several replicas. At the
+/// end the store has what the model has, and two different contents never had one version.
 pub(crate) async fn commutes<S>(replicas: &Replicas<S>, seeds: std::ops::Range<u64>)
 where
     S: SessionStore<Error: std::fmt::Debug>,
@@ -257,7 +257,7 @@ where
         let (mut model, mut seen) = (Model::default(), HashMap::new());
         let changes = model::changes(&mut random);
         let mut sent: Vec<_> = changes.iter().collect();
-        // Some arrive twice, and all in an order of their own.
+        // Some arrive twice, and all in random order.
         sent.extend(changes.iter().filter(|_| random.below(3) == 0));
         random.shuffle(&mut sent);
         let mut known = vec![Version::default(); replicas.0.len()];
@@ -292,7 +292,7 @@ where
             let loaded = replicas.0[replica].load(&key).await.unwrap();
             assert_eq!(sorted(loaded.records.clone()), model.records(), "seed {seed}");
             assert_eq!(replicas.0[0].version(&key).await.unwrap(), loaded.version, "seed {seed}");
-            // A replica that has loaded is told nothing that it knows.
+            // A replica that has loaded is not told what it knows.
             let answer = replicas.0[replica]
                 .apply(&key, &loaded.version, &changes[0][..0], LONG)
                 .await

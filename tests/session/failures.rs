@@ -61,7 +61,7 @@ async fn the_last_known_cookies_serve_for_their_time() {
         let memory = MemoryStore::new();
         let a = Replica::with(&memory, |pool| pool.on_outage(on_outage)).await;
         a.set("ann", &["id=1"]).await;
-        // It was right all the while.
+        // It was correct all the time.
         tokio::time::sleep(minute * 5).await;
         a.store.tell(Event::Lost);
         a.store.is_down.store(true, SeqCst);

@@ -1,4 +1,4 @@
-//! `FileStore`: what is on the disk, and what it does with what it finds there.
+//! `FileStore`: what it writes to the disk, and how it handles what it finds there.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ async fn write(store: &FileStore, key: &StoreKey) {
     clean(store.apply(key, &Version::default(), &records, LONG).await.unwrap());
 }
 
-/// Everything below a directory, but for locks.
+/// Everything below a directory, except locks.
 fn everything(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];
@@ -112,7 +112,7 @@ async fn a_pipe_in_the_way_is_an_error_and_not_waited_for() {
         async { (store.load(&key).await.map(drop), store.version(&key).await.map(drop)) };
     let outcomes = tokio::time::timeout(Duration::from_secs(5), outcomes).await;
     if outcomes.is_err() {
-        // Else the thread that waits would keep the test from ending.
+        // Otherwise the waiting thread would keep the test from ending.
         fs::File::options().read(true).write(true).open(&file).unwrap();
     }
     let (load, version) = outcomes.expect("it is not waited for");
@@ -202,7 +202,7 @@ async fn no_error_names_a_session() {
     let session = path.parent().unwrap().to_owned();
     let mut errors = Vec::new();
 
-    // In the way of a file is a directory, and in the way of a directory is a file.
+    // There is a directory where a file is needed, and a file where a directory is needed.
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     errors.push(store.load(&secret).await.unwrap_err());
@@ -223,7 +223,7 @@ async fn no_error_names_a_session() {
     let locked = change.unwrap_err();
     assert!(matches!(locked, FileStoreError::Locked { .. }), "{locked}");
     errors.push(locked);
-    // A look needs no lock.
+    // A load needs no lock.
     assert!(store.load(&secret).await.unwrap().records.is_empty());
 
     for error in errors {
@@ -279,7 +279,7 @@ fn without_a_runtime_it_is_an_error() {
     assert!(matches!(answer, Poll::Ready(Err(FileStoreError::Stopped))));
 }
 
-/// The process of another replica is killed at any moment while it changes a session.
+/// The process of another replica is killed at random moments while it changes a session.
 #[cfg(unix)]
 mod killed {
     use std::{
@@ -294,7 +294,7 @@ mod killed {
     const CHILD: &str = "SESSION_FILES_CHILD";
     const FIELDS: [&str; 4] = ["a", "b", "c", "d"];
 
-    /// The other process: it sets all fields to one stamp after another, and says to which.
+    /// The other process. It sets all fields to one stamp after another, and prints each stamp.
     #[tokio::test]
     async fn the_child_changes_a_session_until_it_is_killed() {
         let Some(directory) = env::var_os(CHILD) else { return };
@@ -303,12 +303,12 @@ mod killed {
         let first =
             store.load(&key).await.unwrap().records.first().map_or(0, |record| record.stamp);
         println!("\nstored {first}");
-        // It would go on for ever if its parent were killed.
+        // Otherwise it would run for ever if its parent is killed.
         for stamp in first + 1.. {
             if begun.elapsed() > Duration::from_secs(60) {
                 return;
             }
-            // Of another length each time, so that a file that is half one and half another shows.
+            // Its length differs each time, so that a mixture of two states is noticed.
             let body = "x".repeat((stamp * 29 % 983) as usize);
             let records = FIELDS.map(|field| set(field, stamp, &body));
             store.apply(&key, &Version::default(), &records, LONG).await.unwrap();
@@ -316,7 +316,7 @@ mod killed {
         }
     }
 
-    /// Kills it, whatever becomes of this test.
+    /// Kills it, even if this test fails.
     struct Killed(Child);
 
     impl Drop for Killed {
@@ -326,7 +326,7 @@ mod killed {
         }
     }
 
-    /// `SESSION_KILLS` says how often.
+    /// `SESSION_KILLS` sets the number of kills.
     #[tokio::test]
     async fn a_killed_process_leaves_each_change_whole_and_none_that_it_told_is_lost() {
         let kills = env::var("SESSION_KILLS").map_or(30, |kills| kills.parse().unwrap());
@@ -347,7 +347,7 @@ mod killed {
                 .map_while(Result::ok)
                 .filter_map(|line| line.strip_prefix("stored ")?.parse::<u64>().ok());
             let mut told = stored.next().expect("it reads what is there");
-            // No time to wait for: it picks the moment of the kill.
+            // This does not wait for an event: it chooses the moment of the kill.
             std::thread::sleep(Duration::from_micros(kill * 7_919 % 20_000));
             child.0.kill().unwrap();
             told = stored.last().unwrap_or(told);
@@ -358,7 +358,7 @@ mod killed {
             assert!(stamps.windows(2).all(|pair| pair[0] == pair[1]), "{stamps:?}");
             assert!(stamps.first().is_none_or(|stamp| *stamp >= told), "{stamps:?} {told}");
         }
-        // What a killed process has left is swept away by the next change.
+        // The next change removes the temporary file of a killed process.
         let stamp = u64::MAX;
         store.apply(&key, &Version::default(), &[set("a", stamp, "")], LONG).await.unwrap();
         only_file(directory.path());

@@ -1,7 +1,7 @@
-//! Replicas that are processes of their own, over one store: four cookies of each tenant are set
-//! and deleted at once on different replicas, and each ends with what the upstream said last.
+//! Replicas are processes with one store. Four cookies of each tenant are set and deleted at once
+//! on different replicas. Each cookie must end with what the upstream said last.
 //!
-//! `SESSION_TENANTS` says how many tenants there are, and a tenant is 80 requests.
+//! `SESSION_TENANTS` sets the number of tenants. Each tenant sends 80 requests.
 
 mod blob;
 mod replica;
@@ -42,7 +42,7 @@ struct Seen {
     mixed: AtomicUsize,
     /// There was no answer: the store was down, or the replica was killed.
     refused: AtomicUsize,
-    /// At the end a replica had something else than what the upstream had said last.
+    /// At the end a replica had another value than the upstream had said last.
     lost: AtomicUsize,
 }
 
@@ -114,7 +114,7 @@ impl Fleet {
         value
     }
 
-    /// Compares each replica with what was said last. It may still be told of it.
+    /// Compares each replica with what was said last. The news may still be on its way.
     async fn settle(&self, tenant: usize, said: &[Option<String>]) {
         for replica in 0..REPLICAS {
             let patience = Instant::now() + self.setup.patience;
@@ -135,7 +135,7 @@ impl Fleet {
         }
     }
 
-    /// All of it, while `fault` does what it does.
+    /// Runs everything, while `fault` runs too.
     async fn run(self: &Arc<Self>, tenants: usize, fault: impl Future<Output = ()>) -> &Seen {
         let begin = Instant::now();
         let room = Arc::new(Semaphore::new(AT_ONCE));
@@ -174,7 +174,7 @@ async fn replicas_on_one_directory_lose_and_mix_nothing() {
     let setup = Setup::new(format!("files:{}", directory.path().display()));
     let fleet = Fleet::start(setup, [0; REPLICAS], false).await;
     let seen = fleet.run(tenants(8), no_fault()).await;
-    // A directory tells nothing, so the pool looks at each request.
+    // A directory reports no changes, so the pool looks at it for each request.
     assert_eq!((got(&seen.lost), got(&seen.mixed), got(&seen.stale)), (0, 0, 0));
     assert_eq!(got(&seen.refused), 0);
 }
@@ -224,7 +224,7 @@ mod on_a_server {
         assert_eq!((got(&seen.lost), got(&seen.mixed), got(&seen.refused)), (0, 0, 0));
     }
 
-    /// So the tests above can fail: sessions as most middleware keeps them.
+    /// Shows that the tests above can fail, with sessions as in most middleware.
     #[tokio::test]
     async fn one_blob_a_session_loses_updates() {
         if !can_start("fleet::one_blob_a_session_loses_updates") {

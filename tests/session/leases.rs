@@ -1,4 +1,4 @@
-//! What one replica does at a time.
+//! Leases, which one replica holds at a time.
 
 use std::{
     sync::{
@@ -124,7 +124,7 @@ async fn a_clock_that_is_ahead_takes_no_lease_from_a_living_holder() {
     drop(other);
 }
 
-/// How far a replica's clock has been set forward, in seconds.
+/// How far a replica's clock was set forward, in seconds.
 static SET_FORWARD: AtomicU64 = AtomicU64::new(0);
 
 fn set_forward() -> SystemTime {
@@ -151,7 +151,7 @@ async fn a_token_that_can_be_spent_once_is_spent_once_under_a_lease() {
     let mut replicas = Vec::new();
     for _ in 0..3 {
         let replica = Replica::new(&memory).await;
-        // No change is told: only the lease makes a replica look.
+        // No change is reported, so only the lease makes a replica look.
         replica.store.tells.store(false, SeqCst);
         replicas.push(replica);
     }

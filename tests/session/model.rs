@@ -1,9 +1,9 @@
-//! Replicas over a store behind a bad network, by seed: clocks that are off, commands that come
-//! late or twice, connections that break, a server that comes back without its last writes.
+//! Replicas over a store behind a bad network, by seed: wrong clocks, commands that arrive late or
+//! twice, connections that break, a server that returns without its last writes.
 //!
-//! Whatever happens, once it is over each replica has what the upstream said last.
+//! Whatever happens, at the end each replica has what the upstream said last.
 //!
-//! `TOWER_OUTBOUND_SEEDS` is how many stories are told; `TOWER_OUTBOUND_SEED` tells one again.
+//! `TOWER_OUTBOUND_SEEDS` sets the number of stories. `TOWER_OUTBOUND_SEED` repeats one.
 
 use std::{
     cell::Cell,
@@ -51,7 +51,7 @@ impl Random {
 }
 
 thread_local! {
-    /// When the story began, and how far each replica's clock is off, in microseconds.
+    /// When the story began, and the error of each replica's clock, in microseconds.
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
     static OFF: Cell<[i64; REPLICAS]> = const { Cell::new([0; REPLICAS]) };
 }
@@ -70,11 +70,11 @@ const CLOCKS: [fn() -> SystemTime; REPLICAS] = [clock::<0>, clock::<1>, clock::<
 
 type Fields = BTreeMap<Box<[u8]>, (u64, Option<Box<[u8]>>)>;
 
-/// What a server has: written plainly, to be read beside the rules of `SessionStore`.
+/// The data of a server, written as simply as the rules of `SessionStore`.
 #[derive(Clone, Default)]
 struct Server {
     keys: HashMap<StoreKey, (u64, Fields)>,
-    /// Versions are never given twice, also by a server that has lost some.
+    /// A version is never used twice, even by a server that has lost writes.
     next: u64,
 }
 
@@ -111,13 +111,13 @@ impl Server {
     }
 }
 
-/// The server, and the way to it.
+/// The server, and the network to it.
 struct Network {
     server: Server,
-    /// What the server is once it has lost its last writes.
+    /// The state of the server after it has lost its last writes.
     saved: Server,
     random: Random,
-    /// Where each replica is told of changes. None while its connection is broken.
+    /// The channel that tells each replica of changes. `None` while its connection is broken.
     told: Vec<Option<mpsc::UnboundedSender<Event>>>,
     is_calm: bool,
 }
@@ -141,7 +141,7 @@ impl Link {
         self.network.lock().unwrap().told[self.replica].is_none()
     }
 
-    /// On its way it takes a while, as the answer does, and no one can call it back.
+    /// A command and its answer take a while on their way. A command cannot be cancelled.
     async fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(&mut Network) -> T + Send + 'static,
@@ -191,7 +191,7 @@ impl SessionStore for Link {
                 bad.tell(replica, &key);
             }
             if again {
-                // A copy of the command comes late.
+                // A copy of the command arrives late.
                 tokio::spawn(async move {
                     sleep(late).await;
                     let network = &mut *network.lock().unwrap();
@@ -232,7 +232,7 @@ impl Network {
 struct Replica {
     client: Client,
     pool: SessionPool<Link>,
-    /// Lives as long as the replica: a connection that breaks is another sender.
+    /// Lives as long as the replica. After a connection breaks there is another sender.
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -322,7 +322,7 @@ async fn story(seed: u64) {
         }
         advance(Duration::from_micros(1 + random.below(2_000))).await;
     }
-    // All is well again.
+    // The faults end.
     network.lock().unwrap().is_calm = true;
     for (number, replica) in replicas.iter().enumerate() {
         replica.back(number, &network, true);

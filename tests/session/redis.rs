@@ -1,4 +1,4 @@
-//! `RedisStore` with real servers: what it asks of them, and what it does when they fail.
+//! `RedisStore` with real servers: its commands, and what it does when they fail.
 
 mod faults;
 mod many;
@@ -137,7 +137,7 @@ async fn a_load_a_look_and_a_change_are_one_command_each() {
     store.version(&key).await.unwrap();
     store.load(&key).await.unwrap();
     let after: u64 = server.info("stats", "total_commands_processed").unwrap().parse().unwrap();
-    // The question before is counted too, and what a script does is not a command of ours.
+    // The command before is counted too. Commands inside a script do not count as ours.
     let calls = |name: &str| {
         let stat = server.info("commandstats", &format!("cmdstat_{name}")).unwrap_or_default();
         stat.split(',').next().unwrap_or_default().to_owned()
@@ -162,11 +162,12 @@ async fn others_are_told_of_each_change_also_after_their_own() {
     write(&one, &key, 1).await.unwrap();
     write(&one, &unread, 1).await.unwrap();
     assert_eq!(next(&mut events).await, Event::Changed(key.clone()));
-    // Its own change is no news, and the script has read the key again: the next one is.
+    // It is not told of its own change. The script has read the key again, so it is told of the
+    // next.
     write(&other, &key, 2).await.unwrap();
     write(&one, &key, 3).await.unwrap();
     assert_eq!(next(&mut events).await, Event::Changed(key.clone()));
-    // Nor is the next one lost if it follows an answer that had to tell everything.
+    // The next change is also not lost if it follows an answer with all contents.
     let stale = other.apply(&key, &Version::default(), &[set("a", 4, "4")], LONG).await.unwrap();
     merged(stale);
     one.forget(key.tenant()).await.unwrap();
@@ -203,7 +204,7 @@ async fn a_session_has_cookies_of_so_many_sites_and_no_more() {
     let refused = write(&store, &site("c.com"), 1).await.unwrap_err();
     assert!(matches!(refused, RedisError::TooManySites { max_sites: 2, .. }), "{refused}");
     assert_eq!(read(&store, &site("c.com")).await, None);
-    // Sites that it has, and other sessions, go on.
+    // Sites that it already has, and other sessions, still work.
     write(&store, &site("a.com"), 2).await.unwrap();
     write(&store, &key("other", "c.com"), 1).await.unwrap();
     // A site that has expired makes room.

@@ -187,7 +187,7 @@ async fn a_forgotten_session_is_gone_everywhere_and_can_begin_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_moved_expiry_brings_no_forgotten_session_back() {
-    // Whether `b` is told of changes, and what it has to write beside the expiry.
+    // Whether `b` is told of changes, and what it has to write in addition to the expiry.
     let rows = [(true, None), (false, None), (true, Some("more=1"))];
     for (tells, more) in rows {
         let memory = MemoryStore::new();

@@ -143,7 +143,7 @@ async fn each_attempt_sees_the_cookies_of_the_one_before_it() {
             client.oneshot(request).await.unwrap().status()
         };
         assert_eq!(status, StatusCode::OK, "{is_outside}");
-        // Also if the last response set nothing.
+        // Even if the last response set nothing.
         assert_eq!(Replica::new(&memory).await.sees("ann").await, "id=1", "{is_outside}");
     }
 }
@@ -158,7 +158,7 @@ async fn a_login_over_another_origin_keeps_its_session_with_our_redirects_alone(
 
     type Body = http_body_util::Empty<bytes::Bytes>;
 
-    /// app -> login -> app, each with a cookie of its own. The last says what it got.
+    /// app -> login -> app, each with its own cookie. The last answers with what it got.
     async fn server(request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let cookies = request.headers().get(COOKIE).cloned();
         let response = match (request.uri().host().unwrap(), request.uri().path()) {
@@ -195,7 +195,7 @@ async fn a_login_over_another_origin_keeps_its_session_with_our_redirects_alone(
     assert_eq!(got(&a, RedirectPolicy::new()).await, "app=1");
     let jar = a.pool.jar(&key("ann"), &uri("https://login.test/")).await.unwrap();
     assert_eq!(jar.to_map()["login"], "1");
-    // Another policy drops the key with the origin: no cookies go, and none are stored.
+    // Another policy drops the key when the origin changes: no cookies are sent or stored.
     let b = Replica::new(&MemoryStore::new()).await;
     assert_eq!(got(&b, tower_http::follow_redirect::policy::Standard::default()).await, "");
     let jar = b.pool.jar(&key("ann"), &uri("https://login.test/")).await.unwrap();

@@ -1,4 +1,4 @@
-//! What no one may see, and what no one may mix up.
+//! Secrets that must not be visible, and sessions that must not be mixed up.
 
 use tower_outbound::{
     cookie::CookieJar,
@@ -82,7 +82,7 @@ async fn keys_rotate_and_a_wrong_one_is_no_empty_jar() {
         assert_eq!(error, SessionError::Unreadable);
         assert_eq!(wrong.stats().unreadable, 1);
     }
-    // Whoever has lost the key can begin anew.
+    // Whoever has lost the key can start again.
     let lost = sealed(&memory, SessionSeal::new(3, &new));
     lost.forget(&key("ann")).await.unwrap();
     assert_eq!(get(&client(&lost), "ann", &[]).await.unwrap(), "");
@@ -119,7 +119,7 @@ async fn names_values_and_keys_are_in_no_debug_and_no_error() {
         format!("{:?}", Contents::default()),
         format!("{:?}", pool.lease(&key(name), "name-canary", std::time::Duration::MAX).await),
     ]);
-    // Nor is any of it in the store, but for the names of tenants and cookies.
+    // The store has none of it either, except the names of tenants and cookies.
     let (sealed, _driver) =
         SessionPool::builder(memory.clone()).seal(SessionSeal::new(1, &KEY)).build();
     get(&crate::support::client(&sealed), "bob", &["id=value-canary"]).await.unwrap();

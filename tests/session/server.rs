@@ -1,6 +1,6 @@
-//! Servers of Redis or Valkey: real ones, each test its own.
+//! Real servers of Redis or Valkey. Each test has its own.
 
-// The path from here, for binaries that include this file by its own.
+// The path from this file, for binaries that include this file by its path.
 #[path = "server/proxy.rs"]
 pub(crate) mod proxy;
 
@@ -35,12 +35,12 @@ pub(crate) fn can_start(test: &str) -> bool {
     }
     let why = "neither redis-server nor valkey-server is in PATH";
     assert!(env::var_os("CI").is_none(), "{test}: {why}");
-    // Not `eprintln`, which the harness keeps to itself while a test passes.
+    // Not `eprintln`, which the harness captures if a test passes.
     let _ = writeln!(std::io::stderr(), "{test} is skipped: {why}");
     false
 }
 
-/// A server with a directory of its own. It is killed when this is dropped.
+/// A server with its own directory. It is killed when this is dropped.
 pub(crate) struct Server {
     directory: TempDir,
     arguments: Vec<String>,
@@ -81,12 +81,12 @@ impl Server {
         server.wait_until_it_answers().map(|()| server)
     }
 
-    /// The handshake: the server answers, or it has ended.
+    /// Waits until the server answers or has ended.
     fn wait_until_it_answers(&mut self) -> Result<(), String> {
         let patience = Instant::now() + Duration::from_secs(30);
         loop {
             let answer = self.try_ask("PING").unwrap_or_default();
-            // One that wants a password is there, too.
+            // A server that asks for a password has also started.
             if answer == "+PONG" || answer.starts_with("-NOAUTH") {
                 return Ok(());
             }
@@ -126,7 +126,7 @@ impl Server {
         answer(&mut BufReader::new(stream))
     }
 
-    /// What a command line of `INFO` says, as `cmdstat_evalsha`.
+    /// The value of a line of `INFO`, such as `cmdstat_evalsha`.
     pub(crate) fn info(&self, section: &str, field: &str) -> Option<String> {
         let info = self.ask(&format!("INFO {section}"));
         let field = format!("{field}:");

@@ -1,4 +1,4 @@
-//! Replicas of one store, and a store that does as a test says.
+//! Replicas of one store, and a store that a test controls.
 
 use std::{
     convert::Infallible,
@@ -37,27 +37,27 @@ pub(crate) struct Commands {
     pub(crate) applies: usize,
 }
 
-/// A store over memory that counts, waits, fails and tells as a test says.
+/// A store in memory that counts commands. A test decides when it waits, fails and reports changes.
 pub(crate) struct Double {
     pub(crate) inner: MemoryStore,
     counts: [AtomicUsize; 3],
     pub(crate) is_down: AtomicBool,
-    /// Whether an apply that fails has been stored all the same.
+    /// Whether an apply that fails was stored.
     pub(crate) answers_are_lost: AtomicBool,
     /// Whether an apply waits at its gate before it is stored, and not after.
     pub(crate) is_stuck: AtomicBool,
-    /// Whether what other clones of the memory change is told.
+    /// Whether the store reports changes of other clones.
     pub(crate) tells: AtomicBool,
-    /// Answers wait for a permit of these.
+    /// Answers wait for one of these permits.
     load_gate: Gate,
     apply_gate: Gate,
-    /// What loads answer in place of what is stored.
+    /// What loads return instead of the stored contents.
     pub(crate) garbage: Mutex<Option<Contents>>,
     events: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
     tell: mpsc::UnboundedSender<Event>,
 }
 
-/// Open unless it is shut. What waits at a shut gate has done its work, and holds the answer back.
+/// Open unless it is shut. A command at a shut gate has done its work, and its answer waits.
 struct Gate {
     is_shut: AtomicBool,
     waiting: Semaphore,
@@ -216,7 +216,7 @@ pub(crate) fn request(name: &str, to: &str, lines: &[&str]) -> Request<()> {
 
 pub(crate) const SITE: &str = "https://example.com/";
 
-/// What the server got of a session's cookies, whose response then sets these.
+/// The cookies of a session that the server got. Its response sets these.
 pub(crate) async fn get(client: &Client, name: &str, lines: &[&str]) -> Result<String, BoxError> {
     Ok(client.clone().oneshot(request(name, SITE, lines)).await?.into_body())
 }
@@ -237,7 +237,7 @@ pub(crate) async fn versioned(
     (response.into_body(), version)
 }
 
-/// What happens from now on is later, by a clock of microseconds.
+/// Waits until a clock of microseconds shows a later time.
 pub(crate) fn tick() {
     let micros = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
     let now = micros();
@@ -246,7 +246,7 @@ pub(crate) fn tick() {
     }
 }
 
-/// Lets what is ready run: the driver of a pool, for one.
+/// Lets tasks run that are ready, such as the driver of a pool.
 pub(crate) async fn settle() {
     for _ in 0..32 {
         tokio::task::yield_now().await;
@@ -290,7 +290,7 @@ impl Replica {
         (Self { store, pool, client }, Box::pin(driver))
     }
 
-    /// What the server gets of a session.
+    /// The cookies of a session that the server gets.
     pub(crate) async fn sees(&self, name: &str) -> String {
         get(&self.client, name, &[]).await.unwrap()
     }
@@ -301,7 +301,7 @@ impl Replica {
     }
 }
 
-/// The key that a session's cookies of the site have in the store, as the store is told of it.
+/// The store's key for a session's cookies of the site.
 pub(crate) async fn store_key(memory: &MemoryStore, name: &str) -> StoreKey {
     let listener = memory.clone();
     let mut events = std::pin::pin!(listener.events());

@@ -84,7 +84,7 @@ async fn an_expiry_that_moves_is_written_once_a_tenant_and_refresh() {
         a.set(name, &["id=1; Max-Age=3600"]).await;
     }
     let before = a.store.commands().applies;
-    // 24,000 answers, which move it each time, in ten seconds.
+    // 24,000 answers in ten seconds, each of which moves the expiry.
     for nth in 0..1_000 {
         for name in &names {
             a.set(name, &[&format!("id=1; Max-Age={}", 3_601 + nth)]).await;
@@ -132,7 +132,7 @@ async fn what_another_server_may_lack_is_written_again() {
         let a = Replica::new(&memory).await;
         a.set("ann", &["id=1"]).await;
         tokio::time::sleep(late).await;
-        // The server that comes back has lost the last writes: here, all of them.
+        // The server returns without its last writes: here, without all of them.
         memory.forget(&key("ann")).await.unwrap();
         a.store.tell(Event::Lost);
         a.store.tell(Event::Back { same_server, offset: 0 });
@@ -193,7 +193,7 @@ async fn a_store_that_has_too_much_is_tidied_though_it_has_no_room() {
 #[cfg(feature = "follow-redirect")]
 #[tokio::test(start_paused = true)]
 async fn a_change_of_another_site_is_filed_under_its_own() {
-    // Redirects that are followed below the cookies end elsewhere.
+    // Redirects that are followed below the cookies end at another site.
     use http::Request;
     use tower::{Layer, ServiceExt, service_fn};
     use tower_http::follow_redirect::RequestUri;

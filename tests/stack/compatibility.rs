@@ -1,5 +1,5 @@
-//! The foreign types that are recognised at run time: the guide's page on compatibility has the
-//! list. A row fails if a dependency's errors are of another type.
+//! The foreign types that are recognised at run time. The guide's page on compatibility lists them.
+//! A row fails if a dependency's errors have another type.
 
 use std::{error::Error, io, time::Duration};
 
@@ -32,9 +32,9 @@ fn class(error: &(dyn Error + 'static)) -> Failure {
     Policy::classify(&RetryPolicy::new(), Err(error)).expect("an error is a failure")
 }
 
-/// hyper-util's, which wraps that of the system.
+/// An error of hyper-util, which wraps one of the system.
 async fn no_connection() -> BoxError {
-    // Resolving fails by its own type, of which nothing is known but hyper-util's `is_connect`.
+    // A failed name look-up has a private type. Only hyper-util's `is_connect` tells what it is.
     let resolver =
         service_fn(|_| async { Err::<std::vec::IntoIter<_>, _>(io::Error::other("no such host")) });
     let connector = hyper_util::client::legacy::connect::HttpConnector::new_with_resolver(resolver);
@@ -42,7 +42,7 @@ async fn no_connection() -> BoxError {
     client.oneshot(post("http://h.example/")).await.unwrap_err().into()
 }
 
-/// hyper's: the server reads the request and hangs up.
+/// An error of hyper: the server reads the request and closes the connection.
 async fn broken_off() -> hyper::Error {
     let (near, mut far) = tokio::io::duplex(1024);
     let (mut sender, connection) = conn::http1::handshake(TokioIo::new(near)).await.unwrap();
@@ -51,7 +51,7 @@ async fn broken_off() -> hyper::Error {
     tokio::join!(sender.send_request(post("/")), server).0.unwrap_err()
 }
 
-/// h2's: the server refuses the stream.
+/// An error of h2: the server refuses the stream.
 #[cfg(feature = "http2")]
 async fn refused() -> hyper::Error {
     let (near, far) = tokio::io::duplex(64 * 1024);
@@ -86,7 +86,7 @@ async fn the_error_of_each_dependency_is_recognised() {
     rows::hold(rows, |(of, error, want)| (format!("{of}: {error:?}"), class(&*error), want));
 }
 
-/// tower-http's `RequestUri`: without it the cookie would be the first host's.
+/// tower-http's `RequestUri`. Without it the cookie would belong to the first host.
 #[tokio::test]
 async fn redirects_inside_the_cookies_say_who_answered() {
     let server = service_fn(|request: Request<Body>| async move {
@@ -115,7 +115,7 @@ fn compatible(version: &str) -> String {
     version.split('.').take(parts).collect::<Vec<_>>().join(".")
 }
 
-/// With another version its errors would compile, and be `Other`.
+/// With another version everything would compile, but its errors would be `Other`.
 #[test]
 fn the_guide_names_the_versions_that_are_built_in() {
     let page = include_str!("../../src/guide/compatibility.md");

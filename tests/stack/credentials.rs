@@ -1,5 +1,5 @@
-//! Who gets a header after a redirect to another host, by the place at which it is set. The guide's
-//! page on credentials has this table.
+//! Which host gets a header after a redirect to another host, by the layer that sets it. The
+//! guide's page on credentials has this table.
 
 use std::{
     future::ready,
@@ -47,7 +47,7 @@ type Credentials = Stack<SetHeader, Stack<SetHeader, SetHeader>>;
 const CREDENTIALS: [(HeaderName, &str); 3] =
     [(header::AUTHORIZATION, "Bearer secret"), (KEY, "secret"), (header::COOKIE, "own=1")];
 
-/// Sets the headers if this is the place, and else others that mean nothing.
+/// Sets the headers if this is the place. Otherwise it sets headers without a meaning.
 fn credentials(is_here: bool) -> Credentials {
     let [authorization, key, cookie] = CREDENTIALS.map(|(name, value)| {
         let name = if is_here { name } else { HeaderName::from_static("x-other") };
@@ -72,7 +72,7 @@ async fn got(place: Set) -> Vec<(String, Vec<&'static str>)> {
         let mut seen = seen.lock().unwrap();
         seen.push((host.clone(), got));
         let response = match &*host {
-            // Busy at first, so that a retry is made.
+            // Answers 503 at first, so that there is a retry.
             "a.example" if seen.len() == 1 => Response::builder().status(503),
             "a.example" => Response::builder().status(302).header("location", "https://b.example/"),
             _ => Response::builder(),

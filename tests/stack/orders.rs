@@ -1,5 +1,5 @@
-//! Every order of the three layers and of redirects: what each keeps and what it loses. The
-//! README's stack is the best of them; the crate's docs say in short what the others lose.
+//! Every order of the three layers and of redirects: what each order keeps and loses. The README's
+//! order is the best. The crate's docs summarise what the others lose.
 
 use std::{
     future::ready,
@@ -31,14 +31,14 @@ type Client = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 struct Seen {
     host: String,
     path: String,
-    /// The mount that it came by.
+    /// The mount that served it.
     via: String,
     cookies: String,
     authorization: String,
 }
 
-/// Both hosts of the story are busy at first; then a.example sends on to b.example. Every answer
-/// sets a cookie that is named for its host.
+/// Both hosts of the story answer 503 at first. Then a.example redirects to b.example. Every answer
+/// sets a cookie with the name of its host.
 fn server(log: &Arc<Mutex<Vec<Seen>>>) -> Client {
     let log = Arc::clone(log);
     Client::new(service_fn(move |request: Request<Body>| {
@@ -73,7 +73,7 @@ fn server(log: &Arc<Mutex<Vec<Seen>>>) -> Client {
     }))
 }
 
-/// What is mounted says so; it is how the test knows.
+/// The mounted layer marks its requests, so that the test knows the mount.
 fn routing() -> RoutingLayer<Client, Body, Body> {
     let via = |mount: &'static str| {
         layer_fn(move |inner: Client| {
@@ -120,8 +120,7 @@ fn orders() -> Vec<String> {
     orders
 }
 
-/// What an order made of the story: a line of the table below, and the lines that may be in no
-/// order.
+/// The result of an order: a line of the table below, and lines that no order may have.
 async fn play(order: &str) -> (String, Vec<String>) {
     let log = Arc::default();
     let jar = CookieJar::new();
@@ -137,14 +136,14 @@ async fn play(order: &str) -> (String, Vec<String>) {
     assert_eq!(response.status(), 200, "{order}");
     let story = log.lock().unwrap().clone();
     let extensions = response.extensions();
-    // Whom the cookies of the story are kept for.
+    // The hosts that the cookies of the story are kept for.
     get("https://a.example/after").await.unwrap();
     get("https://b.example/after").await.unwrap();
     let after = log.lock().unwrap()[story.len()..].to_vec();
 
     let mut leaks = Vec::new();
     for seen in story.iter().chain(&after).filter(|seen| seen.host == "b.example") {
-        // The last request of all carries it because the caller said so.
+        // The last request has it because the caller set it.
         let authorized = seen.path == "/story" && !seen.authorization.is_empty();
         if seen.cookies.contains("a-") || authorized {
             leaks.push(format!("{order}: {seen:?}"));
@@ -184,15 +183,16 @@ async fn play(order: &str) -> (String, Vec<String>) {
 /// tells: mount, attempts, cookies of its own.
 ///
 /// - Retries outside cookies: the second attempt sends what the first received.
-/// - Redirects outside cookies: every hop's cookies are kept, and sent by the next. Otherwise those
-///   of the hops between are lost, and no hop but the first sends any; the last answer's are kept
-///   for the host that answered.
-/// - Redirects outside mounts: every hop goes by the mount of its own host. Otherwise all of them
-///   go by the first's.
-/// - Redirects outside retries: a hop that fails is repeated alone. Otherwise the whole chain is.
+/// - Redirects outside cookies: every hop's cookies are kept, and the next hop sends them.
+///   Otherwise the cookies of the hops between are lost, and only the first hop sends cookies.
+///   Those of the last answer are kept for the host that answered.
+/// - Redirects outside mounts: every hop is served by the mount of its own host. Otherwise the
+///   mount of the first host serves all hops.
+/// - Redirects outside retries: if a hop fails, only that hop is repeated. Otherwise the whole
+///   chain is repeated.
 ///
-/// Mounts and retries, and mounts and cookies, are free to change places here, where all mounts
-/// share what is below them.
+/// The order of mounts and retries, and of mounts and cookies, makes no difference here, because
+/// all mounts share what is below them.
 const TABLE: [&str; 24] = [
     "FRMC | a/a a/a b/b b/b | a-busy | a-busy a-moved | b-busy b-done | b 2 b-done",
     "FRCM | a/a a/a b/b b/b | a-busy | a-busy a-moved | b-busy b-done | b 2 b-done",

@@ -1,5 +1,5 @@
-//! The public names that others write against, used once each: this file compiles as long as they
-//! stand.
+//! Uses each public name once, as other people's code does. This file compiles as long as no name
+//! changes.
 
 use std::{
     collections::BTreeMap,
@@ -40,6 +40,9 @@ type Body = Full<Bytes>;
 fn storage(_: &impl CookieStorage) {}
 fn clone_send_sync<T: Clone + Send + Sync>() {}
 fn replayable<T: ReplayableBody>() {}
+
+#[cfg(feature = "session")]
+fn is<T>(_: T) {}
 
 struct Everything;
 impl CookiePolicy for Everything {}
@@ -279,7 +282,7 @@ async fn names_of_the_routing_wing() {
     let _ = parts;
 }
 
-/// Where cookies are kept may be shared or boxed.
+/// A storage may be shared or boxed.
 #[test]
 fn names_of_the_cookie_wing_for_storages_and_for_one_request() {
     let store = || Mutex::new(cookie_store::CookieStore::default());
@@ -467,4 +470,161 @@ fn names_of_stores_of_sessions() {
             futures_util::stream::empty()
         }
     }
+}
+
+#[cfg(feature = "session")]
+#[tokio::test]
+async fn names_of_sessions() {
+    use tower_outbound::session::{
+        Consistency, FileStore, FileStoreError, Lease, MemoryStore, OnOutage, ResponseFuture, Said,
+        Seal, SessionError, SessionKey, SessionLayer, SessionPool, SessionPoolBuilder,
+        SessionService, SessionStats, SessionStore, SessionVersion, StoreKey, Unsaid, Write,
+    };
+
+    struct Plain;
+    impl Seal for Plain {
+        fn seal(&self, _aad: &[u8], body: Vec<u8>) -> Vec<u8> {
+            body
+        }
+
+        fn open(&self, _aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+            Some(sealed.to_vec())
+        }
+    }
+
+    clone_send_sync::<MemoryStore>();
+    clone_send_sync::<SessionPool<MemoryStore>>();
+    clone_send_sync::<SessionLayer<MemoryStore>>();
+    let builder: SessionPoolBuilder<MemoryStore, Unsaid> = SessionPool::builder(MemoryStore::new());
+    let builder: SessionPoolBuilder<MemoryStore, Said> = builder
+        .max_sessions(10_000)
+        .idle(Duration::from_secs(3600))
+        .deadline(Duration::from_millis(250))
+        .on_outage(OnOutage::LastKnown(Duration::from_secs(60)))
+        .on_outage(OnOutage::Refuse)
+        .consistency(Consistency::Validated)
+        .consistency(Consistency::Cached)
+        .write(Write::Behind(Duration::from_millis(10)))
+        .write(Write::Through)
+        .refresh(Duration::from_secs(5))
+        .replay(Duration::from_secs(30))
+        .session_cookies(Duration::from_secs(30 * 24 * 3600))
+        .jar(CookieJar::builder())
+        .seal(Plain);
+    let (pool, driver) = builder.build();
+    tokio::spawn(driver);
+    let (ann, uri) = (SessionKey::new(&b"ann"[..]), Uri::from_static("https://example.com/"));
+    let _: &[u8] = ann.as_bytes();
+    let key = StoreKey::new(ann.clone(), "example.com");
+    let _: (&SessionKey, &str) = (key.tenant(), key.site());
+
+    let jar: Result<CookieJar, SessionError> = pool.jar(&ann, &uri).await;
+    jar.unwrap().set(&uri, "id=42; Secure").unwrap();
+    let _: Result<(), SessionError> = pool.flush().await;
+    let lease: Result<Lease<MemoryStore>, SessionError> =
+        pool.lease(&ann, "refresh", Duration::from_secs(1)).await;
+    let lease = lease.unwrap();
+    let _: (u64, Duration) = (lease.fence(), lease.remaining());
+    let _: Result<(), SessionError> = lease.release().await;
+    let _: Result<(), SessionError> = pool.forget(&ann).await;
+    let stats: SessionStats = pool.stats();
+    let _: (usize, u64, u64, u64, u64, u64, u64, u64, u64) = (
+        stats.sessions,
+        stats.loads,
+        stats.checks,
+        stats.applies,
+        stats.merges,
+        stats.stale_refusals,
+        stats.unreadable,
+        stats.failures,
+        stats.dropped,
+    );
+    let _: (Duration, Duration, bool, Option<String>) =
+        (stats.apply_time, stats.slowest_apply, stats.is_listening, stats.last_failure);
+    let _ = [SessionError::Unavailable, SessionError::Unreadable, SessionError::NoHost];
+
+    let client =
+        service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::default())) });
+    let mut service: SessionService<_, MemoryStore> =
+        SessionLayer::new(pool).default_origin(uri).layer(CookieLayer::per_request().layer(client));
+    let request = Request::get("https://example.com/").extension(ann).body(Body::default());
+    let future: ResponseFuture<_, Body, Body, MemoryStore> = service.call(request.unwrap());
+    let response = future.await.unwrap();
+    let version: &SessionVersion = response.extensions().get().unwrap();
+    assert_eq!(&SessionVersion::from_bytes(version.as_bytes()), version);
+
+    let directory = tempfile::tempdir().unwrap();
+    let store: Result<FileStore, FileStoreError> = FileStore::open(directory.path().join("s"));
+    let store = store.unwrap().sync(false).lock_timeout(Duration::from_secs(1)).max_bytes(1 << 20);
+    let _: Result<usize, FileStoreError> = store.remove_expired().await;
+    fn is_store<S: SessionStore<Error = FileStoreError>>(_: &S) {}
+    is_store(&store);
+    let (pool, _driver) = SessionPool::builder(store).unsealed().build();
+    drop(pool);
+    fn kinds(error: FileStoreError) {
+        match error {
+            FileStoreError::Damaged | FileStoreError::Stopped => {}
+            FileStoreError::Disk { tried, source, .. } => is::<(&str, io::Error)>((tried, source)),
+            FileStoreError::KeyTooLong { max_bytes, .. }
+            | FileStoreError::TooLarge { max_bytes, .. } => is::<usize>(max_bytes),
+            FileStoreError::Locked { waited, .. } => is::<Duration>(waited),
+            _ => {}
+        }
+    }
+    let _ = kinds;
+}
+
+#[cfg(feature = "seal")]
+#[test]
+fn names_of_seals() {
+    use tower_outbound::session::{Seal, SessionSeal};
+    let seal = SessionSeal::new(2, &[2; 32]).also_open(1, &[1; 32]);
+    let sealed: Vec<u8> = seal.seal(b"aad", b"body".to_vec());
+    assert_eq!(seal.open(b"aad", &sealed).as_deref(), Some(&b"body"[..]));
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn names_of_the_store_on_redis() {
+    use std::future::Future;
+
+    use tower_outbound::session::{RedisConfig, RedisError, RedisStore, SessionStore};
+
+    let configs: [Result<RedisConfig, RedisError>; 3] = [
+        RedisConfig::new("redis://127.0.0.1/"),
+        RedisConfig::sentinel("primary", ["redis://127.0.0.1:26379/"]),
+        RedisConfig::cluster(["redis://127.0.0.1/"]),
+    ];
+    let config = configs.map(Result::unwrap)[0]
+        .clone()
+        .login("app", "secret")
+        .database(1)
+        .max_sites(16)
+        .ping(Duration::from_secs(1))
+        .timeout(Duration::from_millis(250));
+    let config: RedisConfig = config.ca_certificates(Vec::new());
+    fn connects<F: Future<Output = Result<RedisStore, RedisError>>>(_: fn(RedisConfig) -> F) {}
+    connects(RedisStore::connect);
+    let _: fn(RedisConfig) -> Result<RedisStore, RedisError> = RedisStore::new;
+    drop(config);
+    fn is_store<S: SessionStore<Error = RedisError>>() {}
+    is_store::<RedisStore>();
+    fn kinds(error: RedisError) {
+        match error {
+            RedisError::Config { reason, .. } => is::<&str>(reason),
+            RedisError::Garbage { expected, server, .. } => {
+                is::<(&str, String)>((expected, server));
+            }
+            RedisError::NotPrimary { role, server, .. } => is::<(&str, String)>((role, server)),
+            RedisError::Refused { code, server, .. } => is::<(String, String)>((code, server)),
+            RedisError::Timeout { waited, .. } => is::<Duration>(waited),
+            RedisError::TooManySites { max_sites, .. } => is::<u32>(max_sites),
+            RedisError::TooOld { server, .. } => is::<String>(server),
+            RedisError::Unreachable { server, source, .. } => {
+                is::<(String, io::Error)>((server, source));
+            }
+            _ => {}
+        }
+    }
+    let _ = kinds;
 }

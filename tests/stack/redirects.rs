@@ -88,8 +88,8 @@ async fn a_body_that_can_be_sent_again_is_and_another_response_is_returned() {
 type Request1 = Request<Full<Bytes>>;
 type Client = BoxCloneSyncService<Request1, Response<Full<Bytes>>, BoxError>;
 
-/// `RedirectPolicy` as a layer around `inner` and a server that always redirects to the same place,
-/// and is satisfied past three requests.
+/// `RedirectPolicy` as a layer around `inner`, and a server that redirects three requests to the
+/// same place, and then answers.
 fn redirecting<L>(status: u16, location: &'static str, inner: &L) -> (Client, Arc<AtomicUsize>)
 where
     L: Layer<Client>,

@@ -1,8 +1,8 @@
-//! The whole stack over a network that fails: partitions, delays, resets, crashes and servers that
-//! answer ill, in virtual time, each story told by its seed.
+//! The whole stack over a network that fails: partitions, delays, resets, crashes and bad answers,
+//! in virtual time. A seed decides each story.
 //!
-//! `TOWER_OUTBOUND_SEEDS` says how many stories, `TOWER_OUTBOUND_SEED` plays the one of that seed
-//! and prints what happens: `TOWER_OUTBOUND_SEED=123 cargo test --all-features --test stack
+//! `TOWER_OUTBOUND_SEEDS` sets the number of stories. `TOWER_OUTBOUND_SEED` runs the story of one
+//! seed and prints what happens: `TOWER_OUTBOUND_SEED=123 cargo test --all-features --test stack
 //! simulation -- --nocapture`.
 
 mod client;
@@ -26,7 +26,7 @@ use story::play;
 
 const STORIES: u64 = 120;
 
-/// What has to be met for the stories to be worth their time.
+/// What has to happen in the stories, so that they test something.
 const MET: &[&str] = &[
     "partition",
     "partition of requests",

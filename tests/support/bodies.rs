@@ -1,4 +1,4 @@
-//! Bodies that do as a closure says.
+//! Bodies made by a closure.
 
 use std::{
     fmt,
@@ -12,9 +12,9 @@ use tower::BoxError;
 
 pub(crate) type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
-/// A body that says no length and is not known to have ended before it is polled.
+/// A body that reports no length, and whose end is only known when it is polled.
 ///
-/// What its closure owns lives as long as the body.
+/// The values that its closure owns live as long as the body.
 pub(crate) struct FakeBody(Box<dyn FnMut(&mut Context<'_>) -> Polled + Send>);
 
 impl FakeBody {

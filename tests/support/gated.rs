@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
-/// Asks its gate before the service behind it is asked whether it is ready.
+/// Asks its gate first, then asks the service behind it whether it is ready.
 #[derive(Clone)]
 pub(crate) struct Gated<G, S> {
     pub(crate) gate: G,

@@ -1,4 +1,4 @@
-//! A jar asked and told by text.
+//! Helpers that use a jar with text.
 
 use http::Uri;
 use tower_outbound::cookie::{CookieJar, Rejection, StoreAction};
@@ -7,7 +7,7 @@ pub(crate) fn uri(text: impl AsRef<str>) -> Uri {
     text.as_ref().parse().unwrap()
 }
 
-/// As if a response from there had this `Set-Cookie`.
+/// Stores this `Set-Cookie` as if a response from that URI had it.
 pub(crate) fn set(
     jar: &CookieJar,
     from: &str,
@@ -16,7 +16,7 @@ pub(crate) fn set(
     jar.set(&uri(from), line)
 }
 
-/// The `Cookie` header of a request to there; empty for none.
+/// The `Cookie` header of a request to that URI, or an empty text if there is none.
 pub(crate) fn header(jar: &CookieJar, to: &str) -> String {
     jar.header(&uri(to))
         .map_or(String::new(), |value| String::from_utf8_lossy(value.as_bytes()).into_owned())

@@ -10,9 +10,9 @@ use tracing_subscriber::{Layer, layer::Context};
 
 /// Runs with this subscriber on this thread.
 ///
-/// `tracing` remembers for all threads whether anyone listens to an event. A test beside this one
-/// that is the first to come to it, with no one who listens, could silence it for this one: so
-/// someone listens for as long as the process lives.
+/// `tracing` remembers for all threads whether an event has a subscriber. If another test without a
+/// subscriber reached the event first, it would be off for this test too. So there is a subscriber
+/// as long as the process lives.
 pub(crate) fn listen<T>(
     subscriber: impl Subscriber + Send + Sync + 'static,
     run: impl FnOnce() -> T,
@@ -23,7 +23,8 @@ pub(crate) fn listen<T>(
     tracing::subscriber::with_default(subscriber, run)
 }
 
-/// The events of the crate, each as its fields: ` name=value`; and all that is written, spans too.
+/// The events of the crate, each as its fields ` name=value`, and everything that is written, also
+/// by spans.
 #[derive(Clone, Default)]
 pub(crate) struct Written {
     pub(crate) events: Arc<Mutex<Vec<String>>>,

@@ -1,6 +1,6 @@
 //! Tables of two dimensions.
 
-/// Each of the first with each of the second.
+/// Pairs each of the first with each of the second.
 pub(crate) fn pairs<A: Clone, B>(
     first: impl IntoIterator<Item = A>,
     second: impl IntoIterator<Item = B> + Clone,

@@ -1,24 +1,24 @@
-//! Tables of facts: every row is checked, and all that fail are reported at once.
+//! Tables of facts: every row is checked, and all failing rows are reported together.
 
 use std::fmt::{Debug, Display};
 
-/// Checks each row of a table, then panics with all the rows that do not hold.
+/// Checks each row of a table, then panics with all failing rows.
 ///
-/// A check returns the row's name, what it got and what was expected; or a `Result` if the row is
-/// more than one comparison.
+/// A check returns the row's name, the value and the expected value. If the row is more than one
+/// comparison, it returns a `Result`.
 #[track_caller]
 pub(crate) fn hold<R, V: Verdict>(rows: impl IntoIterator<Item = R>, check: impl FnMut(R) -> V) {
     let faults: Vec<_> = rows.into_iter().map(check).map(Verdict::fault).collect();
-    // A table that lost its rows would prove nothing, and pass.
+    // A table without rows would prove nothing, but pass.
     assert!(!faults.is_empty(), "the table has no rows");
     let checked = faults.len();
     let wrong: Vec<_> = faults.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{} of {checked} rows:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What a check says of its row.
+/// The result of a check.
 pub(crate) trait Verdict {
-    /// Why the row does not hold; `None` if it holds.
+    /// Why the row fails, or `None` if it holds.
     fn fault(self) -> Option<String>;
 }
 

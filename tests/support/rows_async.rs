@@ -2,7 +2,7 @@
 
 use crate::rows::{self, Verdict};
 
-/// Checks one row after another, then panics with all the rows that do not hold.
+/// Checks one row after another, then panics with all failing rows.
 pub(crate) async fn hold<R, V: Verdict>(
     table: impl IntoIterator<Item = R>,
     mut check: impl AsyncFnMut(R) -> V,

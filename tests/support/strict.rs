@@ -1,10 +1,10 @@
-//! Readiness taken at its word.
+//! A service that checks readiness strictly.
 
 use std::task::{Context, Poll};
 
 use tower::Service;
 
-/// Panics if it is called without readiness of its own, for each call anew.
+/// Panics if a call does not follow its own readiness.
 #[derive(Debug)]
 pub(crate) struct Strict<S> {
     inner: S,
@@ -13,14 +13,14 @@ pub(crate) struct Strict<S> {
 }
 
 impl<S> Strict<S> {
-    /// Pending until it is polled `needed` times for a call.
+    /// Is ready after `needed` polls, for each call again.
     pub(crate) fn new(inner: S, needed: u8) -> Self {
         Self { inner, polls: 0, needed }
     }
 }
 
 impl<S: Clone> Clone for Strict<S> {
-    /// A clone is not ready because its original is.
+    /// A clone is not ready, even if the original is.
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), polls: 0, needed: self.needed }
     }

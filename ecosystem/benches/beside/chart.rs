@@ -1,4 +1,4 @@
-//! The figures as SVG, for pages on a light or a dark ground.
+//! Draws the figures as SVG, for light and dark pages.
 
 use std::{fs, io, path::Path};
 
@@ -7,7 +7,7 @@ use super::{
     report::{BODIES, Report},
 };
 
-// Middle tones, which both grounds show.
+// Middle tones, which are visible on both.
 const TEXT: &str = "#848d97";
 const OTHERS: &str = "#9aa4b2";
 const OURS: &str = "#2f81f7";
@@ -21,7 +21,7 @@ struct Bar {
     text: String,
 }
 
-/// Writes each chart into the directory.
+/// Writes all charts into the directory.
 pub(crate) fn draw(report: &Report, directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let clients = &report.clients;

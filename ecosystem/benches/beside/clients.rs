@@ -1,4 +1,4 @@
-//! The clients, each as its users build it.
+//! The clients, each built as its users do.
 
 use std::{
     future::{Future, Ready, ready},
@@ -46,7 +46,7 @@ const COOKIES: [&str; 5] = [
 ];
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// A URL as each kind of client wants it, read beforehand.
+/// A URL, already parsed for each kind of client.
 #[derive(Clone)]
 pub(crate) struct Target {
     uri: Uri,
@@ -70,7 +70,7 @@ type Answered = Result<Answer, BoxError>;
 pub(crate) trait Client: Clone + Send + Sync + 'static {
     fn get(&self, to: &Target) -> impl Future<Output = Answered> + Send;
 
-    /// A PUT of so many chunks: streamed if the client can.
+    /// A PUT of `chunks` chunks, streamed if the client can.
     fn upload(&self, to: &Target, chunks: usize) -> impl Future<Output = Answered> + Send;
 }
 
@@ -78,7 +78,7 @@ fn chunk() -> Bytes {
     Bytes::from(vec![b'x'; CHUNK])
 }
 
-/// A body whose length no client is told.
+/// A body that does not report its length.
 struct Streamed {
     chunks: usize,
 }
@@ -101,7 +101,7 @@ fn whole(chunks: usize) -> Bytes {
     Bytes::from(vec![b'x'; CHUNK * chunks])
 }
 
-/// Every name is the server's, and its port too where none is written.
+/// Resolves every name to the server, and uses its port if the URI has none.
 #[derive(Clone)]
 struct Names(SocketAddr);
 
@@ -131,7 +131,7 @@ where
 
 type Held = Full<Bytes>;
 
-/// A client made of tower's services: one for held bodies, one for uploads.
+/// A client made of tower's services: one for bodies in memory, one for uploads.
 #[derive(Clone)]
 pub(crate) struct Tower<S, U> {
     service: S,
@@ -205,7 +205,7 @@ pub(crate) fn bare(server: SocketAddr) -> impl Client {
     Tower { service: hyper::<Held>(server), uploads: AsStream(hyper(server)) }
 }
 
-/// What one writes for tower's retries. It clones the request, so that a body must be held.
+/// What a user writes for tower's retries. It clones the request, so the body must be in memory.
 #[derive(Clone)]
 struct ThreeTimes {
     left: u32,
@@ -251,7 +251,7 @@ pub(crate) fn tower_retry_and_cookies(server: SocketAddr) -> impl Client {
     Tower { uploads: AsBytes(service.clone()), service }
 }
 
-/// What one writes around a store.
+/// What a user writes around a store.
 #[derive(Clone)]
 struct WithStore {
     inner: HyperClient<HttpConnector<Names>, Held>,
@@ -301,8 +301,8 @@ fn jar() -> CookieJar {
     jar
 }
 
-/// Retries without a delay, as the others here have them. With a budget, two retries of each
-/// request would be refused.
+/// Retries without a delay, like the others here. There is no budget, because it would refuse two
+/// retries of each request.
 fn policy() -> RetryPolicy {
     RetryPolicy::new().backoff(Backoff::none()).no_budget()
 }
@@ -323,7 +323,7 @@ pub(crate) fn ours(server: SocketAddr) -> impl Client {
     Tower { service, uploads: AsStream(uploads) }
 }
 
-/// reqwest with its own jar and, as it offers since 0.13, its own retries.
+/// reqwest with its own jar and its own retries, which it has since 0.13.
 #[derive(Clone)]
 pub(crate) struct Reqwest(reqwest::Client);
 
@@ -386,7 +386,7 @@ impl Client for Middleware {
         read(request.send().await?).await
     }
 
-    /// It refuses a stream before anything is sent, so that a body must be held.
+    /// It refuses a stream before anything is sent, so the body must be in memory.
     async fn upload(&self, to: &Target, chunks: usize) -> Answered {
         read(self.0.put(to.url.clone()).body(whole(chunks)).send().await?).await
     }

@@ -1,15 +1,15 @@
-//! Our stack beside what people use: the same stories, one client after another.
+//! Compares our stack with other clients: each client runs the same stories.
 //!
 //! ```sh
 //! cargo bench -p tower-outbound-ecosystem --bench beside
 //! cargo bench -p tower-outbound-ecosystem --bench beside -- --json FILE --svg DIRECTORY
 //! ```
 //!
-//! Each client sends HTTP/1.1 over loopback to a server in a process of its own. Instructions are
-//! those of the client's process, as the slope between two numbers of requests, so that what it
-//! takes to start does not count; they need valgrind. Allocations are counted by an allocator,
-//! connections by the server. Times are ratios within one run: the clients take turns, and the
-//! median of the rounds counts. Without `--bench` each story is told once, in brief.
+//! Each client sends HTTP/1.1 over loopback to a server in another process. Instructions are those
+//! of the client's process, as the slope between two numbers of requests, so the start does not
+//! count. They need valgrind. An allocator counts allocations, and the server counts connections.
+//! Times are ratios within one run: the clients take turns, and the figure is the median of the
+//! rounds. Without `--bench` each story runs once, in brief.
 #![allow(clippy::print_stdout, missing_docs, missing_debug_implementations)]
 
 mod chart;
@@ -27,7 +27,7 @@ use stories::Subject;
 
 pub(crate) const ROUNDS: usize = 7;
 
-/// The clients by number. The first is what the others are compared with.
+/// The clients by number. The others are compared with the first.
 pub(crate) const NAMES: [&str; 6] = [
     "hyper-util alone",
     "tower Retry",
@@ -60,10 +60,10 @@ fn main() {
         ["run", which, server, tasks, requests] => {
             let client = client(number(which) as usize, server.parse().expect("an address"));
             client.plain(number(tasks), number(requests));
-            // Without what it takes to free a jar, which is never the same.
+            // Does not free the jar, because the cost of that is never the same.
             std::process::exit(0);
         }
-        // cargo puts it behind what its caller says.
+        // cargo adds `--bench` after the caller's arguments.
         _ if arguments.iter().any(|argument| argument == "--bench") => {
             let report = report::Report::measured(&Server::start(), ROUNDS);
             print!("{report}");

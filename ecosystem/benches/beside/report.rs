@@ -10,7 +10,7 @@ use super::{
     stories::{Flood, Retried, Upload},
 };
 
-/// A ratio to the first client of the same round: the median of the rounds, the least and the most.
+/// A ratio to the first client in the same round: the median, the least and the most of all rounds.
 #[derive(Serialize, Clone, Copy)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
@@ -38,8 +38,8 @@ pub(crate) struct Report {
     pub(crate) clients: Vec<Figures>,
 }
 
-/// What one client's stories came to. A ratio is one to the first client, but for that of
-/// `retried`: the first client does not retry, so it is one to tower's `Retry`.
+/// The results of one client. A ratio is to the first client, except for `retried`: the first
+/// client does not retry, so that ratio is to tower's `Retry`.
 #[derive(Serialize)]
 pub(crate) struct Figures {
     pub(crate) client: &'static str,
@@ -60,7 +60,7 @@ pub(crate) struct Figures {
     pub(crate) flood: Flood,
 }
 
-/// The body of each 503, in bytes; the last 100 of a late one come 2 ms later.
+/// The body of each 503, in bytes. The last 100 bytes of a late one arrive 2 ms later.
 pub(crate) const BODIES: [&str; 3] = ["10240", "65536", "10240-late"];
 
 impl Report {
@@ -120,7 +120,7 @@ impl Turns {
     }
 }
 
-/// What does not depend on how busy the machine is.
+/// The figures that do not depend on how busy the machine is.
 fn counted(which: usize, server: &Server) -> Figures {
     eprintln!("counting: {}", NAMES[which]);
     let subject = client(which, server.address);
@@ -149,12 +149,12 @@ fn counted(which: usize, server: &Server) -> Figures {
         retried: BODIES.map(|body| (body, subject.retried(server, body), None)).into(),
         upload: subject.upload(),
         upload_time: None,
-        // A client of its own: the others' cookies are five.
+        // A new client, because the other ones have five cookies.
         flood: client(which, server.address).flood(),
     }
 }
 
-/// Each story once, in brief: what a test run asks.
+/// Runs each story once, in brief, for a test run.
 pub(crate) fn rehearse(server: &Server) {
     for (which, name) in NAMES.into_iter().enumerate() {
         let subject = client(which, server.address);

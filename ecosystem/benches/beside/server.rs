@@ -1,4 +1,4 @@
-//! The server, in a process of its own: what it counts is not the client's.
+//! The server, in another process, so that the client's figures do not include it.
 
 use std::{
     collections::HashMap,
@@ -25,10 +25,10 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, time::Sleep};
 
 pub(crate) const JSON: &[u8] = br#"{"id":42,"ok":true}."#;
-/// How long the last bytes of a late body keep a client waiting.
+/// How late the last bytes of a late body are.
 const LATE: Duration = Duration::from_millis(2);
 
-/// Serves until the process is ended, and prints its address first.
+/// Prints its address, and serves until the process is killed.
 pub(crate) fn serve() {
     let shared = Arc::new(Shared::default());
     super::runtime().block_on(async {
@@ -44,7 +44,7 @@ pub(crate) fn serve() {
                 async move { Ok::<_, Infallible>(shared.answer(request).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
-            // A flood of cookies comes back in one header.
+            // The client returns a flood of cookies in one header.
             http.max_buf_size(64 << 20);
             tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
         }
@@ -89,7 +89,7 @@ impl Shared {
                 }
                 flood
             }
-            // What came in as cookies.
+            // The cookies of the request.
             ["cookies"] => {
                 let lines = request.headers().get_all(header::COOKIE);
                 let bytes: usize = lines.iter().map(HeaderValue::len).sum();
@@ -115,7 +115,7 @@ fn json() -> Response<Body> {
     json
 }
 
-/// Bytes at once, or all but the last of them.
+/// Sends all bytes at once, or the last ones later.
 struct Body {
     first: Full<Bytes>,
     late: Option<(Bytes, Pin<Box<Sleep>>)>,
@@ -162,7 +162,7 @@ impl http_body::Body for Body {
     }
 }
 
-/// That process, which ends with this value.
+/// The server's process. It ends when this value is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -182,7 +182,7 @@ impl Server {
         Self { child, address, asked: AtomicU64::new(0) }
     }
 
-    /// How many connections it has accepted, without those that asked for this.
+    /// How many connections it has accepted, without those of this question.
     pub(crate) fn connections(&self) -> u64 {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
         let head = "GET /connections HTTP/1.1\r\nHost: counter\r\nConnection: close\r\n\r\n";

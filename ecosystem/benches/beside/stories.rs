@@ -1,4 +1,4 @@
-//! What each client does, and what is counted of it.
+//! The stories that each client runs, and what is counted.
 
 use std::{
     process,
@@ -14,9 +14,10 @@ use super::{
     server::{JSON, Server},
 };
 
-/// A client, for whatever story.
+/// A client, for all stories.
 pub(crate) trait Subject {
-    /// The same request, so many times by each of so many tasks: the time and the allocations.
+    /// Sends the same request several times from each of several tasks. Returns the time and the
+    /// allocations.
     fn plain(&self, tasks: u32, requests: u32) -> (Duration, u64);
     fn retried(&self, server: &Server, body: &str) -> Option<Retried>;
     fn upload(&self) -> Result<Upload, String>;
@@ -113,7 +114,7 @@ impl<C: Client> Subject for C {
         let runtime = runtime();
         let counted = allocation_counter::measure(|| {
             for nth in 0..FLOODS {
-                // A client whose header no server takes any more is asked again all the same.
+                // The flood continues even if no server accepts the client's header any more.
                 let _ = runtime.block_on(self.get(&Target::new(&format!("/flood/{nth}"))));
             }
         });

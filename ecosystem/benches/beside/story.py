@@ -1,5 +1,5 @@
-"""The same story through Python's requests and urllib3: requests per second beside a bare socket
-loop of Python's own http.client, and new connections per 100 requests that are retried.
+"""The same story with Python's requests and urllib3: requests per second compared with Python's
+http.client, and new connections per 100 requests that are retried.
 
     cargo bench -p tower-outbound-ecosystem --bench beside -- serve   # prints its address
     python3 ecosystem/benches/beside/story.py ADDRESS

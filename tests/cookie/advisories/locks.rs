@@ -1,5 +1,5 @@
-//! A save whose lock another keeps, such as a process that is stopped while it saves: it returns an
-//! error within its bound, and blocks no runtime.
+//! If another process keeps the lock, for example because it was stopped during a save, a save
+//! returns an error within its bound, and blocks no runtime.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ fn open(path: &Path) -> Result<CookieFile, FileError> {
     CookieFile::open(path, Format::Netscape)
 }
 
-/// What another process does that is stopped while it saves.
+/// Keeps the lock like a process that is stopped while it saves.
 fn hold_lock(path: &Path) -> fs::File {
     let name = format!(".{}.lock", path.file_name().unwrap().to_str().unwrap());
     let lock = fs::File::create(path.with_file_name(name)).unwrap();
@@ -78,7 +78,7 @@ fn a_save_goes_on_once_another_lets_the_lock_go() {
             begins.send(()).unwrap();
             file.save()
         });
-        // It cannot end before the lock is let go, however long that takes.
+        // It cannot end before the lock is released, however long that takes.
         begun.recv().unwrap();
         assert!(!saved.is_finished());
         drop(lock);
@@ -115,7 +115,7 @@ fn child_that_keeps_the_lock() {
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
-/// Another process, which the system stops: it neither saves nor lets the lock go.
+/// Another process, which the system stops. It neither saves nor releases the lock.
 #[cfg(unix)]
 #[test]
 fn a_save_gives_up_in_time_if_a_stopped_process_keeps_the_lock() {

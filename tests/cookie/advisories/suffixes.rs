@@ -35,13 +35,13 @@ fn to_ascii(name: &str) -> String {
     }
 }
 
-/// What becomes of a cookie for `domain` from `host`, in four spellings of the domain: whether it
-/// stays with the host, or why it is refused.
+/// Sets a cookie for `domain` from `host`, in four spellings of the domain. Returns whether the
+/// host keeps it, or why it is rejected.
 fn outcomes(host: &str, domain: &str) -> [Result<bool, Rejection>; 4] {
     let spellings =
         [domain.to_owned(), domain.to_uppercase(), format!(".{domain}"), format!("{domain}.")];
     spellings.map(|spelt| {
-        // A `Domain` with a dot behind it is taken from a host that is spelt so, and from no other.
+        // A `Domain` with a trailing dot is only accepted from a host with the same spelling.
         let dot = if spelt.ends_with('.') { "." } else { "" };
         let jar = CookieJar::new();
         jar.set(&uri(format!("https://{host}{dot}/")), format!("a=1; Domain={spelt}"))?;
@@ -54,7 +54,7 @@ fn outcomes(host: &str, domain: &str) -> [Result<bool, Rejection>; 4] {
 fn no_rule_of_the_embedded_list_is_a_domain_in_any_spelling() {
     let rules = rules();
     let count = |first| rules.iter().filter(|rule| rule.starts_with(first)).count();
-    // Else the text was not the list.
+    // Otherwise the text was not the list.
     assert!(rules.len() > 10_000 && count('*') > 300 && count('!') >= 8, "{}", rules.len());
     let strangers = [Err(Rejection::PublicSuffix); 4];
     rows::hold(&rules, |rule| {

@@ -1,4 +1,4 @@
-//! RFC 6265bis section 5, read aloud: a jar that is plain and slow.
+//! A plain, slow jar, written like RFC 6265bis section 5.
 
 use std::{
     collections::BTreeSet,
@@ -66,8 +66,7 @@ pub(super) fn domain_match(host: &str, domain: &str) -> bool {
     host == domain || (!is_address(host) && host.ends_with(&format!(".{domain}")))
 }
 
-/// As browsers do, and beyond the RFC: no cookie reaches across a public suffix that lies between
-/// two names.
+/// As browsers do, beyond the RFC: no cookie is sent across a public suffix between two names.
 pub(super) fn share_cookies(host: &str, domain: &str) -> bool {
     domain_match(host, domain) && site(host) == site(domain)
 }
@@ -96,7 +95,7 @@ pub(super) fn spelt(domain: &str) -> Option<String> {
         .map_or_else(|_| canonical(domain), |address| Some(format!("[{address}]")))
 }
 
-/// Where a request goes, taken apart by hand.
+/// The parts of a request's URI, split by hand.
 pub(super) struct Place {
     pub(super) uri: Uri,
     /// `None`: no cookies in or out.
@@ -267,7 +266,7 @@ impl Oracle {
         if name.starts_with("__secure-") && !flags.secure {
             breaks(Rejection::SecurePrefix);
         }
-        // A Domain that repeats an address takes nothing from the promise.
+        // A Domain that repeats an address does not break the promise of the prefix.
         let no_domain = domain_attribute.is_empty() || is_address(&host);
         if name.starts_with("__host-")
             && !(flags.secure && host_only && no_domain && path == Some("/"))
@@ -377,7 +376,8 @@ impl Oracle {
         (len / (total / 1_024).max(8)).max(text / (bytes / 1_024).max(4_096))
     }
 
-    /// The jar over its total: as `CookieLimits::total` tells, one by one, the newest aside.
+    /// Evicts from a jar over its total as `CookieLimits::total` says, one by one, but never the
+    /// newest.
     pub(super) fn evict(&mut self, newest: u64) {
         let CookieLimits { total, bytes, .. } = self.limits;
         let size =

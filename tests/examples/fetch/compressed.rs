@@ -1,4 +1,4 @@
-//! Bodies that the server made smaller.
+//! Bodies that the server compressed.
 
 use super::*;
 use crate::rows;
@@ -24,7 +24,7 @@ fn compressed_asks_for_codings_and_decodes_them() {
     let two_members = [GZIP, GZIP].concat();
     let junk = [GZIP, b"junk"].concat();
     let short = &GZIP[..GZIP.len() - 4];
-    // The header, the body; the exit status and what is printed.
+    // The header, the body, the exit status, and the output.
     let rows: [(&str, &str, &[u8], i32, &str); 20] = [
         ("gzip", "gzip", GZIP, 0, "hello"),
         ("an old name", "x-gzip", GZIP, 0, "hello"),
@@ -44,7 +44,7 @@ fn compressed_asks_for_codings_and_decodes_them() {
         ("an unknown coding", "SECRET", b"hello", 61, ""),
         ("six codings", "gzip, gzip, gzip, gzip, gzip, gzip", GZIP, 61, ""),
         ("not gzip", "gzip", b"hello", 61, ""),
-        // curl 7.88 is content with it.
+        // curl 7.88 accepts it.
         ("no end", "gzip", short, 61, "hello"),
         // 23 in curl.
         ("junk behind it", "gzip", &junk, 61, "hello"),

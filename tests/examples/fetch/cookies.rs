@@ -109,7 +109,7 @@ fn a_damaged_file_is_named_by_line_before_any_request_and_stays() {
     assert_eq!(server.seen().len(), 0);
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
 
-    // Not read at first, it is an error when it would be merged into; and it stays as well.
+    // The file is not read at first. Merging into it is an error, and the file does not change.
     assert_eq!(fetch(&["-c", file, &server.url("/")]).status, 23);
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
 
@@ -246,8 +246,8 @@ fn a_host_of_the_users_own_decides_whose_cookies_they_are() {
     const ONE: &str = "Set-Cookie: IPCZ=0001; path=/; domain=.NOT_DISCLOSED.se\r\n";
     const LOCAL: &str = "Set-Cookie: I-am=here; domain=localhost;\r\n";
     let kept = ["#HttpOnly_.foo.com /we/want test", ".host.foo.com /we/want test2"];
-    // The Host, what the file holds before, what each response sets; what the second request sends,
-    // and what the file holds after.
+    // The Host, the file before, the cookies of each response, what the second request sends, and
+    // the file after.
     let rows: [(&str, &str, &str, &str, &str, &[&str]); 5] = [
         ("61", "www.host.foo.com", "", MANY, "test2=yes; test=yes", &kept),
         ("62", "www.host.foo.com", FILE, "", "test2=yes; test=yes", &[]),

@@ -24,8 +24,8 @@ fn explain_says_of_each_cookie_what_becomes_of_it_and_sends_nothing() {
     let not_secure = format!("{secure}: it is Secure, but the request's origin is not");
     let not_path = format!("{cart}: it belongs to another path");
     let not_host = format!("{api}: it belongs to another host");
-    let own = "id, of the command line";
-    let replaced = format!("{id}: the command line has one of this name");
+    let own = "id, from the command line";
+    let replaced = format!("{id}: the command line has a cookie of this name");
     // Arguments; the lines that are sent, and those that are not, in any order.
     let rows: [(&[&str], &str, &[&str], &[&str]); 6] = [
         (&["-b", file], "https://www.example.com/shop/1", &[cart, id, secure], &[&not_host, other]),

@@ -1,4 +1,4 @@
-//! What `-v` and errors say.
+//! The output of `-v`, and errors.
 
 use std::fs;
 

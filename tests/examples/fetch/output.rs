@@ -1,4 +1,4 @@
-//! What is written where, and the exit status.
+//! Where the response is written, and the exit status.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Where a redirect leads, and what goes along.
+//! Redirects, and what is sent to their targets.
 
 use super::*;
 use crate::rows;

@@ -1,4 +1,4 @@
-//! What the arguments make of a request.
+//! The request that the arguments make.
 
 use std::{fs, io::Write, process::Stdio};
 

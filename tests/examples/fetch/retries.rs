@@ -1,4 +1,4 @@
-//! What is tried again, and for how long.
+//! Which failures are retried, and for how long.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -266,7 +266,7 @@ fn with_all_errors_any_failure_before_the_response_is_retried() {
             (exit, attempts),
         )
     });
-    // Not once the body has begun: two of them would be one after the other.
+    // Not after the body has begun, because two bodies would follow one another.
     let cut = || Reply::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec());
     let server = Server::new(move |_, _| cut());
     let arguments = ["--retry", "2", "--retry-all-errors", "--retry-delay", "0.01"];

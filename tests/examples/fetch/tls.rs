@@ -58,7 +58,7 @@ fn tls_trusts_cacert_and_checks_the_name_behind_resolve() {
         &other,
     ]);
     assert_outcome(&outcome, 60, "");
-    // Plain HTTP where TLS is spoken, and the other way round.
+    // Plain HTTP to a TLS server, and TLS to a plain server.
     assert_ne!(fetch(&[&server.url("/")]).status, 0);
     let plain = Server::new(|_, _| ok(""));
     assert_outcome(&fetch(&[&format!("https://{}/", plain.address)]), 35, "");

@@ -1,4 +1,4 @@
-//! How a URL is read: what is asked of whom.
+//! How a URL is read: which host gets which request.
 
 use std::net::{Ipv6Addr, TcpListener};
 

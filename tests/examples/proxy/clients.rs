@@ -36,8 +36,8 @@ async fn a_client_that_stalls_or_breaks_off_is_told_so_and_its_request_sent_once
         mount("/request", upstream, &format!("{AT_ONCE}, deadline = \"500ms\"")),
     ];
     let proxy = Proxy::start(&table.concat()).await;
-    let late = "408: the rest of the request did not come in time\n";
-    let broken = "400: the body of the request broke off, or was not one\n";
+    let late = "408: the rest of the request did not arrive in time\n";
+    let broken = "400: the body of the request is incomplete or invalid\n";
     let rows = [
         ("/attempt", "Content-Length: 10\r\n\r\n", late),
         ("/attempt", "Content-Length: 10\r\n\r\nabc", late),

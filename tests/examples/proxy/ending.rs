@@ -14,8 +14,10 @@ async fn a_second_signal_ends_it_at_once() {
     proxy.signal("TERM").await;
     assert_eq!(proxy.line().await, "proxy: no more requests are taken");
     proxy.signal("TERM").await;
-    let ended =
-        (vec!["proxy: told to end at once; requests were still in flight".to_owned()], Some(1));
+    let ended = (
+        vec!["proxy: ended by a second signal; requests were still in flight".to_owned()],
+        Some(1),
+    );
     assert_eq!(proxy.ended().await, ended);
 }
 

@@ -83,7 +83,7 @@ async fn a_tenant_that_logs_in_on_one_proxy_is_served_by_another_over_a_director
     two_proxies_are_killed_in_turn(&directory(&place.path().join("sessions"))).await;
 }
 
-/// What that many requests got, the last of which is as awaited.
+/// The answers of requests until one is as expected.
 async fn until(proxy: &Proxy, path: &str, is_awaited: impl Fn(&Answer) -> bool) -> Vec<Answer> {
     let mut answers = Vec::new();
     let wait = async {
@@ -250,7 +250,7 @@ async fn a_reload_keeps_the_sessions_and_refuses_others() {
         assert!(said.starts_with("proxy: reloaded "), "{said}");
         assert_eq!(cookies(&proxy, "/").await, sent);
     }
-    // And one that had none gets none.
+    // A table without the section cannot get one either.
     let mut without = Proxy::start(&format!("{TENANTS}{}", mount("", upstream, ""))).await;
     let said = without.reload(&table("memory = true\nunsealed = true", upstream)).await;
     assert!(said.contains("[sessions] cannot change"), "{said}");
@@ -279,7 +279,7 @@ async fn a_proxy_does_not_start_without_its_store_or_its_keys() {
         ),
         (unsealed("url = \"secret://h\""), "`url`: cannot use this configuration of redis: "),
         (unsealed("url = \"redis://u:secret@127.0.0.1:1\""), "`url`: cannot reach 127.0.0.1:1: "),
-        // The key is well.
+        // The key is valid.
         (
             "url = \"redis://127.0.0.1:1\"\nkeys = [{ number = 7, env = \"PROXY_KEY\" }]"
                 .to_owned(),

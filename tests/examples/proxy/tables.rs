@@ -1,4 +1,4 @@
-//! The table of mounts: what is wrong in it, and its reload under load.
+//! The table of mounts: its faults, and its reload under load.
 
 use std::{
     fs,
@@ -91,7 +91,7 @@ async fn a_reload_under_load_loses_no_request_and_keeps_the_budget_of_mounts_tha
     assert_eq!(proxy.count("proxy_reloads_total{result=\"ok\"}").await, SWAPS as u64);
     assert_eq!(proxy.count("proxy_reloads_total{result=\"kept\"}").await, 1);
 
-    // The budget is as used up as it was; one of a mount that is written otherwise is new.
+    // The budget is still used up. If the text of a mount changed, its budget is new.
     proxy.get("/busy").await;
     assert_eq!(proxy.counts("/busy").await, [2, 62, 2]);
     proxy.reload(&table(a, budget(99))).await;
@@ -142,7 +142,7 @@ async fn a_table_with_a_fault_keeps_the_old_one_and_says_which_line() {
     assert!(said.contains("at most 1 MiB") && said.ends_with("; the old table stays"), "{said}");
     assert_eq!(proxy.get("/").await.status, StatusCode::OK);
 
-    // One that is well again; a tenant that was out of it for a while comes back without cookies.
+    // A correct table again. A tenant that was not in the table for a while has no cookies.
     proxy.reload(&good.replace("\"ann\", ", "")).await;
     assert!(proxy.get_as("ann", "/").await.body.starts_with("cookies []"));
     proxy.reload(&good).await;
@@ -209,12 +209,12 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
         ("[cookies]\nper_domian = 3".to_owned(), "line 2: unknown field `per_domian`"),
         (
             mount.replace("http://h", "https://h"),
-            "line 2: https://h: clients speak no https to this proxy; write http://",
+            "line 2: https://h: this proxy accepts no https from clients; write http://",
         ),
         (mount.replace("http://h", "http://127.1"), "line 2: mount prefix \"http://127.1\": "),
         (
             format!("{mount}\n{}", mount.replace("http://h", "HTTP://H:*")),
-            "line 6: HTTP://H:*: it is mounted already",
+            "line 6: HTTP://H:*: it is mounted twice",
         ),
         (
             format!("{mount}retry = {{ deadline = 5 }}"),
@@ -244,17 +244,14 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
         (mount.replace("http://u:1", "http://:1"), "line 3: an upstream is written as"),
         (mount.replace("http://u:1", "http://127.1:1"), "line 3: an upstream is written as"),
         (mount.replace("http://u:1", "http://*.u:1"), "line 3: an upstream is written as"),
-        ("tenants = [\"ann\", \"\"]".to_owned(), "line 1: \"\" can be no tenant"),
-        ("tenants = [\"\u{e9}\"]".to_owned(), "line 1: \"\u{e9}\" can be no tenant"),
-        ("tenant_header = \"Host\"".to_owned(), "line 1: \"Host\" means something else already"),
-        (
-            "tenant_header = \"expect\"".to_owned(),
-            "line 1: \"expect\" means something else already",
-        ),
+        ("tenants = [\"ann\", \"\"]".to_owned(), "line 1: \"\" is not a valid tenant"),
+        ("tenants = [\"\u{e9}\"]".to_owned(), "line 1: \"\u{e9}\" is not a valid tenant"),
+        ("tenant_header = \"Host\"".to_owned(), "line 1: \"Host\" has another meaning"),
+        ("tenant_header = \"expect\"".to_owned(), "line 1: \"expect\" has another meaning"),
         ("mount = [3]".to_owned(), "line 1: invalid type: integer `3`, expected a mount, a table"),
         (
             mount.replace("http://h", "ftp://h"),
-            "line 2: ftp://h: clients speak no ftp to this proxy; write http://",
+            "line 2: ftp://h: this proxy accepts no ftp from clients; write http://",
         ),
         (mount.replace("http://u:1\"", "http://u:1"), "line 3: "),
     ];
@@ -263,7 +260,7 @@ fn a_table_is_read_whole_and_what_is_wrong_in_it_has_a_line() {
         (format!("{text}: {got:?}"), got.is_err_and(|got| got.starts_with(want)), true)
     });
     let latin = table::Table::parse(b"# one\n# caf\xe9\n").map_err(|fault| fault.to_string());
-    assert_eq!(latin.unwrap_err(), "line 2: this is no text; save it as UTF-8");
+    assert_eq!(latin.unwrap_err(), "line 2: the file is not text; save it as UTF-8");
     let (own, default) = (
         format!("{mount}retry = {{ deadline = \"5m\" }}"),
         format!("{mount}retry = {{ total = 1 }}"),

@@ -39,7 +39,7 @@ async fn each_tenant_has_a_jar_and_no_cookie_reaches_a_client_or_another_tenant(
         r#"cookies ["id=of-bob; second=1"], headers ["cookie"]"#
     );
 
-    // What a client brings of its own goes nowhere.
+    // A client's own cookies are dropped.
     let own: &[(&str, &[u8])] = &[
         ("x-tenant", b"bob"),
         ("cookie", b"id=of-ann"),
@@ -91,10 +91,10 @@ async fn a_tenant_header_that_is_missing_or_hostile_gives_no_jar() {
 }
 
 /// All at once: two tenants, an upstream that is busy at every third request, and a table that
-/// changes, well and ill.
+/// changes to correct and wrong ones.
 #[tokio::test]
 async fn two_tenants_and_a_flaky_upstream_stay_apart_and_lose_nothing_while_the_table_changes() {
-    /// Each request as it was seen: whose, which, and with what cookies.
+    /// Each request that arrived: its tenant, its path and its cookies.
     type Seen = Arc<Mutex<Vec<(String, u64, String)>>>;
     let seen = Seen::default();
     let log = Arc::clone(&seen);

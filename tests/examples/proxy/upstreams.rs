@@ -1,4 +1,4 @@
-//! Upstreams that fail, and what the metrics page says of them.
+//! Upstreams that fail, and the metrics page after that.
 
 use std::sync::{
     Arc,
@@ -69,7 +69,7 @@ async fn a_flaky_upstream_is_asked_again_within_its_budget_and_counted() {
 
 #[tokio::test]
 async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_a_clear_body() {
-    // Bound, so that no one else is there, and deaf.
+    // A port that is bound, so that nothing else uses it, but not listening.
     let deaf = TcpSocket::new_v4().unwrap();
     deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let down = deaf.local_addr().unwrap();
@@ -123,7 +123,7 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
         ("POST", "/late", 504, "504: the upstream of http://127.0.0.1:*/late did not answer: "),
         ("GET", "/else", 404, "404: no mount for http://127.0.0.1:"),
         ("GET", "/down/%2e%2e/else", 400, "400: "),
-        ("TRACE", "/down", 501, "501: this proxy knows neither CONNECT nor TRACE"),
+        ("TRACE", "/down", 501, "501: this proxy supports neither CONNECT nor TRACE"),
     ];
     rows_async::hold(rows, async |(method, path, status, body)| {
         let answer = proxy.send(method, path, &[], "").await;
@@ -142,12 +142,15 @@ async fn an_upstream_that_is_down_is_a_502_and_one_that_is_late_a_504_each_with_
         ("GET / HTTP/1.1\r\nHost: 127.1\r\n", "400: cannot route to a host that is a number"),
         (
             "CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n",
-            "501: this proxy knows neither CONNECT",
+            "501: this proxy supports neither CONNECT",
         ),
-        ("GET https://127.0.0.1/down HTTP/1.1\r\nHost: 127.0.0.1\r\n", "421: clients speak http"),
+        (
+            "GET https://127.0.0.1/down HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+            "421: this proxy accepts http",
+        ),
         (
             "PUT /down HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: gzip, chunked\r\n",
-            "501: this proxy knows no transfer coding but chunked",
+            "501: this proxy supports no transfer coding except chunked",
         ),
     ];
     rows_async::hold(rows, async |(head, want)| {
@@ -167,7 +170,7 @@ async fn a_request_that_comes_back_goes_round_no_more() {
     let answer = proxy.get("/").await;
     assert_eq!(
         (answer.status.as_u16(), &*answer.body),
-        (508, "508: this request has been here before\n")
+        (508, "508: this request has passed this proxy before\n")
     );
     assert_eq!(proxy.counts("").await, [1, 1, 0]);
 }
@@ -241,23 +244,23 @@ async fn the_metrics_page_is_in_prometheus_text_with_a_line_for_each_mount() {
 # TYPE proxy_requests_total counter
 proxy_requests_total{mount=\"http://127.0.0.1:*\"} 0
 proxy_requests_total{mount=\"http://127.0.0.1:*/a\"} 1
-# HELP proxy_attempts_total Requests to upstreams, retries included.
+# HELP proxy_attempts_total Requests to upstreams, including retries.
 # TYPE proxy_attempts_total counter
 proxy_attempts_total{mount=\"http://127.0.0.1:*\"} 0
 proxy_attempts_total{mount=\"http://127.0.0.1:*/a\"} 1
-# HELP proxy_retries_refused_by_budget_total Retries for which the budget had nothing left.
+# HELP proxy_retries_refused_by_budget_total Retries that the budget refused.
 # TYPE proxy_retries_refused_by_budget_total counter
 proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*\"} 0
 proxy_retries_refused_by_budget_total{mount=\"http://127.0.0.1:*/a\"} 0
-# HELP proxy_answer_seconds Time until an answer's head, retries included.
+# HELP proxy_answer_seconds Time until an answer's head, including retries.
 # TYPE proxy_answer_seconds histogram
-# HELP proxy_jars Jars in memory: one a tenant; with [sessions] one a tenant and site.
+# HELP proxy_jars Jars in memory: one per tenant, or with [sessions] one per tenant and site.
 # TYPE proxy_jars gauge
 proxy_jars 1
-# HELP proxy_unrouted_requests_total Requests that no mount serves, or that name no place to go.
+# HELP proxy_unrouted_requests_total Requests that no mount serves, or that have no valid host.
 # TYPE proxy_unrouted_requests_total counter
 proxy_unrouted_requests_total 0
-# HELP proxy_reloads_total Reloads of the table; \"kept\" where the new one was wrong.
+# HELP proxy_reloads_total Reloads of the table; \"kept\" if the new one was wrong.
 # TYPE proxy_reloads_total counter
 proxy_reloads_total{result=\"ok\"} 0
 proxy_reloads_total{result=\"kept\"} 0

@@ -354,7 +354,7 @@ async fn a_client_that_reads_nothing_of_a_large_answer_costs_at_most_64_kib() {
             head(&mut socket).await.unwrap();
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
             socket.write_all(answer.as_bytes()).await.unwrap();
-            // Until nothing has gone for so long that no one is on the way of taking it.
+            // Until nothing was written for a while, so that nothing more will be read.
             let idle = Duration::from_millis(500);
             while let Ok(Ok(_)) = timeout(idle, socket.write(&[b'x'; 16 * 1024])).await {}
             stuck.send(socket).unwrap();
@@ -364,7 +364,7 @@ async fn a_client_that_reads_nothing_of_a_large_answer_costs_at_most_64_kib() {
     let proxy = Proxy::start(&mount("", upstream, "")).await;
     let pid = proxy.child.id().unwrap();
     let (mut clients, mut sockets, mut before) = (Vec::new(), Vec::new(), 0);
-    // What the first ones need once for all is not a client's.
+    // The first clients also need memory that all later ones share.
     for many in [50, CLIENTS] {
         before = memory(pid);
         for _ in 0..many {
@@ -382,6 +382,6 @@ async fn a_client_that_reads_nothing_of_a_large_answer_costs_at_most_64_kib() {
     }
     let each = (memory(pid) - before) / CLIENTS;
     assert!(each <= 64, "{each} KiB a client");
-    // They were measured, and not some that had given up.
+    // The clients are still there, so their memory was measured.
     assert!(clients.iter().all(|client| client.try_write(b"\r\n").is_ok()));
 }

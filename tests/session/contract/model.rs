@@ -1,4 +1,4 @@
-//! A store as simple as it can be, and stories of what is done to it.
+//! The simplest possible store, and stories of changes to it.
 
 use std::{
     collections::BTreeMap,

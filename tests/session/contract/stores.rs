@@ -6,8 +6,8 @@ use tower_outbound::session::{FileStore, MemoryStore, SessionStore};
 
 use super::{Replicas, commutes, holds};
 
-/// How many stories are told: as many as given here, or as `SESSION_STORIES` says. `SESSION_SEED`
-/// tells one again.
+/// The number of stories: the one given here, or `SESSION_STORIES`. `SESSION_SEED` repeats one
+/// story.
 fn stories(usually: u64) -> Range<u64> {
     let number = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
     match number("SESSION_SEED") {
@@ -31,7 +31,7 @@ async fn memory_holds_to_the_contract() {
 #[tokio::test]
 async fn a_directory_holds_to_the_contract() {
     let directory = tempfile::tempdir().unwrap();
-    // To sync is to wait for the disk, and changes nothing of what is held here.
+    // A sync only waits for the disk, and changes nothing that is tested here.
     let open = |_| FileStore::open(directory.path().join("sessions")).unwrap().sync(false);
     suite((0..3).map(open).collect(), 100).await;
 }

@@ -1,5 +1,5 @@
-//! Sessions as most middleware keeps them: all of a session is one value, read at the beginning of
-//! a request and written whole at its end.
+//! Sessions as in most middleware: a session is one value, which is read at the beginning of a
+//! request and written whole at its end.
 #![cfg(feature = "redis")]
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};

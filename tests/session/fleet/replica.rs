@@ -1,4 +1,4 @@
-//! A replica: another process, which is told of requests in lines and answers in lines.
+//! A replica in another process. It reads requests as lines, and answers with lines.
 
 use std::{
     collections::HashMap,
@@ -40,7 +40,7 @@ pub(super) struct Setup {
     store: String,
     pub(super) validated: bool,
     pub(super) deadline: Duration,
-    /// How long it may take until every replica has been told of the last change.
+    /// How long it may take until every replica knows the last change.
     pub(super) patience: Duration,
 }
 
@@ -100,7 +100,7 @@ impl Replica {
         answer.await.ok()?
     }
 
-    /// As `kill -9`, while requests are under way.
+    /// As `kill -9`, while requests are in flight.
     pub(super) async fn kill_and_start_again(&self) {
         let mut running = self.running.lock().await;
         running.child.kill().await.unwrap();
@@ -173,7 +173,7 @@ async fn tell(mut stdin: ChildStdin, mut asked: mpsc::UnboundedReceiver<String>)
     }
 }
 
-/// The other process. Without a store in its environment it is one more test, and does nothing.
+/// The other process. Without a store in its environment it is a test that does nothing.
 #[test]
 fn serves_until_its_input_ends() {
     let Ok(store) = env::var(STORE) else { return };
@@ -272,7 +272,7 @@ fn from_hex(text: &str) -> Vec<u8> {
     digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
-/// A store as a machine whose clock is wrong sees it: the distance to the store's clock is another.
+/// A store, as seen by a machine with a wrong clock: the distance to the store's clock differs.
 struct Skewed<S>(S);
 
 impl<S: SessionStore> SessionStore for Skewed<S> {

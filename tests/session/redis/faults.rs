@@ -1,4 +1,4 @@
-//! What a server does when it fails, and what its wire does.
+//! Faults of a server, and of the connection to it.
 
 use std::{
     task::{Context, Waker},
@@ -11,14 +11,14 @@ use crate::{
     server::proxy::{Proxy, Wire},
 };
 
-/// One that soon finds a server silent.
+/// A configuration with short time-outs.
 fn watchful(url: &str) -> RedisStore {
     let config = RedisConfig::new(url).unwrap();
     let config = config.timeout(Duration::from_millis(400)).ping(Duration::from_millis(200));
     RedisStore::new(config).unwrap()
 }
 
-/// Asks until the answer is right: a handshake with a store that is about to find its server.
+/// Repeats a call until it succeeds, because the store is about to find its server.
 async fn read_in_the_end(store: &RedisStore, key: &StoreKey) -> Option<String> {
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
@@ -267,7 +267,7 @@ async fn garbage_on_the_server_is_an_error_until_the_session_is_forgotten() {
     }
     rows::hold(faults, |fault| fault);
 
-    // A change does not write over what it cannot read, nor does it write the half that it can.
+    // A change does not overwrite what it cannot read, and does not write only a part.
     let key = key("t", "example.com");
     server.ask("HSET to1:{t}:example.com v 1:0 ca x");
     let both = [set("b", 5, "5"), set("a", 5, "5")];

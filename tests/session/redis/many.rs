@@ -6,7 +6,7 @@ fn arguments(text: &str) -> Vec<String> {
     text.split_whitespace().map(ToOwned::to_owned).collect()
 }
 
-/// Asks a server until it says this.
+/// Repeats a command until the server gives this answer.
 fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     let patience = std::time::Instant::now() + Duration::from_secs(60);
     while !holds() {
@@ -50,7 +50,7 @@ async fn a_primary_that_sentinels_choose_anew_is_found() {
     let body = write(&store, &key, 1).await.unwrap();
     primary.ask("WAIT 1 10000");
     primary.kill();
-    // It waits for the new primary: no caller sees the old one fail.
+    // It waits for the new primary, so that no caller sees the failure of the old one.
     assert_eq!(read(&store, &key).await, Some(body));
     let body = write(&store, &key, 2).await.unwrap();
     assert_eq!(read(&store, &key).await, Some(body));
@@ -116,7 +116,7 @@ async fn a_cluster_keeps_each_session_on_a_node_of_its_own() {
         let body = write(&store, key, 2).await.unwrap();
         assert_eq!(read(&store, key).await, Some(body));
     }
-    // Both nodes tell of changes.
+    // Both nodes report changes.
     let replica = self::store(&format!("redis://127.0.0.1:{}", other.port()));
     for key in &tenants {
         store.load(key).await.unwrap();

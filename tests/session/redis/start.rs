@@ -1,4 +1,4 @@
-//! What is wrong with a server or a configuration shows at the start.
+//! Faults of a server or a configuration are found at the start.
 
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,7 +38,7 @@ async fn a_server_that_cannot_be_used_is_a_clear_error() {
     assert!(told.ends_with("is a replica, but only a primary stores sessions"), "{told}");
 }
 
-/// What the page of `RedisStore` says a user must be allowed.
+/// The permissions that a user needs, as in the docs of `RedisStore`.
 #[tokio::test]
 async fn a_user_who_may_do_what_is_documented_and_no_more_is_enough() {
     if !can_start("redis::start::a_user_who_may_do_what_is_documented_and_no_more_is_enough") {
@@ -57,7 +57,7 @@ async fn a_user_who_may_do_what_is_documented_and_no_more_is_enough() {
     let body = write(&store, &key, 1).await.unwrap();
     assert_eq!(read(&store, &key).await, Some(body));
     store.version(&key).await.unwrap();
-    // All that a script ever does: an old tombstone goes, and so does a site that has expired.
+    // Everything that a script does, such as removing an old tombstone and a site that has expired.
     store.apply(&key, &Version::default(), &[deleted("b", 1)], LONG).await.unwrap();
     server.ask("DEL to1:{t}:example.com");
     write(&store, &self::key("t", "example.org"), 2).await.unwrap();

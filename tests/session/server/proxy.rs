@@ -1,4 +1,4 @@
-//! A wire between a store and a server that is slow, cut, silent, or says something else.
+//! A connection between a store and a server that is slow, cut, silent, or changes the data.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,18 +17,18 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What the wire does with the server's answers.
+/// What the connection does with the server's answers.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Wire {
     #[default]
     Whole,
-    /// Each piece comes this much later.
+    /// Each piece is delayed by this time.
     Late(Duration),
-    /// Nothing comes, and nothing is closed.
+    /// Nothing arrives, and nothing is closed.
     Silent,
     /// Each connection is closed, and each new one too.
     Cut,
-    /// In place of each piece that holds these bytes, these others come.
+    /// Each piece that contains the first bytes is replaced by the second ones.
     Says(&'static [u8], Vec<u8>),
 }
 

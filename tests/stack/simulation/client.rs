@@ -48,13 +48,13 @@ type Stack = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
 const CALLERS: u64 = 3;
 const REQUESTS: usize = 20;
 
-/// How much later than its deadline a request may end: what the timer rounds up.
+/// How much later than its deadline a request may end, because the timer rounds up.
 const SLACK: Duration = Duration::from_millis(2);
 
-/// A time after which no message is under way.
+/// A time after which no message is in flight.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// All that the client's host does.
+/// Everything that the client's host does.
 pub(crate) async fn run(story: Story, rules: Vec<Rules>, ledger: Arc<Ledger>) -> turmoil::Result {
     let stack = stack(story, &rules, &ledger);
     let callers: Vec<_> = (0..CALLERS)
@@ -85,9 +85,9 @@ fn stack(story: Story, rules: &[Rules], ledger: &Arc<Ledger>) -> Stack {
     let mut client = Client::builder(TokioExecutor::new());
     client.pool_timer(TokioTimer::new()).timer(TokioTimer::new()).http2_only(story.http2);
     client.pool_idle_timeout(Duration::from_millis(random.u64(20..500)));
-    // Where the client does not send again itself what it never wrote, the retries do.
+    // If the client does not repeat what it never wrote, the retries do.
     client.retry_canceled_requests(random.bool());
-    // Else a connection that HTTP/2 shares stays dead for all.
+    // Otherwise an HTTP/2 connection that is shared stays dead for all.
     client
         .http2_keep_alive_interval(Duration::from_millis(100))
         .http2_keep_alive_timeout(Duration::from_millis(100));
@@ -157,7 +157,7 @@ where
     }
 }
 
-/// An attempt under way: one that is dropped has an end too.
+/// An attempt in flight. If it is dropped, that is also recorded as an end.
 struct Open {
     ledger: Arc<Ledger>,
     id: usize,
@@ -185,7 +185,7 @@ impl Drop for Open {
     }
 }
 
-/// What an error says, and those below it.
+/// The texts of an error and of its sources.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -206,7 +206,7 @@ async fn call(stack: Stack, rules: Vec<Rules>, ledger: Arc<Ledger>, mut random: 
             0 => random.usize(..100_000),
             _ => random.usize(..200),
         };
-        // Without a mount there is no limit but the caller's own.
+        // Without a mount the caller's own limit is the only one.
         let limit = rules.get(host).map(|rules| rules.deadline);
         let patience = limit
             .is_none()
@@ -249,7 +249,7 @@ async fn call(stack: Stack, rules: Vec<Rules>, ledger: Arc<Ledger>, mut random: 
     }
 }
 
-/// What is told of the attempts: a POST is repeated only where it was not sent.
+/// Checks the attempts: a POST is repeated only if it was not sent.
 fn check_history(
     id: usize,
     method: &Method,
@@ -276,7 +276,7 @@ fn check_history(
     }
 }
 
-/// A response is that of the request, by its last attempt, and whole or an error.
+/// Checks a response: it is that of the request's last attempt, and its body is whole or an error.
 async fn check_response(
     id: usize,
     attempts: usize,
@@ -294,7 +294,7 @@ async fn check_response(
         ledger.wrong(format!("#{id}.{attempts}: the response is to {told:?}"));
     }
     let length = number(response.headers(), "x-length").unwrap();
-    // How long a body may take is the caller's to say.
+    // The caller limits the time of a body.
     match timeout(Duration::from_millis(500), response.into_body().collect()).await {
         Err(_) => ledger.meet("body out of time"),
         Ok(Err(error)) => {
@@ -315,7 +315,7 @@ fn connect(uri: Uri) -> Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>> {
     })
 }
 
-/// A simulated connection, as hyper's client takes it.
+/// A simulated connection for hyper's client.
 struct Wire(TokioIo<TcpStream>);
 
 impl Connection for Wire {

@@ -1,5 +1,4 @@
-//! A jar that is plain and slow: what a server is to be sent, told from the answers that the client
-//! has had.
+//! A plain, slow jar. It computes the cookies for a server from the answers that the client got.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -17,7 +16,7 @@ struct Cookie {
 pub(crate) struct PlainJar(Vec<Cookie>);
 
 impl PlainJar {
-    /// Takes a `Set-Cookie` that names its path, as `host` sent it over plain HTTP.
+    /// Stores a `Set-Cookie` with a path, which `host` sent over plain HTTP.
     pub(crate) fn store(&mut self, host: &str, line: &str, now: Duration) {
         let mut parts = line.split("; ");
         let (name, value) = parts.next().and_then(|pair| pair.split_once('=')).unwrap();
@@ -43,8 +42,7 @@ impl PlainJar {
                 _ => panic!("a part that is not known: {part}"),
             }
         }
-        // Another's domain, or a public suffix: every name under `test` is registered by someone
-        // else.
+        // The domain of another host, or a public suffix: each name under `test` has another owner.
         if !is_within(host, &cookie.domain) || !cookie.domain.contains('.') {
             return;
         }

@@ -1,5 +1,4 @@
-//! Everything that happens in one simulation, written down where it happens, and what of it may not
-//! be.
+//! Records everything that happens in one simulation, and reports what must not happen.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, header::SET_COOKIE};
 
 use super::cookies::PlainJar;
 
-/// The last one has no mount: no retries, and no time limit but the caller's.
+/// The last one has no mount, so it has no retries and only the caller's time limit.
 pub(crate) const HOSTS: [&str; 4] = ["a.test", "sub.a.test", "b.test", "c.test"];
 pub(crate) const MOUNTED: usize = 3;
 
@@ -21,25 +20,25 @@ pub(crate) struct Rules {
     pub(crate) total: u32,
     pub(crate) deadline: Duration,
     pub(crate) attempt_timeout: Option<Duration>,
-    /// For how many requests the budget grants a retry; `None`: there is no budget.
+    /// How many requests earn one retry in the budget. `None` if there is no budget.
     pub(crate) requests_per_retry: Option<u32>,
 }
 
 /// How an attempt ended, as seen between the retries and the cookies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It has not, yet.
+    /// It has not ended yet.
     Open,
     Status(StatusCode),
     Error(String),
-    /// Whoever waited for it did so no more: its time was up, or the caller's patience.
+    /// It was dropped: its time was up, or the caller gave up.
     Dropped,
 }
 
 struct Attempt {
     cookies: String,
     end: End,
-    /// What its response set, name and value.
+    /// The names and values that its response set.
     set: Vec<String>,
     processed: u32,
 }
@@ -61,25 +60,25 @@ impl Asked {
     }
 }
 
-/// What became of a request, as its caller sees it.
+/// The outcome of a request for its caller.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// This status, after so many attempts.
+    /// A status, and the number of attempts.
     Response(StatusCode, usize),
-    /// After so many attempts, if the error tells.
+    /// An error, with the number of attempts if it has one.
     Error(Option<usize>),
-    /// The caller gave it up.
+    /// The caller gave up.
     GivenUp,
 }
 
 struct Book {
-    /// Virtual time, where no host runs that could tell it.
+    /// Virtual time, for when no host runs that could read it.
     time: Duration,
     rules: Vec<Rules>,
     asked: Vec<Asked>,
     jar: PlainJar,
     values: u32,
-    /// First attempts, and retries that surely draw on the budget, by host.
+    /// First attempts, and retries that certainly withdraw from the budget, by host.
     begun: [u32; HOSTS.len()],
     paid: [u32; HOSTS.len()],
     finished: bool,
@@ -90,7 +89,7 @@ struct Book {
 pub(crate) struct Report {
     pub(crate) trace: Vec<String>,
     pub(crate) wrong: Vec<String>,
-    /// How often what is worth simulating was met.
+    /// How often each event happened that a story should contain.
     pub(crate) met: BTreeMap<&'static str, usize>,
 }
 
@@ -162,7 +161,7 @@ impl Ledger {
         book.values
     }
 
-    /// The callers have all they asked for, and faults may end.
+    /// All callers are done, so the faults can end.
     pub(crate) fn finish(&self) {
         self.book().finished = true;
     }
@@ -171,7 +170,7 @@ impl Ledger {
         self.book().finished
     }
 
-    /// A caller asks; the number is the request's own.
+    /// A caller begins a request. Returns the number of the request.
     pub(crate) fn ask(&self, host: usize, method: &Method, keyed: bool, path: &str) -> usize {
         let mut book = self.book();
         let id = book.asked.len();
@@ -181,7 +180,7 @@ impl Ledger {
         id
     }
 
-    /// An attempt leaves the retries for the cookies.
+    /// An attempt passes from the retries to the cookies.
     pub(crate) fn begin(&self, id: usize, number: usize, path: &str) {
         let book = &mut *self.book();
         let asked = &book.asked[id];
@@ -196,7 +195,7 @@ impl Ledger {
         if number > most {
             book.wrong(format!("#{id}: attempt {number} of {most}"));
         }
-        // Without a delay time stands still for them.
+        // Without a delay no time passes for them.
         assert!(number <= 100, "#{id}: attempts without end");
         if let Some(last) = book.asked[id].attempts.last() {
             // The rest may be errors from before the request was sent, which cost nothing.
@@ -269,7 +268,7 @@ impl Ledger {
         });
     }
 
-    /// The head of a response has passed the cookies on its way up.
+    /// The head of a response has passed the cookies and returns to the retries.
     pub(crate) fn receive(
         &self,
         id: usize,
@@ -314,7 +313,7 @@ impl Ledger {
                 ("response", status == last && *told == made)
             }
             (Outcome::Response(..), _) => ("response", false),
-            // What succeeded is the caller's.
+            // A success must be returned to the caller.
             (Outcome::Error(told), Some(End::Status(last))) => (
                 "error after a response",
                 !last.is_success() && told.is_some_and(|told| told == made),
@@ -330,7 +329,7 @@ impl Ledger {
         }
     }
 
-    /// No message is under way any more.
+    /// No message is in flight any more.
     pub(crate) fn settle(&self) -> Report {
         let mut book = self.book();
         let mut wrong = Vec::new();

@@ -1,4 +1,4 @@
-//! Servers of hyper's own, which answer well or ill by a seed.
+//! Servers made with hyper. A seed decides whether they answer well or badly.
 
 use std::{
     cell::RefCell, convert::Infallible, future::Future, net::Ipv4Addr, pin::pin, sync::Arc,
@@ -32,7 +32,7 @@ use super::{
 
 type Body = BoxBody<Bytes, BoxError>;
 
-/// What both sides know of a body without having sent it.
+/// The content of a body, which both sides can compute.
 pub(crate) fn content(id: usize, length: usize) -> Bytes {
     (0..length).map(|at| (at / 7 + 31 * id) as u8).collect()
 }
@@ -81,8 +81,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// In a crash the tasks of a host end in the order of their start. Tokio's others end by their
-/// numbers, which all simulations of a process share.
+/// In a crash the tasks of a host end in the order of their start. Other tokio tasks end in the
+/// order of their numbers, which all simulations of a process share.
 #[derive(Clone)]
 struct Local;
 
@@ -92,10 +92,10 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
     }
 }
 
-/// A connection until its end, which may come before its time.
+/// Serves a connection until its end, which may be early.
 async fn live(connection: impl GracefulConnection, life: Option<Duration>, gently: bool) {
     let mut connection = pin!(connection);
-    // How it ends is the client's to tell.
+    // The client reports how it ends.
     let Some(life) = life else { return drop(connection.await) };
     if timeout(life, &mut connection).await.is_err() && gently {
         connection.as_mut().graceful_shutdown();
@@ -103,7 +103,7 @@ async fn live(connection: impl GracefulConnection, life: Option<Duration>, gentl
     }
 }
 
-/// One request, from the moment on that it counts as processed.
+/// One request, from the moment when it counts as processed.
 async fn answer(
     host: usize,
     request: Request<Incoming>,
@@ -116,7 +116,7 @@ async fn answer(
     let cookies =
         head.headers.get(header::COOKIE).map_or("", |value| value.to_str().unwrap_or("?"));
     ledger.process(host, id, attempt, cookies);
-    // Some are answered before their upload is there.
+    // Some are answered before their upload has arrived.
     if random.u8(..10) > 0 {
         let upload = upload.collect().await?.to_bytes();
         if number(&head.headers, "x-length").is_none_or(|length| upload != content(id, length)) {
@@ -136,7 +136,7 @@ async fn answer(
         response = response.header(header::SET_COOKIE, set_cookie(host, &ledger, &mut random));
     }
     match random.u8(..20) {
-        // Nothing, though it is processed.
+        // No answer, although the request is processed.
         0 | 1 => return Err("broken off".into()),
         2..=5 => response = response.status(StatusCode::SERVICE_UNAVAILABLE),
         6 => {
@@ -176,13 +176,13 @@ async fn stream(mut sender: Sender<Bytes, BoxError>, body: Bytes, mut random: fa
     }
 }
 
-/// What a server may set, may not, and takes back.
+/// Cookies that a server may set, that it may not set, and that it deletes.
 fn set_cookie(host: usize, ledger: &Ledger, random: &mut fastrand::Rng) -> String {
     let (name, value) = (HOSTS[host], ledger.value());
     match random.u8(..12) {
         0..=2 => format!("sid={name}-{value}; Path=/"),
         3 => "sid=; Path=/; Max-Age=0".to_owned(),
-        // Of the site, or on the site's behalf to none but itself.
+        // For the whole site, or only for this host.
         4 | 5 => format!(
             "site={name}-{value}; Domain={}; Path=/",
             name.strip_prefix("sub.").unwrap_or(name)
@@ -192,7 +192,7 @@ fn set_cookie(host: usize, ledger: &Ledger, random: &mut fastrand::Rng) -> Strin
         8 => format!("page={name}-{value}; Path=/page"),
         // Replaces nothing over plain HTTP.
         9 => format!("sid={name}-{value}; Path=/; Secure"),
-        // Of a sister site, and of them all.
+        // For a sister site, and for all sites.
         10 => format!(
             "evil={name}-{value}; Domain={}; Path=/",
             if host == 2 { "a.test" } else { "b.test" }

@@ -1,4 +1,4 @@
-//! One simulation, from its seed to its report: hosts, policies, and what the network does to them.
+//! One simulation, from its seed to its report: hosts, policies, and the faults of the network.
 
 use std::{
     cell::Cell,
@@ -15,7 +15,7 @@ use super::{
 };
 
 pub(crate) const PORT: u16 = 80;
-/// How often messages are delivered. Time itself is finer.
+/// How often messages are delivered. The clock is finer.
 const TICK: Duration = Duration::from_millis(4);
 const CLIENT: &str = "client.test";
 
@@ -25,9 +25,9 @@ pub(crate) struct Story {
     pub(crate) http2: bool,
 }
 
-/// Plays the story of a seed. The same seed is the same story, to the last message.
+/// Runs the story of a seed. The same seed gives the same story, to the last message.
 pub(crate) fn play(seed: u64) -> Report {
-    // What spreads the delays of retries.
+    // The seed of the jitter.
     fastrand::seed(seed);
     let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let story = Story { seed, http2: random.u8(..3) == 0 };
@@ -47,7 +47,7 @@ pub(crate) fn play(seed: u64) -> Report {
         .build();
     for (host, name) in HOSTS.into_iter().enumerate() {
         let ledger = Arc::clone(&ledger);
-        // Each start of the host is another.
+        // Each start of the host has another number.
         let starts = Cell::new(seed ^ ((host as u64 + 1) << 40));
         sim.host(name, move || {
             starts.set(starts.get() + (1 << 50));
@@ -70,7 +70,7 @@ fn rules(random: &mut fastrand::Rng) -> Rules {
     }
 }
 
-/// What a link does, and whether its host is up.
+/// The state of a link, and whether its host is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Well,
@@ -84,8 +84,8 @@ fn run(sim: &mut Sim<'_>, ledger: &Ledger, mut random: fastrand::Rng) {
     let mut slowest = [0; HOSTS.len()].map(|_| random.u64(2..40));
     let mut next = Duration::ZERO;
     loop {
-        // Chance of the simulation's own would go by the order of messages, and with it by that of
-        // the client's pool, which is a hash map.
+        // The simulation's own random numbers would depend on the order of messages, and so on the
+        // client's pool, which is a hash map.
         let host = random.usize(..HOSTS.len());
         sim.set_link_latency(
             CLIENT,
