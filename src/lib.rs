@@ -152,6 +152,7 @@ mod disk;
     feature = "retry",
     feature = "routing",
     feature = "serde",
+    feature = "seal",
     feature = "session"
 ))]
 pub mod guide;
