@@ -6,13 +6,13 @@
 //! ```
 //!
 //! HTTP/1.1 with keep-alive to a server in a process of its own, which answers with 20 bytes of
-//! JSON; then the same over HTTP/2 and TLS (`-- transports`: that alone), and the bytes of services,
-//! futures and requests in flight (`-- sizes`). The stack has 100 mounts, retries with the default budget, and a jar of 10,000 hosts, of
-//! whose cookies five go along. Instructions are counted by callgrind, which runs this program
-//! again, as the slope between two numbers of requests, with malloc and without it: what malloc
-//! takes for the same allocations changes by a thousand with the state of the heap. Allocations are
-//! counted by an allocator; requests per second are ratios within one run. Without `--bench` each
-//! case runs once.
+//! JSON; then the same over HTTP/2 and TLS (`-- transports`: that alone), and the bytes of
+//! services, futures and requests in flight (`-- sizes`). The stack has 100 mounts, retries with
+//! the default budget, and a jar of 10,000 hosts, of whose cookies five go along. Instructions are
+//! counted by callgrind, which runs this program again, as the slope between two numbers of
+//! requests, with malloc and without it: what malloc takes for the same allocations changes by a
+//! thousand with the state of the heap. Allocations are counted by an allocator; requests per
+//! second are ratios within one run. Without `--bench` each case runs once.
 #![allow(clippy::print_stdout)]
 
 mod clients;

@@ -26,8 +26,8 @@ pub(crate) struct Layers {
     pub(crate) allocations: f64,
 }
 
-/// So many requests of the client of that number: how often they allocate. `None` for reqwest, which
-/// stands on its own connections alone.
+/// So many requests of the client of that number: how often they allocate. `None` for reqwest,
+/// which needs its own connections.
 pub(crate) fn run(number: usize, requests: u32) -> Option<u64> {
     let service = Answers;
     match number {

@@ -61,7 +61,8 @@ pub(crate) struct Figures {
     pub(crate) upload_time: Option<Ratio>,
     /// 10,000 `Set-Cookie` of one host.
     pub(crate) flood: Flood,
-    /// Outside malloc, of a request to that host afterwards. `None` without valgrind, or if none is answered.
+    /// Outside malloc, of a request to that host afterwards. `None` without valgrind, or if none is
+    /// answered.
     pub(crate) flooded_instructions: Option<f64>,
     /// 10,000 requests that are not answered.
     pub(crate) in_flight: Result<InFlight, String>,
