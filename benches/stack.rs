@@ -5,56 +5,47 @@
 //! cargo bench --bench stack
 //! ```
 //!
-//! Requests use HTTP/1.1 with keep-alive. The server is another process and answers with 20 bytes
-//! of JSON. The stack has 100 mounts, retries with the default budget, and a jar of 10,000 hosts.
-//! Each request sends five cookies.
-//!
-//! callgrind runs this program again and counts instructions, as the slope between two numbers of
-//! requests. They are given with malloc and without it, because the cost of malloc for the same
-//! allocations changes by a thousand with the state of the heap. An allocator counts allocations.
-//! Requests per second are ratios within one run. Without `--bench` each case runs once.
+//! HTTP/1.1 with keep-alive to a server in a process of its own, which answers with 20 bytes of
+//! JSON; then the same over HTTP/2 and TLS (`-- transports`: that alone), and the bytes of
+//! services, futures and requests in flight (`-- sizes`). The stack has 100 mounts, retries with
+//! the default budget, and a jar of 10,000 hosts, of whose cookies five go along. Instructions are
+//! counted by callgrind, which runs this program again, as the slope between two numbers of
+//! requests, with malloc and without it: what malloc takes for the same allocations changes by a
+//! thousand with the state of the heap. Allocations are counted by an allocator; requests per
+//! second are ratios within one run. Without `--bench` each case runs once.
 #![allow(clippy::print_stdout)]
 
+mod clients;
 mod count;
+#[path = "stack/server.rs"]
+mod server;
+#[path = "stack/sizes.rs"]
+mod sizes;
+#[path = "stack/transports.rs"]
+mod transports;
 
 use std::{
     env,
     error::Error,
-    future::{Future, Ready, ready},
-    io::{self, BufRead, BufReader},
-    iter,
     net::SocketAddr,
-    pin::Pin,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use cookie_store::CookieStore;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{
-        self, Client,
-        connect::{HttpConnector, dns::Name},
-    },
-    rt::{TokioExecutor, TokioIo},
-};
-use tokio::{net::TcpListener, runtime};
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, retry::budget::TpsBudget};
-use tower_outbound::{
-    cookie::{CookieJar, CookieLayer, CookieLimits},
-    retry::{RetryLayer, RetryPolicy},
-    routing::RoutingLayer,
-};
-use url::Url;
+use hyper_util::client::legacy::{self, Client, connect::HttpConnector};
+use tokio::runtime;
+use tower::{Service, ServiceBuilder, ServiceExt, retry::budget::TpsBudget};
+use tower_outbound::retry::RetryPolicy;
 
-use self::count::Counts;
+use self::{
+    clients::{Body, COOKIES, HOST, Names, ThreeTimes, WithStore, hyper_client as hyper},
+    count::Counts,
+    server::{JSON, Server},
+};
 
-type Body = Full<Bytes>;
 type Answer = Response<Incoming>;
 type Hyper = Client<HttpConnector<Names>, Body>;
 
@@ -68,93 +59,10 @@ const NAMES: [&str; 6] = [
 ];
 /// The client that the last case is compared with. It connects by address, as in meshes and tests.
 const BY_ADDRESS: &str = "the hyper client alone, by address and port";
-const HOSTS: usize = 10_000;
-const MOUNTS: usize = 100;
-const COOKIES: [&str; 5] = [
-    "sessionid=7f3a9c51e0b24d68",
-    "csrftoken=Qm9yZWRvbTIwMjY",
-    "theme=dark",
-    "locale=en-GB",
-    "consent=yes",
-];
-const URI: &str = "http://api.example-42.com/items/42";
-const JSON: &[u8] = br#"{"id":42,"ok":true}."#;
-
-// The server.
-
-fn serve() {
-    let answer = |_: Request<Incoming>| {
-        let json = Response::builder()
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(JSON));
-        ready(json)
-    };
-    runtime().block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        println!("{}", listener.local_addr().expect("an address"));
-        loop {
-            let (stream, _) = listener.accept().await.expect("a connection");
-            stream.set_nodelay(true).expect("an option");
-            let http = hyper::server::conn::http1::Builder::new();
-            tokio::spawn(
-                http.serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer)),
-            );
-        }
-    });
-}
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start() -> Self {
-        let program = env::current_exe().expect("this program");
-        let mut child =
-            Command::new(program).arg("serve").stdout(Stdio::piped()).spawn().expect("a server");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("its output"))
-            .read_line(&mut line)
-            .expect("its address");
-        Self { child, address: line.trim().parse().expect("an address") }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 // The clients.
 
-/// Resolves every name to the server, and uses its port if the URI has none.
-#[derive(Clone)]
-struct Names(SocketAddr);
-
-impl Service<Name> for Names {
-    type Response = iter::Once<SocketAddr>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<iter::Once<SocketAddr>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Name) -> Self::Future {
-        ready(Ok(iter::once(self.0)))
-    }
-}
-
-fn hyper_client(server: SocketAddr) -> Hyper {
-    let mut connector = HttpConnector::new_with_resolver(Names(server));
-    connector.set_nodelay(true);
-    Client::builder(TokioExecutor::new()).build(connector)
-}
-
-/// The cost of sending cookies alone: the caller has the header ready.
+/// What it costs to send cookies at all: the caller has them at hand.
 #[derive(Clone)]
 struct ByHand {
     inner: Hyper,
@@ -162,10 +70,7 @@ struct ByHand {
 }
 
 fn by_hand(server: SocketAddr) -> ByHand {
-    ByHand {
-        inner: hyper_client(server),
-        cookies: COOKIES.join("; ").try_into().expect("a header"),
-    }
+    ByHand { inner: hyper(server), cookies: COOKIES.join("; ").try_into().expect("a header") }
 }
 
 impl Service<Request<Body>> for ByHand {
@@ -183,120 +88,9 @@ impl Service<Request<Body>> for ByHand {
     }
 }
 
-fn ours(
-    server: SocketAddr,
-) -> impl Service<Request<Body>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + use<>
-{
-    let jar = CookieJar::builder()
-        .limits(CookieLimits { total: 100_000, ..CookieLimits::default() })
-        .build();
-    let names = (0..HOSTS - 1).map(|host| format!("http://api.example-{host}.com/"));
-    for origin in names.chain([format!("http://{server}/")]) {
-        let uri = origin.parse().expect("a URI");
-        for cookie in COOKIES {
-            jar.set(&uri, cookie).expect("a cookie");
-        }
-    }
-    assert_eq!(jar.len(), HOSTS * COOKIES.len(), "every cookie is stored");
-
-    let retry = RetryLayer::new(RetryPolicy::new());
-    let mut mounts = RoutingLayer::builder();
-    let names = (0..MOUNTS - 1).map(|host| format!("http://api.example-{host}.com"));
-    for prefix in names.chain([format!("http://{server}")]) {
-        mounts = mounts.mount(&*prefix, retry.clone());
-    }
-    let client = CookieLayer::new(jar).layer(hyper_client(server));
-    mounts.build().expect("mounts").layer(client)
-}
-
-fn of_towers(
-    server: SocketAddr,
-) -> impl Service<Request<Body>, Response = Answer, Error = legacy::Error, Future: Send>
-+ Clone
-+ Send
-+ use<> {
-    let mut store = CookieStore::default();
-    let url = Url::parse(URI).expect("a URL");
-    for cookie in COOKIES {
-        store.parse(cookie, &url).expect("a cookie");
-    }
-    let budget = Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2));
-    let cookies = WithStore { inner: hyper_client(server), store: Arc::new(Mutex::new(store)) };
-    ServiceBuilder::new()
-        .layer(tower::retry::RetryLayer::new(ThreeTimes { left: 3, budget }))
-        .service(cookies)
-}
-
-/// What a user writes around a store.
-#[derive(Clone)]
-struct WithStore {
-    inner: Hyper,
-    store: Arc<Mutex<CookieStore>>,
-}
-
-impl Service<Request<Body>> for WithStore {
-    type Response = Answer;
-    type Error = legacy::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, legacy::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::poll_ready(&mut self.inner, cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let url = Url::parse(&request.uri().to_string()).expect("a URL");
-        let pairs: Vec<String> = {
-            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.get_request_values(&url).map(|(name, value)| format!("{name}={value}")).collect()
-        };
-        let value = HeaderValue::try_from(pairs.join("; ")).expect("a header");
-        request.headers_mut().insert(header::COOKIE, value);
-        let (call, store) = (Service::call(&mut self.inner, request), Arc::clone(&self.store));
-        Box::pin(async move {
-            let response = call.await?;
-            let lines = response
-                .headers()
-                .get_all(header::SET_COOKIE)
-                .iter()
-                .filter_map(|line| line.to_str().ok());
-            let cookies =
-                lines.filter_map(|line| cookie_store::RawCookie::parse(line.to_owned()).ok());
-            store
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .store_response_cookies(cookies, &url);
-            Ok(response)
-        })
-    }
-}
-
-/// What a user writes for tower's retries.
-#[derive(Clone)]
-struct ThreeTimes {
-    left: u32,
-    budget: Arc<TpsBudget>,
-}
-
-impl tower::retry::Policy<Request<Body>, Answer, legacy::Error> for ThreeTimes {
-    type Future = Ready<()>;
-
-    fn retry(
-        &mut self,
-        _: &mut Request<Body>,
-        result: &mut Result<Answer, legacy::Error>,
-    ) -> Option<Self::Future> {
-        use tower::retry::budget::Budget;
-        if result.as_ref().is_ok_and(|response| !response.status().is_server_error()) {
-            self.budget.deposit();
-            return None;
-        }
-        self.left = self.left.checked_sub(1)?;
-        self.budget.withdraw().then(|| ready(()))
-    }
-
-    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
-        Some(request.clone())
-    }
+/// As large as our default.
+fn budget() -> TpsBudget {
+    TpsBudget::new(Duration::from_secs(10), 10, 0.2)
 }
 
 // The requests.
@@ -311,9 +105,13 @@ type Case = Box<dyn Fn(u32, u32) -> (Duration, u64)>;
 /// All cases are made, whichever is measured, because the cost of malloc depends on earlier
 /// allocations.
 fn cases(server: SocketAddr) -> [Case; 6] {
-    let (bare, by_hand, ours, towers) =
-        (hyper_client(server), by_hand(server), ours(server), of_towers(server));
-    let name = http::Uri::from_static(URI);
+    let (bare, by_hand) = (hyper(server), by_hand(server));
+    let origin = format!("http://{server}");
+    let ours = clients::stack(hyper(server), clients::jar(&origin), &origin, RetryPolicy::new());
+    let towers = ServiceBuilder::new()
+        .layer(tower::retry::RetryLayer::new(ThreeTimes::new(Some(budget()))))
+        .service(WithStore::new(hyper(server)));
+    let name: http::Uri = format!("http://{HOST}/items/42").parse().expect("a URI");
     let address: http::Uri = format!("http://{server}/items/42").parse().expect("a URI");
     [
         case(&bare, &name),
@@ -440,24 +238,35 @@ fn print_counts(cases: &[Case], server: SocketAddr, tasks: u32, requests: u32) {
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
+    let number = |text: &str| -> u32 { text.parse().expect("a number") };
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve"] => serve(),
+        ["serve"] => server::serve(),
         ["run", case, server, tasks, requests] => {
-            let number = |text: &str| text.parse().expect("a number");
             let cases = cases(server.parse().expect("an address"));
             cases[number(case) as usize](number(tasks), number(requests));
             // Does not free the jar, because the cost of that is never the same.
             std::process::exit(0);
         }
+        ["over", transport, which, server, requests] => {
+            let server = server.parse().expect("an address");
+            transports::run(number(transport), number(which), &server, number(requests));
+            std::process::exit(0);
+        }
+        ["sizes", "--bench"] => sizes::report(1_000),
+        ["transports", "--bench"] => transports::report(&Server::start().address),
         ["--bench"] => {
             let server = Server::start();
-            report(server.address);
+            report(server.address.plain);
+            transports::report(&server.address);
+            sizes::report(1_000);
         }
         _ => {
             let server = Server::start();
-            cases(server.address).iter().for_each(|case| {
+            cases(server.address.plain).iter().for_each(|case| {
                 case(2, 2);
             });
+            transports::try_out(&server.address);
+            sizes::report(1);
         }
     }
 }

@@ -15,34 +15,47 @@ const LABELS: f64 = 300.0;
 const BARS: f64 = 360.0;
 const ROW: f64 = 26.0;
 
-struct Bar {
-    label: &'static str,
+struct Bar<'a> {
+    label: &'a str,
     length: f64,
     text: String,
 }
 
-/// Writes all charts into the directory.
-pub(crate) fn draw(report: &Report, directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
+/// The name of each chart's file, and what is in it.
+pub(crate) fn drawn(report: &Report) -> [(&'static str, String); 3] {
     let clients = &report.clients;
     let cost = clients.iter().filter_map(|figures| {
-        let ratio = figures.instructions_ratio?;
-        Some(Bar { label: figures.client, length: ratio, text: format!("{ratio:.2}") })
+        let ratio = figures.instructions_outside_malloc_ratio?;
+        Some(Bar { label: &figures.client, length: ratio, text: format!("{ratio:.2}") })
     });
-    let cost = chart("Instructions of a request, hyper-util alone = 1", cost.collect());
-    fs::write(directory.join("cost.svg"), cost)?;
+    let cost =
+        chart("Instructions of a request outside malloc, hyper-util alone = 1", cost.collect());
 
     let large = BODIES.iter().position(|body| *body == "65536").expect("a body of 64 KiB");
     let connections = clients.iter().filter_map(|figures| {
         let retried = figures.retried[large].1.as_ref()?;
         let count = retried.connections_per_100;
-        Some(Bar { label: figures.client, length: count as f64, text: count.to_string() })
+        Some(Bar { label: &figures.client, length: count as f64, text: count.to_string() })
     });
     let title = "New connections per 100 requests that are answered 503, 503, 200 (64 KiB each)";
-    fs::write(directory.join("connections.svg"), chart(title, connections.collect()))
+    let connections = chart(title, connections.collect());
+
+    let memory = clients.iter().filter_map(|figures| {
+        let kib = figures.in_flight.as_ref().ok()?.heap / 1024.0;
+        Some(Bar { label: &figures.client, length: kib, text: format!("{kib:.1}") })
+    });
+    let title = "Heap of a request in flight with its connection, KiB";
+    let memory = chart(title, memory.collect());
+    [("cost.svg", cost), ("connections.svg", connections), ("memory.svg", memory)]
 }
 
-fn chart(title: &str, bars: Vec<Bar>) -> String {
+/// Writes each chart into the directory.
+pub(crate) fn draw(report: &Report, directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    drawn(report).into_iter().try_for_each(|(file, svg)| fs::write(directory.join(file), svg))
+}
+
+fn chart(title: &str, bars: Vec<Bar<'_>>) -> String {
     let longest = bars.iter().map(|bar| bar.length).fold(f64::MIN_POSITIVE, f64::max);
     let (width, height) = (LABELS + BARS + 60.0, ROW * (bars.len() as f64 + 1.5));
     let mut svg = format!(
@@ -58,9 +71,9 @@ fn chart(title: &str, bars: Vec<Bar>) -> String {
         let (middle, label_end, text_start) = (y + 14.0, LABELS - 10.0, LABELS + long + 6.0);
         let label = label.replace('<', "&lt;").replace('>', "&gt;");
         svg += &format!(
-            "<text x=\"{label_end}\" y=\"{middle}\" text-anchor=\"end\">{label}</text>\n\
-             <rect x=\"{LABELS}\" y=\"{y}\" width=\"{long:.1}\" height=\"18\" fill=\"{colour}\"/>\n\
-             <text x=\"{text_start:.1}\" y=\"{middle}\">{text}</text>\n"
+            "<text x=\"{label_end}\" y=\"{middle:.1}\" text-anchor=\"end\">{label}</text>\n\
+             <rect x=\"{LABELS}\" y=\"{y:.1}\" width=\"{long:.1}\" height=\"18\" fill=\"{colour}\"/>\n\
+             <text x=\"{text_start:.1}\" y=\"{middle:.1}\">{text}</text>\n"
         );
     }
     svg + "</svg>\n"

@@ -1,49 +1,32 @@
 //! The clients, each built as its users do.
 
 use std::{
-    future::{Future, Ready, ready},
-    io, iter,
+    future::Future,
+    io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use cookie_store::{CookieStore, RawCookie};
 use futures_util::stream;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{
-        self, Client as HyperClient,
-        connect::{HttpConnector, dns::Name},
-    },
-    rt::TokioExecutor,
-};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_outbound::{
-    cookie::{CookieJar, CookieLayer, CookieLimits},
+    cookie::CookieLayer,
     retry::{Backoff, ReplayBodyLayer, RetryLayer, RetryPolicy},
-    routing::RoutingLayer,
 };
 use url::Url;
 
-pub(crate) const HOST: &str = "api.example-42.com";
-const HOSTS: usize = 10_000;
-const MOUNTS: usize = 100;
-const COOKIES: [&str; 5] = [
-    "sessionid=7f3a9c51e0b24d68",
-    "csrftoken=Qm9yZWRvbTIwMjY",
-    "theme=dark",
-    "locale=en-GB",
-    "consent=yes",
-];
+use super::stack::{self, Body, COOKIES, HOST, ThreeTimes, WithStore, hyper_client as hyper};
+
 pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// A URL, already parsed for each kind of client.
@@ -70,7 +53,10 @@ type Answered = Result<Answer, BoxError>;
 pub(crate) trait Client: Clone + Send + Sync + 'static {
     fn get(&self, to: &Target) -> impl Future<Output = Answered> + Send;
 
-    /// A PUT of `chunks` chunks, streamed if the client can.
+    /// The same, and nothing but the client's own future.
+    fn send(&self, to: &Target) -> impl Future<Output: Send> + Send + 'static;
+
+    /// A PUT of so many chunks: streamed if the client can.
     fn upload(&self, to: &Target, chunks: usize) -> impl Future<Output = Answered> + Send;
 }
 
@@ -101,37 +87,7 @@ fn whole(chunks: usize) -> Bytes {
     Bytes::from(vec![b'x'; CHUNK * chunks])
 }
 
-/// Resolves every name to the server, and uses its port if the URI has none.
-#[derive(Clone)]
-struct Names(SocketAddr);
-
-impl Service<Name> for Names {
-    type Response = iter::Once<SocketAddr>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<iter::Once<SocketAddr>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Name) -> Self::Future {
-        ready(Ok(iter::once(self.0)))
-    }
-}
-
-fn hyper<B>(server: SocketAddr) -> HyperClient<HttpConnector<Names>, B>
-where
-    B: http_body::Body + Send,
-    B::Data: Send,
-{
-    let mut connector = HttpConnector::new_with_resolver(Names(server));
-    connector.set_nodelay(true);
-    HyperClient::builder(TokioExecutor::new()).build(connector)
-}
-
-type Held = Full<Bytes>;
-
-/// A client made of tower's services: one for bodies in memory, one for uploads.
+/// A client made of tower's services: one for held bodies, one for uploads.
 #[derive(Clone)]
 pub(crate) struct Tower<S, U> {
     service: S,
@@ -161,13 +117,21 @@ where
 
 impl<S> Uploads for AsBytes<S>
 where
-    S: Service<Request<Held>, Response = Response<Incoming>> + Clone + Send + Sync + 'static,
+    S: Service<Request<Body>, Response = Response<Incoming>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
     async fn put(&self, to: &Uri, chunks: usize) -> Answered {
         answered(&self.0, Request::put(to.clone()).body(Full::new(whole(chunks)))?).await
     }
+}
+
+/// The request that is counted.
+pub(crate) fn get(uri: &Uri) -> Request<Body> {
+    Request::get(uri.clone())
+        .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+        .body(Body::default())
+        .expect("a request")
 }
 
 async fn answered<S, B>(service: &S, request: Request<B>) -> Answered
@@ -184,16 +148,19 @@ where
 
 impl<S, U> Client for Tower<S, U>
 where
-    S: Service<Request<Held>, Response = Response<Incoming>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
+    S: Service<Request<Body>, Response = Response<Incoming>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError> + Send,
+    S::Future: Send + 'static,
     U: Uploads,
 {
     async fn get(&self, to: &Target) -> Answered {
-        let request = Request::get(to.uri.clone())
-            .header(header::ACCEPT, HeaderValue::from_static("application/json"))
-            .body(Full::default())?;
-        answered(&self.service, request).await
+        answered(&self.service, get(&to.uri)).await
+    }
+
+    fn send(&self, to: &Target) -> impl Future<Output: Send> + Send + 'static {
+        let (mut service, mut context) = (self.service.clone(), Context::from_waker(Waker::noop()));
+        assert!(service.poll_ready(&mut context).is_ready(), "it has no limit");
+        service.call(get(&to.uri))
     }
 
     fn upload(&self, to: &Target, chunks: usize) -> impl Future<Output = Answered> + Send {
@@ -202,124 +169,35 @@ where
 }
 
 pub(crate) fn bare(server: SocketAddr) -> impl Client {
-    Tower { service: hyper::<Held>(server), uploads: AsStream(hyper(server)) }
-}
-
-/// What a user writes for tower's retries. It clones the request, so the body must be in memory.
-#[derive(Clone)]
-struct ThreeTimes {
-    left: u32,
-}
-
-impl<B: Clone, R, E> tower::retry::Policy<Request<B>, Response<R>, E> for ThreeTimes {
-    type Future = Ready<()>;
-
-    fn retry(
-        &mut self,
-        _: &mut Request<B>,
-        result: &mut Result<Response<R>, E>,
-    ) -> Option<Self::Future> {
-        if result.as_ref().is_ok_and(|response| !response.status().is_server_error()) {
-            return None;
-        }
-        self.left = self.left.checked_sub(1)?;
-        Some(ready(()))
-    }
-
-    fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        Some(request.clone())
-    }
+    Tower { service: hyper::<Body>(server), uploads: AsStream(hyper(server)) }
 }
 
 pub(crate) fn tower_retry(server: SocketAddr) -> impl Client {
-    let service = ServiceBuilder::new()
-        .layer(tower::retry::RetryLayer::new(ThreeTimes { left: 3 }))
-        .service(hyper::<Held>(server));
+    let service = tower::retry::Retry::new(ThreeTimes::new(None), hyper::<Body>(server));
     Tower { uploads: AsBytes(service.clone()), service }
 }
 
 pub(crate) fn tower_retry_and_cookies(server: SocketAddr) -> impl Client {
-    let mut store = CookieStore::default();
-    let url = Target::new("/").url;
-    for cookie in COOKIES {
-        store.parse(cookie, &url).expect("a cookie");
-    }
-    let cookies = WithStore { inner: hyper(server), store: Arc::new(Mutex::new(store)) };
-    let service = ServiceBuilder::new()
-        .layer(tower::retry::RetryLayer::new(ThreeTimes { left: 3 }))
-        .service(cookies);
+    let cookies = WithStore::new(hyper::<Body>(server));
+    let service = tower::retry::Retry::new(ThreeTimes::new(None), cookies);
     Tower { uploads: AsBytes(service.clone()), service }
 }
 
-/// What a user writes around a store.
-#[derive(Clone)]
-struct WithStore {
-    inner: HyperClient<HttpConnector<Names>, Held>,
-    store: Arc<Mutex<CookieStore>>,
-}
-
-impl Service<Request<Held>> for WithStore {
-    type Response = Response<Incoming>;
-    type Error = legacy::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::poll_ready(&mut self.inner, cx)
-    }
-
-    fn call(&mut self, mut request: Request<Held>) -> Self::Future {
-        let url = Url::parse(&request.uri().to_string()).expect("a URL");
-        let pairs: Vec<String> = {
-            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.get_request_values(&url).map(|(name, value)| format!("{name}={value}")).collect()
-        };
-        let value = HeaderValue::try_from(pairs.join("; ")).expect("a header");
-        request.headers_mut().insert(header::COOKIE, value);
-        let (call, store) = (Service::call(&mut self.inner, request), Arc::clone(&self.store));
-        Box::pin(async move {
-            let response = call.await?;
-            let lines = response.headers().get_all(header::SET_COOKIE).iter();
-            let lines = lines.filter_map(|line| line.to_str().ok());
-            let cookies = lines.filter_map(|line| RawCookie::parse(line.to_owned()).ok());
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.store_response_cookies(cookies, &url);
-            drop(store);
-            Ok(response)
-        })
-    }
-}
-
-fn jar() -> CookieJar {
-    let limits = CookieLimits { total: 100_000, ..CookieLimits::default() };
-    let jar = CookieJar::builder().limits(limits).build();
-    for host in 0..HOSTS {
-        let uri = format!("http://api.example-{host}.com/").parse().expect("a URI");
-        for cookie in COOKIES {
-            jar.set(&uri, cookie).expect("a cookie");
-        }
-    }
-    jar
-}
-
-/// Retries without a delay, like the others here. There is no budget, because it would refuse two
-/// retries of each request.
-fn policy() -> RetryPolicy {
+/// Retries without a delay, as the others here have them. With a budget, two retries of each
+/// request would be refused.
+pub(crate) fn policy() -> RetryPolicy {
     RetryPolicy::new().backoff(Backoff::none()).no_budget()
 }
 
 pub(crate) fn ours(server: SocketAddr) -> impl Client {
-    let (jar, retry) = (jar(), RetryLayer::new(policy()));
-    let mut mounts = RoutingLayer::builder();
-    for host in 0..MOUNTS {
-        mounts = mounts.mount(&*format!("http://api.example-{host}.com"), retry.clone());
-    }
-    let service = CookieLayer::new(jar.clone()).layer(hyper::<Held>(server));
-    let service = mounts.build().expect("mounts").layer(service);
+    let origin = format!("http://{server}");
+    let jar = stack::jar(&origin);
     let uploads = ServiceBuilder::new()
         .layer(ReplayBodyLayer::new())
         .layer(RetryLayer::new(policy()))
-        .layer(CookieLayer::new(jar))
+        .layer(CookieLayer::new(jar.clone()))
         .service(hyper(server));
+    let service = stack::stack(hyper::<Body>(server), jar, &origin, policy());
     Tower { service, uploads: AsStream(uploads) }
 }
 
@@ -360,6 +238,10 @@ impl Client for Reqwest {
         read(request.send().await?).await
     }
 
+    fn send(&self, to: &Target) -> impl Future<Output: Send> + Send + 'static {
+        self.0.get(to.url.clone()).header(header::ACCEPT, "application/json").send()
+    }
+
     async fn upload(&self, to: &Target, chunks: usize) -> Answered {
         let chunks = stream::iter((0..chunks).map(|_| Ok::<_, io::Error>(chunk())));
         let body = reqwest::Body::wrap_stream(chunks);
@@ -372,12 +254,15 @@ impl Client for Reqwest {
 pub(crate) struct Middleware(ClientWithMiddleware);
 
 pub(crate) fn middleware(server: SocketAddr) -> Middleware {
+    let client = reqwest_builder(server).build().expect("a client");
+    Middleware(ClientBuilder::new(client).with(transient()).build())
+}
+
+pub(crate) fn transient() -> RetryTransientMiddleware<ExponentialBackoff> {
     let backoff = ExponentialBackoff::builder()
         .retry_bounds(Duration::ZERO, Duration::ZERO)
         .build_with_max_retries(3);
-    let client = reqwest_builder(server).build().expect("a client");
-    let retry = RetryTransientMiddleware::new_with_policy(backoff);
-    Middleware(ClientBuilder::new(client).with(retry).build())
+    RetryTransientMiddleware::new_with_policy(backoff)
 }
 
 impl Client for Middleware {
@@ -386,7 +271,11 @@ impl Client for Middleware {
         read(request.send().await?).await
     }
 
-    /// It refuses a stream before anything is sent, so the body must be in memory.
+    fn send(&self, to: &Target) -> impl Future<Output: Send> + Send + 'static {
+        self.0.get(to.url.clone()).header(header::ACCEPT, "application/json").send()
+    }
+
+    /// It refuses a stream before anything is sent, so that a body must be held.
     async fn upload(&self, to: &Target, chunks: usize) -> Answered {
         read(self.0.put(to.url.clone()).body(whole(chunks)).send().await?).await
     }

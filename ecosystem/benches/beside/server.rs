@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     env,
+    future::pending,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     pin::Pin,
@@ -22,7 +23,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, time::Sleep};
+use tokio::{net::TcpListener, sync::watch, time::Sleep};
 
 pub(crate) const JSON: &[u8] = br#"{"id":42,"ok":true}."#;
 /// How late the last bytes of a late body are.
@@ -56,6 +57,24 @@ struct Shared {
     connections: AtomicU64,
     /// How often each flaky path was asked for.
     asked: Mutex<HashMap<String, u32>>,
+    /// How many requests wait for an answer that never comes.
+    held: watch::Sender<usize>,
+}
+
+/// One of those, until its client gives up.
+struct Held<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Shared {
@@ -102,6 +121,17 @@ impl Shared {
                     bytes += frame.data_ref().map_or(0, Bytes::len);
                 }
                 Response::new(Body::of(bytes.to_string()))
+            }
+            ["held"] => {
+                let _held = Held::new(&self.held);
+                pending().await
+            }
+            // Answered once so many are held.
+            ["holds", count] => {
+                let count: usize = count.parse().expect("a count");
+                let mut held = self.held.subscribe();
+                held.wait_for(|held| *held == count).await.expect("it lives as long as this");
+                json()
             }
             ["connections"] => Response::new(Body::of(self.connections.load(Relaxed).to_string())),
             _ => json(),
@@ -184,15 +214,28 @@ impl Server {
 
     /// How many connections it has accepted, without those of this question.
     pub(crate) fn connections(&self) -> u64 {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
-        let head = "GET /connections HTTP/1.1\r\nHost: counter\r\nConnection: close\r\n\r\n";
-        stream.write_all(head.as_bytes()).expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let count = answer.rsplit("\r\n").next().and_then(|count| count.parse::<u64>().ok());
-        let asked = self.asked.fetch_add(1, Relaxed) + 1;
-        count.expect("a count") - asked
+        let count: u64 = ask(self.address, "/connections").parse().expect("a count");
+        count - (self.asked.fetch_add(1, Relaxed) + 1)
     }
+
+    /// Waits until so many requests to `/held` are there.
+    pub(crate) fn wait_for_held(&self, count: usize) -> impl FnOnce() + Send + 'static {
+        self.asked.fetch_add(1, Relaxed);
+        let address = self.address;
+        move || {
+            ask(address, &format!("/holds/{count}"));
+        }
+    }
+}
+
+/// The body of an answer, on a connection of its own.
+fn ask(server: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(server).expect("a connection");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: counter\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.rsplit("\r\n").next().expect("a body").to_owned()
 }
 
 impl Drop for Server {

@@ -1,12 +1,12 @@
 //! The stories that each client runs, and what is counted.
 
 use std::{
-    process,
+    fs, process,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     clients::{CHUNK, Client, Target},
@@ -20,34 +20,48 @@ pub(crate) trait Subject {
     /// allocations.
     fn plain(&self, tasks: u32, requests: u32) -> (Duration, u64);
     fn retried(&self, server: &Server, body: &str) -> Option<Retried>;
-    fn upload(&self) -> Result<Upload, String>;
-    fn flood(&self) -> Flood;
+    /// A body of so many chunks.
+    fn upload(&self, chunks: usize) -> Result<Upload, String>;
+    /// So many answers with 50 cookies each.
+    fn flood(&self, answers: u32) -> Flood;
+    /// So many requests whose answer never comes.
+    fn in_flight(&self, server: &Server, requests: usize) -> Result<InFlight, String>;
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Retried {
     pub connections_per_100: u64,
     #[serde(skip)]
     pub(crate) time: Duration,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Upload {
     pub(crate) peak_mib: f64,
     #[serde(skip)]
     pub(crate) time: Duration,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Flood {
     /// The length of the `Cookie` header that the next request sends, or why it is not answered.
     pub(crate) next_header: Result<u64, String>,
     pub(crate) kept_kib: f64,
 }
 
+#[derive(Serialize, Deserialize)]
+pub(crate) struct InFlight {
+    /// Bytes of the client's own future.
+    pub(crate) future: usize,
+    /// Bytes per request: its task, its connection and what the client keeps for it.
+    pub(crate) heap: f64,
+}
+
 /// 100 MiB.
-const CHUNKS: usize = 100 * 1024 * 1024 / CHUNK;
-const FLOODS: u32 = 200;
+pub(crate) const CHUNKS: usize = 100 * 1024 * 1024 / CHUNK;
+/// 10,000 cookies.
+pub(crate) const FLOODS: u32 = 200;
+pub(crate) const IN_FLIGHT: usize = 10_000;
 
 impl<C: Client> Subject for C {
     fn plain(&self, tasks: u32, requests: u32) -> (Duration, u64) {
@@ -96,25 +110,25 @@ impl<C: Client> Subject for C {
         Some(Retried { connections_per_100: server.connections() - before, time })
     }
 
-    fn upload(&self) -> Result<Upload, String> {
+    fn upload(&self, chunks: usize) -> Result<Upload, String> {
         let (runtime, target) = (runtime(), Target::new("/upload"));
         runtime.block_on(self.get(&Target::new("/"))).map_err(|error| error.to_string())?;
         let began = Instant::now();
         let mut answer = None;
         let counted = allocation_counter::measure(|| {
-            answer = Some(runtime.block_on(self.upload(&target, CHUNKS)));
+            answer = Some(runtime.block_on(Client::upload(self, &target, chunks)));
         });
         let answer = answer.expect("it ran").map_err(|error| error.to_string())?;
-        assert_eq!(&*answer.body, (CHUNKS * CHUNK).to_string().as_bytes());
+        assert_eq!(&*answer.body, (chunks * CHUNK).to_string().as_bytes());
         let peak_mib = counted.bytes_max as f64 / f64::from(1 << 20);
         Ok(Upload { peak_mib, time: began.elapsed() })
     }
 
-    fn flood(&self) -> Flood {
+    fn flood(&self, answers: u32) -> Flood {
         let runtime = runtime();
         let counted = allocation_counter::measure(|| {
-            for nth in 0..FLOODS {
-                // The flood continues even if no server accepts the client's header any more.
+            for nth in 0..answers {
+                // A client whose header no server takes any more is asked again all the same.
                 let _ = runtime.block_on(self.get(&Target::new(&format!("/flood/{nth}"))));
             }
         });
@@ -128,4 +142,39 @@ impl<C: Client> Subject for C {
         };
         Flood { next_header, kept_kib }
     }
+
+    fn in_flight(&self, server: &Server, requests: usize) -> Result<InFlight, String> {
+        // Each has a connection, and each connection a descriptor.
+        let needed = requests + 100;
+        if open_files().is_some_and(|limit| limit < needed) {
+            return Err(format!("needs ulimit -n {needed}"));
+        }
+        let (runtime, target) = (runtime(), Target::new("/held"));
+        let held = |count| {
+            let wait = tokio::task::spawn_blocking(server.wait_for_held(count));
+            async { wait.await.expect("an answer") }
+        };
+        let future = size_of_val(&self.send(&target));
+        // Starts the thread that waits.
+        runtime.block_on(async { held(0).await });
+        let counted = allocation_counter::measure(|| {
+            runtime.block_on(async {
+                for _ in 0..requests {
+                    tokio::spawn(self.send(&target));
+                }
+                held(requests).await;
+            });
+        });
+        // Closes the connections.
+        drop(runtime);
+        server.wait_for_held(0)();
+        Ok(InFlight { future, heap: counted.bytes_current as f64 / requests as f64 })
+    }
+}
+
+/// How many files this process may have open. `None` where the system does not say.
+fn open_files() -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
