@@ -2,7 +2,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::{Request, Response};
@@ -102,8 +102,8 @@ where
 }
 
 pin_project! {
-    /// All that a request needs of its mount, in the box: what is outside of it is moved with
-    /// every move of the caller's future, which is 600 instructions for a request over hyper.
+    /// All that a request needs of its mount, in the box. What is outside of it is moved with each
+    /// move of the caller's future: 230 instructions for a request over hyper.
     struct MountFuture<M, B>
     where
         M: Service<Request<B>>,
@@ -128,8 +128,6 @@ pin_project! {
         Waiting { response: Pin<Box<Oneshot<M, Request<B>>>> },
         // Polls the call of a clone that was ready at once.
         Called { #[pin] response: M::Future },
-        // Polls nothing: the request has ended.
-        Done,
     }
 }
 
@@ -142,42 +140,43 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            let result = match this.state.as_mut().project() {
-                StateProj::Called { response } => ready!(response.poll(cx)),
-                StateProj::Waiting { response } => ready!(response.as_mut().poll(cx)),
-                StateProj::Selected { service, request } => {
-                    // It is taken here alone, and another state follows.
-                    let Some(request) = request.take() else { return Poll::Pending };
-                    let mut service = M::clone(service);
-                    match service.poll_ready(cx) {
-                        Poll::Ready(Ok(())) => {
-                            let response = service.call(request);
-                            this.state.set(State::Called { response });
-                            continue;
-                        }
-                        Poll::Ready(Err(error)) => Err(error),
-                        Poll::Pending => {
-                            let response = Box::pin(Oneshot::new(service, request));
-                            this.state.set(State::Waiting { response });
-                            continue;
-                        }
-                    }
+        if let StateProj::Selected { service, request } = this.state.as_mut().project() {
+            // Polled after its end, as no future need be; it then waits for ever.
+            let Some(request) = request.take() else { return Poll::Pending };
+            let mut service = M::clone(service);
+            match service.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    let response = service.call(request);
+                    this.state.set(State::Called { response });
                 }
-                // Polled after its end, as no future need be; it then waits for ever.
-                StateProj::Done => return Poll::Pending,
-            };
-            this.state.set(State::Done);
-            return Poll::Ready(match result {
-                Ok(mut response) => {
-                    response.extensions_mut().insert(Mount(Arc::clone(this.prefix)));
-                    Ok(response)
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(of_mount(error, this.prefix, *this.names_mount)));
                 }
-                Err(error) if *this.names_mount => {
-                    Err(MountError::new(Arc::clone(this.prefix), error.into()).into())
+                Poll::Pending => {
+                    let response = Box::pin(Oneshot::new(service, request));
+                    this.state.set(State::Waiting { response });
                 }
-                Err(error) => Err(error.into()),
-            });
+            }
+        }
+        let polled = match this.state.project() {
+            StateProj::Called { response } => response.poll(cx),
+            StateProj::Waiting { response } => response.as_mut().poll(cx),
+            StateProj::Selected { .. } => return Poll::Pending,
+        };
+        match polled {
+            Poll::Ready(Ok(mut response)) => {
+                response.extensions_mut().insert(Mount(Arc::clone(this.prefix)));
+                Poll::Ready(Ok(response))
+            }
+            Poll::Ready(Err(error)) => {
+                Poll::Ready(Err(of_mount(error, this.prefix, *this.names_mount)))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
+}
+
+/// A mount's own error, or the same with the name of the mount.
+fn of_mount(error: impl Into<BoxError>, mount: &Arc<str>, names_mount: bool) -> BoxError {
+    if names_mount { MountError::new(Arc::clone(mount), error.into()).into() } else { error.into() }
 }
