@@ -130,8 +130,9 @@ pub trait Policy: Clone {
 
     /// The terms of every attempt of a request.
     ///
-    /// The layer asks for each request, after [`for_request`](Self::for_request), and asks its own
-    /// policy for the deadline of a wait before the request.
+    /// The layer asks for each request, after [`for_request`](Self::for_request), and again after
+    /// the first failure. The time limits are those of the first answer. It asks its own policy for
+    /// the deadline of a wait before the request.
     ///
     /// Default: [`Terms::default`].
     fn terms(&self) -> Terms {
