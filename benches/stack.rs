@@ -25,9 +25,12 @@ mod sizes;
 mod transports;
 
 use std::{
+    collections::HashSet,
     env,
     error::Error,
+    fs,
     net::SocketAddr,
+    process::Command,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -185,6 +188,61 @@ fn collected(case: usize, server: SocketAddr, tasks: u32, requests: u32) -> Opti
     ])
 }
 
+/// How many instructions with a `lock` prefix a run executes: the program's own, which is all but
+/// those of libc. `None` without valgrind or objdump.
+fn locked(case: usize, server: SocketAddr, requests: u32) -> Option<u64> {
+    let program = env::current_exe().ok()?;
+    let code = Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(&program).output();
+    let code = String::from_utf8(code.ok()?.stdout).ok()?;
+    let locks: HashSet<u64> = code
+        .lines()
+        .filter_map(|line| line.trim_start().split_once(":\t"))
+        // An exchange with memory locks without the prefix.
+        .filter(|(_, code)| {
+            code.starts_with("lock") || code.starts_with("xchg") && code.contains('(')
+        })
+        .filter_map(|(address, _)| u64::from_str_radix(address, 16).ok())
+        .collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let profile = directory.path().join("profile");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--dump-instr=yes"])
+        .args(["--compress-strings=no", "--compress-pos=no"])
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(&program)
+        .args(["run", &case.to_string(), &server.to_string(), "1", &requests.to_string()])
+        .output()
+        .ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (mut inside, mut called, mut sum) = (false, false, 0);
+    for line in fs::read_to_string(profile).ok()?.lines() {
+        if let Some(object) = line.strip_prefix("ob=") {
+            inside = program.as_os_str() == object;
+        } else if line.starts_with("calls=") {
+            called = true;
+        } else if let Some(line) = line.strip_prefix("0x") {
+            // Address, line and executions; behind a call, the cost of what was called.
+            let mut parts = line.split(' ');
+            let address = parts.next().and_then(|part| u64::from_str_radix(part, 16).ok());
+            if inside && !called && address.is_some_and(|address| locks.contains(&address)) {
+                sum += parts.nth(1).and_then(|part| part.parse::<u64>().ok()).unwrap_or(0);
+            }
+            called = false;
+        }
+    }
+    Some(sum)
+}
+
+fn print_locked(server: SocketAddr) {
+    println!("one after another: locked read-modify-writes per request");
+    for (number, what) in NAMES.into_iter().enumerate() {
+        match locked(number, server, 100).zip(locked(number, server, 300)) {
+            Some((few, many)) => println!("  {what:<46} {:>6.1}", (many - few) as f64 / 200.0),
+            None => println!("  {what:<46} no valgrind and objdump, no figure"),
+        }
+    }
+}
+
 fn report(server: SocketAddr) {
     let cases = cases(server);
     println!(
@@ -192,6 +250,7 @@ fn report(server: SocketAddr) {
         "one after another", "instructions", "ratio", "outside malloc", "ratio", "allocations"
     );
     print_counts(&cases, server, 1, 1_000);
+    print_locked(server);
     println!("64 in flight");
     print_counts(&cases, server, 64, 50);
     println!(

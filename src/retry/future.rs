@@ -10,7 +10,6 @@ use std::{
 use http::{Request, Response, response};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, timeout::error::Elapsed};
 use tower_service::Service;
 
@@ -20,10 +19,10 @@ use super::{
     drain::Draining,
     history::{RetryError, RetryHistory},
     kept::{Copied, Kept},
-    limit::Limits,
+    limit::{Limits, Timer, timer},
     log::{Log, Span},
     pause::{Before, Missed, Pause},
-    policy::{Policy, Terms},
+    policy::Policy,
     replay::Replay,
     round::{self, Moment, Round, Sent},
     source::Source,
@@ -51,8 +50,7 @@ pin_project! {
             #[pin]
             response: F,
             // `None` until something is waited for, and while no time is limited.
-            #[pin]
-            timer: Option<Sleep>,
+            timer: Option<Timer>,
             // `None` for the first attempt, so that a request without a failure allocates nothing.
             before: Option<Pin<Box<Before<S, RB>>>>,
         },
@@ -67,8 +65,7 @@ pin_project! {
         Raise {
             #[pin]
             draining: Draining<RB>,
-            #[pin]
-            timer: Option<Sleep>,
+            timer: Option<Timer>,
             history: RetryHistory,
         },
         // Polls nothing: the deadline passed before the first attempt.
@@ -79,71 +76,31 @@ pin_project! {
 }
 
 /// What all attempts of a request share.
-struct Call<S, P, R, B> {
-    // Makes the service that sends all attempts but the first.
-    source: Source<S>,
-    policy: P,
-    terms: Terms,
-    replay: R,
-    kept: Kept<B>,
-    // When the wait for the first attempt began, and how long it was.
-    began: Instant,
-    waited: Duration,
-    log: Log,
+pub(super) struct Call<S, P, R, B> {
+    /// Makes the service that sends all attempts but the first.
+    pub(super) source: Source<S>,
+    pub(super) policy: P,
+    pub(super) replay: R,
+    pub(super) kept: Kept<B>,
+    /// They start when the wait for the first attempt starts.
+    pub(super) limits: Limits,
+    /// How long that wait was.
+    pub(super) waited: Duration,
+    pub(super) log: Log,
 }
 
 impl<S, P, R, B, RB> ResponseFuture<S, P, R, B, RB>
 where
     S: Service<Request<B>> + Clone,
 {
-    /// Sends the first attempt. The service is ready.
-    pub(super) fn new(
-        service: &mut S,
-        source: Source<S>,
-        mut request: Request<B>,
-        policy: P,
-        replay: R,
-        kept: Kept<B>,
-        log: Log,
-    ) -> Self
-    where
-        P: Policy,
-    {
-        let (began, terms) = (Instant::now(), policy.terms());
-        // Not on what is kept: each attempt has its own number.
-        terms.number_attempt(request.headers_mut(), 1);
-        let span = log.span();
-        let entered = span.as_ref().map(Span::enter);
-        let response = service.call(request);
-        witness::leave(kept.watch());
-        // By hand: a response that is moved out of a block is copied, which is 36 instructions.
-        #[allow(dropping_copy_types)] // without `tracing` there is nothing to leave
-        drop(entered);
-        Self {
-            state: State::Attempt { response, timer: None, before: None },
-            call: Call { source, policy, terms, replay, kept, began, waited: Duration::ZERO, log },
-        }
+    /// `response` is that of the first attempt, which is sent.
+    pub(super) const fn new(response: S::Future, call: Call<S, P, R, B>) -> Self {
+        Self { state: State::Attempt { response, timer: None, before: None }, call }
     }
 
     /// Sends nothing: the deadline passed before the service was ready.
-    pub(super) fn late(source: Source<S>, policy: P, replay: R, kept: Kept<B>, log: Log) -> Self
-    where
-        P: Policy,
-    {
-        let (began, waited) = (Instant::now(), Duration::ZERO);
-        let terms = policy.terms();
-        Self {
-            state: State::Late,
-            call: Call { source, policy, terms, replay, kept, began, waited, log },
-        }
-    }
-
-    /// Counts the time that the caller has waited towards the deadline. In place, since returning
-    /// the future once more would copy it.
-    pub(super) fn follow(&mut self, waited: Duration) {
-        if let Some(began) = self.call.began.checked_sub(waited) {
-            (self.call.began, self.call.waited) = (began, waited);
-        }
+    pub(super) const fn late(call: Call<S, P, R, B>) -> Self {
+        Self { state: State::Late, call }
     }
 }
 
@@ -164,68 +121,108 @@ where
         let span = self.call.log.span();
         let _entered = span.as_ref().map(Span::enter);
         loop {
-            let mut this = self.as_mut().project();
-            let next = match this.state.as_mut().project() {
-                StateProj::Attempt { response, timer, before } => {
-                    witness::enter(this.call.kept.watch());
-                    let outcome = match response.poll(cx) {
-                        // Most requests end here.
-                        Poll::Ready(Ok(response))
-                            if before.is_none() && this.call.is_success(&response) =>
-                        {
-                            return Poll::Ready(Ok(response));
-                        }
-                        Poll::Ready(outcome) => outcome.map_err(Into::into),
-                        Poll::Pending => {
-                            if let Some(watch) = this.call.kept.watch() {
-                                watch.waits();
-                            }
-                            let before = before.as_mut().map(Pin::as_mut);
-                            ready!(this.call.poll_limit(timer, before, cx));
-                            Err(Elapsed::new().into())
-                        }
-                    };
-                    this.call.settle(outcome, before.take())
-                }
-                StateProj::Pause { pause, before, .. } => {
-                    let Call { source, terms, began, .. } = &*this.call;
-                    let limits = Limits { terms, began: *began };
-                    match ready!(pause.poll(
-                        before.as_mut(),
-                        || source.get(),
-                        limits,
-                        S::poll_ready,
-                        cx
-                    )) {
-                        Err(missed) => {
-                            ControlFlow::Break(Err(this.call.give_up(missed, before.as_mut())))
-                        }
-                        Ok(()) => {
-                            // By value: the body is moved into the call.
-                            let over = this.state.as_mut().project_replace(State::Done);
-                            if let StateOwned::Pause { copied, before, .. } = over {
-                                this.state.set(this.call.send(copied, before));
-                            }
-                            continue;
-                        }
+            let this = self.as_mut().project();
+            let mut outcome = None;
+            if let StateProj::Attempt { response, before, .. } = this.state.project() {
+                witness::enter(this.call.kept.watch());
+                outcome = match response.poll(cx) {
+                    // Most requests end here.
+                    Poll::Ready(Ok(response))
+                        if before.is_none() && this.call.is_success(&response) =>
+                    {
+                        return Poll::Ready(Ok(response));
                     }
-                }
-                StateProj::Raise { draining, timer, history } => {
-                    ready!(poll_raise(draining, timer, cx));
-                    let error = RetryError::new(history.clone(), None);
-                    ControlFlow::Break(Err(error.into()))
-                }
-                StateProj::Late => ControlFlow::Break(Err(this.call.late())),
-                StateProj::Done => panic!("`ResponseFuture` polled after completion"),
-            };
-            match next {
-                ControlFlow::Continue(state) => this.state.set(state),
-                ControlFlow::Break(end) => {
-                    this.state.set(State::Done);
-                    return Poll::Ready(end);
-                }
+                    Poll::Ready(outcome) => Some(outcome),
+                    Poll::Pending => {
+                        if let Some(watch) = this.call.kept.watch() {
+                            watch.waits();
+                        }
+                        // Most polls end here.
+                        if before.is_none() && this.call.limits.is_none() {
+                            return Poll::Pending;
+                        }
+                        None
+                    }
+                };
+            }
+            if let ControlFlow::Break(end) = ready!(self.as_mut().poll_next(outcome, cx)) {
+                return Poll::Ready(end);
             }
         }
+    }
+}
+
+impl<S, P, R, B, RB> ResponseFuture<S, P, R, B, RB>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
+    S::Error: Into<BoxError>,
+    P: Policy,
+    R: Replay<B>,
+    RB: Body,
+{
+    /// Ready when the next state is set, or the request has ended. `outcome` is given if the
+    /// attempt has ended.
+    ///
+    /// Not a part of `poll`: a loop over all states there costs a first attempt 110 instructions.
+    #[inline(never)]
+    fn poll_next(
+        self: Pin<&mut Self>,
+        outcome: Option<Result<Response<RB>, S::Error>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<ControlFlow<Result<Response<RB>, BoxError>>> {
+        let mut this = self.project();
+        let next = match this.state.as_mut().project() {
+            StateProj::Attempt { timer, before, .. } => {
+                let outcome = match outcome {
+                    Some(outcome) => outcome.map_err(Into::into),
+                    None => {
+                        let before = before.as_mut().map(Pin::as_mut);
+                        ready!(this.call.poll_limit(timer, before, cx));
+                        Err(Elapsed::new().into())
+                    }
+                };
+                this.call.settle(outcome, before.take())
+            }
+            StateProj::Pause { pause, before, .. } => {
+                let Call { source, limits, .. } = &*this.call;
+                match ready!(pause.poll(
+                    before.as_mut(),
+                    || source.get(),
+                    *limits,
+                    S::poll_ready,
+                    cx
+                )) {
+                    Err(missed) => {
+                        ControlFlow::Break(Err(this.call.give_up(missed, before.as_mut())))
+                    }
+                    Ok(()) => {
+                        // By value: the body is moved into the call.
+                        let over = this.state.as_mut().project_replace(State::Done);
+                        if let StateOwned::Pause { copied, before, .. } = over {
+                            this.state.set(this.call.send(copied, before));
+                        }
+                        return Poll::Ready(ControlFlow::Continue(()));
+                    }
+                }
+            }
+            StateProj::Raise { draining, timer, history } => {
+                ready!(poll_raise(draining, timer, cx));
+                let error = RetryError::new(history.clone(), None);
+                ControlFlow::Break(Err(error.into()))
+            }
+            StateProj::Late => ControlFlow::Break(Err(this.call.late())),
+            StateProj::Done => panic!("`ResponseFuture` polled after completion"),
+        };
+        Poll::Ready(match next {
+            ControlFlow::Continue(state) => {
+                this.state.set(state);
+                ControlFlow::Continue(())
+            }
+            ControlFlow::Break(end) => {
+                this.state.set(State::Done);
+                ControlFlow::Break(end)
+            }
+        })
     }
 }
 
@@ -262,11 +259,11 @@ where
             return ControlFlow::Break(outcome.map(join));
         }
         let mut before = before.unwrap_or_else(|| {
-            let mut before = Box::pin(Before::default());
+            let mut before = Box::pin(Before::new(self.policy.terms()));
             before.as_mut().project().round.begin(self.waited);
             before
         });
-        let elapsed = self.began.elapsed();
+        let elapsed = self.limits.began.elapsed();
         let asked = match (failure, seen) {
             (Some(_), Ok(head)) => self.policy.server_delay(head, SystemTime::now()),
             _ => None,
@@ -280,7 +277,7 @@ where
                     Ok((after, _)) => Decision::Retry { after: *after },
                     Err(reason) => Decision::Return(*reason),
                 };
-                self.tell(decision, &before.round);
+                self.tell(decision, &before);
                 settled
             }
         };
@@ -306,7 +303,7 @@ where
         let (method, uri) = (self.kept.method(), self.kept.uri());
         let sent = Sent { method, uri, headers: &headers, body, replay: &self.replay };
         let word = self.policy.decide(&round.attempt(&sent, outcome, failure, moment));
-        let after = round::settle(word, body.err(), elapsed, self.terms.deadline)?;
+        let after = round::settle(word, body.err(), elapsed, self.limits.deadline)?;
         // Before the delay: if the body can no longer be copied, there is still a response to
         // return.
         Ok((after, self.kept.copy(headers, &self.replay)?))
@@ -321,13 +318,14 @@ where
         mut before: Pin<Box<Before<S, RB>>>,
         elapsed: Duration,
     ) -> State<S, S::Future, B, RB> {
-        let now = self.began + elapsed;
+        let now = self.limits.began + elapsed;
         let mut left = before.as_mut().project();
+        let bounds = left.terms.drain;
         let (draining, error) = match outcome {
-            Ok((head, body)) => (Draining::begin(&head, body, self.terms.drain, now), None),
-            Err(error) => (None, self.terms.deadline.and(Some(error))),
+            Ok((head, body)) => (Draining::begin(&head, body, bounds, now), None),
+            Err(error) => (None, self.limits.deadline.and(Some(error))),
         };
-        let drain = draining.as_ref().map(|_| self.terms.drain.time);
+        let drain = draining.as_ref().map(|_| bounds.time);
         left.draining.set(draining);
         *left.error = error;
         *left.has_slept |= !after.is_zero();
@@ -350,14 +348,14 @@ where
         }
         let history = before.as_mut().project().round.end(reason);
         match outcome {
-            Ok((head, body)) if reason.is_exhaustion() && self.terms.raise_on_status => {
+            Ok((head, body)) if reason.is_exhaustion() && before.terms.raise_on_status => {
                 // No one will read this response, so only the drain can save its connection. It
                 // must end by the deadline.
-                let mut bounds = self.terms.drain;
-                if let Some(deadline) = self.terms.deadline {
+                let mut bounds = before.terms.drain;
+                if let Some(deadline) = self.limits.deadline {
                     bounds.time = bounds.time.min(deadline.saturating_sub(elapsed));
                 }
-                match Draining::begin(&head, body, bounds, self.began + elapsed) {
+                match Draining::begin(&head, body, bounds, self.limits.began + elapsed) {
                     Some(draining) => {
                         ControlFlow::Continue(State::Raise { draining, timer: None, history })
                     }
@@ -383,7 +381,7 @@ where
     ) -> State<S, S::Future, B, RB> {
         let number = before.round.number();
         let (mut head, body) = self.kept.request(copied, &self.policy).into_parts();
-        self.terms.number_attempt(&mut head.headers, number);
+        before.terms.number_attempt(&mut head.headers, number);
         head.extensions.insert(AttemptNumber(number));
         // Last, since it may change the whole head. After the delay, since what it needs, such as a
         // token, may have changed during the delay.
@@ -392,7 +390,7 @@ where
         }
         let request = Request::from_parts(head, body);
         let left = before.as_mut().project();
-        left.round.begin(self.began.elapsed());
+        left.round.begin(self.limits.began.elapsed());
         let response = left.service.get_or_insert_with(|| self.source.get()).call(request);
         witness::leave(self.kept.watch());
         State::Attempt { response, timer: None, before: Some(before) }
@@ -401,11 +399,11 @@ where
     /// Ready when the time of the attempt that runs is over.
     fn poll_limit<RB: Body>(
         &self,
-        timer: Pin<&mut Option<Sleep>>,
+        timer: &mut Option<Timer>,
         before: Option<Pin<&mut Before<S, RB>>>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let limits = Limits { terms: &self.terms, began: self.began };
+        let limits = self.limits;
         match before {
             None => {
                 let draining = None::<Pin<&mut Draining<RB>>>;
@@ -431,8 +429,8 @@ where
             Missed::Deadline => StopReason::Deadline,
             Missed::NotReady(_) => StopReason::NotReady,
         };
+        self.tell(Decision::Return(reason), &before);
         let before = before.project();
-        self.tell(Decision::Return(reason), before.round);
         match missed {
             Missed::Deadline => {
                 RetryError::new(before.round.end(reason), before.error.take()).into()
@@ -444,13 +442,14 @@ where
 
     /// The error of a request that had no first attempt.
     fn late(&self) -> BoxError {
-        let mut round = Round::new();
-        self.tell(Decision::Return(StopReason::Deadline), &round);
-        RetryError::new(round.end(StopReason::Deadline), None).into()
+        let mut before = Before::<S, ()>::new(self.policy.terms());
+        self.tell(Decision::Return(StopReason::Deadline), &before);
+        RetryError::new(before.round.end(StopReason::Deadline), None).into()
     }
 
-    fn tell(&self, decision: Decision, round: &Round) {
-        self.log.decision(round.number(), decision, round.retries_left(decision, self.terms.total));
+    fn tell<RB>(&self, decision: Decision, before: &Before<S, RB>) {
+        let (round, total) = (&before.round, before.terms.total);
+        self.log.decision(round.number(), decision, round.retries_left(decision, total));
     }
 }
 
@@ -461,15 +460,12 @@ fn join<RB>((head, body): (response::Parts, RB)) -> Response<RB> {
 /// Ready when the last response is drained, or its time is up.
 fn poll_raise<RB: Body>(
     mut draining: Pin<&mut Draining<RB>>,
-    mut timer: Pin<&mut Option<Sleep>>,
+    timer: &mut Option<Timer>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     draining.as_mut().poll(cx);
     let Some(left) = draining.time_left() else { return draining.poll_handed_back(cx) };
-    if timer.is_none() {
-        timer.set(Some(sleep(left)));
-    }
-    timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+    timer.get_or_insert_with(|| self::timer(left)).as_mut().poll(cx)
 }
 
 impl<S, P, R, B, RB> fmt::Debug for ResponseFuture<S, P, R, B, RB>

@@ -10,12 +10,13 @@ use std::{
 
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 use tower::BoxError;
 
 use super::{
     drain::{Draining, again},
-    limit::Limits,
+    limit::{Limits, Timer, timer},
+    policy::Terms,
     round::Round,
 };
 
@@ -24,6 +25,8 @@ pin_project! {
     #[project = BeforeProj]
     pub(super) struct Before<S, RB> {
         pub(super) round: Round,
+        // Kept from the first failure on. Before it a request needs only the limits.
+        pub(super) terms: Terms,
         // Sends the attempts after the first. A separate clone, so that each call follows its own
         // readiness. Made when it is first polled for that.
         pub(super) service: Option<S>,
@@ -38,10 +41,10 @@ pin_project! {
     }
 }
 
-impl<S, RB> Default for Before<S, RB> {
-    fn default() -> Self {
+impl<S, RB> Before<S, RB> {
+    pub(super) fn new(terms: Terms) -> Self {
         let (round, service) = (Round::new(), None);
-        Self { round, service, draining: None, error: None, has_slept: false }
+        Self { round, terms, service, draining: None, error: None, has_slept: false }
     }
 }
 
@@ -50,14 +53,14 @@ pin_project! {
     pub(super) enum Pause {
         // Polls the timer of the delay, and the drain. If the drain's time ends before the delay,
         // the timer is set to that first, and to `then` afterwards.
-        Delay { #[pin] timer: Sleep, then: Option<Instant> },
+        Delay { timer: Timer, then: Option<Instant> },
         // There is no delay, and no timer. Polls the drain until it has settled.
         NoDelay,
         // Polls the drain once more, so that the connection of a response that was read to its end
         // is handed back.
         HandBack,
         // Polls the readiness of the inner service, within the deadline, and the drain.
-        Ready { #[pin] timer: Option<Sleep> },
+        Ready { timer: Option<Timer> },
     }
 }
 
@@ -79,7 +82,7 @@ impl Pause {
         let delay = delay.min(LONGEST);
         let first = drain.map_or(delay, |drain| drain.min(delay));
         let then = (first < delay).then(|| now + delay);
-        Self::Delay { timer: sleep(first), then }
+        Self::Delay { timer: timer(first), then }
     }
 
     /// Ready with `Ok` when the next attempt may be sent. `poll_ready` is the inner service's.
@@ -87,7 +90,7 @@ impl Pause {
         mut self: Pin<&mut Self>,
         before: Pin<&mut Before<S, RB>>,
         service: impl Fn() -> S,
-        limits: Limits<'_>,
+        limits: Limits,
         mut poll_ready: impl FnMut(&mut S, &mut Context<'_>) -> Poll<Result<(), E>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Missed<E>>> {
@@ -95,7 +98,7 @@ impl Pause {
         loop {
             let draining = before.draining.as_mut().as_pin_mut();
             match self.as_mut().project() {
-                PauseProj::Delay { mut timer, then } => {
+                PauseProj::Delay { timer, then } => {
                     if let Some(draining) = draining {
                         draining.poll(cx);
                     }
@@ -103,7 +106,7 @@ impl Pause {
                     match then.take().filter(|then| *then > Instant::now()) {
                         Some(then) => {
                             before.draining.set(None);
-                            timer.reset(then);
+                            timer.as_mut().reset(then);
                         }
                         None => self.set(Self::HandBack),
                     }

@@ -9,13 +9,15 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    future::ResponseFuture,
+    future::{Call, ResponseFuture},
     kept::Kept,
-    log::Log,
-    policy::{Policy, RetryPolicy},
+    limit::Limits,
+    log::{Log, Span},
+    policy::{Policy, RetryPolicy, Terms},
     readiness::{Readiness, Turn},
     replay::{Replay, ReplayByTrait},
     source::Source,
+    witness,
 };
 
 /// The service of [`RetryLayer`](super::RetryLayer).
@@ -146,43 +148,55 @@ where
             Turn::Ready { waited } => waited,
             Turn::Late { waited } => {
                 // Not `for_request`: nothing is sent, so nothing is deposited into a budget.
-                return self.late(&mut request, self.policy.clone(), waited);
+                let (policy, terms) = (self.policy.clone(), self.policy.terms());
+                return ResponseFuture::late(self.begin(&mut request, policy, &terms, waited));
             }
         };
         let policy = self.policy.for_request(request.extensions());
+        let terms = policy.terms();
         // The request's own deadline may be shorter than the layer's.
-        if !waited.is_zero() && policy.terms().deadline.is_some_and(|deadline| waited >= deadline) {
+        if !waited.is_zero() && terms.deadline.is_some_and(|deadline| waited >= deadline) {
             // Gives back the permit of the service that is ready.
             self.inner = self.inner.clone();
-            return self.late(&mut request, policy, waited);
+            return ResponseFuture::late(self.begin(&mut request, policy, &terms, waited));
         }
-        let log = Log::of(&request);
-        let kept = Kept::of(&mut request, &policy, &self.replay);
-        let replay = self.replay.clone();
-        let (service, source) = (&mut self.inner, self.source.clone());
-        let mut response = ResponseFuture::new(service, source, request, policy, replay, kept, log);
-        response.follow(waited);
-        response
+        let call = self.begin(&mut request, policy, &terms, waited);
+        // Not on what is kept: each attempt has its own number.
+        terms.number_attempt(request.headers_mut(), 1);
+        let span = call.log.span();
+        let entered = span.as_ref().map(Span::enter);
+        // Here: one more function would copy the request, which is 29 instructions.
+        let response = self.inner.call(request);
+        witness::leave(call.kept.watch());
+        // By hand: a response that is moved out of a block is copied, which is 36 instructions.
+        #[allow(dropping_copy_types)] // without `tracing` there is nothing to leave
+        drop(entered);
+        ResponseFuture::new(response, call)
     }
 }
 
 impl<S, P, R> RetryService<S, P, R> {
-    /// The response to a request whose deadline passed before it could be sent.
-    fn late<B, RB>(
+    /// What all attempts of a request share. The time that the caller has `waited` counts towards
+    /// the deadline.
+    fn begin<B>(
         &self,
         request: &mut Request<B>,
         policy: P,
+        terms: &Terms,
         waited: Duration,
-    ) -> ResponseFuture<S, P, R, B, RB>
+    ) -> Call<S, P, R, B>
     where
-        S: Service<Request<B>> + Clone,
         P: Policy,
         R: Replay<B>,
     {
-        let kept = Kept::of(request, &policy, &self.replay);
-        let (source, replay) = (self.source.clone(), self.replay.clone());
-        let mut response = ResponseFuture::late(source, policy, replay, kept, Log::of(request));
-        response.follow(waited);
-        response
+        Call {
+            source: self.source.clone(),
+            log: Log::of(request),
+            kept: Kept::of(request, &policy, &self.replay),
+            limits: Limits::of(terms, waited),
+            replay: self.replay.clone(),
+            policy,
+            waited,
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use tower::{BoxError, util::Oneshot};
+use tower::BoxError;
 use tower_service::Service;
 
 use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, routes::Shared};
@@ -91,15 +91,16 @@ where
         let routes = self.shared.routes();
         match self.shared.find(&routes, &request) {
             Ok(Some(route)) => {
+                let (service, prefix) = (Arc::clone(&route.service), Arc::clone(&route.prefix));
                 let names_mount = self.shared.names_mounts_in_errors();
-                ResponseFuture::mounted(route.clone(), request, names_mount)
+                ResponseFuture::mounted(service.response(request, prefix, names_mount))
             }
             Ok(None) => {
                 let nearest = self.shared.missed(&routes, &request);
                 if self.shared.is_strict() {
                     ResponseFuture::failed(NoMount::of(request.uri(), nearest).into())
                 } else {
-                    ResponseFuture::fallback(Oneshot::new(self.fallback.clone(), request))
+                    ResponseFuture::fallback(self.fallback.clone(), request)
                 }
             }
             Err(error) => ResponseFuture::failed(error.into()),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_outbound::retry::{
     Attempt, AttemptNumber, AttemptRecord, Backoff, Decision, Failure, Jitter, OverMax, Policy,
-    RetryHistory, RetryLayer, RetryPolicy, ServerDelay, StopReason,
+    RetryHistory, RetryLayer, RetryPolicy, ServerDelay, StopReason, Terms,
     retry_after::{grpc_retry_pushback_ms, retry_after_ms, x_ratelimit_reset},
 };
 
@@ -472,5 +472,34 @@ async fn a_policy_of_the_callers_own_prepares_attempts_and_reads_waits() {
             .collect();
         assert_eq!(asked, [reads.then_some(SECOND); 2]);
         server.seen(|heads| assert_eq!(heads[1].headers["x-after"], "1"));
+    }
+}
+
+#[tokio::test]
+async fn a_policy_is_asked_for_its_terms_at_first_and_after_the_first_failure() {
+    #[derive(Clone)]
+    struct Counted(Arc<Mutex<usize>>);
+    impl Policy for Counted {
+        fn classify(
+            &self,
+            outcome: Result<&response::Parts, &(dyn std::error::Error + 'static)>,
+        ) -> Option<Failure> {
+            let status = outcome.ok()?.status;
+            status.is_server_error().then_some(Failure::Status(status))
+        }
+        fn decide(&mut self, _: &Attempt<'_>) -> Decision {
+            Decision::Retry { after: Duration::ZERO }
+        }
+        fn terms(&self) -> Terms {
+            *self.0.lock().unwrap() += 1;
+            Terms::default()
+        }
+    }
+    for (answers, times) in [(vec![Ok(200)], 1), (vec![Ok(503), Ok(503), Ok(200)], 2)] {
+        let (server, asked) = (Server::new(answers), Arc::default());
+        let layer = RetryLayer::new(Counted(Arc::clone(&asked)));
+        let response: Result<_, BoxError> = layer.layer(server.strict()).oneshot(get()).await;
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
+        assert_eq!(*asked.lock().unwrap(), times);
     }
 }

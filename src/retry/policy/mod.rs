@@ -135,8 +135,9 @@ pub trait Policy: Clone {
 
     /// The time limits of a request, and the other terms of its attempts.
     ///
-    /// The layer calls it for each request, after [`for_request`](Self::for_request). It also calls
-    /// it on its own policy for the deadline of a wait before the request.
+    /// The layer calls it for each request, after [`for_request`](Self::for_request), and again
+    /// after the first failure. The time limits are those of the first call. The layer also calls
+    /// it on its own policy, for the deadline of a wait before the request.
     ///
     /// Default: [`Terms::default`].
     fn terms(&self) -> Terms {
