@@ -72,7 +72,7 @@ fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValu
     let origin = Origin::of(context.uri())?;
     // What the store holds came by its own, laxer rules too, so all of ours are asked again.
     let (visit, limits) = (visit(context, &origin), CookieLimits::default());
-    let site = visit.site;
+    let site = visit.site();
     let mut cookies: Vec<Cookie> = store
         .iter_unexpired()
         .filter(|cookie| domain_of(cookie).is_some_and(|domain| domain_match(&origin.host, domain)))
@@ -142,7 +142,7 @@ fn set(
 
 /// Removes what has expired. Refuses if that leaves no room.
 fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection> {
-    let (limits, key) = (CookieLimits::default(), visit.site.key);
+    let (limits, key) = (CookieLimits::default(), visit.site().key);
     let (mut all, mut of_site) = (0, 0);
     let mut dead = Vec::new();
     for cookie in store.iter_any() {

@@ -41,7 +41,8 @@ use super::{
 pub struct CookieLayer<J = CookieJar> {
     // Shared by every service, whether the storage itself can be cloned or not.
     storage: Arc<J>,
-    default_origin: Option<Uri>,
+    // Shared too: each request may clone its service, and a `Uri` is 88 bytes.
+    default_origin: Option<Arc<Uri>>,
     caller_cookies: CallerCookies,
     expect_restrictions: bool,
 }
@@ -124,7 +125,7 @@ impl<J> CookieLayer<J> {
     /// Default: none. Such requests then have no cookies.
     #[must_use]
     pub fn default_origin(mut self, origin: Uri) -> Self {
-        self.default_origin = Some(origin);
+        self.default_origin = Some(Arc::new(origin));
         self
     }
 

@@ -168,6 +168,7 @@ impl<'a> CookieContext<'a> {
     }
 
     /// What the request asks of the rules, at that moment.
+    #[inline]
     pub(in crate::cookie) fn visit<'v>(
         &self,
         origin: &'v Origin<'v>,
