@@ -2,15 +2,17 @@ use std::{
     borrow::Cow,
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use http::{Method, Response, Uri, header::SET_COOKIE};
+use http::{HeaderMap, Method, Response, Uri, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 
 use super::{
+    control::named_by_host,
     jar::CookieJar,
     jar::storage::{CookieContext, CookieStorage},
     model::same_site::SiteForCookies,
@@ -29,9 +31,10 @@ pin_project! {
 pub(super) struct Exchange<J> {
     pub(super) storage: Arc<J>,
     pub(super) uri: Uri,
-    /// The request's own URI, if its `Host` header gave the other one its host.
+    /// The request's own URI, if its `Host` header gave the other one its host. Boxed: few requests
+    /// have it, and a future is moved several times.
     #[cfg(any(feature = "follow-redirect", feature = "tracing"))]
-    pub(super) reached: Option<Uri>,
+    pub(super) reached: Option<Box<Uri>>,
     pub(super) method: Method,
     pub(super) site: Option<SiteForCookies>,
     /// The request's own jar, for a layer that has none.
@@ -48,6 +51,19 @@ pub(super) struct Exchange<J> {
 impl<J> Exchange<J> {
     pub(super) fn context(&self) -> CookieContext<'_> {
         self.context_of(&self.uri)
+    }
+
+    /// Lets the `Host` header decide on the cookies. `None` if it names no host.
+    pub(super) fn take_host(&mut self, headers: &HeaderMap) -> Option<()> {
+        let named = named_by_host(self.uri.clone(), headers)?;
+        let reached = mem::replace(&mut self.uri, named);
+        #[cfg(any(feature = "follow-redirect", feature = "tracing"))]
+        {
+            self.reached = Some(Box::new(reached));
+        }
+        #[cfg(not(any(feature = "follow-redirect", feature = "tracing")))]
+        drop(reached);
+        Some(())
     }
 
     fn context_of<'a>(&'a self, uri: &'a Uri) -> CookieContext<'a> {
@@ -68,7 +84,7 @@ impl<J> Exchange<J> {
             // If no redirect was followed, it is the request's own URI, which may be relative.
             _ if uri.authority().is_none() => Cow::Borrowed(&self.uri),
             // The `Host` header still decides, since no hop has left the origin.
-            Some(reached) if is_same(reached) => {
+            Some(reached) if is_same(reached.as_ref()) => {
                 let mut parts = uri.clone().into_parts();
                 parts.authority = self.uri.authority().cloned();
                 Uri::from_parts(parts).map_or(Cow::Borrowed(&self.uri), Cow::Owned)
@@ -93,7 +109,7 @@ impl<J> Exchange<J> {
         }
         #[cfg(not(feature = "follow-redirect"))]
         let _ = extensions;
-        self.reached.as_ref().unwrap_or(&self.uri)
+        self.reached.as_deref().unwrap_or(&self.uri)
     }
 
     /// Tells the redirect policy and the log what they cannot see, or not in time.

@@ -84,7 +84,7 @@ fn header(store: &CookieStore, context: &CookieContext<'_>) -> Option<HeaderValu
     // The store admitted its cookies by its own, laxer rules, so all of our rules are checked
     // again.
     let (visit, limits) = (visit(context, &origin), CookieLimits::default());
-    let site = visit.site;
+    let site = visit.site();
     let mut cookies: Vec<Cookie> = store
         .iter_unexpired()
         .filter(|cookie| domain_of(cookie).is_some_and(|domain| domain_match(&origin.host, domain)))
@@ -154,7 +154,7 @@ fn set(
 
 /// Removes expired cookies. An error if the site or the store is still full.
 fn make_room(store: &mut CookieStore, visit: &Visit<'_>) -> Result<(), Rejection> {
-    let (limits, key) = (CookieLimits::default(), visit.site.key);
+    let (limits, key) = (CookieLimits::default(), visit.site().key);
     let (mut all, mut of_site) = (0, 0);
     let mut dead = Vec::new();
     for cookie in store.iter_any() {

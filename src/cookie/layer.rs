@@ -43,7 +43,8 @@ use super::{
 pub struct CookieLayer<J = CookieJar> {
     // Shared by all services of the layer, so that the storage need not be `Clone`.
     storage: Arc<J>,
-    default_origin: Option<Uri>,
+    // Shared too: each request may clone its service, and a `Uri` is 88 bytes.
+    default_origin: Option<Arc<Uri>>,
     caller_cookies: CallerCookies,
     expect_restrictions: bool,
 }
@@ -142,7 +143,7 @@ impl<J> CookieLayer<J> {
     /// ```
     #[must_use]
     pub fn default_origin(mut self, origin: Uri) -> Self {
-        self.default_origin = Some(origin);
+        self.default_origin = Some(Arc::new(origin));
         self
     }
 

@@ -4,16 +4,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, Uri, header::COOKIE};
+use http::{
+    Request, Response, Uri,
+    header::{COOKIE, Entry},
+};
 use tower_service::Service;
 
 use super::{
-    control::{CallerCookies, HostDecides, named_by_host, restrictions},
+    control::{CallerCookies, CookieControl, HostDecides, restrictions},
     future::{Exchange, ResponseFuture},
     header,
     jar::CookieJar,
     jar::storage::{CookieContext, CookieStorage},
     model::data::SEPARATOR,
+    model::same_site::SiteForCookies,
 };
 
 /// Adds cookies to requests and stores those of responses. Created by
@@ -23,7 +27,7 @@ use super::{
 pub struct CookieService<S, J = CookieJar> {
     inner: S,
     storage: Arc<J>,
-    default_origin: Option<Uri>,
+    default_origin: Option<Arc<Uri>>,
     caller_cookies: CallerCookies,
     expect_restrictions: bool,
 }
@@ -32,7 +36,7 @@ impl<S, J> CookieService<S, J> {
     pub(super) const fn new(
         inner: S,
         storage: Arc<J>,
-        default_origin: Option<Uri>,
+        default_origin: Option<Arc<Uri>>,
         caller_cookies: CallerCookies,
         expect_restrictions: bool,
     ) -> Self {
@@ -78,31 +82,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let extensions = request.extensions();
-        let (control, site) = restrictions(extensions, self.expect_restrictions);
-        // Kept for the response, since the request and its extensions go to the inner service.
-        let uri = self.absolute(request.uri());
-        // What the caller connects to, if that is not whose cookies they are.
-        let decides = extensions.get::<HostDecides>().is_some();
-        let reached = if decides { uri.clone() } else { None };
-        let uri = match reached {
-            Some(_) => uri.and_then(|uri| named_by_host(uri, request.headers())),
-            None => uri,
-        };
-        let exchange = uri.map(|uri| Exchange {
-            storage: Arc::clone(&self.storage),
-            uri,
-            #[cfg(any(feature = "follow-redirect", feature = "tracing"))]
-            reached,
-            method: request.method().clone(),
-            #[cfg(feature = "tracing")]
-            is_restricted: !(control.send && control.store) || site.is_some(),
-            site,
-            jar: extensions.get().cloned(),
-            #[cfg(feature = "follow-redirect")]
-            location: extensions.get().cloned(),
-            store: control.store,
-        });
+        let (control, site) = restrictions(request.extensions(), self.expect_restrictions);
+        let exchange = self.exchange(&request, control, site);
         if let Some(exchange) = &exchange
             && control.send
         {
@@ -118,11 +99,14 @@ impl<S, J: CookieStorage> CookieService<S, J> {
         // With `Replace` the caller's header stays as it is, and the jar is not even asked: what is
         // not sent must not count as used.
         let headers = request.headers_mut();
-        if !headers.contains_key(COOKIE) {
+        // One search for both questions: whether the caller has one, and where it goes.
+        if let Ok(Entry::Vacant(place)) = headers.try_entry(COOKIE) {
             if let Some(cookies) = self.storage.header(context) {
-                headers.insert(COOKIE, cookies);
+                place.insert(cookies);
             }
-        } else if self.caller_cookies == CallerCookies::Merge
+            return;
+        }
+        if self.caller_cookies == CallerCookies::Merge
             && let Some(own) = header::own(headers)
         {
             // The limits are those of one header, so the caller's bytes and the `; ` behind them
@@ -136,12 +120,41 @@ impl<S, J: CookieStorage> CookieService<S, J> {
 }
 
 impl<S, J> CookieService<S, J> {
+    /// What is kept of a request for its response, since the request and its extensions go to the
+    /// inner service. `None` if no host is known.
+    fn exchange<B>(
+        &self,
+        request: &Request<B>,
+        control: CookieControl,
+        site: Option<SiteForCookies>,
+    ) -> Option<Exchange<J>> {
+        let extensions = request.extensions();
+        let mut exchange = Exchange {
+            storage: Arc::clone(&self.storage),
+            uri: self.absolute(request.uri())?,
+            #[cfg(any(feature = "follow-redirect", feature = "tracing"))]
+            reached: None,
+            method: request.method().clone(),
+            #[cfg(feature = "tracing")]
+            is_restricted: !(control.send && control.store) || site.is_some(),
+            site,
+            jar: extensions.get().cloned(),
+            #[cfg(feature = "follow-redirect")]
+            location: extensions.get().cloned(),
+            store: control.store,
+        };
+        if extensions.get::<HostDecides>().is_some() {
+            exchange.take_host(request.headers())?;
+        }
+        Some(exchange)
+    }
+
     /// The URI that decides which cookies match. `None` if no host is known.
     fn absolute(&self, uri: &Uri) -> Option<Uri> {
         if uri.authority().is_some() {
             return Some(uri.clone());
         }
-        let mut parts = self.default_origin.clone()?.into_parts();
+        let mut parts = Uri::clone(self.default_origin.as_deref()?).into_parts();
         parts.path_and_query = uri.path_and_query().cloned();
         Uri::from_parts(parts).ok()
     }

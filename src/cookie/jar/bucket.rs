@@ -14,6 +14,7 @@ use crate::cookie::{
     model::data::{Millis, SEPARATOR},
     model::rules::{Admitted, Rejection},
     model::same_site::Reach,
+    model::suffix::Site,
     model::visit::Visit,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Bucket {
     has_one_scope: bool,
     /// Whether every cookie is known to go to the same paths.
     has_one_path: bool,
+    /// Whether every host that ends in the key is of this site.
+    is_undivided: bool,
     /// The header of an earlier request. Boxed, since most sites that a jar knows are not asked
     /// again, and empty boxes are small.
     line: OnceLock<Box<Line>>,
@@ -84,6 +87,16 @@ impl Bucket {
         &domain[domain.len().saturating_sub(usize::from(self.key))..]
     }
 
+    /// Whether the cookies of a host are here. `host` ends in the key.
+    pub(super) fn is_site_of(&self, host: &str) -> bool {
+        // The registrable domain is of the site that it names, if there is one.
+        self.is_undivided || host.len() == usize::from(self.key)
+    }
+
+    pub(super) fn is_undivided(&self) -> bool {
+        self.is_undivided
+    }
+
     pub(super) fn slots(&self) -> &[Slot] {
         &self.slots
     }
@@ -112,8 +125,25 @@ impl Bucket {
         let (one_scope, one_path) = (self.has_one_scope, self.has_one_path);
         let is_out =
             |first: &Slot| one_scope && !first.covers(host) || one_path && !first.is_on_path(path);
-        let slots = if self.slots.first().is_some_and(is_out) { &[] } else { &*self.slots };
-        for (place, slot) in slots.iter().enumerate() {
+        if self.slots.first().is_some_and(is_out) {
+            return Survey::default();
+        }
+        // If all go along as when the header was kept, its figures are theirs: that saves 100
+        // instructions of five cookies.
+        if let Some(line) = self.line(Places::ALL)
+            && one_scope
+            && one_path
+            && self
+                .slots
+                .iter()
+                .all(|slot| (allows_all || slot.is_allowed(visit)) && slot.expires() > visit.now)
+        {
+            self.slots.iter().for_each(found);
+            let length = line.len() + SEPARATOR.len();
+            let (count, places) = (self.slots.len(), Some(Places::ALL));
+            return Survey { count, length, places, is_stale: false };
+        }
+        for (place, slot) in self.slots.iter().enumerate() {
             let goes = (allows_all || slot.is_allowed(visit))
                 && (one_scope || slot.covers(host))
                 && (one_path || slot.is_on_path(path));
@@ -156,14 +186,15 @@ impl Bucket {
 /// Changes. Each adds to a tally what it changes, since the store's figures have to follow while
 /// the lock is held.
 impl Bucket {
-    pub(super) fn new(key: &str, slot: Slot, tally: &mut Tally) -> Self {
+    pub(super) fn new(site: Site<'_>, slot: Slot, tally: &mut Tally) -> Self {
         tally.add(&slot);
         Self {
             // Of one cookie, since most sites have few.
             slots: vec![slot],
-            key: u16::try_from(key.len()).unwrap_or(u16::MAX),
+            key: u16::try_from(site.key.len()).unwrap_or(u16::MAX),
             has_one_scope: true,
             has_one_path: true,
+            is_undivided: site.is_undivided,
             line: OnceLock::new(),
         }
     }
@@ -378,7 +409,7 @@ mod tests {
                 let (numbers, mut tally) = (Numbers::default(), Tally::default());
                 let (old, new) = (cookie("old", *old), cookie("new", *new));
                 let old = numbers.slot(&Incoming::from_caller(site, &old, Keep::Given, 1));
-                let mut bucket = Bucket::new(site.key, old, &mut tally);
+                let mut bucket = Bucket::new(site, old, &mut tally);
                 let new = Incoming::from_caller(site, &new, *keep, 100);
                 let (action, _) = bucket.store(&new, 180, &numbers, &mut tally).unwrap();
                 let left = bucket.slots().first().map(Slot::cookie);

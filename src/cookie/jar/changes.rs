@@ -319,7 +319,7 @@ impl Store {
                     }
                 }
                 Entry::Vacant(entry) if new.lives() => {
-                    entry.insert(Bucket::new(site, self.numbers.slot(&new), &mut tally));
+                    entry.insert(Bucket::new(new.site(), self.numbers.slot(&new), &mut tally));
                 }
                 Entry::Vacant(_) => {}
             }

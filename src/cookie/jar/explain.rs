@@ -92,7 +92,7 @@ impl CookieJar {
         let mut explained: Vec<_> = self
             .shared
             .store
-            .of_site(visit.site)
+            .of_site(&visit)
             .into_iter()
             .map(|cookie| {
                 // Called under no lock, as for a header.

@@ -98,12 +98,14 @@ impl Line {
 pub(super) struct Places(u64);
 
 impl Places {
+    pub(super) const ALL: Self = Self(u64::MAX);
+
     /// `bits` are those of `count` cookies among `all`. `None` if there are too few bits: such a
     /// header is not kept.
     pub(super) const fn of(bits: u64, count: usize, all: usize) -> Option<Self> {
         // 64 bits are too few for a site of 100 cookies, but mostly all of them are sent.
         if count == all {
-            return Some(Self(u64::MAX));
+            return Some(Self::ALL);
         }
         if all <= 64 { Some(Self(bits)) } else { None }
     }

@@ -153,11 +153,13 @@ impl CookieJar {
         store.store(&Incoming::from_response(visit, &new, fingerprint), limits, tell)
     }
 
+    #[inline]
     fn origin<'a>(&self, uri: &'a Uri) -> Option<Origin<'a>> {
         Origin::trusting(uri, &self.shared.settings.secure_hosts)
     }
 
     /// What the rules need to know of a request at this moment.
+    #[inline]
     fn visit<'a>(&'a self, context: &CookieContext<'_>, origin: &'a Origin<'a>) -> Visit<'a> {
         context.visit(origin, &self.shared.settings.suffixes, self.now())
     }

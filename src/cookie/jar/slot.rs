@@ -162,6 +162,7 @@ impl Slot {
     }
 
     /// Whether a host of the site is one that the cookie is for (RFC 6265bis section 5.1.3).
+    #[inline]
     pub(super) fn covers(&self, host: &[u8]) -> bool {
         let domain = self.data.domain_bytes();
         // An address is a site of its own, so that none of its cookies has a parent's domain. This
@@ -185,6 +186,7 @@ impl Slot {
     ///
     /// What the line says was judged when it came first. What the request says has to be looked at:
     /// its host and its path. So has the response's `Date`.
+    #[inline]
     pub(super) fn is_meant_by(&self, line: &[u8], visit: &Visit<'_>) -> bool {
         let Self { data, source, .. } = self;
         // Two lines may have the same hash. The pair tells them apart as far as a server can see.
@@ -231,7 +233,7 @@ impl Slot {
 /// A cookie on its way into the store: what, and by whose word.
 pub(super) struct Incoming<'a> {
     /// The site whose cookies it joins.
-    key: &'a str,
+    site: Site<'a>,
     identity: Identity<'a>,
     expires: Millis,
     now: Millis,
@@ -259,8 +261,8 @@ pub(super) enum Keep {
 }
 
 impl<'a> Incoming<'a> {
-    pub(super) fn from_response(
-        visit: &Visit<'a>,
+    pub(super) fn from_response<'v: 'a>(
+        visit: &Visit<'v>,
         new: &'a Admitted<'a>,
         fingerprint: u64,
     ) -> Self {
@@ -271,7 +273,7 @@ impl<'a> Incoming<'a> {
             has_default_path: new.has_default_path,
         };
         Self {
-            key: visit.site.key,
+            site: visit.site(),
             identity: new.identity(),
             expires: new.expires,
             now: visit.now,
@@ -286,7 +288,7 @@ impl<'a> Incoming<'a> {
         // host, as a response's is (RFC 6265bis section 5.7).
         let host_only = cookie.data.flags.host_only || site.is_suffix;
         Self {
-            key: site.key,
+            site,
             identity: Identity { host_only, ..cookie.data.identity() },
             expires: cookie.times.expires,
             now,
@@ -295,8 +297,8 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    pub(super) const fn key(&self) -> &'a str {
-        self.key
+    pub(super) const fn site(&self) -> Site<'a> {
+        self.site
     }
 
     pub(super) fn id(&self) -> CookieId {

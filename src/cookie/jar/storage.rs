@@ -185,6 +185,7 @@ impl<'a> CookieContext<'a> {
     }
 
     /// What the rules need to know of the request at that moment.
+    #[inline]
     pub(in crate::cookie) fn visit<'v>(
         &self,
         origin: &'v Origin<'v>,

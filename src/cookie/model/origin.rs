@@ -31,6 +31,15 @@ pub(in crate::cookie) struct Origin<'a> {
 impl<'a> Origin<'a> {
     /// `None` for a URI without a host, or without a scheme that has cookies: none go in or out.
     pub(in crate::cookie) fn of(uri: &'a Uri) -> Option<Self> {
+        Self::read(uri, |_| false)
+    }
+
+    /// As [`of`](Self::of), for a caller who trusts more hosts.
+    pub(in crate::cookie) fn trusting(uri: &'a Uri, hosts: &SecureHosts) -> Option<Self> {
+        Self::read(uri, |host| hosts.has(host))
+    }
+
+    fn read(uri: &'a Uri, is_trusted: impl Fn(&str) -> bool) -> Option<Self> {
         let is_tls = is_tls(uri.scheme_str()?)?;
         let authority = uri.authority()?.as_str();
         let (spelt, host) = match authority::plain(authority) {
@@ -42,16 +51,9 @@ impl<'a> Origin<'a> {
             }
         };
         let rooted = spelt.ends_with('.');
-        let secure = is_tls || is_loopback(spelt, &host);
+        // Nearly every request is secure by its scheme.
+        let secure = is_tls || is_loopback(spelt, &host) || is_trusted(&host);
         Some(Self { host, path: uri.path(), is_tls, secure, rooted })
-    }
-
-    /// As [`of`](Self::of), for a caller who trusts more hosts.
-    pub(in crate::cookie) fn trusting(uri: &'a Uri, hosts: &SecureHosts) -> Option<Self> {
-        let mut origin = Self::of(uri)?;
-        // Nearly every request is secure without it.
-        origin.secure = origin.secure || hosts.has(&origin.host);
-        Some(origin)
     }
 
     pub(in crate::cookie) fn default_path(&self) -> &'a str {

@@ -163,8 +163,8 @@ impl Admitted<'_> {
 }
 
 /// Judges one `Set-Cookie` line of a response.
-pub(in crate::cookie) fn admit<'a>(
-    visit: &Visit<'a>,
+pub(in crate::cookie) fn admit<'a, 'v: 'a>(
+    visit: &Visit<'v>,
     line: &'a [u8],
 ) -> Result<Admitted<'a>, Rejection> {
     let (cookie, origin) = (set_cookie::set_cookie(line)?, visit.origin);
@@ -246,7 +246,7 @@ fn domain<'a>(visit: &Visit<'_>, attribute: &'a [u8]) -> Result<Option<Cow<'a, s
     }
     // Both have to be of one site. A private suffix may lie between them otherwise:
     // `b.s3.amazonaws.com` is below `amazonaws.com`, and is someone else's.
-    if !domain_match(&origin.host, &domain) || visit.site.key != domain_site.key {
+    if !domain_match(&origin.host, &domain) || visit.site().key != domain_site.key {
         return Err(Rejection::DomainMismatch);
     }
     Ok(Some(domain))

@@ -3,7 +3,8 @@
 
 use std::{path::PathBuf, process::Command};
 
-use tower_outbound::cookie::{CookieJar, Rejection};
+use http::{HeaderValue, Method};
+use tower_outbound::cookie::{CookieContext, CookieJar, CookieStorage, Rejection, SiteForCookies};
 
 use crate::{jars::uri, rows};
 
@@ -80,4 +81,43 @@ fn no_rule_of_the_embedded_list_is_a_domain_in_any_spelling() {
         };
         (rule, got, want)
     });
+}
+
+/// A jar that has cookies of a site may know without the list that a host belongs to it. If the
+/// request names a page, the list is asked.
+#[test]
+fn what_a_jar_knows_of_sites_is_what_the_list_says() {
+    rows::hold(&rules(), |rule| {
+        // Above, at and below the rule.
+        let suffix = to_ascii(rule.trim_start_matches("*.").trim_start_matches('!'));
+        let parents = suffix.match_indices('.').map(|(dot, _)| suffix[dot + 1..].to_owned());
+        let below = ["a.", "b.a.", "www."].map(|labels| format!("{labels}{suffix}"));
+        let mut hosts: Vec<_> = parents.chain([suffix.clone()]).chain(below).collect();
+        // The first cookie of a site says what the jar knows of it.
+        let from_above = headers(&hosts);
+        hosts.reverse();
+        let (got, want): (Vec<_>, Vec<_>) = from_above.into_iter().chain(headers(&hosts)).unzip();
+        (rule, got, want)
+    });
+}
+
+/// The header for each host, as the jar knows sites and as the list does, once each host has set
+/// cookies for itself and for all others.
+fn headers(hosts: &[String]) -> Vec<(Option<String>, Option<String>)> {
+    let jar = CookieJar::new();
+    for host in hosts {
+        let uri = uri(format!("https://{host}/"));
+        let _ = jar.set(&uri, format!("{host}=1"));
+        for domain in hosts {
+            let _ = jar.set(&uri, format!("{host}-for-{domain}=1; Domain={domain}"));
+        }
+    }
+    let text = |header: HeaderValue| String::from_utf8_lossy(header.as_bytes()).into_owned();
+    let both = hosts.iter().map(|host| {
+        let uri = uri(format!("https://{host}/"));
+        let page = SiteForCookies::new(&uri);
+        let listed = CookieContext::new(&uri, &Method::GET).on_behalf_of(Some(&page));
+        (jar.header(&uri).map(text), CookieStorage::header(&jar, &listed).map(text))
+    });
+    both.collect()
 }
