@@ -124,7 +124,7 @@ fn last_labels(host: &[u8], mut count: usize) -> usize {
     let mut rest = host;
     while let Some((before, word)) = rest.split_last_chunk() {
         let differs = u64::from_le_bytes(*word) ^ (EACH * b'.' as u64);
-        let mut dots = !((differs & LOW) + LOW | differs | LOW);
+        let mut dots = !(((differs & LOW) + LOW) | differs | LOW);
         while dots != 0 {
             let after = dots.leading_zeros();
             count -= 1;
