@@ -329,14 +329,15 @@ mod tests {
     #[test]
     fn times_out_of_bounds_are_refused_by_name() {
         let (second, nano) = (Duration::from_secs(1), Duration::from_nanos(1));
+        let (hour, day) = (3_600 * second, 86_400 * second);
         // per, window, refused
         let rows = [
             (nano, second, None),
-            (DAY, HOUR, None),
+            (day, hour, None),
             (Duration::ZERO, second, Some(Bound::Per)),
-            (DAY + nano, second, Some(Bound::Per)),
+            (day + nano, second, Some(Bound::Per)),
             (second, second - nano, Some(Bound::Window)),
-            (second, HOUR + nano, Some(Bound::Window)),
+            (second, hour + nano, Some(Bound::Window)),
         ];
         let wrong: Vec<_> = rows
             .into_iter()
