@@ -354,6 +354,13 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_shows_its_settings_and_not_what_is_left() {
+        let budget = Budget::new(10).min_retries(3, Duration::from_secs(30));
+        let shown = "Budget { percent: 10, min_retries: (3, 30s), window: 10s, .. }";
+        assert_eq!(format!("{budget:?}"), shown);
+    }
+
+    #[test]
     fn every_whole_percent_is_exact() {
         let mut wrong = Vec::new();
         for percent in 0..=250 {

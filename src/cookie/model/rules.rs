@@ -407,6 +407,25 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_says_what_the_rule_is() {
+        let rows = [
+            ("https://h.example/", "", "it has neither name nor value"),
+            ("https://h.example/", "a=\u{1}", "it holds a control character"),
+            ("https://h.example/", "a=1; Domain=b.example", "its domain does not cover the host"),
+            ("https://x.co.uk/", "a=1; Domain=co.uk", "its domain is a public suffix"),
+            ("http://h.example/", "a=1; Secure", "it is Secure, but its origin is not"),
+            ("https://h.example/", "a=1; SameSite=None", "SameSite=None needs Secure"),
+            ("https://h.example/", "__Secure-a=1", "the prefix __Secure- needs Secure"),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(uri, line, want)| (judge(uri, line.as_bytes()).unwrap_err().to_string(), want))
+            .filter(|(got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
     fn lifetimes_are_capped_and_max_age_beats_expires() {
         let rows: &[(&str, Millis)] = &[
             ("a=1", NEVER),
