@@ -329,14 +329,15 @@ mod tests {
     #[test]
     fn times_out_of_bounds_are_refused_by_name() {
         let (second, nano) = (Duration::from_secs(1), Duration::from_nanos(1));
+        let (hour, day) = (3_600 * second, 86_400 * second);
         // per, window, refused
         let rows = [
             (nano, second, None),
-            (DAY, HOUR, None),
+            (day, hour, None),
             (Duration::ZERO, second, Some(Bound::Per)),
-            (DAY + nano, second, Some(Bound::Per)),
+            (day + nano, second, Some(Bound::Per)),
             (second, second - nano, Some(Bound::Window)),
-            (second, HOUR + nano, Some(Bound::Window)),
+            (second, hour + nano, Some(Bound::Window)),
         ];
         let wrong: Vec<_> = rows
             .into_iter()
@@ -350,6 +351,13 @@ mod tests {
     #[should_panic(expected = "`window` of a budget must be from 1 s to 1 h, not 999ms")]
     fn a_setter_panics_with_the_bound_and_the_value() {
         let _ = Budget::default().window(Duration::from_millis(999));
+    }
+
+    #[test]
+    fn a_budget_shows_its_settings_and_not_what_is_left() {
+        let budget = Budget::new(10).min_retries(3, Duration::from_secs(30));
+        let shown = "Budget { percent: 10, min_retries: (3, 30s), window: 10s, .. }";
+        assert_eq!(format!("{budget:?}"), shown);
     }
 
     #[test]

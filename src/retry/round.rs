@@ -327,6 +327,28 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_shown_the_moment_and_what_was_sent() {
+        let (error, headers) = (std::io::Error::other("reset"), HeaderMap::new());
+        let (uri, now) = (Uri::from_static("https://h/"), SystemTime::UNIX_EPOCH + 7 * MS);
+        let mut round = Round::new();
+        round.retry(Duration::ZERO);
+        let sent = Sent {
+            method: &Method::PUT,
+            uri: Some(&uri),
+            headers: &headers,
+            body: Ok(&(false, false)),
+            replay: &AsSaid,
+        };
+        let moment = Moment { elapsed: 5 * MS, now, random: 0.5 };
+        let attempt = round.attempt(&sent, Err(&error), Failure::Read, moment);
+
+        assert_eq!((attempt.number, attempt.failure), (2, Failure::Read));
+        assert_eq!((attempt.method, attempt.uri), (&Method::PUT, Some(&uri)));
+        assert_eq!((attempt.elapsed, attempt.now, attempt.random), (5 * MS, now, 0.5));
+        assert!(!attempt.replayable);
+    }
+
+    #[test]
     fn attempts_are_numbered_and_timed_from_their_own_beginning() {
         let error = std::io::Error::other("reset");
         let mut round = Round::new();

@@ -135,6 +135,19 @@ async fn an_unmounted_prefix_is_near_no_more() {
     assert_eq!(nearest().await, None);
 }
 
+#[tokio::test]
+async fn a_host_without_mounts_hides_no_wildcard_any_more() {
+    let mounts = &["https://a.ex.com/x", "https://*.ex.com"];
+    let client = mounted(mounts).strict().build().unwrap().layer(below());
+    let nearest = || async {
+        let error = client.clone().oneshot(get("http://a.ex.com/")).await.unwrap_err();
+        error.downcast_ref::<NoMount>().unwrap().nearest().map(str::to_owned)
+    };
+    assert_eq!(nearest().await.as_deref(), Some("https://a.ex.com/x"));
+    client.handle().update(|mounts| mounts.unmount("https://a.ex.com/x")).unwrap();
+    assert_eq!(nearest().await.as_deref(), Some("https://*.ex.com"));
+}
+
 #[derive(Debug, PartialEq)]
 struct Own(&'static str);
 

@@ -124,7 +124,7 @@ pub(super) fn of_jar(
     let (most, room) = (limits.total - limits.total / 16, limits.bytes - limits.bytes / 16);
     for half in [newer, older] {
         let excess = len.saturating_sub(most).min(half.len());
-        if 0 < excess && excess < half.len() {
+        if excess > 0 {
             half.select_nth_unstable_by_key(excess - 1, worth);
         }
         // Sorted only if needed: sorting a half costs as much as all the rest.
@@ -258,6 +258,8 @@ mod tests {
             ("1b1 2b2 3-3 4-4 5-5 6-6", 6, [5, 99], &[3]),
             // By bytes, the older half is what half of the bytes hold.
             ("1-1 2-2 3-3 4-4 5-5 6-6", 6, [99, 50], &[3, 4]),
+            // What goes by its bytes goes in the same order.
+            ("1-1 2-2 3-9 4-8 5-7 6-6", 6, [99, 50], &[4, 5]),
             ("1-1", 1, [99, 5], &[]),
         ];
         let wrong: Vec<_> = rows
@@ -335,10 +337,13 @@ mod tests {
 
     #[test]
     fn a_full_jar_gives_up_a_sixteenth_at_once() {
-        let limits = CookieLimits { total: 160, ..CookieLimits::default() };
         let row: String = (1..=161).map(|order| format!("{order}-{order} ")).collect();
-        let doomed = sorted(of_jar(candidates(&row), 161, &limits, NOW));
-        // The older half is spared, so that the 81st is the first to go.
-        assert_eq!(doomed, (81..=91).collect::<Vec<_>>());
+        // By count, and by bytes: each cookie has ten.
+        for [total, bytes] in [[160, usize::MAX], [usize::MAX, 1_600]] {
+            let limits = CookieLimits { total, bytes, ..CookieLimits::default() };
+            let doomed = sorted(of_jar(candidates(&row), 161, &limits, NOW));
+            // The older half is spared, so that the 81st is the first to go.
+            assert_eq!(doomed, (81..=91).collect::<Vec<_>>(), "{limits:?}");
+        }
     }
 }

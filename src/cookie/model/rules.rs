@@ -311,7 +311,8 @@ fn expiry(cookie: &SetCookie<'_>, now: Millis, date: Option<i64>) -> (Millis, u3
             (capped(at, now), 0, false)
         }
         (None, Some(at), None) => {
-            let at = u64::try_from(at).unwrap_or(0).saturating_mul(1000).min(NEVER - 1);
+            // No year has more than four digits, so that this is below `NEVER`.
+            let at = u64::try_from(at).unwrap_or(0).saturating_mul(1000);
             // The date is fixed and the cap moves on, so that later the same line lives longer.
             let capped = capped(at, now);
             (capped, 0, capped == at)
@@ -419,6 +420,25 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_says_what_the_rule_is() {
+        let rows = [
+            ("https://h.example/", "", "it has neither name nor value"),
+            ("https://h.example/", "a=\u{1}", "it holds a control character"),
+            ("https://h.example/", "a=1; Domain=b.example", "its domain does not cover the host"),
+            ("https://x.co.uk/", "a=1; Domain=co.uk", "its domain is a public suffix"),
+            ("http://h.example/", "a=1; Secure", "it is Secure, but its origin is not"),
+            ("https://h.example/", "a=1; SameSite=None", "SameSite=None needs Secure"),
+            ("https://h.example/", "__Secure-a=1", "the prefix __Secure- needs Secure"),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(uri, line, want)| (judge(uri, line.as_bytes()).unwrap_err().to_string(), want))
+            .filter(|(got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
     fn lifetimes_are_capped_and_max_age_beats_expires() {
         let rows: &[(&str, Millis)] = &[
             ("a=1", NEVER),
@@ -438,6 +458,82 @@ mod tests {
             .iter()
             .map(|(line, want)| (line, judge("http://h/", line.as_bytes()).unwrap().3, want))
             .filter(|(_, got, want)| got != *want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn no_lifetime_makes_a_cookie_of_a_session_of_one_with_an_end() {
+        let origin = "https://h.example/".parse().unwrap();
+        let origin = Origin::of(&origin).unwrap();
+        // The clock, the server's, the line, when it expires.
+        let rows: &[(Millis, Option<&[u8]>, &[u8], Millis)] = &[
+            (NEVER - 2, None, b"a=1; Max-Age=60", NEVER - 1),
+            (
+                NEVER - 2,
+                Some(b"Thu, 01 Jan 1970 00:00:00 GMT"),
+                b"a=1; Expires=Thu, 01 Jan 1970 00:01:00 GMT",
+                NEVER - 1,
+            ),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|&(now, date, line, want)| {
+                let suffixes = PublicSuffixes::Embedded;
+                let visit = Visit::new(&origin, &suffixes, None, &http::Method::GET, now);
+                (line, admit(&Visit { date, ..visit }, line).unwrap().expires, want)
+            })
+            .filter(|(_, got, want)| got != want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn a_line_lasts_if_it_means_the_same_cookie_later() {
+        let soon = "a=1; Expires=Fri, 31 Oct 2024 00:00:00 GMT";
+        // From where, the server's clock, the line, whether it lasts.
+        let rows: &[(&str, Option<&[u8]>, &str, bool)] = &[
+            ("https://h.example/", None, "a=1", true),
+            ("https://h.example/", None, "a=1; Max-Age=60", true),
+            ("https://h.example/", None, "a=1; Max-Age=0", true),
+            ("https://h.example/", None, soon, true),
+            // Capped, so that it ends later if it is set later.
+            ("https://h.example/", None, "a=1; Expires=Fri, 31 Dec 9999 23:59:59 GMT", false),
+            // It counts from the server's clock, which moves on.
+            ("https://h.example/", Some(b"Fri, 04 Oct 2024 00:00:00 GMT"), soon, false),
+            // From a host without the dot, the same Domain could be another's.
+            ("https://h.example./", None, "a=1", false),
+            ("https://h.example./", None, "a=1; Domain=h.example.", false),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|&(uri, date, line, want)| {
+                let uri = uri.parse().unwrap();
+                let origin = Origin::of(&uri).unwrap();
+                let suffixes = PublicSuffixes::Embedded;
+                let visit = Visit::new(&origin, &suffixes, None, &http::Method::GET, NOW);
+                let cookie = admit(&Visit { date, ..visit }, line.as_bytes());
+                ((uri.clone(), line, cookie.unwrap().lasts), want)
+            })
+            .filter(|((.., got), want)| got != want)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn a_default_path_is_as_long_as_a_path_attribute_at_most() {
+        let longest = format!("https://h.example/{}", "p".repeat(set_cookie::MAX_ATTRIBUTE - 1));
+        // The request, the line, whether it is refused.
+        let rows = [
+            (format!("{longest}/"), "a=1", None),
+            (format!("{longest}p/"), "a=1", Some(Rejection::LongPath)),
+            (format!("{longest}pp/"), "a=1", Some(Rejection::LongPath)),
+            (format!("{longest}p/"), "a=1; Path=/", None),
+        ];
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|(uri, line, want)| (uri.len(), line, judge(uri, line.as_bytes()).err(), want))
+            .filter(|(.., got, want)| got != *want)
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
