@@ -158,7 +158,7 @@ impl Random {
         of[self.below(of.len())]
     }
 
-    fn line(&mut self, domains: &[&'static str]) -> Line {
+    fn line(&mut self, domains: &[&'static str]) -> Line<'static> {
         let (name, mut value) = (self.pick(NAMES), self.pick(VALUES));
         if value == "\x01" && !self.one_in(4) {
             value = "3";

@@ -11,25 +11,25 @@ use tower_outbound::cookie::{CookieLimits, Rejection, StoreAction};
 use super::{DAY, Millis, NOW};
 
 #[derive(Clone)]
-pub(super) enum Attribute {
-    Domain(&'static str),
-    Path(&'static str),
-    MaxAge(&'static str, Option<i64>),
+pub(super) enum Attribute<'a> {
+    Domain(&'a str),
+    Path(&'a str),
+    MaxAge(&'a str, Option<i64>),
     /// Seconds since 1970.
     Expires(Millis),
     Secure,
     HttpOnly,
     Partitioned,
-    SameSite(&'static str),
+    SameSite(&'a str),
     /// What is to be ignored.
-    Noise(&'static str),
+    Noise(&'a str),
 }
 
 /// A `Set-Cookie` line: what it means, and how it is written.
-pub(super) struct Line {
-    pub(super) name: &'static str,
-    pub(super) value: &'static str,
-    pub(super) attributes: Vec<Attribute>,
+pub(super) struct Line<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: &'a str,
+    pub(super) attributes: Vec<Attribute<'a>>,
     pub(super) text: String,
 }
 
@@ -188,7 +188,7 @@ impl Oracle {
     pub(super) fn set(
         &mut self,
         place: &Place,
-        line: &Line,
+        line: &Line<'_>,
     ) -> Result<StoreAction, BTreeSet<String>> {
         let now = NOW.get();
         self.expire();
@@ -203,7 +203,7 @@ impl Oracle {
         if line.name.is_empty() && line.value.is_empty() {
             breaks(Rejection::Empty);
         }
-        if line.value.contains('\x01') {
+        if line.text.chars().any(|letter| letter.is_ascii_control() && letter != '\t') {
             breaks(Rejection::ControlCharacter);
         }
         let (mut domain_attribute, mut path, mut max_age, mut expires) = ("", None, None, None);
