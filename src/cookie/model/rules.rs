@@ -481,7 +481,7 @@ mod tests {
             .map(|&(now, date, line, want)| {
                 let suffixes = PublicSuffixes::Embedded;
                 let visit = Visit::new(&origin, &suffixes, None, &http::Method::GET, now);
-                (line, admit(&Visit { date, ..visit }, line).unwrap().expires, want)
+                (line, admit(&visit.dated(date), line).unwrap().expires, want)
             })
             .filter(|(_, got, want)| got != want)
             .collect();
@@ -512,7 +512,7 @@ mod tests {
                 let origin = Origin::of(&uri).unwrap();
                 let suffixes = PublicSuffixes::Embedded;
                 let visit = Visit::new(&origin, &suffixes, None, &http::Method::GET, NOW);
-                let cookie = admit(&Visit { date, ..visit }, line.as_bytes());
+                let cookie = admit(&visit.dated(date), line.as_bytes());
                 ((uri.clone(), line, cookie.unwrap().lasts), want)
             })
             .filter(|((.., got), want)| got != want)

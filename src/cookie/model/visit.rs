@@ -70,6 +70,12 @@ impl<'a> Visit<'a> {
         self.site.set(Some(Site { key, is_suffix: false, is_undivided: true }));
     }
 
+    /// A response with that `Date`.
+    #[cfg(test)]
+    pub(in crate::cookie) fn dated(self, date: Option<&'a [u8]>) -> Self {
+        Self { date, ..self }
+    }
+
     /// The response that answers it.
     pub(in crate::cookie) fn answered<'b>(&self, headers: &'b HeaderMap) -> Visit<'b>
     where
