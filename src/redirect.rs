@@ -39,8 +39,10 @@ type DefaultReplay = ();
 /// The policy for tower-http's `FollowRedirectLayer`: it follows up to 20 redirects, and each hop
 /// keeps the restrictions of the request.
 ///
-/// As tower-http's `Standard` does, it removes `Authorization`, `Cookie` and `Proxy-Authorization`
-/// when a hop leaves the origin, and returns a response that is not followed. Five points differ:
+/// A hop is the request that follows a redirect. It leaves the origin if scheme, host or port
+/// differs. As tower-http's `Standard` does, this policy removes `Authorization`, `Cookie` and
+/// `Proxy-Authorization` when a hop leaves the origin, and returns a response that is not followed.
+/// Five points differ:
 ///
 /// - When a hop leaves the origin, these request extensions are kept: [`CookieControl`],
 ///   [`SiteForCookies`], the [`CookieJar`] of one request, a `SessionKey` and a `SessionVersion`

@@ -48,8 +48,12 @@ enum Shape {
 
 /// How a delay is spread at random, so that clients that failed together do not retry together.
 ///
-/// Every jitter except [`None`](Self::None) also adds up to a tenth (at most 10 s) to a server's
-/// `Retry-After`.
+/// Every jitter except [`None`](Self::None) also lengthens a server's `Retry-After` by at most a
+/// tenth, and at most 10 s. The sum never exceeds
+/// [`retry_after_max`](super::RetryPolicy::retry_after_max).
+///
+/// Default: [`Full`](Self::Full) for [`Backoff::exponential`], [`None`](Self::None) for
+/// [`Backoff::constant`] and [`Backoff::urllib3`].
 ///
 /// With the feature `serde`: `"none"`, `"full"`, `"equal"`, `"decorrelated"` or `{ added = "5s" }`.
 ///

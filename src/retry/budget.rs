@@ -14,20 +14,25 @@ use tokio::time::Instant;
 /// Limits retries to a share of the requests, so that retries cannot multiply an overload.
 ///
 /// Each request deposits, and each retry withdraws. The retries of the last
-/// [`window`](Self::window) may be at most [`percent`](Self::new) of its requests, plus a floor of
-/// [`min_retries`](Self::min_retries) for clients that send little. If the budget refuses a retry,
-/// the caller gets the last response, or a [`RetryError`](super::RetryError). A request's first
-/// retry after [`Failure::Connect`](super::Failure) or `Unsent` withdraws nothing.
+/// [`window`](Self::window) may be at most [`percent`](Self::new) of its requests, plus a floor:
+/// the [`min_retries`](Self::min_retries), which are allowed however few requests there are. If the
+/// budget refuses a retry, the caller gets the last response, or a
+/// [`RetryError`](super::RetryError).
+///
+/// One retry of each request withdraws nothing: its first one after
+/// [`Failure::Connect`](super::Failure::Connect) or [`Failure::Unsent`](super::Failure::Unsent),
+/// even if it had retries after other failures before.
 ///
 /// Clones share what was deposited and withdrawn. A setter on a clone makes a separate budget. A
 /// deposit takes no lock; a withdrawal does. Neither takes longer after an idle time.
 ///
-/// Default: 20 percent and one retry a second, over 10 seconds.
+/// Default: 20 percent and a floor of one retry a second, over 10 seconds.
 ///
 /// # A fleet
 ///
 /// Each process has its own budget, so a fleet has the sum of their floors. At 1,000 requests a
-/// second in all that all fail, with 20 percent and three retries, it sends per request:
+/// second in all that all fail, with 20 percent and three retries, the fleet makes this many
+/// attempts per request:
 ///
 /// | processes | floor 1 a second | floor 10 a second | no floor |
 /// |---|---|---|---|
@@ -65,10 +70,11 @@ impl Budget {
 
     /// Sets the floor: `count` retries in each `per` are allowed, however few requests there are.
     ///
-    /// After a pause, one window's worth of retries is allowed at once, and at least `count`: by
-    /// default ten. With 0 there is no floor. In a [fleet](Self#a-fleet) each process has its own.
+    /// After a pause, the retries of one window are allowed at once (by default ten), and never
+    /// fewer than `count`. With a `count` of 0 there is no floor. In a [fleet](Self#a-fleet) each
+    /// process has its own.
     ///
-    /// Default: one a second.
+    /// Default: `min_retries(1, Duration::from_secs(1))`.
     ///
     /// # Panics
     ///

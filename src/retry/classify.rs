@@ -17,13 +17,16 @@ use http::StatusCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
-    /// There was no connection: it was refused, there is no such host, or the TLS handshake failed.
+    /// There was no connection: it was refused, there is no such host, or the TLS handshake failed
+    /// for another reason than an untrusted certificate.
     ///
-    /// The request was not sent, so any method is retried, under the condition of
-    /// [`Unsent`](Self::Unsent). A certificate that is not trusted is [`Never`](Self::Never).
+    /// The request was not sent, so any method is retried, on the condition that
+    /// [`Unsent`](Self::Unsent) names. If rustls or OpenSSL does not trust the server's
+    /// certificate, that is [`Never`](Self::Never). Another TLS library's error for it is not
+    /// recognised, and is `Connect`.
     Connect,
     /// There was a connection, but the server did not process the request: it was never written, or
-    /// HTTP/2 said so.
+    /// HTTP/2 said so (feature `http2`).
     ///
     /// Any method is retried, on one condition. The service below may have made several exchanges:
     /// it followed a redirect, or retried. The error of a later exchange says nothing about the
@@ -33,8 +36,8 @@ pub enum Failure {
     /// The connection broke after the request was sent, or may have been. Or a later exchange of
     /// the same call failed.
     Read,
-    /// The attempt took too long: a limit of the policy ended it, or one of tower, tokio, reqwest,
-    /// hyper or the operating system.
+    /// The attempt took too long: a limit of the policy ended it, or a limit of tower, tokio,
+    /// reqwest, hyper or the operating system.
     Timeout,
     /// The response has a status that the policy retries.
     Status(StatusCode),
@@ -43,7 +46,8 @@ pub enum Failure {
     /// A second attempt would fail the same way. Never retried.
     ///
     /// The response was garbled, the request was invalid, its body failed, a resource asked for
-    /// HTTP/1.1 over HTTP/2, or rustls or OpenSSL does not trust the server's certificate.
+    /// HTTP/1.1 over HTTP/2 (feature `http2`), or rustls or OpenSSL does not trust the server's
+    /// certificate.
     Never,
 }
 

@@ -36,7 +36,7 @@ pub struct Attempt<'a> {
     /// `Unsent` are `Read` here if [an earlier exchange](Failure::Unsent) cannot be ruled out.
     pub failure: Failure,
     /// Whether resending the body is possible and useful. False if the attempt timed out while it
-    /// waited for the body's own stream.
+    /// waited for more of the body, and not for the server.
     pub replayable: bool,
     /// The time since the request began.
     pub elapsed: Duration,
@@ -188,8 +188,8 @@ pub enum StopReason {
     Status,
     /// The retries after [`Failure::Other`] are used up.
     Other,
-    /// The body cannot be sent again, or the attempt timed out while it waited for the body's own
-    /// stream.
+    /// The body cannot be sent again, or the attempt timed out while it waited for more of the
+    /// body, and not for the server.
     Body,
     /// The server asks to wait longer than the policy accepts, or [not to
     /// retry](ServerDelay::Never).

@@ -15,8 +15,10 @@ use tokio::time::Instant;
 
 /// How much of a failed HTTP/1 response is read, so that its connection can be used again.
 ///
-/// The next attempt does not wait for it. Past either bound the response is dropped, and its
-/// connection is closed. An HTTP/2 response is dropped at once, since its connection stays open.
+/// Past either bound the response is dropped, and its connection is closed. A delay is not
+/// lengthened for the drain. Without a delay, the next attempt waits only while more of the
+/// response keeps arriving, within these bounds. An HTTP/2 response is dropped at once, since its
+/// connection stays open.
 ///
 /// With the feature `serde`: a table of `bytes` and `time`. A key that is left out has its default.
 ///
@@ -32,7 +34,7 @@ use tokio::time::Instant;
     serde(default, deny_unknown_fields, expecting = "a drain, a table such as { bytes = 1024 }")
 )]
 pub struct Drain {
-    /// Most bytes that are read. With 0 each failed response is dropped at once.
+    /// Largest number of bytes that are read. With 0 each failed response is dropped at once.
     ///
     /// Default: 64 KiB.
     pub bytes: usize,

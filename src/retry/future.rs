@@ -51,7 +51,7 @@ pin_project! {
             response: F,
             // `None` until something is waited for, and while no time is limited.
             timer: Option<Timer>,
-            // `None` for the first attempt, so that a request without a failure allocates nothing.
+            // `None` for the first attempt, so that it is allocated only after a failure.
             before: Option<Pin<Box<Before<S, RB>>>>,
         },
         // Polls the pause before the next attempt, whose body is copied by then.

@@ -162,7 +162,12 @@ impl fmt::Display for RetryHistory {
     }
 }
 
-/// The error of a request whose limit of retries, budget or deadline is used up.
+/// The error of a request that is not retried any more: a limit, the budget or the deadline is used
+/// up, or the server asks to wait too long or not to retry.
+///
+/// If the last attempt ended with a response, the caller gets the response instead, except in two
+/// cases: [`raise_on_status`](super::RetryPolicy::raise_on_status) is set, or the deadline ended
+/// the wait for the inner service before the next attempt.
 ///
 /// [`RetryService`](super::RetryService) returns it in a [`BoxError`]. `source()` is the error of
 /// the last attempt, if the attempt ended with one. `Display` shows how many attempts were made,

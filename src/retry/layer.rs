@@ -79,9 +79,9 @@ impl<P, R> RetryLayer<P, R> {
     /// If the function returns `None`, the request is sent once. The copy must send every byte
     /// again, which the `Clone` of a stream often does not.
     ///
-    /// A function cannot report that an attempt waits for the body's own source, as
-    /// [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does. So an attempt that
-    /// runs out of time in such a wait is retried.
+    /// A function cannot report that an attempt waits for more of the body, and not for the server,
+    /// as [`ReplayableBody::is_starved`](super::ReplayableBody::is_starved) does. So an attempt
+    /// that runs out of time in such a wait is retried.
     ///
     /// Default: [`ReplayableBody::try_replay`](super::ReplayableBody::try_replay).
     ///

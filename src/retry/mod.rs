@@ -1,4 +1,4 @@
-//! Retries for an HTTP client: attempts, backoff, budget, deadline, as urllib3's `Retry`.
+//! Retries for an HTTP client, like urllib3's `Retry`: attempts, backoff, budget, deadline.
 //!
 //! ```text
 //!   caller               RetryLayer                              inner service
@@ -12,7 +12,7 @@
 //!   Response<RB>  <---   + RetryHistory (503, read error, 200)
 //!
 //!   or BoxError   <---   the client's own error, if the policy does not retry it
-//!                        RetryError, if a limit, the budget or the deadline is used up
+//!                        RetryError, in the cases of "What the caller gets" below
 //! ```
 //!
 //! [`RetryLayer`] asks its [`Policy`] after each attempt whether to send another one. Start with
@@ -38,11 +38,13 @@
 //!
 //! - The last response. If an attempt failed, its extensions have a [`RetryHistory`].
 //! - The error of the inner service, boxed and otherwise unchanged, if the policy does not retry
-//!   it. `downcast_ref` finds the client's own type.
-//! - A [`RetryError`], if the last attempt ended with an error and a limit, the budget or the
-//!   deadline is used up, or if the deadline ended a wait. With
-//!   [`raise_on_status`](RetryPolicy::raise_on_status) also if the last attempt ended with a
-//!   response.
+//!   it, or if the service failed before it was ready. `downcast_ref` finds the client's own type.
+//! - A [`RetryError`] in these cases:
+//!   - The last attempt ended with an error, and a limit, the budget or the deadline is used up.
+//!   - The deadline ended a wait for the inner service.
+//!   - [`raise_on_status`](RetryPolicy::raise_on_status) is set, the last attempt ended with a
+//!     failed response, and a limit, the budget or the deadline is used up, or the server asks to
+//!     wait too long or not to retry.
 //!
 //! The service's error type is `tower::BoxError`. If rustc reports "implementation of `From` is not
 //! general enough" for a task that uses the service, see
@@ -50,12 +52,14 @@
 //!
 //! # One request only
 //!
-//! Put a [`RetryPolicy`] into the extensions of a request, and it replaces the layer's policy for
-//! that request. The layer's policy must be a `RetryPolicy` too. If retry layers are nested, each
-//! of them uses the policy of the request, and each deposits into its budget.
+//! A [`RetryPolicy`] in the extensions of a request replaces the layer's policy for that request.
+//! The layer's policy must be a `RetryPolicy` too. If retry layers are nested, each of them uses
+//! the policy of the request. Each layer deposits into that policy's budget whenever it is called:
+//! the outer layer once, and the inner layer once for each attempt of the outer layer.
 //!
 //! Make the policy from a clone of the layer's, so that both draw on the same budget. A new policy
-//! has a new budget, so each such request would have a whole floor of retries for itself.
+//! has a new budget, with all the retries that its [floor](Budget::min_retries) allows. If each
+//! request had a new policy, the budgets would limit nothing.
 //!
 //! ```
 //! use http::Request;
@@ -68,9 +72,9 @@
 //! # Ok::<(), http::Error>(())
 //! ```
 //!
-//! If tower-http's `FollowRedirect` is outside the retries, a hop to another origin loses the
-//! extensions of the request and uses the layer's policy. With [`RedirectPolicy`] the hop keeps the
-//! policy of the request:
+//! A hop is the request that follows a redirect. If tower-http's `FollowRedirect` is outside the
+//! retries, a hop to another origin loses the extensions of the request and uses the layer's
+//! policy. With [`RedirectPolicy`] the hop keeps the policy of the request:
 #![cfg_attr(feature = "follow-redirect", doc = "```")]
 #![cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 //! use tower_http::follow_redirect::FollowRedirectLayer;
@@ -88,11 +92,11 @@
 //! # Never sent
 //!
 //! A POST is retried if the server cannot have processed it: the port was closed, or HTTP/2 refused
-//! the stream. That must be true of the whole call. If a service below follows redirects or
-//! retries, its error is that of the last exchange, and the server may have processed the POST in
-//! the first one. To tell the two cases apart, the layer puts an extension into each request that
-//! must not be processed twice. If an earlier exchange cannot be ruled out, the request is not
-//! repeated, and the caller gets the client's own error.
+//! the stream (feature `http2`). That must be true of the whole call. If a service below follows
+//! redirects or retries, its error is that of the last exchange, and the server may have processed
+//! the POST in the first one. To tell the two cases apart, the layer puts an extension into each
+//! request that must not be processed twice. If an earlier exchange cannot be ruled out, the
+//! request is not repeated, and the caller gets the client's own error.
 //!
 //! | service below the retries | a POST that was never sent |
 //! |---|---|
@@ -134,18 +138,18 @@
 //! | body | how it is sent again |
 //! |---|---|
 //! | `Empty`, `Full<Bytes>`, `Either` of them | by a reference count |
-//! | a stream | [`ReplayBodyLayer`] outside keeps what was sent, up to a cap; a stream that was not polled yet is sent again at any size |
+//! | a stream | [`ReplayBodyLayer`] outside keeps what was sent, up to a cap; as long as nothing was sent, a stream of any size can be sent again |
 //! | your own type | implement [`ReplayableBody`] |
 //! | a foreign type | [`RetryLayer::replay_with`] |
 //!
 //! # Connections
 //!
-//! A failed HTTP/1 response is [drained](Drain) during the backoff and during the next attempt, so
-//! that its connection can be used again. Nothing waits for the drain. No task is spawned: if the
-//! response future is dropped, the attempt and the drain end with it.
+//! A failed HTTP/1 response is [drained](Drain): its body is read, so that its connection can be
+//! used again. That happens during the backoff and during the next attempt. No task is spawned: if
+//! the response future is dropped, the attempt and the drain end with it.
 //!
-//! A tokio runtime with time enabled is needed if a delay, a time limit or
-//! [`raise_on_status`](RetryPolicy::raise_on_status) is set.
+//! Delays, time limits and [`raise_on_status`](RetryPolicy::raise_on_status) need a tokio runtime
+//! with time enabled. The default policy has delays.
 //!
 //! # Configuration
 //!

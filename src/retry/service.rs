@@ -110,7 +110,9 @@ use super::{
 /// # Errors
 ///
 /// The error of the inner service, boxed, if the policy does not retry it. A
-/// [`RetryError`](super::RetryError), if a limit, the budget or the deadline is used up.
+/// [`RetryError`](super::RetryError), if a limit, the budget or the deadline is used up. With
+/// [`raise_on_status`](RetryPolicy::raise_on_status) also for a failed response, and then also if
+/// the server asks to wait too long or not to retry.
 #[derive(Clone, Debug)]
 pub struct RetryService<S, P = RetryPolicy, R = ReplayByTrait> {
     pub(super) inner: S,

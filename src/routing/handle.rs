@@ -48,9 +48,10 @@ impl<S, B, RB> RoutingHandle<S, B, RB> {
 impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
     /// Makes changes to the table, all at once. If a prefix is wrong, nothing changes.
     ///
-    /// A mount that is not named keeps its service, with its permits and budgets. A mount that is
-    /// named again gets a new service, whatever its key. Each layer is applied once, to the service
-    /// below. Requests in flight stay with the service that was selected when they were called.
+    /// A mount that is not named keeps its service, with the permits and budgets of its layers. A
+    /// mount that is named again gets a new service, whatever its key. Each layer is applied once,
+    /// to the service below. Requests in flight stay with the service that was selected when they
+    /// were called.
     ///
     /// An update copies the table, so its time grows with the number of all mounts. Put changes
     /// that belong together into one update. Concurrent updates are made one after the other, and
@@ -81,8 +82,8 @@ impl<S: Clone, B, RB> RoutingHandle<S, B, RB> {
     ///
     /// `table` gets no mounts, and adds all mounts of the new table. A mount that is not added is
     /// removed. If a mount has the prefix and the [key](MountChanges::mount_keyed) of a present
-    /// mount, the present service stays, with its permits and budgets, and the new layer is not
-    /// applied. Every other layer is applied once, to the service below.
+    /// mount, the present service stays, with the permits and budgets of its layers, and the new
+    /// layer is not applied. Every other layer is applied once, to the service below.
     ///
     /// Requests in flight stay with the service that was selected when they were called. Concurrent
     /// calls are made one after the other.

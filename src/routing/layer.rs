@@ -18,8 +18,8 @@ use super::{
 ///
 /// A mounted *layer* wraps a clone of the service below, so a jar or a pool below serves every
 /// mount. Each call of [`layer`](Layer::layer) applies the mounted layers once, so all clones of
-/// the service share their limits and budgets. A mounted *service* is complete in itself, and does
-/// not use the service below.
+/// the service share the limits and budgets of the mounted layers. A mounted *service* is complete
+/// in itself, and does not use the service below.
 ///
 /// requests: `session.mount`.
 ///
@@ -148,9 +148,10 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// Mounts a layer with a key, so that a later [`replace`](super::RoutingHandle::replace) can
     /// keep it.
     ///
-    /// If the new table has the same prefix with the same key, the mounted service stays, with its
-    /// permits and budgets. A good key is what the layer is made from, such as the text of its
-    /// configuration. Without a key, `replace` applies the new layer.
+    /// If the new table has the same prefix with the same key, the service of the mount stays, with
+    /// its state: the permits of a concurrency limit, the budget of retries. A good key is what the
+    /// layer is made from, such as the text of its configuration. Without a key, `replace` applies
+    /// the new layer.
     ///
     /// ```
     /// # use {http::{Request, Response}, tower::limit::ConcurrencyLimitLayer};
@@ -209,7 +210,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
 
     /// Returns a [`NoMount`](super::NoMount) error for a request that no mount matches.
     ///
-    /// Default: such a request is sent to the service below. `NoMount` has an example.
+    /// Default: a request without a mount is sent to the service below. `NoMount` has an example.
     ///
     /// ```
     /// # use tower_outbound::RoutingLayer;
@@ -220,10 +221,11 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         self
     }
 
-    /// Wraps each error of a mounted service in a [`MountError`](super::MountError), which names
+    /// Wraps each error of a mount's service in a [`MountError`](super::MountError), which names
     /// the mount.
     ///
-    /// An error of the service below, for a request that no mount matches, is returned as it is.
+    /// It makes no difference whether a layer or a service was mounted. An error of the service
+    /// below, for a request that no mount matches, is returned as it is.
     ///
     /// Default: every error is returned as it is, so that `downcast_ref` finds the client's own
     /// type. `MountError` has an example.
@@ -237,7 +239,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
         self
     }
 
-    /// Returns [`UriError::DotSegments`] for a request whose path has a segment `.` or `..`.
+    /// Returns [`UriError::DotSegments`] for a request whose path has `.` or `..` as a segment.
     ///
     /// Use it if you mount a path to keep others away from it. Some servers read `/x/..;/admin` and
     /// `/x/..%2Fadmin` as `/admin`, though RFC 3986 does not. So this check counts `%2e` as a dot,

@@ -1,4 +1,4 @@
-//! Mounts: another layer, or another client, for each URL prefix, as requests' `session.mount`.
+//! Gives each URL prefix its own layer or client, like requests' `session.mount`.
 //!
 //! ```text
 //!                                             "https://api.example.com"
@@ -51,11 +51,12 @@
 //!
 //! **Scheme and host** are compared without case. A trailing dot of a host, a trailing slash of a
 //! path and the userinfo of a request make no difference. IPv6 addresses are compared by value; an
-//! address with a zone (`http://[fe80::1%25eth0]`) is a host of its own. A network such as
-//! `any://10.0.0.0/8` is a [fault](PrefixFault::Network), since `/8` would be read as a path. Hosts
-//! that are not ASCII are compared by their A-labels (`https://bücher.example` matches
-//! `xn--bcher-kva.example`). They need the feature `idna`; without it they are a
-//! [fault](PrefixFault::IdnaDisabled).
+//! address with a zone (`http://[fe80::1%25eth0]`) is a host of its own. For a network such as
+//! `any://10.0.0.0/8`, [`build`](RoutingLayerBuilder::build) returns a [`PrefixError`]
+//! ([`Network`](PrefixFault::Network)), since `/8` would be read as a path. Hosts that are not
+//! ASCII are compared by their A-labels (`https://bücher.example` matches `xn--bcher-kva.example`).
+//! They need the feature `idna`. Without it `build` returns a `PrefixError`
+//! ([`IdnaDisabled`](PrefixFault::IdnaDisabled)).
 //!
 //! **The path** is compared with case, after dot segments and needless escapes are removed.
 //! `/x/../admin` and `/%61dmin` count as `/admin`. `//admin` does not, and `/a%2Fb` does not count
@@ -70,7 +71,7 @@
 //!    over a prefix for every host.
 //! 2. The longer path wins.
 //! 3. A prefix with a port wins over one without.
-//! 4. A scheme wins over `any`.
+//! 4. A named scheme wins over `any`.
 //!
 //! If the same prefix is mounted twice, the last mount is kept.
 //!
@@ -89,10 +90,10 @@
 //! | `all://*example.com`, these and the domain itself | both `any://*.example.com` and `any://example.com` |
 //! | `"all://example.com": None`, no proxy there | [`mount`](RoutingLayerBuilder::mount) with `tower::layer::util::Identity` |
 //!
-//! `all://` is a [fault](PrefixFault::All) here: it would be read as a scheme with that name, and
-//! never match. httpx prefers a port to a longer host; here the host is preferred. httpx has no
-//! paths; here a path is preferred to a port: `http://h:8080/v1` is served by `http://h/v1`, not by
-//! `http://h:8080`.
+//! For `all://`, `build` returns a [`PrefixError`] ([`All`](PrefixFault::All)): it would be read as
+//! a scheme with that name, and never match. httpx prefers a port to a longer host; here the host
+//! is preferred. httpx has no paths; here a path is preferred to a port: `http://h:8080/v1` is
+//! served by `http://h/v1`, not by `http://h:8080`.
 //!
 //! # Readiness
 //!
@@ -115,16 +116,17 @@
 //! or path, most often by mistake. With the feature `tracing` a debug event names it too, strict or
 //! not.
 //!
-//! An error of a mounted service is returned as it is. With
-//! [`mount_errors`](RoutingLayerBuilder::mount_errors) it is inside a [`MountError`], which names
-//! the mount.
+//! An error of a mount's service, whether a layer or a service was mounted, is returned as it is.
+//! With [`mount_errors`](RoutingLayerBuilder::mount_errors) it is inside a [`MountError`], which
+//! names the mount.
 //!
 //! # Cost
 //!
 //! A look-up takes as long among 100,000 mounts as among ten. It allocates only if the spelling of
-//! a path or host has to be changed. A mounted service costs one box for each request, and its
-//! [`Mount`] extension up to three more allocations, depending on how `http` stores it. The
-//! fallback costs neither. `cargo bench --bench routing` prints figures.
+//! a path or host has to be changed. Each request costs one box, for the future of the mount's
+//! service or of the fallback. A mount costs a second box if its service is not ready at once. Its
+//! [`Mount`] extension costs up to three more allocations, depending on how `http` stores it.
+//! `cargo bench --bench routing` prints figures.
 
 mod event;
 mod fault;

@@ -82,7 +82,7 @@ impl fmt::Display for NoMount {
 
 impl error::Error for NoMount {}
 
-/// The error of a mounted service, with the name of the mount, if
+/// The error of the service of a mount, with the name of the mount, if
 /// [`mount_errors`](super::RoutingLayerBuilder::mount_errors) is set.
 ///
 /// ```
@@ -111,7 +111,7 @@ impl error::Error for NoMount {}
 pub struct MountError {
     /// The prefix of the mount, as it was written.
     pub mount: Arc<str>,
-    /// The error of the mounted service. `source()` returns it too.
+    /// The error of the service of the mount. `source()` returns it too.
     pub source: BoxError,
 }
 

@@ -89,9 +89,10 @@ impl<S, B, RB> MountChanges<S, B, RB> {
     /// Mounts a layer with a key, so that a later [`replace`](super::RoutingHandle::replace) can
     /// keep it.
     ///
-    /// If the new table has the same prefix with the same key, the mounted service stays, with its
-    /// permits and budgets. A good key is what the layer is made from, such as the text of its
-    /// configuration. [`replace`](super::RoutingHandle::replace) has an example.
+    /// If the new table has the same prefix with the same key, the service of the mount stays, with
+    /// its state: the permits of a concurrency limit, the budget of retries. A good key is what the
+    /// layer is made from, such as the text of its configuration.
+    /// [`replace`](super::RoutingHandle::replace) has an example.
     ///
     /// ```
     /// # use tower::limit::ConcurrencyLimitLayer;

@@ -12,8 +12,8 @@ use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, route
 
 /// The service of [`RoutingLayer`](super::RoutingLayer). Clones share one table of mounts.
 ///
-/// It is always ready. A call selects a mount. The response future clones the mounted service and
-/// waits until the clone is ready. Put limits and load shedding inside a mount, not around this
+/// It is always ready. A call selects a mount. The response future clones the service of the mount
+/// and waits until the clone is ready. Put limits and load shedding inside a mount, not around this
 /// service: inside a mount they apply to its requests alone.
 ///
 /// # Inside a spawned task
@@ -42,9 +42,9 @@ use super::{future::ResponseFuture, handle::RoutingHandle, mount::NoMount, route
 /// # Errors
 ///
 /// The error of the selected service, boxed. With
-/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors) a mounted service's error is inside a
-/// [`MountError`](super::MountError). [`UriError`](super::UriError), if the URI cannot be routed.
-/// [`NoMount`], if no mount matches the request and the layer is
+/// [`mount_errors`](super::RoutingLayerBuilder::mount_errors) the error of a mount's service is
+/// inside a [`MountError`](super::MountError). [`UriError`](super::UriError), if the URI cannot be
+/// routed. [`NoMount`], if no mount matches the request and the layer is
 /// [`strict`](super::RoutingLayerBuilder::strict).
 pub struct RoutingService<S, B, RB> {
     shared: Arc<Shared<B, RB>>,

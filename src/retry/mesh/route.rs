@@ -35,7 +35,7 @@ use crate::retry::{
 ///
 /// - **Methods.** A rule names no methods. The policy's methods are retried, by default the
 ///   idempotent ones. If the server cannot have processed a request, it is retried whatever its
-///   method: the connection failed, or HTTP/2 refused the stream.
+///   method: the connection failed, or HTTP/2 refused the stream (feature `http2`).
 /// - **`Retry-After`.** It replaces the backoff, even if it is shorter. A 413, 429 or 503 with a
 ///   `Retry-After` is retried, listed or not. To follow the rule alone, apply it to a policy with
 ///   [`respect_retry_after(false)`](RetryPolicy::respect_retry_after).

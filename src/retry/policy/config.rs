@@ -34,9 +34,9 @@ impl RetryPolicy {
     /// A policy with urllib3's defaults.
     ///
     /// Requests with an idempotent method other than QUERY have 10 retries, after errors and after
-    /// 413, 429 and 503 with a `Retry-After`. A `Retry-After` is clamped to 6 h; there is no other
-    /// delay. If the retries are used up, the caller gets a
-    /// [`RetryError`](crate::retry::RetryError). There is no budget, as in urllib3.
+    /// 413, 429 and 503 with a `Retry-After`. A `Retry-After` is clamped to 6 h. There is no
+    /// backoff and no budget. If the retries are used up, the caller gets a
+    /// [`RetryError`](crate::retry::RetryError).
     ///
     /// urllib3: `Retry()`.
     ///
@@ -87,7 +87,7 @@ impl RetryPolicy {
         self
     }
 
-    /// Most retries of a request, after failures of any class.
+    /// Largest number of retries of a request, after failures of any class.
     ///
     /// If the class of a failure has a limit too, the limit that is used up first ends the request.
     ///
@@ -104,7 +104,7 @@ impl RetryPolicy {
         self.with(|settings| settings.total = limit.into())
     }
 
-    /// Most retries after [`Failure::Connect`] and [`Failure::Unsent`].
+    /// Largest number of retries after [`Failure::Connect`] and [`Failure::Unsent`] together.
     ///
     /// Default: no limit but the total.
     ///
@@ -120,7 +120,7 @@ impl RetryPolicy {
         self.with(|settings| settings.connect = limit.into())
     }
 
-    /// Most retries after [`Failure::Read`] and [`Failure::Timeout`].
+    /// Largest number of retries after [`Failure::Read`] and [`Failure::Timeout`] together.
     ///
     /// Default: no limit but the total.
     ///
@@ -136,7 +136,7 @@ impl RetryPolicy {
         self.with(|settings| settings.read = limit.into())
     }
 
-    /// Most retries after [`Failure::Status`].
+    /// Largest number of retries after [`Failure::Status`], whatever the statuses.
     ///
     /// Default: no limit but the total.
     ///
@@ -152,7 +152,7 @@ impl RetryPolicy {
         self.with(|settings| settings.status = limit.into())
     }
 
-    /// Most retries after [`Failure::Other`].
+    /// Largest number of retries after [`Failure::Other`].
     ///
     /// Default: no limit but the total.
     ///
@@ -170,8 +170,8 @@ impl RetryPolicy {
 
     /// Methods that may be sent again even if the server may have processed the request.
     ///
-    /// A request with an `Idempotency-Key` header may be sent again too, unless the key is empty.
-    /// `""` counts as empty.
+    /// A request with an `Idempotency-Key` header may be sent again too. A key without a visible
+    /// ASCII character, such as `""`, is ignored.
     ///
     /// Default: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 section 9.2.2) and QUERY
     /// (RFC 10008).
@@ -190,7 +190,7 @@ impl RetryPolicy {
     /// Lets every method be sent again, POST and PATCH included, even if the server may have
     /// processed the request.
     ///
-    /// Use it for servers that a repeat does no harm to. If both this and
+    /// Use it for servers that a repeat does not harm. If both this and
     /// [`allowed_methods`](Self::allowed_methods) are called, the last call counts.
     ///
     /// Default: only the methods of `allowed_methods`.
@@ -210,9 +210,8 @@ impl RetryPolicy {
     /// Statuses that are failures. They replace the default list.
     ///
     /// 413, 429 and 503 are also failures if the response has a `Retry-After` that is
-    /// [respected](Self::respect_retry_after). With 421 and 425 a server says that it did not
-    /// process the request: if the list has them, a request is retried after them whatever its
-    /// method.
+    /// [respected](Self::respect_retry_after). If you list 421 or 425, a request is retried after
+    /// them whatever its method: with these the server says that it did not process the request.
     ///
     /// Default: 408, 429, 502, 503, 504.
     ///
@@ -246,10 +245,11 @@ impl RetryPolicy {
 
     /// Whether a failed response's `Retry-After` replaces the backoff, whatever the status.
     ///
-    /// The header is a number of seconds or a date. A date is compared with the response's `Date`,
-    /// or with our clock if there is none: the two clocks may differ. Dates are read as leniently
-    /// as those of cookies. A date in a zone other than GMT is ignored, and so is a value that
-    /// cannot be read. After 0, or a date in the past, the backoff is used.
+    /// The header is a number of seconds or a date. The date is compared with the response's
+    /// `Date`, because the server's clock may differ from ours. Without a `Date`, our clock is
+    /// used. Dates are read as leniently as those of cookies. A date in a zone other than GMT is
+    /// ignored, and so is a value that cannot be read. If the value is 0 or a past date, the
+    /// backoff is used.
     ///
     /// Default: true.
     ///
@@ -297,11 +297,15 @@ impl RetryPolicy {
 
     /// The budget that each request deposits into and each retry withdraws from.
     ///
-    /// It may be a [`Budget`](crate::retry::Budget), one of tower's, or one of your own. The first
-    /// retry of a request after [`Failure::Connect`] or [`Failure::Unsent`] withdraws nothing;
-    /// later ones do. So if every request fails, a budget of 10 percent without a floor allows at
-    /// most 1.10 attempts per request if the server receives them, and 2.10 if it refuses them. A
-    /// floor adds to that, in a fleet [once for each process](crate::retry::Budget#a-fleet).
+    /// It is any type that implements tower's trait [`Budget`]: this crate's
+    /// [`Budget`](crate::retry::Budget), one of tower's, or one of your own.
+    ///
+    /// One retry of each request withdraws nothing: its first one after [`Failure::Connect`] or
+    /// [`Failure::Unsent`], even if it had retries after other failures before. So if every request
+    /// fails, a budget of 10 percent without a floor allows at most 1.10 attempts per request if
+    /// the server receives them, and 2.10 if the server refuses connections. The
+    /// [floor](crate::retry::Budget::min_retries) adds to that, in a fleet [once for each
+    /// process](crate::retry::Budget#a-fleet).
     ///
     /// Default: [`Budget::default`](crate::retry::Budget), 20 percent and one retry a second over
     /// 10 seconds. Each [`RetryPolicy::new`] makes one.
@@ -338,6 +342,10 @@ impl RetryPolicy {
     /// An attempt that takes longer is a [`Failure::Timeout`]. It is not retried if it waited for
     /// the stream of its own [`ReplayBody`](crate::retry::ReplayBody). The wait until the inner
     /// service is ready does not count: only the [`deadline`](Self::deadline) limits it.
+    ///
+    /// If such an attempt is not retried, the caller gets [`tower::timeout::error::Elapsed`]. If a
+    /// limit, the budget or the deadline is used up, it gets a
+    /// [`RetryError`](crate::retry::RetryError), whose source is that error.
     ///
     /// Default: no limit.
     ///
@@ -398,7 +406,7 @@ impl RetryPolicy {
 
     /// Whether the caller gets a [`RetryError`](crate::retry::RetryError) instead of the last
     /// failed response, if a limit, the budget or the deadline is used up, or the server asks to
-    /// wait too long.
+    /// wait too long or not to retry.
     ///
     /// The response is drained before the error is returned, within the bounds of
     /// [`drain`](Self::drain).
@@ -456,8 +464,9 @@ impl RetryPolicy {
     ///
     /// For a response, [`Failure::Unsent`] means that the server did not process the request. So a
     /// POST is retried too, after the response's `Retry-After`. The retry counts against
-    /// [`connect`](Self::connect), and the first one withdraws nothing from the budget. Use it for
-    /// a server whose documentation says that it rejects requests over its rate limit unprocessed:
+    /// [`connect`](Self::connect), and the first such retry of a request withdraws nothing from the
+    /// [`budget`](Self::budget). Use it for a server whose documentation says that it rejects
+    /// requests over its rate limit unprocessed:
     ///
     /// ```
     /// # use http::{HeaderMap, Method, Response, StatusCode, header::RETRY_AFTER};

@@ -52,8 +52,8 @@ impl RetryPolicy {
     ///
     /// The function is called after a failure, with the method, the URI and the headers that the
     /// caller set. It is not called if [`allowed_methods`](Self::allowed_methods) or an
-    /// `Idempotency-Key` allows the repeat already: it cannot forbid one. It is not called either
-    /// if a limit or the body rules out every retry.
+    /// `Idempotency-Key` allows the repeat already: it cannot forbid one. It is also skipped if a
+    /// limit or the body rules out every retry.
     ///
     /// Default: no function.
     ///
@@ -79,10 +79,10 @@ impl RetryPolicy {
     /// It is called after the delay, with the head of the next attempt and the record of the
     /// attempt that failed. Each time the head is the one that the caller set, plus
     /// [`attempt_header`](Self::attempt_header) and [`AttemptNumber`](crate::retry::AttemptNumber).
-    /// So a change holds for one attempt. It does not affect whether the request may be repeated,
-    /// nor, inside a mount, which mount serves it. The function must not change headers that frame
-    /// the body, such as `content-length`. It runs while a future is polled, so it should not
-    /// block.
+    /// So a change holds for one attempt. A change does not affect whether the request may be
+    /// repeated; nor, inside a mount, which mount serves the request. The function must not change
+    /// headers that frame the body, such as `content-length`. It runs while a future is polled, so
+    /// it should not block.
     ///
     /// Default: no function.
     ///

@@ -22,8 +22,8 @@ use crate::retry::{
 
 /// The rules for retries: which failures are retried, how often and when.
 ///
-/// As urllib3's `Retry`, with a budget and a deadline. A clone costs a reference count. A policy in
-/// the extensions of a request replaces the layer's policy [for that
+/// Like urllib3's `Retry`, and with a budget and a deadline. A clone costs a reference count. A
+/// policy in the extensions of a request replaces the layer's policy [for that
 /// request](crate::retry#one-request-only).
 ///
 /// | urllib3 | here | default |

@@ -22,6 +22,9 @@ use crate::retry::{
 ///
 /// A number converts into [`Times`](Self::Times), and `None` into [`Unlimited`](Self::Unlimited).
 ///
+/// Default of a policy: `Times(3)` for the [total](super::RetryPolicy::total), `Unlimited` for each
+/// class.
+///
 /// With the feature `serde`: a number, `"unlimited"` or `"disabled"`.
 ///
 /// ```
@@ -41,7 +44,9 @@ pub enum Limit {
     ///
     /// urllib3: `None`.
     Unlimited,
-    /// No retries. The caller gets the response or error unchanged.
+    /// No retries. The caller gets the response or error unchanged. After an
+    /// [`attempt_timeout`](super::RetryPolicy::attempt_timeout) the error is
+    /// [`tower::timeout::error::Elapsed`].
     ///
     /// urllib3: `False`.
     Disabled,
@@ -87,6 +92,8 @@ impl From<Option<u32>> for Limit {
 /// What a policy does if a `Retry-After` is longer than
 /// [`retry_after_max`](super::RetryPolicy::retry_after_max).
 ///
+/// Default: [`GiveUp`](Self::GiveUp).
+///
 /// With the feature `serde`: `"give_up"` or `"clamp"`.
 ///
 /// ```
@@ -103,7 +110,8 @@ impl From<Option<u32>> for Limit {
 )]
 #[non_exhaustive]
 pub enum OverMax {
-    /// Returns the response at once.
+    /// Returns the response at once. With [`raise_on_status`](super::RetryPolicy::raise_on_status)
+    /// it is a [`RetryError`](crate::retry::RetryError) instead.
     #[default]
     GiveUp,
     /// Waits for the maximum, then retries.

@@ -19,11 +19,11 @@ use super::{capture::Capture, replayable::ReplayableBody};
 
 /// A streamed request body that can be sent again: it keeps what was sent, up to a cap.
 ///
-/// The copies of a body share one stream. The data and trailers of the stream are kept as they are
-/// sent. A copy sends what was kept, then goes on with the stream. Above the cap everything that
-/// was kept is dropped, the stream goes on to its end, and the body can no longer be copied. As long
-/// as nothing was sent, a body can be copied at any size. If there is no other copy, nothing is
-/// kept.
+/// The copies of a body share one stream. As long as nothing was sent, a body of any size can be
+/// copied. If a body is sent while it has no copy, nothing is kept. Otherwise the data and trailers
+/// of the stream are kept as they are sent. A copy sends what was kept, then goes on with the
+/// stream. If more than the cap was sent, everything that was kept is dropped, the stream goes on
+/// to its end, and the body can no longer be copied.
 ///
 /// One copy streams at a time. If another copy is made or begins to stream, the earlier one ends
 /// with an error. So bytes of two attempts never mix.
@@ -31,7 +31,7 @@ use super::{capture::Capture, replayable::ReplayableBody};
 /// If an attempt runs out of time while the stream has nothing to send, the request is not retried:
 /// the attempt did not wait for the server, and the next one would wait for the same stream.
 ///
-/// Default: an empty body.
+/// `ReplayBody::default()` is an empty body.
 ///
 /// # Errors
 ///
@@ -140,7 +140,8 @@ impl<B> ReplayBody<B> {
 }
 
 impl<B> Drop for ReplayBody<B> {
-    /// A dropped copy waits for nothing, unless the timeout of its attempt dropped it.
+    /// Notes when a copy is dropped that waits for the stream. If a timeout has dropped it, the
+    /// error of the timeout follows at once, and the request is not retried.
     fn drop(&mut self) {
         if let Some(shared) = self.shared.as_ref().filter(|_| self.progress == Progress::Streaming)
         {

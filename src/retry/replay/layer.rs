@@ -4,8 +4,8 @@ use super::service::ReplayBodyService;
 
 /// Makes streamed request bodies replayable: `Request<B>` becomes `Request<ReplayBody<B>>`.
 ///
-/// Put it outside [`RetryLayer`](crate::retry::RetryLayer), and outside the mounts too: all
-/// services below it have the same request body type.
+/// Put it outside [`RetryLayer`](crate::retry::RetryLayer), and outside the mounts too, because all
+/// mounts must have one request body type.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -35,8 +35,8 @@ use super::service::ReplayBodyService;
 /// A 307 or 308 asks for the body at another URI. tower-http's `FollowRedirect` returns such a
 /// response unless its policy copies bodies, as [`RedirectPolicy`](crate::RedirectPolicy) does. Put
 /// the redirects between this layer and the retries, so that each hop has all of the retries. If
-/// more than [`max_bytes`](Self::max_bytes) were sent before the 307 came, the next hop ends with
-/// the error of its body.
+/// more than [`max_bytes`](Self::max_bytes) were sent before the 307 came, the request to the other
+/// URI ends with an error, since the body can no longer be sent whole.
 #[cfg_attr(feature = "follow-redirect", doc = "```")]
 #[cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
 /// # use {bytes::Bytes, http_body_util::{BodyExt, Empty, Full}};

@@ -56,8 +56,8 @@ pub trait Replay<B>: Clone {
         true
     }
 
-    /// Whether the attempt that sends a copy of `body` waits for the body's own source; see
-    /// [`ReplayableBody::is_starved`].
+    /// Whether the attempt that sends a copy of `body` waits for more of the body, and not for the
+    /// server; see [`ReplayableBody::is_starved`].
     ///
     /// Default: false.
     fn is_starved(&self, _body: &B) -> bool {

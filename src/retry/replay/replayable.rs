@@ -68,10 +68,11 @@ pub trait ReplayableBody: Sized {
         true
     }
 
-    /// Whether the attempt that sends this body, or a copy of it, waits for the body's own source.
+    /// Whether the attempt that sends this body, or a copy of it, waits for more of the body, and
+    /// not for the server.
     ///
     /// If such an attempt runs out of time, it is not retried: the next attempt would wait for the
-    /// same source.
+    /// same data.
     ///
     /// Default: false, for a body whose bytes are all in memory.
     fn is_starved(&self) -> bool {
