@@ -55,7 +55,8 @@
 //! [reqwest](guide::from_reqwest) and [tower's `Retry`](guide::from_tower_retry). Other pages are
 //! about [other clients](guide::clients), [credentials](guide::credentials), [metrics and
 //! logs](guide::observability), [testing](guide::testing), [proxies](guide::proxies_and_meshes),
-//! [security](guide::security) and [compatibility](guide::compatibility).
+//! [replicas](guide::replicas), [security](guide::security) and
+//! [compatibility](guide::compatibility).
 //!
 //! # The stack
 //! ```text
@@ -63,10 +64,10 @@
 //!         |   Request<B>
 //!   TimeoutLayer            total time            tower
 //!   FollowRedirectLayer     hops                  tower-http, with our RedirectPolicy
-//!   RoutingLayer            which adapter         tower-outbound
+//!   RoutingLayer            which mount           tower-outbound
 //!     |-- "https://api.example.com"  RetryLayer   tower-outbound, one policy per mount
 //!     |-- "https://legacy.example"   a complete client (other TLS settings, a proxy, a mock)
-//!     `-- everything else            straight on
+//!     `-- everything else            no retries
 //!   CookieLayer             one jar               tower-outbound
 //!   hyper client            pool, TLS             hyper-util
 //! ```
@@ -74,12 +75,13 @@
 //! Use tower's `TimeoutLayer`. The one of tower-http does not compile in this stack: it creates a
 //! response of its own, and hyper's body has no `Default`.
 //!
-//! The order matters. Each item below compares two orders, and the first is the one drawn above.
-//! The second works, but loses something. Neither leaks a cookie if the redirect policy removes
-//! `Cookie` from a hop to another host. [`RedirectPolicy`] and tower-http's default policy do so.
+//! The order matters. Most items below compare two orders, and the first is the one drawn above.
+//! The second works, but usually loses something. Neither sends a cookie to a wrong host if the
+//! redirect policy removes `Cookie` when a redirect leaves the origin. [`RedirectPolicy`] and
+//! tower-http's default policy do so. A hop is one request of a chain of redirects.
 //!
 //! - Redirects outside cookies: each hop stores and sends its own cookies. Redirects inside
-//!   cookies: the cookies of a 302 are lost, and a hop to another host sends none.
+//!   cookies: the cookies of a 302 are lost, and a hop to another origin sends none.
 //! - Redirects outside mounts: the mount of each hop's host serves the hop. Redirects inside
 //!   mounts: the mount of the first host serves all hops.
 //! - Redirects outside retries: a hop that fails is repeated alone. Redirects inside retries: the
@@ -88,10 +90,13 @@
 //!   Retries inside cookies: every attempt sends the cookies of the first, and the cookies of a
 //!   failed attempt are lost.
 //! - Routing outside retries: each prefix has its own policy. Routing inside retries: all prefixes
-//!   share one policy, and a request without a mount is retried in vain.
-//! - Routing and cookies may be swapped if all mounts share the services below them.
-//! - Decompression outside retries: a failed response is drained compressed. Decompression inside
-//!   retries: a failed response is decompressed only to be drained.
+//!   share one policy, and a request that routing refuses ([`NoMount`](routing::NoMount),
+//!   [`UriError`](routing::UriError)) is repeated for nothing.
+//! - Routing outside cookies: an attempt sends the cookies of the attempt before it. Routing inside
+//!   cookies: one jar also serves mounted clients, but the retries of a mount are inside cookies.
+//! - Decompression outside retries: a failed response is drained (read to its end, so that its
+//!   connection can be used again) as it was sent. Decompression inside retries: it is decompressed
+//!   only to be drained.
 //! - A mounted layer wraps the service below it, so one jar serves every mount. A mounted service
 //!   is a complete client. Give it the same jar with `CookieLayer::new(jar.clone())`.
 //!
@@ -105,14 +110,14 @@
 //! | `follow-redirect` | yes | [`RedirectPolicy`]; in [`cookie`]: if `FollowRedirect` is inside `CookieLayer`, cookies are filed under the host that answered |
 //! | `json` | no | [`cookie`]: the jar's own file format, which keeps everything, and the formats that browsers export |
 //! | `cookie_store` | no | [`cookie`]: a store of the `cookie_store` crate as the layer's storage, conversions, and its files; enables `json` |
-//! | `idna` | no | [`routing`]: mounts whose host is not ASCII; without the feature such a mount is a build error |
+//! | `idna` | no | [`routing`]: mounts whose host is not ASCII; without the feature `build` returns a [`PrefixError`](routing::PrefixError) |
 //! | `http2` | no | [`retry`] reads h2's errors: a request that the server never processed is retried, whatever its method |
 //! | `reqwest` | no | a [`cookie::CookieJar`] as the cookie store of a `reqwest::Client` |
 //! | `tracing` | no | debug events without secrets: attempts, retry decisions, rejected cookies, requests without a mount for a host that has one |
 //! | `serde` | no | configuration values: [`retry::RetryPolicy`], [`retry::Backoff`], [`cookie::CookieLimits`], [`routing::MountPrefix`]; mesh configurations: `retry::mesh` |
-//! | `session` | no | [`session`]: one jar per tenant for many processes, loaded from a store and written to it |
-//! | `seal` | no | [`session`]: an AEAD that seals the cookies in a store |
-//! | `redis` | no | [`session`]: sessions on Redis or Valkey |
+//! | `session` | no | [`session`]: many processes share the cookies of each tenant, loaded from a store and written to it |
+//! | `seal` | no | [`session`]: encryption of the cookies in a store, except names, domains and paths; enables `session` |
+//! | `redis` | no | [`session`]: sessions on Redis or Valkey; enables `session` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 // Intra-doc links point to modules that may be disabled, and to the guide, which needs all

@@ -129,8 +129,8 @@ impl<J: CookieStorage> CookieLayer<J> {
 }
 
 impl<J> CookieLayer<J> {
-    /// Sets the scheme and authority for requests with a relative URI, if an inner service adds
-    /// them later. The request itself is not changed.
+    /// Names the origin whose cookies a request with a relative URI gets: scheme, host and port.
+    /// The URI stays relative; an inner service must make it absolute.
     ///
     /// Default: none. A request with a relative URI then has no cookies.
     ///
@@ -163,7 +163,7 @@ impl<J> CookieLayer<J> {
         self
     }
 
-    /// Treats a missing restriction as the strictest one.
+    /// A request without restrictions sends and stores no cookies.
     ///
     /// - A request with neither [`CookieControl`](super::CookieControl) nor
     ///   [`SiteForCookies`](super::SiteForCookies) sends and stores no cookies of the jar.

@@ -127,9 +127,9 @@
 //! # Redirects
 //!
 //! A redirect layer removes a request's extensions when a hop leaves the origin. The hop then
-//! arrives here as a request without restrictions, and the first host decides where it goes. For
-//! example, a request has the `SiteForCookies` of evil.example. A redirect from a.example to
-//! b.example would send b.example its `SameSite=Strict` cookies.
+//! arrives here as a request without restrictions, and the first host has chosen its target. For
+//! example, a request has the `SiteForCookies` of evil.example. Without `RedirectPolicy`, a
+//! redirect from a.example to b.example sends b.example its `SameSite=Strict` cookies.
 //! [`RedirectPolicy`](crate::RedirectPolicy) keeps the extensions of this crate:
 #![cfg_attr(feature = "follow-redirect", doc = "```")]
 #![cfg_attr(not(feature = "follow-redirect"), doc = "```ignore")]
@@ -147,14 +147,15 @@
 //!
 //! A redirect layer *inside* this layer repeats the `Cookie` header that this layer wrote. Only the
 //! policy of that redirect layer keeps the header from another host. tower-http's
-//! `FilterCredentials` and [`RedirectPolicy`](crate::RedirectPolicy) remove it there.
+//! `FilterCredentials` and [`RedirectPolicy`](crate::RedirectPolicy) remove it when a hop leaves
+//! the origin.
 //!
 //! With the feature `tracing`, a redirect of a restricted request to another origin is an event.
 //!
 //! # What may be stored and sent
 //!
 //! Cookies are stored from, and sent to, URIs with a host and the scheme `http`, `https`, `ws` or
-//! `wss`. [`Rejection`] lists every rule.
+//! `wss`. [`Rejection`] lists every reason for which a cookie is not stored.
 //!
 //! An origin is secure if its scheme is `https` or `wss`. An origin on this machine is secure with
 //! any scheme: `localhost`, `127.0.0.0/8` and `[::1]`. `*.localhost` and `localhost.` are not

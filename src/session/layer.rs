@@ -60,8 +60,8 @@ impl<S> SessionLayer<S> {
         Self { pool, default_origin: None }
     }
 
-    /// Sets the scheme and authority for requests with a relative URI. Set
-    /// [`CookieLayer::default_origin`](crate::CookieLayer::default_origin) to the same.
+    /// Names the origin whose session a request with a relative URI gets: scheme, host and port.
+    /// Set [`CookieLayer::default_origin`](crate::CookieLayer::default_origin) to the same.
     ///
     /// Default: none. A request with a relative URI then has no session.
     ///

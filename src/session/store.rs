@@ -1,4 +1,4 @@
-//! The trait of a session store: opaque bytes by key, each with a stamp. The greater stamp wins.
+//! The trait of a session store: records by store key, each with a stamp. The greater stamp wins.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -11,20 +11,22 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One cookie, or the tombstone of a deleted one, as a store keeps it.
 ///
-/// A store reads only the stamp. The body is sealed, so a store can neither read a cookie nor give
-/// it to another session.
+/// A store compares fields and stamps, and does not look into the body. If the pool has a
+/// [seal](super::SessionPoolBuilder::seal), the body is encrypted, so the owner of the store can
+/// neither read a cookie's value nor give the cookie to another session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Which cookie it is. A key has at most one record with this field.
+    /// Which cookie it is: its name, domain and path, never encrypted. A store key has at most one
+    /// record with this field.
     pub field: Box<[u8]>,
     /// When the cookie was set or deleted, in microseconds since 1970 by the store's clock. The
     /// greater stamp wins.
     ///
-    /// It is below 2^53, so a store may keep it as a double. A pool refuses a key with a greater
-    /// one.
+    /// It is below 2^53, so a store may keep it as a double. A pool refuses a store key with a
+    /// greater one.
     pub stamp: u64,
-    /// The sealed cookie. `None` for a tombstone, which keeps a late write from bringing a deleted
-    /// cookie back.
+    /// The cookie, sealed if the pool has a seal. `None` for a tombstone, which keeps a late write
+    /// from bringing a deleted cookie back.
     pub body: Option<Box<[u8]>>,
 }
 
@@ -39,8 +41,8 @@ impl fmt::Debug for Record {
     }
 }
 
-/// Identifies one state of a key. The store chooses it. It is compared only with versions of the
-/// same key.
+/// Identifies one state of a store key. The store chooses it. It is compared only with versions of
+/// the same key.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Version(Arc<[u8]>);
 
@@ -64,7 +66,7 @@ impl fmt::Debug for Version {
     }
 }
 
-/// Everything that a store has of one key.
+/// Everything that is stored under one store key.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Contents {
     /// The state of the key.
@@ -105,25 +107,29 @@ pub enum Event {
 
 /// Keeps sessions for all processes that share them.
 ///
-/// It sees opaque bytes. It need not be `Clone`: a pool shares its store.
+/// Under each [`StoreKey`] it keeps [`Record`]s. A record has a field, which names a cookie, a
+/// stamp, the time of the cookie's last change, and a body, the cookie itself. The store sees the
+/// names of sessions and sites, and the field. With a seal, the body is encrypted.
+///
+/// It need not be `Clone`: a pool shares its store.
 pub trait SessionStore: Send + Sync + 'static {
     /// The error of the store. It is shown, so it must not hold secrets.
     type Error: Into<BoxError> + Send;
 
-    /// Loads everything that is stored of a key. A key that was never written has no records and
+    /// Loads everything that is stored under a key. A key that was never written has no records and
     /// the default version.
     fn load(&self, key: &StoreKey) -> impl Future<Output = Result<Contents, Self::Error>> + Send;
 
-    /// Stores each record whose stamp is greater than that of the stored record with the same
-    /// field. A record with an equal or smaller stamp changes nothing.
+    /// Stores each record whose field has no stored record, or one with a smaller stamp. A record
+    /// with an equal or smaller stamp than the stored one changes nothing.
     ///
     /// The call is one atomic step for the key. Applying the same records twice has the effect of
     /// applying them once, and the order of two calls does not matter. `known` is the version that
     /// the caller has. It only decides which [`Applied`] is returned. The version changes with each
     /// call that stores a record.
     ///
-    /// The store keeps the key for at least `ttl` after the last call. It keeps a tombstone for at
-    /// least [`TOMBSTONES_KEPT`] after its stamp, and may then remove it.
+    /// After each call of `apply`, the store keeps the key for at least `ttl`. It keeps a tombstone
+    /// for at least [`TOMBSTONES_KEPT`] after its stamp, and may then remove it.
     fn apply(
         &self,
         key: &StoreKey,
@@ -140,8 +146,9 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Removes everything that is stored of a session, for all sites.
     fn forget(&self, tenant: &SessionKey) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Reports what happens to the store from now on. One caller listens at a time. If the stream
-    /// ends, a pool asks for the version at each request.
+    /// Reports what happens to the store from now on: changes by others, and a lost or new
+    /// connection. One caller listens at a time. A store without events returns an empty stream: if
+    /// the stream ends, a pool asks for the version at each request.
     fn events(&self) -> impl Stream<Item = Event> + Send;
 }
 
@@ -151,7 +158,7 @@ pub trait SessionStore: Send + Sync + 'static {
 /// store.
 pub const TOMBSTONES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A store that its owner can still ask while a pool uses it.
+/// A store that its owner can still use while a pool uses it.
 ///
 /// Two pools must not share one store: it does not report to one pool what the other has changed,
 /// and only one pool receives its [events](SessionStore::events). Their sessions would be outdated.

@@ -60,8 +60,8 @@ use crate::disk::{Locked, kept_beside};
 ///
 /// # In async code
 ///
-/// Opening and saving block the thread: they wait for the disk, and a save waits for others that
-/// save the same file. Call them on a thread that may block:
+/// Opening and saving block the thread: they wait for the disk, and a save waits for other saves of
+/// the same file (by default up to 10 s). Call them on a thread that may block:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -128,9 +128,13 @@ impl CookieFile {
     /// # Errors
     ///
     /// [`FileError`] if the file cannot be read, is not a regular file, is larger than 64 MiB, or
-    /// is damaged. A cookies.txt is damaged if it has lines but no cookie. A file of another format
-    /// is damaged if any part cannot be read. The file stays as it is. You decide whether to start
-    /// empty.
+    /// is damaged. The file stays as it is. You decide whether to start empty.
+    ///
+    /// - A cookies.txt is damaged if it has lines other than comments and blank lines, but none is
+    ///   a cookie. Lines that cannot be read are skipped.
+    /// - A `Browser` file is damaged if it is not such an export, or if it has cookies, but none
+    ///   that a jar could hold. A cookie that no jar could hold is skipped.
+    /// - A `Json` or `CookieStore` file is damaged if any part cannot be read.
     pub fn open(path: impl Into<PathBuf>, format: Format) -> Result<Self, FileError> {
         Self::builder(path, format).open()
     }
@@ -172,12 +176,12 @@ impl CookieFile {
         }
     }
 
-    /// Keeps `jar` in a file that is not read now. [`save`](Self::save) merges the jar into the
-    /// file.
+    /// Makes a `CookieFile` of `jar`. The file is not read until the first [`save`](Self::save),
+    /// which merges the jar into it.
     ///
     /// If both have a cookie, the one that was set later is kept. The jar does not know which
-    /// origins set its cookies, so a cookie of the jar that is not `Secure` yields to `Secure` ones
-    /// of the file. Cookies that are deleted from the jar after this call are also removed from the
+    /// origins set its cookies, so a non-`Secure` cookie of the jar yields to a `Secure` one of
+    /// the file. Cookies that are deleted from the jar after this call are also removed from the
     /// file.
     ///
     /// ```
@@ -233,7 +237,7 @@ impl CookieFile {
         &self.skipped
     }
 
-    /// How many more lines could not be read than are [listed](Self::skipped).
+    /// The number of unreadable lines beyond those that [`skipped`](Self::skipped) lists.
     #[must_use]
     pub const fn unlisted(&self) -> usize {
         self.unlisted
@@ -247,13 +251,12 @@ impl CookieFile {
     /// that the jar's rules reject or its limits have no room for. If the file is gone, all of the
     /// jar is written.
     ///
-    /// The save waits while another one runs, at most for
-    /// [`lock_timeout`](CookieFileBuilder::lock_timeout).
+    /// The save waits while another one runs, for at most
+    /// [`lock_timeout`](CookieFileBuilder::lock_timeout) (by default 10 s).
     ///
-    /// A change by an origin that is not secure does not set, replace, shadow or delete a cookie
-    /// that a `Secure` one of the file matches, whichever jar set that one (RFC 6265bis section
-    /// 5.7). The jar then takes its change back, and gets the `Secure` cookie. Nothing else changes
-    /// in the jar.
+    /// If the file has a matching `Secure` cookie, a change by an insecure origin is not saved,
+    /// whichever jar set the `Secure` cookie (RFC 6265bis section 5.7). The jar then drops the
+    /// change and takes the `Secure` cookie. Nothing else changes in the jar.
     ///
     /// The time of a change is that of its jar's clock. A cookie that another program wrote has the
     /// time of the file. A time more than a day ahead is ignored.
@@ -472,7 +475,7 @@ impl CookieFileBuilder {
         self
     }
 
-    /// How long a save waits for others that save the same file. After that it fails with
+    /// How long a save waits for other saves of the same file. After that it fails with
     /// [`FileError::Locked`].
     ///
     /// Default: 10 s. A save takes a few milliseconds. The wait is longer if many processes save at

@@ -57,8 +57,8 @@ pub enum Format {
     ///
     /// Any other line is skipped. [`CookieFile::skipped`](crate::cookie::CookieFile::skipped) and
     /// [`CookieJar::read_from`](crate::cookie::CookieJar::read_from) list it, and a save keeps it
-    /// in its place. A save does not keep comments. A file that has lines but no cookie is an
-    /// error.
+    /// in its place. A save does not keep comments. A file that has lines other than comments and
+    /// blank lines, but no cookie, is an error.
     ///
     /// Other programs read the file as follows:
     ///
@@ -96,7 +96,7 @@ pub enum Format {
     /// - A partition key is read as `Partitioned`, and is not written.
     /// - A save keeps the `origins` of a `storageState`, with the `localStorage` of pages.
     /// - A cookie that no jar could hold, such as one of more than 4,096 bytes, is skipped, listed
-    ///   and kept, like a line of cookies.txt.
+    ///   and kept, like a line of cookies.txt. If every cookie is such a one, the file is an error.
     ///
     /// | field | read as |
     /// |---|---|

@@ -1,7 +1,7 @@
 //! How much a jar holds and sends.
 
-/// Bounds what a jar holds and sends. With the bounds no server can fill the jar, push out another
-/// site's cookies, or cause a header that servers refuse.
+/// Bounds what a jar holds and sends, so that one server cannot fill the jar, push out another
+/// site's cookies, or make the `Cookie` header grow without bound.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieJar, CookieLimits};
@@ -13,14 +13,22 @@
 ///
 /// # What a full jar evicts
 ///
-/// Above [`total`](Self::total) or [`bytes`](Self::bytes) cookies are evicted, up to a sixteenth of
-/// the jar at once: expired first, then those beyond their site's share, then those never sent,
-/// then the others; least recently used first within each group.
+/// If the jar exceeds [`total`](Self::total) or [`bytes`](Self::bytes), it evicts cookies in this
+/// order, until a sixteenth of the limit is free:
 ///
-/// - The older half of the jar is evicted only after the newer half.
-/// - A site's share is a 1,024th of the limit, and at least 8 cookies and 4,096 bytes. The site
-///   that is furthest above its share is evicted from first.
-/// - Within their share, the last eighth of the jar is evicted after the others of the newer half.
+/// 1. All expired cookies. If that is enough to be within the limit, nothing else is evicted.
+/// 2. Of the newer half, the cookies beyond their site's share. The site that is furthest above its
+///    share is first.
+/// 3. The rest of the newer half, except the newest eighth of the jar.
+/// 4. The newest eighth of the jar.
+/// 5. The older half, in the same order: beyond the share first.
+///
+/// Within each group, cookies that were never sent are first, then the others; least recently used
+/// first. The cookie that was just set stays.
+///
+/// The halves and the eighth are by the order in which the cookies came. The older half is what
+/// came first, up to half of `total` and half of `bytes`. A site's share is a 1,024th of the limit,
+/// and at least 8 cookies and 4,096 bytes.
 ///
 /// This protects against sites that set cookies to push out those of others:
 ///
@@ -53,37 +61,40 @@
     )
 )]
 pub struct CookieLimits {
-    /// Most cookies of one registrable domain, including its subdomains. Default: 180.
+    /// The maximum number of cookies of one registrable domain, including its subdomains. Default:
+    /// 180.
     ///
-    /// Above the limit cookies are evicted: expired first, then non-`Secure`, then `Secure`; least
-    /// recently used first within each group.
+    /// If a domain exceeds it, its cookies are evicted: expired first, then non-`Secure`, then
+    /// `Secure`; least recently used first within each group.
     pub per_domain: usize,
-    /// Most cookies in the jar. Default: 50,000. Above the limit cookies are
-    /// [evicted](#what-a-full-jar-evicts).
+    /// The maximum number of cookies in the jar. Default: 50,000. If the jar exceeds it, it [evicts
+    /// cookies](#what-a-full-jar-evicts).
     pub total: usize,
-    /// Most bytes in the jar: names, values, domains and paths, and the headers that are kept for
-    /// the next request. Default: 16 MiB. Above the limit cookies are evicted as for
-    /// [`total`](Self::total).
+    /// The maximum number of bytes in the jar: names, values, domains and paths, and the headers
+    /// that are kept for the next request. Default: 16 MiB. If the jar exceeds it, it [evicts
+    /// cookies](#what-a-full-jar-evicts).
     pub bytes: usize,
-    /// Most cookies that one response may set, and most that it may delete. Default: 50. Later ones
-    /// are rejected.
+    /// The maximum number of cookies that one response may set, and of those that it may delete.
+    /// Default: 50 of each kind. After 50 deletions, later deletions are rejected. After 50
+    /// accepted cookies, every later `Set-Cookie` is rejected, also a deletion.
     pub per_response: usize,
-    /// Longest `Cookie` header, in bytes. Default: 8,190.
+    /// The maximum length of the `Cookie` header's value, in bytes, including the caller's own
+    /// pairs. Default: 8,190. The 8 bytes of `Cookie: ` are not counted.
     ///
-    /// Above the limit cookies are left out: non-`Secure` first, then `Secure`; least recently used
-    /// first within each group. No cookie is cut.
+    /// If the cookies take more, some are left out: non-`Secure` first, then `Secure`; least
+    /// recently used first within each group. No cookie is cut.
     /// [`CookieJar::explain`](crate::cookie::CookieJar::explain) names those that are left out, and
     /// with the feature `tracing` their number is an event.
     ///
-    /// The default is Apache's limit for a header line. nginx has 8 KiB. Above it they refuse the
-    /// request, and every later one.
+    /// Apache's default limit is 8,190 bytes, and nginx's 8 KiB. Both count `Cookie: `, and refuse
+    /// a longer line, and every later request that sends the same cookies.
     ///
     /// Some servers need more. ASP.NET Core splits its sign-in cookie into chunks, such as three of
     /// 3,980 bytes, and its Kestrel accepts 32 KiB. With the default one chunk is left out. For
     /// such a server set 16 KiB.
     pub header_bytes: usize,
-    /// Most cookies in one header. Default: 150. Above the limit cookies are left out as for
-    /// [`header_bytes`](Self::header_bytes).
+    /// The maximum number of cookies in one header. Default: 150. If more match, some are left out
+    /// as for [`header_bytes`](Self::header_bytes).
     pub header_cookies: usize,
 }
 

@@ -20,7 +20,7 @@ use super::jar::CookieJar;
 /// after nobody has asked for it for the [`idle`](JarPoolBuilder::idle) time. If the pool is
 /// [full](JarPoolBuilder::max_jars), the jar that was asked for longest ago is evicted first. `get`
 /// and [`evict_idle`](Self::evict_idle) evict; the pool has no background task. A jar that a
-/// request holds counts as asked for, unless nearly all jars are held.
+/// request holds counts as asked for, unless more than 94 % of the jars are held.
 ///
 /// Before a jar is evicted, [`on_evict`](JarPoolBuilder::on_evict) is called with it, so that it
 /// can be saved. The pool is not locked during the call. Whoever asks for the key during the call
@@ -31,7 +31,7 @@ use super::jar::CookieJar;
 ///
 /// To keep jars in files, save them with [`CookieFile::overwrite`](super::CookieFile::overwrite). A
 /// merge with the file would bring back cookies that the tenant has logged out of. `overwrite`
-/// replaces any file, so move a file that cannot be read aside first.
+/// replaces any file, so first rename a file that cannot be read.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieFile, CookieJar, Format, JarPool};
@@ -72,8 +72,8 @@ use super::jar::CookieJar;
 /// Do not use keys from strangers as file names: escape them, or accept only known ones.
 ///
 /// Clones share the jars. A pool takes at most the memory of its jars at their
-/// [limits](super::CookieLimits). If keys come from strangers, set smaller limits with
-/// [`new_jar`](JarPoolBuilder::new_jar).
+/// [limits](super::CookieLimits): by default 1,000 times 16 MiB of cookies. If keys come from
+/// strangers, set smaller limits with [`new_jar`](JarPoolBuilder::new_jar).
 ///
 /// ```
 /// use http::{Request, Response};
@@ -124,7 +124,8 @@ pub struct JarPoolBuilder<K = String> {
 }
 
 impl<K> JarPoolBuilder<K> {
-    /// Most jars in the pool, not counting those whose [`on_evict`](Self::on_evict) is running.
+    /// The maximum number of jars in the pool, not counting those whose
+    /// [`on_evict`](Self::on_evict) is running.
     ///
     /// Default: 1,000. 0 counts as 1. Set this above the number of concurrent requests. Otherwise a
     /// jar may be evicted while a request still uses it, and what the request then stores is not
@@ -160,8 +161,8 @@ impl<K> JarPoolBuilder<K> {
         self
     }
 
-    /// Creates the jar of a key that has none in the pool: for example an empty jar with other
-    /// limits, or one read from where [`on_evict`](Self::on_evict) saved it.
+    /// Sets a function that creates the jar of a key that has none in the pool: for example an
+    /// empty jar with other limits, or one read from where [`on_evict`](Self::on_evict) saved it.
     ///
     /// Default: [`CookieJar::new`].
     ///
@@ -184,7 +185,7 @@ impl<K> JarPoolBuilder<K> {
         self
     }
 
-    /// Called with each jar before it is evicted.
+    /// Sets a function that is called with each jar before it is evicted.
     ///
     /// Default: nothing.
     ///
@@ -310,15 +311,15 @@ impl<K> JarPool<K> {
 }
 
 impl<K: Hash + Eq> JarPool<K> {
-    /// Returns the jar of that key, and creates it if there is none. This call never evicts it.
+    /// Returns the jar of the key, and creates it if there is none. This call never evicts it.
     ///
     /// Waits while another thread creates the jar, and while another thread's
     /// [`on_evict`](JarPoolBuilder::on_evict) runs for a key that this call evicts.
     ///
     /// # Panics
     ///
-    /// If a callback of the pool panics, or if a callback of the pool makes this call. The latter
-    /// holds for every method of the pool.
+    /// If a callback of the pool panics, or if a callback makes this call. Every method of the pool
+    /// panics if a callback calls it.
     pub fn get(&self, key: impl Into<K>) -> CookieJar {
         let (settings, key) = (&self.shared.settings, Keyed::new(&self.shared.hasher, key.into()));
         let now = (settings.clock)();
@@ -365,14 +366,14 @@ impl<K: Hash + Eq> JarPool<K> {
         }
     }
 
-    /// Returns the jar of that key if it is in the pool. Does not count as asking for it.
+    /// Returns the jar of the key if it is in the pool. Does not count as asking for it.
     #[must_use]
     pub fn peek(&self, key: &K) -> Option<CookieJar> {
         let key = Keyed::new(&self.shared.hasher, key);
         self.lock().peek(&key).cloned()
     }
 
-    /// Removes the jar of that key from the pool, without calling
+    /// Removes the jar of the key from the pool, without calling
     /// [`on_evict`](JarPoolBuilder::on_evict).
     pub fn remove(&self, key: &K) -> Option<CookieJar> {
         let key = Keyed::new(&self.shared.hasher, key);
@@ -390,7 +391,8 @@ impl<K: Hash + Eq> JarPool<K> {
     }
 
     /// Evicts every jar, also those that requests hold, and returns their number. Use it to save
-    /// all jars at the end. A jar whose callback runs on another thread is handed over once more.
+    /// all jars at the end. A jar whose callback runs on another thread is handed over again, after
+    /// that callback has returned.
     pub fn evict_all(&self) -> usize {
         let leaving = self.lock().all();
         self.send_off(leaving)

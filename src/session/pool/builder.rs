@@ -56,8 +56,8 @@ impl<S> SessionPoolBuilder<S> {
         Self { store, settings, jars, sealing: PhantomData }
     }
 
-    /// Seals each cookie, so that the owner of the store cannot read it or give it to another
-    /// session.
+    /// Seals each cookie: encrypts all of it, except that its name, domain and path stay readable.
+    /// The owner of the store then cannot read the value, or give the cookie to another session.
     ///
     /// The feature `seal` has an implementation, `SessionSeal`.
     ///
@@ -94,12 +94,12 @@ impl<S> SessionPoolBuilder<S> {
 }
 
 impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
-    /// Most sessions in memory. Each site of a session counts.
+    /// The maximum number of sessions in memory. Each site of a session counts as one.
     ///
-    /// Default: 10,000. 0 counts as 1. Above the limit the least recently used sessions are removed
-    /// from memory, up to a sixteenth at once. A session stays while a request uses it, or while a
-    /// caller holds its [jar](SessionPool::jar). A session with unwritten changes is written first.
-    /// A removed session is loaded again when it is used.
+    /// Default: 10,000. 0 counts as 1. If there are more, the least recently used sessions are
+    /// removed from memory, up to a sixteenth at once. A session stays while a request uses it, or
+    /// while a caller holds its [jar](SessionPool::jar). A session with unwritten changes is
+    /// written first. A removed session is loaded again when it is used.
     ///
     /// ```
     /// use tower_outbound::session::{MemoryStore, SessionPool};
@@ -114,7 +114,7 @@ impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
 
     /// How long a session stays in memory after its last use.
     ///
-    /// Default: 1 hour. At most 12 hours.
+    /// Default: 1 hour. More than 12 hours counts as 12 hours.
     ///
     /// ```
     /// use std::time::Duration;
@@ -144,7 +144,7 @@ impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
         self
     }
 
-    /// What happens to a request if its session cannot be loaded in time.
+    /// What happens to a request if its session cannot be loaded or checked in time.
     ///
     /// Default: [`OnOutage::Refuse`].
     ///
@@ -197,7 +197,7 @@ impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
     /// Shortest time between two writes that only move the expiry of a cookie, as many servers do
     /// with each response.
     ///
-    /// Default: 5 s. Another replica may see the cookie expire too early by this time.
+    /// Default: 5 s. Another replica may see the cookie expire up to this much too early.
     ///
     /// ```
     /// use std::time::Duration;
@@ -211,11 +211,11 @@ impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
         self
     }
 
-    /// How long written changes are kept, to write them again if the store comes back as another
-    /// server, which may lack them.
+    /// How long written changes are kept, to write them again if the store fails over to a server
+    /// that lacks them.
     ///
-    /// Default: 30 s. At most 1 hour. It takes the memory of the changes of that time, and needs
-    /// the driver.
+    /// Default: 30 s. More than 1 hour counts as 1 hour. It takes the memory of the changes of that
+    /// time, and needs the driver.
     ///
     /// ```
     /// use std::time::Duration;
@@ -229,7 +229,8 @@ impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
         self
     }
 
-    /// How long after its last change the store keeps a session that has cookies without an expiry.
+    /// How long the store keeps a session that has cookies without an expiry, counted from its last
+    /// change.
     ///
     /// Default: 30 days. A cookie with an expiry is kept until it expires. A program has no end of
     /// a browser session, so this time ends the other cookies.
@@ -249,8 +250,8 @@ impl<S, Sealing> SessionPoolBuilder<S, Sealing> {
 
     /// Sets how jars are built: suffix list, limits, policy, clock. Their change log is always on.
     ///
-    /// Default: [`CookieJar::builder`]. All replicas need the same suffix list, since a site is a
-    /// key of the store.
+    /// Default: [`CookieJar::builder`]. All replicas need the same suffix list, since a site is
+    /// part of a store key.
     ///
     /// ```
     /// use tower_outbound::cookie::{CookieJar, CookieLimits};

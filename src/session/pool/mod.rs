@@ -83,8 +83,8 @@ impl<S: SessionStore> SessionPool<S> {
 
     /// Returns the jar of a session, up to date, with the cookies of the URI's site and no others.
     ///
-    /// The driver writes a change in the jar within a second or two. The session's next request and
-    /// [`flush`](Self::flush) write it too. The session stays in memory as long as you hold the
+    /// The driver writes a change in the jar within a second or two. [`flush`](Self::flush) and the
+    /// session's next request also write it. The session stays in memory as long as you hold the
     /// jar. Do not keep the jar for later: only requests and this call bring it up to date.
     ///
     /// # Errors

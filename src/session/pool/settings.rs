@@ -6,6 +6,8 @@ use crate::session::{Seal, TOMBSTONES_KEPT};
 
 /// Whether a pool uses a loaded session without asking the store. Set by
 /// [`SessionPoolBuilder::consistency`](crate::session::SessionPoolBuilder::consistency).
+///
+/// Default: [`Cached`](Self::Cached).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Consistency {
@@ -19,8 +21,10 @@ pub enum Consistency {
     Validated,
 }
 
-/// What happens to a request if its session cannot be loaded or checked. Set by
+/// What happens to a request if its session cannot be loaded or checked in time. Set by
 /// [`SessionPoolBuilder::on_outage`](crate::session::SessionPoolBuilder::on_outage).
+///
+/// Default: [`Refuse`](Self::Refuse).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnOutage {
@@ -30,13 +34,15 @@ pub enum OnOutage {
     #[default]
     Refuse,
     /// The request is sent with the cookies that this replica has, if they were up to date at most
-    /// this long ago. At most 6 hours. A session that was never loaded is still refused: with an
-    /// empty jar the upstream would start a new session in place of the tenant's.
+    /// this long ago. More than 6 hours counts as 6 hours. A session that was never loaded is still
+    /// refused: with an empty jar the upstream would start a new session in place of the tenant's.
     LastKnown(Duration),
 }
 
 /// When the changes of a response are written. Set by
 /// [`SessionPoolBuilder::write`](crate::session::SessionPoolBuilder::write).
+///
+/// Default: [`Through`](Self::Through).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Write {

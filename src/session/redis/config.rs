@@ -203,7 +203,7 @@ impl RedisConfig {
         self
     }
 
-    /// Most sites of which one session has cookies. A change for another site
+    /// The maximum number of sites of which one session has cookies. A change for another site
     /// [fails](RedisError::TooManySites) until the cookies of a site expire.
     ///
     /// Default: 10,000.

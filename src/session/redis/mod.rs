@@ -38,8 +38,9 @@ use super::{Applied, Contents, Event, Record, SessionKey, SessionStore, StoreKey
 /// It needs Redis 6 or newer, or Valkey, and these commands: `HELLO`, `SELECT`, `ROLE`, `INFO`,
 /// `TIME`, `CLIENT TRACKING`, `HGETALL`, `HGET`, `EVALSHA`, `SCRIPT LOAD`; in a cluster `ASKING`;
 /// and in scripts `HSET`, `HDEL`, `PEXPIRE`, `PTTL`, `EXISTS`, `DEL`, `SADD`, `SREM`, `SCARD`,
-/// `SISMEMBER` and `SMEMBERS`. Its keys begin with `to1:`. Set `maxmemory-policy noeviction`: an
-/// evicted key is a session that is logged out. With `appendonly yes` a restart keeps the sessions.
+/// `SISMEMBER` and `SMEMBERS`. Its Redis keys begin with `to1:`. Set `maxmemory-policy noeviction`:
+/// an evicted Redis key is a session that is logged out. With `appendonly yes` a restart keeps the
+/// sessions.
 ///
 /// It is not `Clone`: each pool needs its own connection, over which the server reports what the
 /// other pools change.

@@ -9,11 +9,11 @@ use chacha20poly1305::{
 
 use super::Seal;
 
-/// Seals cookies with XChaCha20-Poly1305, and lets keys be rotated: it seals with the first key,
+/// Encrypts cookies with XChaCha20-Poly1305, and lets keys be rotated: it seals with the first key,
 /// and opens with any.
 ///
-/// Each key has a number, which is written in front of the sealed cookie. Rotate keys as follows.
-/// Every replica can read at every step.
+/// Each seal key has a number, which is written in front of the sealed cookie. Rotate keys as
+/// follows. Every replica can read at every step.
 ///
 /// 1. Give every replica the new key as one that [opens](Self::also_open).
 /// 2. Make it the first key on every replica, and let the old key open.

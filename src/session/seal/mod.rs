@@ -6,7 +6,7 @@ mod aead;
 #[cfg(feature = "seal")]
 pub use self::aead::SessionSeal;
 
-/// Seals the cookies that a pool writes, and opens those that it reads.
+/// Seals (encrypts) the cookies that a pool writes, and opens those that it reads.
 ///
 /// The crate has an implementation, [`SessionSeal`](super::SessionSeal) (feature `seal`). Implement
 /// the trait for a key that a key service holds.
