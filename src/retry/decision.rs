@@ -194,8 +194,8 @@ pub enum StopReason {
     /// The server asks to wait longer than the policy accepts, or [not to
     /// retry](ServerDelay::Never).
     RetryAfter,
-    /// The next attempt would begin after the deadline. Or the deadline ended the last attempt, or
-    /// a wait for the inner service.
+    /// The next attempt would begin after the deadline. Or the deadline ended the last attempt, even
+    /// if another limit is used up too, or a wait for the inner service.
     Deadline,
     /// The budget has no retry left.
     Budget,

@@ -179,6 +179,12 @@ pub(super) fn settle(
             Err(StopReason::Deadline)
         }
         (Decision::Retry { after }, None) => Ok(after),
+        // It has cut the attempt, and no limit that is used up as well says as much.
+        (Decision::Return(reason), _)
+            if reason.is_exhaustion() && is_too_late(elapsed, Duration::ZERO, deadline) =>
+        {
+            Err(StopReason::Deadline)
+        }
         (Decision::Return(reason), _) => Err(reason),
     }
 }
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_policys_word_is_settled_against_body_and_deadline() {
-        use StopReason::{Body, Budget, Deadline, Disabled, Method};
+        use StopReason::{Body, Budget, Deadline, Disabled, Method, Total};
         let later = |millis| Decision::Retry { after: millis * MS };
         let give_up = Decision::Return;
         let rows = [
@@ -242,7 +248,10 @@ mod tests {
             ("no delay, no timer", AGAIN, None, 10, Some(11), Ok(Duration::ZERO)),
             ("no delay at the deadline", AGAIN, None, 10, Some(10), Err(Deadline)),
             ("no body, too late", later(5), Some(Body), 10, Some(10), Err(Body)),
-            ("its own reason, too late", give_up(Budget), None, 10, Some(10), Err(Budget)),
+            ("its own reason, in time", give_up(Budget), None, 10, Some(11), Err(Budget)),
+            ("a limit, too late", give_up(Total), None, 10, Some(10), Err(Deadline)),
+            ("the budget, too late", give_up(Budget), None, 10, Some(10), Err(Deadline)),
+            ("must not be repeated, too late", give_up(Method), None, 10, Some(10), Err(Method)),
         ];
         check(
             rows.into_iter()

@@ -282,6 +282,15 @@ async fn the_deadline_cuts_an_attempt_in_flight_and_the_attempt_timeout_each() {
         (3, StopReason::Deadline)
     );
 
+    // No limit that is used up as well hides that the time was.
+    for (total, attempts) in [(2, 3), (9, 3)] {
+        let policy = policy().total(total).attempt_timeout(2 * SECOND).deadline(5 * SECOND);
+        let error = RetryLayer::new(policy).layer(server()).oneshot(get()).await.unwrap_err();
+        let history = error.downcast_ref::<RetryError>().unwrap().history();
+        let got = (history.attempts().len(), history.stop_reason());
+        assert_eq!(got, (attempts, StopReason::Deadline), "total {total}");
+    }
+
     // A POST that timed out may have been processed.
     let error = RetryLayer::new(policy().attempt_timeout(SECOND))
         .layer(server())
