@@ -140,6 +140,15 @@ pub(super) fn is_http2(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
+/// Whether an error comes from reqwest, which by default follows redirects without the extensions
+/// of the request.
+///
+/// Only its text tells, since reqwest is no dependency. The text may rule out a retry, and never
+/// allows one.
+pub(super) fn is_of_reqwest(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| format!("{cause:?}").starts_with("reqwest::Error"))
+}
+
 /// An error, then its causes from the outermost to the innermost.
 pub(super) fn causes<'a>(
     error: &'a (dyn Error + 'static),

@@ -223,15 +223,12 @@ impl RetryError {
 
 impl fmt::Display for RetryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let attempts = self.history.attempts();
-        let plural = if attempts.len() == 1 { "" } else { "s" };
-        write!(
-            f,
-            "gave up after {} attempt{plural}: {}",
-            attempts.len(),
-            self.history.stop_reason()
-        )?;
-        match attempts.last().and_then(|last| last.failure) {
+        let last = self.history.attempts().last();
+        // Not how many records there are: a long history has lost some.
+        let made = last.map_or(0, |last| last.number);
+        let plural = if made == 1 { "" } else { "s" };
+        write!(f, "gave up after {made} attempt{plural}: {}", self.history.stop_reason())?;
+        match last.and_then(|last| last.failure) {
             Some(failure) => write!(f, " (last: {failure})"),
             None => Ok(()),
         }

@@ -103,12 +103,13 @@
 //! | hyper-util's client, tonic's `Channel`, with `Buffer`, timeouts, limits, cookies and mounts around them | is retried |
 //! | tower-http's `FollowRedirect` around them | is retried if the first hop failed |
 //! | another `RetryLayer` | is retried by that layer, and not again by this one |
-//! | a client that drops the extensions of a request, as reqwest does | is retried with [`OneExchangeLayer`] directly above the client |
+//! | reqwest, which follows redirects by default; and other clients that drop the extensions of a request | is retried with [`OneExchangeLayer`] directly above the client |
 //!
 //! The same rule holds for a response that says that the request was not processed: a listed 421 or
 //! 425, or a response that [`classify`](RetryPolicy::classify) calls [`Unsent`](Failure::Unsent).
 //!
-//! In three cases several exchanges look like one, and the POST is repeated:
+//! In four cases several exchanges look like one, and the POST is repeated. None of them is
+//! reqwest's, whose errors are known by their text.
 //!
 //! - A redirector drops the extensions of its hops, as tower-http's does with
 //!   `preserve_extensions(false)`, and HTTP/2 refuses a later hop. If the redirector waits for
@@ -118,6 +119,9 @@
 //! - A client makes its exchanges in a task or thread of its own (`tokio::spawn`,
 //!   `spawn_blocking`), drops extensions or the head there, and follows redirects or retries. From
 //!   outside it looks like a worker that failed to connect.
+//! - A service of your own keeps the head of the request until the response, or only its
+//!   extensions, and makes several exchanges without them. From outside it looks like a client that
+//!   waits for one connection.
 //!
 //! To avoid them, follow redirects outside the retries, or put [`OneExchangeLayer`] between the
 //! redirector and the client.

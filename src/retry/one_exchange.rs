@@ -98,6 +98,9 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let witness = Witness::take(request.extensions_mut());
+        if let Some(witness) = &witness {
+            witness.declare();
+        }
         OneExchangeFuture { response: self.inner.call(request), witness }
     }
 }

@@ -40,6 +40,8 @@ struct Seen {
     /// request.
     gone_outside: AtomicU32,
     answered: AtomicBool,
+    /// Whether a [`OneExchangeLayer`](super::OneExchangeLayer) below has the head.
+    declared: AtomicBool,
     /// The thread that is inside the call at the moment.
     thread: AtomicUsize,
     has_waited: AtomicBool,
@@ -157,7 +159,11 @@ impl Watch {
         match outcome {
             Ok(_) => self.evidence().allows_response(),
             Err(error) => {
-                self.evidence().allows(classify::is_http2(error)) && !has_sent_attempt(error)
+                self.evidence().allows(classify::is_http2(error))
+                    && !has_sent_attempt(error)
+                    // Code around reqwest that keeps the head while it sends shows nothing of the
+                    // redirects that reqwest follows.
+                    && (self.0.declared.load(Relaxed) || !classify::is_of_reqwest(error))
             }
         }
     }
@@ -207,6 +213,11 @@ impl Witness {
     /// Takes the witness out of a request.
     pub(super) fn take(extensions: &mut Extensions) -> Option<Self> {
         extensions.remove()
+    }
+
+    /// Takes note that the client below makes one exchange.
+    pub(super) fn declare(&self) {
+        self.each(|seen| seen.declared.store(true, Relaxed));
     }
 
     /// Takes note of a response: whatever fails from now on is another exchange.

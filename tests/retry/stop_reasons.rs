@@ -187,6 +187,10 @@ async fn a_history_is_bounded_and_has_the_first_and_the_last_attempts() {
     let numbers: Vec<_> = history.attempts().iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, (1..=512).chain(2489..=3000).collect::<Vec<_>>());
     assert_eq!(history.to_string().lines().count(), 1024);
+
+    let policy = policy().total(2999).raise_on_status(true);
+    let error = RetryLayer::new(policy).layer(server).oneshot(get()).await.unwrap_err();
+    assert!(error.to_string().starts_with("gave up after 3000 attempts: "), "{error}");
 }
 
 #[tokio::test]

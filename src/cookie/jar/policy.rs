@@ -133,7 +133,11 @@ fn list<D: AsRef<str>>(
 ) -> Result<HashSet<Box<str>>, InvalidDomain> {
     let domain = |domain: D| match written_domain(domain.as_ref()) {
         Some(domain) => Ok(domain.into_owned().into()),
-        None => Err(InvalidDomain { domain: domain.as_ref().into() }),
+        None => {
+            // A URL in place of a domain may have a password before the last `@`.
+            let shown = domain.as_ref().rsplit('@').next().unwrap_or_default();
+            Err(InvalidDomain { domain: shown.into() })
+        }
     };
     domains.into_iter().map(domain).collect()
 }
@@ -149,7 +153,7 @@ fn list<D: AsRef<str>>(
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidDomain {
-    /// The domain, as it was given.
+    /// The domain, as it was given, without userinfo.
     pub domain: Box<str>,
 }
 
