@@ -21,6 +21,11 @@ pub enum Failure {
     ///
     /// The request was not sent, so any method is retried, under the condition of
     /// [`Unsent`](Self::Unsent). A certificate that is not trusted is [`Never`](Self::Never).
+    ///
+    /// Also if the connector's own time limit ended the connect: hyper-util's
+    /// `set_connect_timeout`, or a `Timeout` around the connector. If `attempt_timeout` or a limit
+    /// around the whole client ended it, the class is [`Timeout`](Self::Timeout), and a POST is not
+    /// retried.
     Connect,
     /// There was a connection, but the server did not process the request: it was never written, or
     /// HTTP/2 said so.
@@ -44,6 +49,10 @@ pub enum Failure {
     ///
     /// The response was garbled, the request was invalid, its body failed, a resource asked for
     /// HTTP/1.1 over HTTP/2, or rustls or OpenSSL does not trust the server's certificate.
+    ///
+    /// If the client refuses the scheme of a URL, that is `Never` for hyper-util's `HttpConnector`
+    /// only. Other refusals are not recognised: hyper-rustls's is [`Connect`](Self::Connect), and
+    /// reqwest's is [`Other`](Self::Other).
     Never,
 }
 
