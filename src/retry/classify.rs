@@ -24,6 +24,11 @@ pub enum Failure {
     /// [`Unsent`](Self::Unsent) names. If rustls or OpenSSL does not trust the server's
     /// certificate, that is [`Never`](Self::Never). Another TLS library's error for it is not
     /// recognised, and is `Connect`.
+    ///
+    /// Also if the connector's own time limit ended the connect: hyper-util's
+    /// `set_connect_timeout`, or a `Timeout` around the connector. If `attempt_timeout` or a limit
+    /// around the whole client ended it, the class is [`Timeout`](Self::Timeout), and a POST is not
+    /// retried.
     Connect,
     /// There was a connection, but the server did not process the request: it was never written, or
     /// HTTP/2 said so (feature `http2`).
@@ -48,6 +53,10 @@ pub enum Failure {
     /// The response was garbled, the request was invalid, its body failed, a resource asked for
     /// HTTP/1.1 over HTTP/2 (feature `http2`), or rustls or OpenSSL does not trust the server's
     /// certificate.
+    ///
+    /// If the client refuses the scheme of a URL, that is `Never` for hyper-util's `HttpConnector`
+    /// only. Other refusals are not recognised: hyper-rustls's is [`Connect`](Self::Connect), and
+    /// reqwest's is [`Other`](Self::Other).
     Never,
 }
 

@@ -38,6 +38,8 @@ use crate::disk::{Locked, kept_beside};
 /// processes lose none of each other's cookies. If both changed a cookie, the later change is kept.
 /// A save replaces the whole file or nothing.
 ///
+/// Dropping a `CookieFile` saves nothing: save it on the error path too.
+///
 /// A line of cookies.txt that cannot be read is [skipped](Self::skipped). Each save keeps it
 /// unchanged and in its place. [`strict`](CookieFileBuilder::strict) makes it an error instead.
 ///

@@ -3,7 +3,10 @@
 use std::{error, fmt, io};
 
 /// Why a file was not read. From [`CookieJar::read_from`](crate::cookie::CookieJar::read_from), and
-/// the source of a [`FileError`](crate::cookie::FileError).
+/// the field `source` of [`FileError::Read`](crate::cookie::FileError::Read).
+///
+/// `Error::source` of that `FileError` does not return it, because the message of the `FileError`
+/// already has its text.
 ///
 /// ```
 /// use tower_outbound::cookie::{CookieJar, Format, ReadError};
