@@ -1,6 +1,6 @@
 //! kube: its `Client` over a stack with our layers, and its own retries.
 
-use http::{Response, Uri};
+use http::{HeaderValue, Response, StatusCode, Uri, uri::PathAndQuery};
 use hyper_util::{client::legacy::Client as HyperClient, rt::TokioExecutor};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -9,11 +9,12 @@ use kube::{
     client::{Body, ClientBuilder, ConfigExt},
 };
 use serde_json::json;
+use tokio::net::TcpSocket;
 use tower::{ServiceBuilder, buffer::BufferLayer};
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
-    retry::{Backoff, RetryPolicy},
+    retry::{Backoff, Failure, Policy, RetryError, RetryPolicy},
 };
 use tower_outbound_ecosystem::{Seen, Server, busy_at_first, json as json_response};
 
@@ -172,4 +173,111 @@ async fn over_kubes_own_tls_and_token_the_layers_alone_retry() {
     assert_eq!(server.lines(), [format!("GET {PODS}"), format!("GET {PODS} busy=1")]);
     assert!(server.seen().iter().all(|seen| seen.header["authorization"] == "Bearer secret"));
     assert_eq!(jar.len(), 2);
+}
+
+/// kube's whole stack without its retries, then ours: `mount` is the prefix of the retries.
+fn outside_kubes_stack(cluster_url: &Uri, mount: &Uri, policy: RetryPolicy) -> Client {
+    let mut config = Config::new(cluster_url.clone());
+    config.default_retry = false;
+    let retries = RetryLayer::new(policy.backoff(Backoff::none()))
+        .replay_with(|body: &Body| body.try_clone());
+    let routes = RoutingLayer::builder()
+        .mount(mount.to_string(), retries)
+        .default_origin(cluster_url.clone());
+    ClientBuilder::try_from(config)
+        .unwrap()
+        .with_layer(&BufferLayer::new(64))
+        .with_layer(&CookieLayer::default().default_origin(cluster_url.clone()))
+        .with_layer(&routes.build().unwrap())
+        .build()
+}
+
+fn origin_of(cluster_url: &Uri) -> Uri {
+    let mut parts = cluster_url.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    Uri::from_parts(parts).unwrap()
+}
+
+/// kube adds the path of the cluster (as Rancher's) below the layers. A default origin may have it.
+#[tokio::test]
+async fn a_mount_with_the_path_of_the_cluster_matches_no_request() {
+    for is_origin_only in [true, false] {
+        let server = Server::start(busy_at_first(cluster)).await;
+        let cluster_url: Uri =
+            format!("{}/k8s/clusters/c-1", server.origin("localhost")).parse().unwrap();
+        let mount = if is_origin_only { origin_of(&cluster_url) } else { cluster_url.clone() };
+        let pods = pods(outside_kubes_stack(&cluster_url, &mount, RetryPolicy::new()));
+        assert_eq!(pods.list(&ListParams::default()).await.is_ok(), is_origin_only);
+        let path = format!("GET /k8s/clusters/c-1{PODS}");
+        let wanted =
+            if is_origin_only { vec![path.clone(), format!("{path} busy=1")] } else { vec![path] };
+        assert_eq!(server.lines(), wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_for_the_path_of_the_cluster_is_not_sent() {
+    let server = Server::start(|seen, _| {
+        let mut response = cluster(seen);
+        for cookie in ["below=1; Path=/k8s/clusters/c-1", "above=1; Path=/api"] {
+            response.headers_mut().append("set-cookie", HeaderValue::from_static(cookie));
+        }
+        response
+    })
+    .await;
+    let cluster_url: Uri =
+        format!("{}/k8s/clusters/c-1", server.origin("localhost")).parse().unwrap();
+    let mount = origin_of(&cluster_url);
+    let pods = pods(outside_kubes_stack(&cluster_url, &mount, RetryPolicy::new()));
+    for _ in 0..2 {
+        pods.list(&ListParams::default()).await.unwrap();
+    }
+    let path = format!("GET /k8s/clusters/c-1{PODS}");
+    assert_eq!(server.lines(), [path.clone(), format!("{path} above=1")]);
+}
+
+/// The API server answers 429 before it processes a request.
+#[tokio::test]
+async fn a_create_that_was_rejected_with_429_is_repeated_by_kube_or_by_a_classifier() {
+    let usual = RetryPolicy::new();
+    let unsent = RetryPolicy::new().classify(move |outcome| match outcome {
+        Ok(head) if head.status == StatusCode::TOO_MANY_REQUESTS => Some(Failure::Unsent),
+        outcome => Policy::classify(&usual, outcome),
+    });
+    let rows = [("kube's own", None, 2), ("ours", Some(RetryPolicy::new()), 1)];
+    for (name, policy, attempts) in rows.into_iter().chain([("classified", Some(unsent), 2)]) {
+        let server = Server::start(|seen, count| {
+            let mut response = cluster(seen);
+            if count == 0 {
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                response.headers_mut().insert("retry-after", HeaderValue::from_static("0"));
+            }
+            response
+        })
+        .await;
+        let origin: Uri = server.origin("localhost").parse().unwrap();
+        let client = match policy {
+            None => ClientBuilder::try_from(Config::new(origin)).unwrap().build(),
+            Some(policy) => outside_kubes_stack(&origin, &origin, policy),
+        };
+        let made = pods(client).create(&PostParams::default(), &Pod::default()).await;
+        assert_eq!(made.is_ok(), attempts == 2, "{name}: {made:?}");
+        assert_eq!(server.lines(), vec![format!("POST {PODS}"); attempts], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_typed_call_is_the_retries_error() {
+    // A port that is bound, so that nothing else uses it, but not listening.
+    let deaf = TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let origin: Uri = format!("http://{}", deaf.local_addr().unwrap()).parse().unwrap();
+    let pods = pods(outside_kubes_stack(&origin, &origin, RetryPolicy::new().total(1)));
+    match pods.list(&ListParams::default()).await {
+        Err(kube::Error::Service(error)) => {
+            let error = error.downcast_ref::<RetryError>().expect("a limit is used up");
+            assert_eq!(error.history().attempts().len(), 2);
+        }
+        other => panic!("{other:?}"),
+    }
 }

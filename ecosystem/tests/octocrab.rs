@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, header::USER_AGENT};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{AUTHORIZATION, RETRY_AFTER, USER_AGENT},
+};
 use http_body::Body;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -13,10 +16,12 @@ use octocrab::{
     },
 };
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
+use tower::util::MapRequestLayer;
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
-    retry::{Backoff, RetryPolicy},
+    retry::{Backoff, Failure, Policy, RetryError, RetryPolicy, retry_after::x_ratelimit_reset},
 };
 use tower_outbound_ecosystem::{Seen, Server, busy_at_first, json as json_response};
 
@@ -26,6 +31,11 @@ fn api(seen: &Seen) -> Response<http_body_util::Full<bytes::Bytes>> {
 
 /// `with_service` adds no retries, so ours are the only ones. The last layer is the outermost.
 fn client(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Octocrab {
+    client_of(&server.origin("localhost"), jar, policy)
+}
+
+/// `site` is the base URI, with its path, and the prefix of the mount.
+fn client_of(site: &str, jar: &CookieJar, policy: RetryPolicy) -> Octocrab {
     // A clone of an `OctoBody` shares its data, and is empty after the data was sent. `try_clone`
     // makes an independent body. For an empty body, as in a GET, it returns `None`.
     let replay =
@@ -34,11 +44,9 @@ fn client(server: &Server, jar: &CookieJar, policy: RetryPolicy) -> Octocrab {
     OctocrabBuilder::new_empty()
         .with_service(Client::builder(TokioExecutor::new()).build_http::<OctoBody>())
         .with_layer(&CookieLayer::new(jar.clone()))
-        .with_layer(
-            &RoutingLayer::builder().mount(server.origin("localhost"), retries).build().unwrap(),
-        )
+        .with_layer(&RoutingLayer::builder().mount(site, retries).build().unwrap())
         // octocrab's own requests have no host, so this must be outside the mounts.
-        .with_layer(&BaseUriLayer::new(server.origin("localhost").parse().unwrap()))
+        .with_layer(&BaseUriLayer::new(site.parse().unwrap()))
         .with_auth(AuthState::None)
         .build()
         .unwrap()
@@ -165,5 +173,131 @@ async fn a_token_a_user_agent_and_tls_go_with_each_attempt() {
     for seen in server.seen() {
         assert_eq!(seen.header["authorization"], "Bearer secret");
         assert_eq!(seen.header["user-agent"], "my-app/1.0");
+    }
+}
+
+#[tokio::test]
+async fn a_mount_may_have_the_path_of_the_base_uri() {
+    let server = Server::start(busy_at_first(api)).await;
+    let site = format!("{}/api/v3", server.origin("localhost"));
+    let octocrab = client_of(&site, &CookieJar::new(), RetryPolicy::new());
+    // A relative URI, and the absolute one of a `next` link.
+    for uri in ["/user".to_owned(), format!("{site}/repos")] {
+        octocrab.get::<Value, _, _>(uri, None::<&()>).await.unwrap();
+    }
+    assert_eq!(
+        server.lines(),
+        [
+            "GET /api/v3/user",
+            "GET /api/v3/user busy=1",
+            "GET /api/v3/repos busy=1; done=1",
+            "GET /api/v3/repos busy=1; done=1"
+        ]
+    );
+}
+
+/// octocrab knows only `api.github.com` as the host of a token.
+#[tokio::test]
+async fn an_absolute_link_to_another_server_has_no_token_but_from_a_layer() {
+    for is_in_a_layer in [false, true] {
+        let server = Server::start(|seen, _| api(seen)).await;
+        let origin = server.origin("localhost");
+        let own = server.address.port();
+        let token = MapRequestLayer::new(move |mut request: Request<OctoBody>| {
+            let uri = request.uri();
+            if is_in_a_layer && (uri.host(), uri.port_u16()) == (Some("localhost"), Some(own)) {
+                let token = HeaderValue::from_static("Bearer secret");
+                request.headers_mut().insert(AUTHORIZATION, token);
+            }
+            request
+        });
+        let octocrab = OctocrabBuilder::new_empty()
+            .with_service(Client::builder(TokioExecutor::new()).build_http::<OctoBody>())
+            .with_layer(&token)
+            .with_layer(&BaseUriLayer::new(origin.parse().unwrap()))
+            .with_auth(AuthState::AccessToken { token: "secret".to_owned().into() })
+            .build()
+            .unwrap();
+        let elsewhere = server.origin("127.0.0.1");
+        for uri in ["/user".to_owned(), format!("{origin}/user"), format!("{elsewhere}/user")] {
+            octocrab.get::<Value, _, _>(uri, None::<&()>).await.unwrap();
+        }
+        let tokens: Vec<_> =
+            server.seen().iter().map(|seen| seen.header.contains_key(AUTHORIZATION)).collect();
+        assert_eq!(tokens, [true, is_in_a_layer, false]);
+    }
+}
+
+/// The policy of the guide's page `clients`.
+fn waits_for_rate_limits() -> RetryPolicy {
+    let usual = RetryPolicy::new();
+    RetryPolicy::new().retry_after(x_ratelimit_reset).classify(move |outcome| match outcome {
+        Ok(head)
+            if matches!(head.status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS)
+                && (head.headers.contains_key(RETRY_AFTER)
+                    || x_ratelimit_reset(head).is_some()) =>
+        {
+            Some(Failure::Unsent)
+        }
+        outcome => Policy::classify(&usual, outcome),
+    })
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_waited_for_and_another_403_is_not() {
+    type Headers = &'static [(&'static str, &'static str)];
+    const SPENT: Headers = &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "0")];
+    const FOR_AN_HOUR: Headers = &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "3600")];
+    const NOT_SPENT: Headers = &[("x-ratelimit-remaining", "7"), ("x-ratelimit-reset", "0")];
+    const SECONDARY: Headers = &[("x-ratelimit-remaining", "7"), ("retry-after", "0")];
+    let usual: fn() -> RetryPolicy = RetryPolicy::new;
+    let rows = [
+        ("a primary limit", waits_for_rate_limits as fn() -> RetryPolicy, 403, SPENT, 2),
+        ("a primary limit as 429", waits_for_rate_limits, 429, SPENT, 2),
+        ("a secondary limit", waits_for_rate_limits, 403, SECONDARY, 2),
+        ("a longer wait than a minute", waits_for_rate_limits, 403, FOR_AN_HOUR, 1),
+        ("no rate limit", waits_for_rate_limits, 403, NOT_SPENT, 1),
+        ("without the classifier", usual, 403, SPENT, 1),
+        (
+            "with the reader alone",
+            || RetryPolicy::new().retry_after(x_ratelimit_reset),
+            403,
+            SPENT,
+            1,
+        ),
+    ];
+    for (name, policy, status, headers, attempts) in rows {
+        let server = Server::start(move |seen, count| {
+            let mut response = api(seen);
+            if count == 0 {
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                for (name, value) in headers {
+                    response.headers_mut().insert(*name, HeaderValue::from_static(value));
+                }
+            }
+            response
+        })
+        .await;
+        let octocrab = client(&server, &CookieJar::new(), policy());
+        let made: Result<Value, _> =
+            octocrab.post("/user/repos", Some(&json!({"name": "new"}))).await;
+        assert_eq!(made.is_ok(), attempts == 2, "{name}: {made:?}");
+        assert_eq!(server.lines(), vec!["POST /user/repos"; attempts], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_typed_call_is_the_retries_error() {
+    // A port that is bound, so that nothing else uses it, but not listening.
+    let deaf = TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let site = format!("http://{}", deaf.local_addr().unwrap());
+    let octocrab = client_of(&site, &CookieJar::new(), RetryPolicy::new().total(1));
+    match octocrab.current().user().await {
+        Err(octocrab::Error::Service { source, .. }) => {
+            let error = source.downcast_ref::<RetryError>().expect("a limit is used up");
+            assert_eq!(error.history().attempts().len(), 2);
+        }
+        other => panic!("{other:?}"),
     }
 }

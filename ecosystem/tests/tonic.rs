@@ -2,11 +2,15 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
+    future, io,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,8 +23,14 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tonic::{Code, Status, body::Body as TonicBody, codegen::Service, transport::Endpoint};
+use tokio::{
+    io::{DuplexStream, duplex},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+use tonic::{
+    Code, Request as TonicRequest, Status, body::Body as TonicBody, codegen::Service,
+    transport::Endpoint,
+};
 use tonic_health::{
     ServingStatus,
     pb::{
@@ -29,17 +39,21 @@ use tonic_health::{
     },
 };
 use tower::{
-    BoxError, ServiceBuilder, ServiceExt, filter::AsyncFilterLayer, service_fn,
-    util::BoxCloneSyncService,
+    BoxError, ServiceBuilder, ServiceExt, filter::AsyncFilterLayer, limit::ConcurrencyLimitLayer,
+    service_fn, timeout::error::Elapsed, util::BoxCloneSyncService,
 };
 use tower_outbound::{
     CookieLayer, RetryLayer, RoutingLayer,
     cookie::CookieJar,
-    retry::{Backoff, Failure, Policy, RetryPolicy},
+    retry::{
+        Backoff, Failure, Policy, ReplayBodyLayer, RetryError, RetryHistory, RetryPolicy,
+        StopReason,
+    },
 };
 
 type Log = Arc<Mutex<Vec<String>>>;
 type Stack = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, BoxError>;
+type Channel = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, Status>;
 
 /// gRPC's UNAVAILABLE before any message, in a response that has only headers.
 fn unavailable() -> Response<TonicBody> {
@@ -53,11 +67,16 @@ fn unavailable() -> Response<TonicBody> {
 
 /// The same after a message, in the trailers.
 fn broken_off() -> Response<TonicBody> {
-    let message = Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]);
+    in_trailers(Some(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1])))
+}
+
+/// The same in the trailers.
+fn in_trailers(message: Option<Bytes>) -> Response<TonicBody> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from(Code::Unavailable as i32));
-    let frames = [Ok::<_, Infallible>(Frame::data(message)), Ok(Frame::trailers(trailers))];
-    let mut response = Response::new(TonicBody::new(StreamBody::new(tokio_stream::iter(frames))));
+    let frames = message.map(Frame::data).into_iter().chain([Frame::trailers(trailers)]);
+    let frames = tokio_stream::iter(frames.map(Ok::<_, Infallible>));
+    let mut response = Response::new(TonicBody::new(StreamBody::new(frames)));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -139,15 +158,19 @@ fn stack(transport: Transport, address: SocketAddr, policy: RetryPolicy) -> Stac
     stack_after(0, transport, address, policy)
 }
 
-/// How many of its first connections are refused.
-fn stack_after(
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>;
+
+/// Its first connections are refused.
+fn connector(
     refusals: usize,
-    transport: Transport,
     address: SocketAddr,
-    policy: RetryPolicy,
-) -> Stack {
+) -> impl Service<Uri, Response = TokioIo<TcpStream>, Error = io::Error, Future = Connecting>
++ Clone
++ Send
++ Sync
++ 'static {
     let connections = Arc::new(AtomicUsize::new(0));
-    let connector = service_fn(move |_: Uri| {
+    service_fn(move |_: Uri| {
         let is_refused = connections.fetch_add(1, Relaxed) < refusals;
         Box::pin(async move {
             // A port that is bound, so that nothing else uses it, but not listening.
@@ -155,8 +178,18 @@ fn stack_after(
             deaf.bind("127.0.0.1:0".parse().unwrap())?;
             let to = if is_refused { deaf.local_addr()? } else { address };
             TcpStream::connect(to).await.map(TokioIo::new)
-        })
-    });
+        }) as Connecting
+    })
+}
+
+/// How many of its first connections are refused.
+fn stack_after(
+    refusals: usize,
+    transport: Transport,
+    address: SocketAddr,
+    policy: RetryPolicy,
+) -> Stack {
+    let connector = connector(refusals, address);
     let gather = AsyncFilterLayer::new(|request: Request<TonicBody>| async {
         let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -306,7 +339,6 @@ async fn another_host_has_no_mount_and_is_not_asked() {
 /// In a handler or a task neither the box alone nor `map_err` alone compiles.
 #[tokio::test]
 async fn a_call_is_made_in_a_task_of_its_own() {
-    type Channel = BoxCloneSyncService<Request<TonicBody>, Response<TonicBody>, Status>;
     for transport in BOTH {
         let (address, seen) = server(|count| (count < 2).then(unavailable)).await;
         let channel =
@@ -318,4 +350,139 @@ async fn a_call_is_made_in_a_task_of_its_own() {
         assert_eq!(checked.await.unwrap().unwrap().into_inner().status(), Serving::Serving);
         assert_eq!(seen.lock().unwrap().len(), 3, "{transport:?}");
     }
+}
+
+#[tokio::test]
+async fn unavailable_in_the_trailers_is_the_callers_even_without_a_message() {
+    for transport in BOTH {
+        let (address, seen) = server(|_| Some(in_trailers(None))).await;
+        let mut client = client(transport, address, retries());
+        let error = client.check(HealthCheckRequest::default()).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable);
+        assert_eq!(*seen.lock().unwrap(), ["Check none"], "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_has_the_history_and_a_status_has_the_retries_error_as_its_source() {
+    for transport in BOTH {
+        let (address, _) = server(|count| (count < 1).then(unavailable)).await;
+        let mut answered = client(transport, address, retries());
+        let response = answered.check(HealthCheckRequest::default()).await.unwrap();
+        let history = response.extensions().get::<RetryHistory>().expect("an attempt failed");
+        assert_eq!(history.attempts().len(), 2, "{transport:?}");
+
+        let origin = format!("http://localhost:{}", address.port()).parse().unwrap();
+        let refused = stack_after(2, transport, address, retries().total(1));
+        let mut refused = HealthClient::with_origin(refused, origin);
+        let status = refused.check(HealthCheckRequest::default()).await.unwrap_err();
+        assert_eq!(attempts(&status), [Some(Failure::Connect); 2], "{transport:?}");
+    }
+}
+
+/// The failures of the `RetryError` under a status. Empty if there is none.
+fn attempts(status: &Status) -> Vec<Option<Failure>> {
+    let retries = status.source().and_then(|source| source.downcast_ref::<RetryError>());
+    let attempts = retries.map_or(&[][..], |error| error.history().attempts());
+    attempts.iter().map(|attempt| attempt.failure).collect()
+}
+
+/// `ReplayBodyLayer` in the place of the layer that collects the body. A body of tonic is a stream.
+#[tokio::test]
+async fn a_streamed_call_is_repeated_if_it_was_kept_or_not_sent() {
+    let kept = ReplayBodyLayer::default();
+    for (layer, refusals, failures) in [(kept, 2, 0), (kept.max_bytes(0), 2, 0), (kept, 0, 2)] {
+        let (address, seen) = server(move |count| (count < failures).then(unavailable)).await;
+        let origin = format!("http://localhost:{}", address.port());
+        let transport = Endpoint::from_shared(origin.clone())
+            .unwrap()
+            .connect_with_connector_lazy(connector(refusals, address));
+        let routes = RoutingLayer::builder().mount(origin.as_str(), RetryLayer::new(retries()));
+        let stack = ServiceBuilder::new()
+            .layer(layer)
+            .layer(routes.build().unwrap())
+            .layer(CookieLayer::default())
+            .service(transport.map_request(|request: Request<_>| request.map(TonicBody::new)));
+        let channel = Channel::new(stack.map_err(Status::from_error));
+        let mut client = HealthClient::with_origin(channel, origin.parse().unwrap());
+        let response = client.check(HealthCheckRequest::default()).await.unwrap();
+        assert_eq!(response.into_inner().status(), Serving::Serving);
+        assert_eq!(seen.lock().unwrap().len(), failures + 1);
+    }
+}
+
+/// The function of the guide's page `clients`.
+fn status_of(error: BoxError) -> Status {
+    let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
+    while let Some(cause) = next {
+        let retries = cause.downcast_ref::<RetryError>();
+        let is_late =
+            retries.is_some_and(|error| error.history().stop_reason() == StopReason::Deadline);
+        if is_late || cause.is::<Elapsed>() {
+            let mut status = Status::deadline_exceeded(error.to_string());
+            status.set_source(Arc::from(error));
+            return status;
+        }
+        next = cause.source();
+    }
+    Status::from_error(error)
+}
+
+/// A channel to a server that never answers. There is no socket, so that time can be paused. How
+/// many calls it accepts at a time.
+fn silent(
+    permits: usize,
+    endpoint: &Endpoint,
+    policy: RetryPolicy,
+    status_of: fn(BoxError) -> Status,
+) -> HealthClient<Channel> {
+    let far_ends = Mutex::<Vec<DuplexStream>>::default();
+    let transport = endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
+        let (near, far) = duplex(64 * 1024);
+        far_ends.lock().unwrap().push(far);
+        future::ready(Ok::<_, Infallible>(TokioIo::new(near)))
+    }));
+    let stack = ServiceBuilder::new()
+        .layer(ReplayBodyLayer::default())
+        .layer(RetryLayer::new(policy))
+        .layer(ConcurrencyLimitLayer::new(permits))
+        .service(transport.map_request(|request: Request<_>| request.map(TonicBody::new)));
+    let channel = Channel::new(stack.map_err(status_of));
+    HealthClient::with_origin(channel, endpoint.uri().clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_a_status_of_its_own() {
+    let second = Duration::from_secs(1);
+    let without = Endpoint::from_static("http://silent.example");
+    let timed = without.clone().timeout(second);
+    let timeout = Some(Failure::Timeout);
+    let from_error: fn(BoxError) -> Status = Status::from_error;
+    let ours: fn(BoxError) -> Status = status_of;
+    let (late, unknown) = (Code::DeadlineExceeded, Code::Unknown);
+    let once = RetryPolicy::new;
+    let rows = [
+        ("deadline", 1, &without, retries().deadline(second), ours, late, vec![timeout]),
+        ("not ready", 0, &without, retries().deadline(second), ours, late, vec![]),
+        ("attempts", 1, &without, retries().attempt_timeout(second), ours, late, vec![timeout; 4]),
+        ("one attempt", 1, &without, once().attempt_timeout(second), ours, late, vec![]),
+        ("tonic's", 1, &timed, retries(), ours, Code::Cancelled, vec![Some(Failure::Other); 4]),
+        ("alone", 1, &without, retries().deadline(second), from_error, unknown, vec![timeout]),
+    ];
+    for (name, permits, endpoint, policy, status_of, code, wanted) in rows {
+        let mut client = silent(permits, endpoint, policy, status_of);
+        let status = client.check(HealthCheckRequest::default()).await.unwrap_err();
+        assert_eq!((status.code(), attempts(&status)), (code, wanted), "{name}: {status:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_of_a_request_bounds_each_attempt() {
+    let endpoint = Endpoint::from_static("http://silent.example");
+    let mut client = silent(1, &endpoint, retries(), status_of);
+    let mut request = TonicRequest::new(HealthCheckRequest::default());
+    request.set_timeout(Duration::from_secs(1));
+    let status = client.check(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Cancelled);
+    assert_eq!(attempts(&status), [Some(Failure::Other); 4]);
 }

@@ -51,6 +51,10 @@ pub fn retry_after_ms(head: &response::Parts) -> Option<ServerDelay> {
 /// `None` if the header is missing or cannot be read, or if `x-ratelimit-remaining` is 1 or more.
 /// Many servers send both headers with each response, so the failure has another reason then.
 ///
+/// A 403, as GitHub sends it, must also be made a failure, with
+/// [`classify`](super::RetryPolicy::classify) or
+/// [`status_forcelist`](super::RetryPolicy::status_forcelist).
+///
 /// Source: GitHub (a time), Reddit (seconds), OpenRouter (milliseconds). There is no standard.
 ///
 /// ```

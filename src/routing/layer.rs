@@ -289,7 +289,7 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     /// Sets the scheme, host and port that a relative URI is routed by.
     ///
     /// Use it for a client that adds the origin itself, such as tonic's channel. The request is not
-    /// changed.
+    /// changed. A path in `origin` is ignored: requests are matched by their own path.
     ///
     /// Default: no origin, so a relative URI is a [`UriError::Relative`].
     ///
