@@ -198,6 +198,9 @@ pub enum StopReason {
     /// if another limit is used up too, or a wait for the inner service.
     Deadline,
     /// The budget has no retry left.
+    ///
+    /// A request has this reason at most once, so the number of requests that end with it is the
+    /// number of refusals.
     Budget,
     /// The inner service failed before it was ready. The caller gets its error unchanged, so only
     /// the log has this reason.

@@ -71,6 +71,76 @@ use super::jar::CookieJar;
 ///
 /// Do not use keys from strangers as file names: escape them, or accept only known ones.
 ///
+/// [`Format::Netscape`](super::Format::Netscape) loses `SameSite` and the times of creation. With
+/// the feature `json` use `Format::Json`, which keeps everything.
+///
+/// A jar is saved only when it is evicted. A crash loses what the tenants in the pool have set
+/// since their jars were loaded. To lose less, compare [`changes`](CookieJar::changes) before and
+/// after a request, and save the jar if they differ. Or use [`session`](crate::session) with
+/// `FileStore`, which saves each change before the response is returned.
+///
+/// To log a tenant out, clear the jar and overwrite the file at once. [`remove`](Self::remove)
+/// alone does not do it: the next [`get`](Self::get) would read the file again. A request that is
+/// in flight may still set cookies.
+///
+/// ```
+/// use tower_outbound::cookie::{CookieFile, FileError, Format, JarPool};
+///
+/// fn log_out(jars: &JarPool, tenant: &str, path: &std::path::Path) -> Result<(), FileError> {
+///     let jar = jars.get(tenant);
+///     jar.clear();
+///     CookieFile::with_jar(path, Format::Netscape, jar).overwrite()
+/// }
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("ann");
+/// # std::fs::write(&path, "example.com\tFALSE\t/\tTRUE\t0\tid\t42\n")?;
+/// # let from = path.clone();
+/// # let read = move |_: &String| CookieFile::open(&from, Format::Netscape).unwrap().jar().clone();
+/// # let jars = JarPool::builder().new_jar(read).build();
+/// # assert_eq!(jars.get("ann").len(), 1);
+/// # log_out(&jars, "ann", &path)?;
+/// # jars.evict_all();
+/// # assert_eq!(jars.get("ann").len(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # In async code
+///
+/// [`get`](Self::get) calls [`new_jar`](JarPoolBuilder::new_jar) on the thread of its caller, and
+/// [`on_evict`](JarPoolBuilder::on_evict) for each jar that it evicts.
+/// [`evict_idle`](Self::evict_idle) and [`evict_all`](Self::evict_all) call `on_evict` in the same
+/// way. If the callbacks use files, call these methods on a thread that may block:
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::{task::spawn_blocking, time::interval};
+/// use tower_outbound::cookie::JarPool;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tokio::task::JoinError> {
+/// # let jars: JarPool = JarPool::builder().build(); // with callbacks that use files
+/// // For a request:
+/// let pool = jars.clone();
+/// let jar = spawn_blocking(move || pool.get("ann")).await?;
+///
+/// // So that idle jars are saved even if nobody calls `get`:
+/// tokio::spawn(async move {
+///     let mut minutes = interval(Duration::from_secs(60));
+///     loop {
+///         minutes.tick().await;
+///         let pool = jars.clone();
+///         if let Err(error) = spawn_blocking(move || pool.evict_idle()).await {
+///             eprintln!("jars cannot be saved: {error}");
+///         }
+///     }
+/// });
+/// # let _ = jar;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Memory
+///
 /// Clones share the jars. A pool takes at most the memory of its jars at their
 /// [limits](super::CookieLimits): by default 1,000 times 16 MiB of cookies. If keys come from
 /// strangers, set smaller limits with [`new_jar`](JarPoolBuilder::new_jar).
@@ -375,6 +445,9 @@ impl<K: Hash + Eq> JarPool<K> {
 
     /// Removes the jar of the key from the pool, without calling
     /// [`on_evict`](JarPoolBuilder::on_evict).
+    ///
+    /// Does not wait for an `on_evict` that runs for this key. What it saves may appear after this
+    /// call has returned.
     pub fn remove(&self, key: &K) -> Option<CookieJar> {
         let key = Keyed::new(&self.shared.hasher, key);
         // A jar that is being created may have been read before this call.
