@@ -18,7 +18,7 @@ use std::{error, fmt};
 /// /// What a proxy answers if its client fails.
 /// fn status(error: &tower::BoxError) -> StatusCode {
 ///     let first: &(dyn Error + 'static) = &**error;
-///     let mut causes = iter::successors(Some(first), |error| error.source());
+///     let mut causes = iter::successors(Some(first), |&error| error.source());
 ///     match causes.find_map(|error| error.downcast_ref()) {
 ///         Some(SessionError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
 ///         Some(_) => StatusCode::INTERNAL_SERVER_ERROR,

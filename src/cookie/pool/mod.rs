@@ -74,72 +74,9 @@ use super::jar::CookieJar;
 /// [`Format::Netscape`](super::Format::Netscape) loses `SameSite` and the times of creation. With
 /// the feature `json` use `Format::Json`, which keeps everything.
 ///
-/// A jar is saved only when it is evicted. A crash loses what the tenants in the pool have set
-/// since their jars were loaded. To lose less, compare [`changes`](CookieJar::changes) before and
-/// after a request, and save the jar if they differ. Or use [`session`](crate::session) with
-/// `FileStore`, which saves each change before the response is returned.
-///
-/// To log a tenant out, clear the jar and overwrite the file at once. [`remove`](Self::remove)
-/// alone does not do it: the next [`get`](Self::get) would read the file again. A request that is
-/// in flight may still set cookies.
-///
-/// ```
-/// use tower_outbound::cookie::{CookieFile, FileError, Format, JarPool};
-///
-/// fn log_out(jars: &JarPool, tenant: &str, path: &std::path::Path) -> Result<(), FileError> {
-///     let jar = jars.get(tenant);
-///     jar.clear();
-///     CookieFile::with_jar(path, Format::Netscape, jar).overwrite()
-/// }
-/// # let directory = tempfile::tempdir()?;
-/// # let path = directory.path().join("ann");
-/// # std::fs::write(&path, "example.com\tFALSE\t/\tTRUE\t0\tid\t42\n")?;
-/// # let from = path.clone();
-/// # let read = move |_: &String| CookieFile::open(&from, Format::Netscape).unwrap().jar().clone();
-/// # let jars = JarPool::builder().new_jar(read).build();
-/// # assert_eq!(jars.get("ann").len(), 1);
-/// # log_out(&jars, "ann", &path)?;
-/// # jars.evict_all();
-/// # assert_eq!(jars.get("ann").len(), 0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # In async code
-///
-/// [`get`](Self::get) calls [`new_jar`](JarPoolBuilder::new_jar) on the thread of its caller, and
-/// [`on_evict`](JarPoolBuilder::on_evict) for each jar that it evicts.
-/// [`evict_idle`](Self::evict_idle) and [`evict_all`](Self::evict_all) call `on_evict` in the same
-/// way. If the callbacks use files, call these methods on a thread that may block:
-///
-/// ```
-/// use std::time::Duration;
-/// use tokio::{task::spawn_blocking, time::interval};
-/// use tower_outbound::cookie::JarPool;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), tokio::task::JoinError> {
-/// # let jars: JarPool = JarPool::builder().build(); // with callbacks that use files
-/// // For a request:
-/// let pool = jars.clone();
-/// let jar = spawn_blocking(move || pool.get("ann")).await?;
-///
-/// // So that idle jars are saved even if nobody calls `get`:
-/// tokio::spawn(async move {
-///     let mut minutes = interval(Duration::from_secs(60));
-///     loop {
-///         minutes.tick().await;
-///         let pool = jars.clone();
-///         if let Err(error) = spawn_blocking(move || pool.evict_idle()).await {
-///             eprintln!("jars cannot be saved: {error}");
-///         }
-///     }
-/// });
-/// # let _ = jar;
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Memory
+/// A jar is saved only when it is evicted. The guide's page
+/// [`proxies_and_meshes`](crate::guide::proxies_and_meshes#jars-in-files) says what a crash loses,
+/// and how to log a tenant out.
 ///
 /// Clones share the jars. A pool takes at most the memory of its jars at their
 /// [limits](super::CookieLimits): by default 1,000 times 16 MiB of cookies. If keys come from
@@ -163,6 +100,14 @@ use super::jar::CookieJar;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # In async code
+///
+/// [`get`](Self::get) calls [`new_jar`](JarPoolBuilder::new_jar) on the thread of its caller, and
+/// [`on_evict`](JarPoolBuilder::on_evict) for each jar that it evicts.
+/// [`evict_idle`](Self::evict_idle) and [`evict_all`](Self::evict_all) call `on_evict` in the same
+/// way. If the callbacks use files, call these methods on a thread that may block, such as that of
+/// tokio's `spawn_blocking`.
 pub struct JarPool<K = String> {
     shared: Arc<Shared<K>>,
 }
