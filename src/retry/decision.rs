@@ -199,8 +199,8 @@ pub enum StopReason {
     Deadline,
     /// The budget has no retry left.
     ///
-    /// A request has this reason at most once, so the number of requests that end with it is the
-    /// number of refusals.
+    /// A request asks for no further retry after the budget has refused one. So to count refusals,
+    /// count the requests that end with this reason.
     Budget,
     /// The inner service failed before it was ready. The caller gets its error unchanged, so only
     /// the log has this reason.
