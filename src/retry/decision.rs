@@ -198,6 +198,9 @@ pub enum StopReason {
     /// if another limit is used up too, or a wait for the inner service.
     Deadline,
     /// The budget has no retry left.
+    ///
+    /// A request asks for no further retry after the budget has refused one. So to count refusals,
+    /// count the requests that end with this reason.
     Budget,
     /// The inner service failed before it was ready. The caller gets its error unchanged, so only
     /// the log has this reason.

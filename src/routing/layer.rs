@@ -124,6 +124,23 @@ impl<S, B, RB> RoutingLayerBuilder<S, B, RB> {
     ///
     /// If the same prefix is mounted again, the last mount is kept.
     ///
+    /// To mount several layers, make one of them with tower's `ServiceBuilder`. The first layer is
+    /// the outermost:
+    ///
+    /// ```
+    /// # use {http::{Request, Response}, std::time::Duration, tower::timeout::TimeoutLayer};
+    /// # use tower::{BoxError, ServiceBuilder, limit::ConcurrencyLimitLayer, util::BoxCloneSyncService};
+    /// # use tower_outbound::RoutingLayer;
+    /// # type Client = BoxCloneSyncService<Request<()>, Response<()>, BoxError>;
+    /// let layers = ServiceBuilder::new()
+    ///     .layer(TimeoutLayer::new(Duration::from_secs(1)))
+    ///     .layer(ConcurrencyLimitLayer::new(10))
+    ///     .into_inner();
+    /// let layer = RoutingLayer::builder().mount("https://api.example.com", layers).build()?;
+    /// # let _: RoutingLayer<Client, (), ()> = layer;
+    /// # Ok::<(), tower_outbound::routing::PrefixError>(())
+    /// ```
+    ///
     /// ```
     /// # use {http::{Request, Response}, std::time::Duration, tower::timeout::TimeoutLayer};
     /// # use tower_outbound::RoutingLayer;

@@ -24,6 +24,10 @@ pub struct Mount(pub Arc<str>);
 /// The error of a request that no mount matches, if the layer is
 /// [`strict`](super::RoutingLayerBuilder::strict).
 ///
+/// If a retry layer is outside the routing layer, it retries a GET after this error and after a
+/// [`UriError`](super::UriError), as after any unknown error. Let the policy's
+/// [`classify`](crate::retry::RetryPolicy::classify) return `Failure::Never` for both.
+///
 /// ```
 /// use http::{Request, Response};
 /// use tower::{BoxError, Layer, ServiceExt, layer::util::Identity, service_fn};

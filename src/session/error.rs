@@ -5,15 +5,24 @@ use std::{error, fmt};
 /// It holds no key and no cookie. The store's own error is a `tracing` event, and is kept in
 /// [`SessionStats::last_failure`](super::SessionStats::last_failure).
 ///
+/// If retries are outside [`SessionLayer`](super::SessionLayer), they retry a GET after this error,
+/// and it becomes the `source()` of a [`RetryError`](crate::retry::RetryError): see
+/// [`SessionLayer`](super::SessionLayer#inside-retries). So look at all causes of an error:
+///
 /// ```
+/// use std::{error::Error, iter};
+///
 /// use http::StatusCode;
 /// use tower_outbound::session::SessionError;
 ///
 /// /// What a proxy answers if its client fails.
 /// fn status(error: &tower::BoxError) -> StatusCode {
-///     match error.downcast_ref::<SessionError>() {
+///     let first: &(dyn Error + 'static) = &**error;
+///     let mut causes = iter::successors(Some(first), |&error| error.source());
+///     match causes.find_map(|error| error.downcast_ref()) {
 ///         Some(SessionError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
-///         _ => StatusCode::BAD_GATEWAY,
+///         Some(_) => StatusCode::INTERNAL_SERVER_ERROR,
+///         None => StatusCode::BAD_GATEWAY,
 ///     }
 /// }
 ///

@@ -21,6 +21,37 @@ use super::{SessionPool, service::SessionService};
 /// together take no longer than the pool's [deadline](super::SessionPoolBuilder::deadline). If a
 /// request is dropped while it waits, its changes are stored later.
 ///
+/// # Inside retries
+///
+/// A retry layer outside this one retries a GET after a `SessionError`, as after any unknown error.
+/// Each attempt asks the failing store again, and may wait for the pool's deadline. The retries
+/// withdraw from the budget. The caller gets a [`RetryError`](crate::retry::RetryError) whose
+/// `source()` is the `SessionError`. The same happens with
+/// [`SessionError::Unreadable`](super::SessionError::Unreadable), for example because of a wrong
+/// seal. A POST is not retried, and its caller gets the `SessionError` itself.
+///
+/// To get the `SessionError` at once for all requests, let the policy's
+/// [`classify`](crate::retry::RetryPolicy::classify) return `Failure::Never` for it:
+///
+/// ```
+/// # #[cfg(feature = "retry")]
+/// # fn example() {
+/// use tower_outbound::{
+///     retry::{Failure, Policy, RetryPolicy},
+///     session::SessionError,
+/// };
+///
+/// let usual = RetryPolicy::new(); // your settings
+/// let policy = usual.clone().classify(move |outcome| match outcome {
+///     Err(error) if error.is::<SessionError>() => Some(Failure::Never),
+///     outcome => Policy::classify(&usual, outcome),
+/// });
+/// # let _ = policy;
+/// # }
+/// ```
+///
+/// # Example
+///
 /// ```
 /// use http::{Request, Response};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};

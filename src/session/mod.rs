@@ -149,6 +149,9 @@
 //! | a request is dropped while its change is written | the change was queued before, and the driver writes it |
 //! | a record in the store cannot be read | [`SessionError::Unreadable`]; nothing is sent |
 //!
+//! Retries outside the layer repeat a GET that is refused, unless their policy is [told not
+//! to](SessionLayer#inside-retries).
+//!
 //! # What a site can fill
 //!
 //! A jar holds at most [`per_domain`](crate::cookie::CookieLimits::per_domain) cookies of a site.

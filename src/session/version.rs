@@ -67,6 +67,10 @@ impl SessionVersion {
     }
 
     /// The bytes of the version, to send it to another process.
+    ///
+    /// They may be any bytes, about 20 with `RedisStore`, so encode them for a header or a cookie.
+    /// Keep one version for each upstream site. The guide's page
+    /// [`replicas`](crate::guide::replicas#behind-a-load-balancer) has an example.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {

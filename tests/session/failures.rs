@@ -188,3 +188,64 @@ async fn what_cannot_be_read_is_refused_and_stays_as_it_is() {
     })
     .await;
 }
+
+#[cfg(feature = "retry")]
+#[tokio::test(start_paused = true)]
+async fn retries_outside_ask_a_failed_store_again_unless_the_policy_is_told_not_to() {
+    use http::{Method, Request, Response};
+    use tower::{BoxError, Layer, ServiceExt, service_fn};
+    use tower_outbound::{
+        cookie::CookieLayer,
+        retry::{Failure, Policy, RetryError, RetryLayer, RetryPolicy},
+        session::SessionLayer,
+    };
+
+    type Body = http_body_util::Empty<bytes::Bytes>;
+
+    fn told(policy: RetryPolicy) -> RetryPolicy {
+        let usual = policy.clone();
+        policy.classify(move |outcome| match outcome {
+            Err(error) if error.is::<SessionError>() => Some(Failure::Never),
+            outcome => Policy::classify(&usual, outcome),
+        })
+    }
+
+    let usual = RetryPolicy::new;
+    // Whether the error is a `RetryError`, and how often the store was asked.
+    let rows = [
+        ("a GET", Method::GET, usual(), false, (true, 4)),
+        ("a POST", Method::POST, usual(), false, (false, 1)),
+        ("a GET, told", Method::GET, told(usual()), false, (false, 1)),
+        ("a GET, unreadable", Method::GET, usual(), true, (true, 4)),
+        ("a GET, unreadable, told", Method::GET, told(usual()), true, (false, 1)),
+    ];
+    rows_async::hold(rows, async |(name, method, policy, is_unreadable, want)| {
+        let a = Replica::new(&MemoryStore::new()).await;
+        if is_unreadable {
+            let field = b""[..].into();
+            let record = Record { field, stamp: 1, body: Some(b""[..].into()) };
+            let contents = Contents { version: Version::from_bytes(b"x"), records: vec![record] };
+            *a.store.garbage.lock().unwrap() = Some(contents);
+        } else {
+            a.store.is_down.store(true, SeqCst);
+        }
+        let upstream = service_fn(|_: Request<Body>| async {
+            Err::<Response<Body>, BoxError>("it was sent".into())
+        });
+        let sessions = SessionLayer::new(a.pool.clone());
+        let client = RetryLayer::new(policy)
+            .layer(sessions.layer(CookieLayer::per_request().layer(upstream)));
+        let request = Request::builder().method(method).uri(SITE).extension(key("ann"));
+        let error = client.oneshot(request.body(Body::new()).unwrap()).await.unwrap_err();
+        let retried = error.downcast_ref::<RetryError>();
+        let cause = match retried {
+            Some(error) => std::error::Error::source(error).unwrap().downcast_ref(),
+            None => error.downcast_ref(),
+        };
+        let fault =
+            if is_unreadable { SessionError::Unreadable } else { SessionError::Unavailable };
+        assert_eq!(cause, Some(&fault), "{name}: {error}");
+        (name, (retried.is_some(), a.store.commands().loads), want)
+    })
+    .await;
+}

@@ -186,6 +186,40 @@ async fn a_forgotten_session_is_gone_everywhere_and_can_begin_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_was_not_told_brings_a_forgotten_session_back_unless_it_asks() {
+    let (cached, validated) = (Consistency::Cached, Consistency::Validated);
+    // Any version that no store has.
+    let unknown = SessionVersion::from_bytes(b"forgotten");
+    let rows = [
+        ("cached", cached, None, "id=1"),
+        ("cached, with a version", cached, Some(&unknown), ""),
+        ("validated", validated, None, ""),
+    ];
+    rows_async::hold(rows, async |(name, consistency, version, want)| {
+        let memory = MemoryStore::new();
+        let a = Replica::new(&memory).await;
+        let b = Replica::with(&memory, |pool| pool.consistency(consistency)).await;
+        a.set("ann", &["id=1"]).await;
+        settle().await;
+        assert_eq!(b.sees("ann").await, "id=1", "{name}");
+        b.store.tells.store(false, SeqCst);
+        a.pool.forget(&key("ann")).await.unwrap();
+        settle().await;
+        assert_eq!(a.sees("ann").await, "", "{name}");
+        let (got, _) = versioned(&b.client, "ann", &[], version).await;
+        // The server renews a session that it knows.
+        let back = if got.is_empty() { "" } else { "id=2" };
+        if !got.is_empty() {
+            b.set("ann", &[back]).await;
+        }
+        settle().await;
+        assert_eq!(a.sees("ann").await, back, "{name}");
+        (name, got, want.to_owned())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_moved_expiry_brings_no_forgotten_session_back() {
     // Whether `b` is told of changes, and what it has to write in addition to the expiry.
     let rows = [(true, None), (false, None), (true, Some("more=1"))];

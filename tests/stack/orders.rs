@@ -278,3 +278,43 @@ async fn an_override_crosses_to_another_origin_only_where_the_redirects_or_what_
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn retries_outside_the_mounts_repeat_their_errors_unless_the_policy_is_told_not_to() {
+    use tower_outbound::{
+        retry::{Failure, Policy, RetryError},
+        routing::{NoMount, UriError},
+    };
+
+    fn told() -> RetryPolicy {
+        let usual = RetryPolicy::new();
+        usual.clone().classify(move |outcome| match outcome {
+            Err(error) if error.is::<NoMount>() || error.is::<UriError>() => Some(Failure::Never),
+            outcome => Policy::classify(&usual, outcome),
+        })
+    }
+
+    // The number of attempts, if the error is a `RetryError`.
+    let rows = [
+        ("no mount", "https://else.example/", RetryPolicy::new(), Some(4)),
+        ("no mount, told", "https://else.example/", told(), None),
+        ("no host", "/users", RetryPolicy::new(), Some(4)),
+        ("no host, told", "/users", told(), None),
+    ];
+    rows_async::hold(rows, async |(name, uri, policy, want)| {
+        let routes = RoutingLayer::builder().mount("https://a.example", layer_fn(|inner| inner));
+        let routes = routes.strict().build().unwrap();
+        let client = RetryLayer::new(policy).layer(routes.layer(server(&Arc::default())));
+        let error = client.oneshot(Request::get(uri).body(Body::default()).unwrap()).await;
+        let error = error.unwrap_err();
+        let retried = error.downcast_ref::<RetryError>();
+        let cause = match retried {
+            Some(error) => std::error::Error::source(error).unwrap(),
+            None => &*error,
+        };
+        assert_eq!(cause.is::<NoMount>(), name.starts_with("no mount"), "{name}: {cause}");
+        assert_eq!(cause.is::<UriError>(), name.starts_with("no host"), "{name}: {cause}");
+        (name, retried.map(|error| error.history().attempts().len()), want)
+    })
+    .await;
+}

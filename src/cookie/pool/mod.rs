@@ -71,6 +71,13 @@ use super::jar::CookieJar;
 ///
 /// Do not use keys from strangers as file names: escape them, or accept only known ones.
 ///
+/// [`Format::Netscape`](super::Format::Netscape) loses `SameSite` and the times of creation. With
+/// the feature `json` use `Format::Json`, which keeps everything.
+///
+/// A jar is saved only when it is evicted. The guide's page
+/// [`proxies_and_meshes`](crate::guide::proxies_and_meshes#jars-in-files) says what a crash loses,
+/// and how to log a tenant out.
+///
 /// Clones share the jars. A pool takes at most the memory of its jars at their
 /// [limits](super::CookieLimits): by default 1,000 times 16 MiB of cookies. If keys come from
 /// strangers, set smaller limits with [`new_jar`](JarPoolBuilder::new_jar).
@@ -93,6 +100,14 @@ use super::jar::CookieJar;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # In async code
+///
+/// [`get`](Self::get) calls [`new_jar`](JarPoolBuilder::new_jar) on the thread of its caller, and
+/// [`on_evict`](JarPoolBuilder::on_evict) for each jar that it evicts.
+/// [`evict_idle`](Self::evict_idle) and [`evict_all`](Self::evict_all) call `on_evict` in the same
+/// way. If the callbacks use files, call these methods on a thread that may block, such as that of
+/// tokio's `spawn_blocking`.
 pub struct JarPool<K = String> {
     shared: Arc<Shared<K>>,
 }
@@ -375,6 +390,9 @@ impl<K: Hash + Eq> JarPool<K> {
 
     /// Removes the jar of the key from the pool, without calling
     /// [`on_evict`](JarPoolBuilder::on_evict).
+    ///
+    /// Does not wait for an `on_evict` that runs for this key. What it saves may appear after this
+    /// call has returned.
     pub fn remove(&self, key: &K) -> Option<CookieJar> {
         let key = Keyed::new(&self.shared.hasher, key);
         // A jar that is being created may have been read before this call.

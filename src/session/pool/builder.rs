@@ -283,6 +283,23 @@ impl<S: SessionStore> SessionPoolBuilder<S, Said> {
     ///
     /// Pool and driver need a tokio runtime with a timer.
     ///
+    /// The driver borrows nothing, unless the store's type does. If your own function has borrowed
+    /// arguments and returns the driver, end its return type with `use<>`:
+    ///
+    /// ```
+    /// use tower_outbound::session::{MemoryStore, SessionPool};
+    ///
+    /// fn sessions(
+    ///     name: &str,
+    /// ) -> (SessionPool<MemoryStore>, impl Future<Output = ()> + Send + use<>) {
+    ///     println!("the sessions of {name}");
+    ///     SessionPool::builder(MemoryStore::new()).unsealed().build()
+    /// }
+    ///
+    /// let (pool, driver) = sessions(&String::from("the shop"));
+    /// # let _ = (pool, driver);
+    /// ```
+    ///
     /// ```
     /// use tower_outbound::session::{MemoryStore, SessionPool};
     ///

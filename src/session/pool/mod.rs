@@ -115,6 +115,12 @@ impl<S: SessionStore> SessionPool<S> {
     /// the store has told them. A jar that someone still holds is no longer written. A response
     /// that another replica is receiving may still write its own cookies.
     ///
+    /// So does a request that another replica begins before the store has told it: it sends the old
+    /// cookies, and if its response sets cookies, the session is back. To prevent that, add
+    /// `SessionVersion::from_bytes(b"forgotten")` to the caller's next request. No store has such a
+    /// [version](super::SessionVersion), so any replica asks the store. Or use
+    /// [`Consistency::Validated`](super::Consistency::Validated).
+    ///
     /// # Errors
     ///
     /// [`SessionError::Unavailable`] if the store fails, or does not answer within the deadline. It
