@@ -221,7 +221,7 @@ fn temporary_prefix(target: &Path) -> OsString {
     prefix
 }
 
-/// So many that nobody types them by chance: a word or a date after the prefix is a person's own
+/// Enough that nobody types them by chance: a word or a date after the prefix is a person's own
 /// copy.
 const TEMPORARY_LETTERS: usize = 16;
 

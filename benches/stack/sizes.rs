@@ -48,7 +48,7 @@ impl Service<Name> for Nowhere {
     }
 }
 
-/// Prints them, those on the heap as the mean of so many requests.
+/// Prints the sizes. Those on the heap are the mean of this many requests.
 pub(crate) fn report(requests: usize) {
     println!(
         "{:<48} {:>12} {:>7} {:>15} {:>20}",

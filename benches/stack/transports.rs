@@ -64,7 +64,7 @@ where
     [case(client, &uri), case(&ours, &uri)]
 }
 
-/// What callgrind runs: so many requests of one of a pair.
+/// What callgrind runs: a number of requests of one of a pair.
 pub(crate) fn run(number: u32, which: u32, server: &Address, requests: u32) {
     pair(number as usize, server)[which as usize](1, requests);
 }

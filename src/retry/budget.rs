@@ -466,7 +466,7 @@ mod tests {
     }
 
     /// Sends per request of a fleet over a minute in which every request fails: 1,000 requests a
-    /// second, spread over so many processes, each with its own budget and three retries.
+    /// second, spread over this many processes, each with its own budget and three retries.
     fn fleet(processes: u64, percent: u32, floor: u32) -> f64 {
         let requests = 60_000;
         let ledgers: Vec<_> = (0..processes).map(|_| ledger(percent, (floor, 1), 10)).collect();

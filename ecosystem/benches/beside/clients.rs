@@ -56,7 +56,7 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
     /// The same, and nothing but the client's own future.
     fn send(&self, to: &Target) -> impl Future<Output: Send> + Send + 'static;
 
-    /// A PUT of so many chunks: streamed if the client can.
+    /// A PUT of this many chunks, streamed if the client can.
     fn upload(&self, to: &Target, chunks: usize) -> impl Future<Output = Answered> + Send;
 }
 

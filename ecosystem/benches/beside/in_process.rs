@@ -26,7 +26,7 @@ pub(crate) struct Layers {
     pub(crate) allocations: f64,
 }
 
-/// So many requests of the client of that number: how often they allocate. `None` for reqwest,
+/// How often a number of requests of one client allocate. `None` for reqwest,
 /// which needs its own connections.
 pub(crate) fn run(number: usize, requests: u32) -> Option<u64> {
     let service = Answers;

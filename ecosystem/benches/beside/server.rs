@@ -126,7 +126,7 @@ impl Shared {
                 let _held = Held::new(&self.held);
                 pending().await
             }
-            // Answered once so many are held.
+            // Answered when this many are held.
             ["holds", count] => {
                 let count: usize = count.parse().expect("a count");
                 let mut held = self.held.subscribe();
@@ -218,7 +218,7 @@ impl Server {
         count - (self.asked.fetch_add(1, Relaxed) + 1)
     }
 
-    /// Waits until so many requests to `/held` are there.
+    /// Waits until this many requests to `/held` are there.
     pub(crate) fn wait_for_held(&self, count: usize) -> impl FnOnce() + Send + 'static {
         self.asked.fetch_add(1, Relaxed);
         let address = self.address;

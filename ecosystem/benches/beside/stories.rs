@@ -20,11 +20,11 @@ pub(crate) trait Subject {
     /// allocations.
     fn plain(&self, tasks: u32, requests: u32) -> (Duration, u64);
     fn retried(&self, server: &Server, body: &str) -> Option<Retried>;
-    /// A body of so many chunks.
+    /// A body of this many chunks.
     fn upload(&self, chunks: usize) -> Result<Upload, String>;
-    /// So many answers with 50 cookies each.
+    /// This many answers with 50 cookies each.
     fn flood(&self, answers: u32) -> Flood;
-    /// So many requests whose answer never comes.
+    /// This many requests whose answer never comes.
     fn in_flight(&self, server: &Server, requests: usize) -> Result<InFlight, String>;
 }
 

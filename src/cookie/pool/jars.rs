@@ -281,7 +281,7 @@ impl<K> Entry<K> {
 mod tests {
     use super::*;
 
-    /// A pool of so many jars, all of them held.
+    /// A pool of this many jars, all of them held.
     fn held(count: usize, now: Instant) -> (Jars<usize>, Vec<CookieJar>) {
         let (hasher, mut jars) = (RandomState::new(), Jars::new());
         let held: Vec<_> = (0..count).map(|_| CookieJar::new()).collect();
