@@ -290,11 +290,14 @@ async fn see_other(
     server.lines()
 }
 
-/// reqwest follows redirects unless it is told not to.
+/// reqwest follows redirects unless it is told not to. In another task it converts the request as the
+/// task that writes to a connection does.
 #[tokio::test]
 async fn reqwests_own_redirects_repeat_no_post() {
+    let in_tasks: [(&str, fn(reqwest::Client) -> Reqwest); 2] =
+        [("a buffer", in_a_buffer), ("a task of each request", in_a_task)];
     let mut wrong = Vec::new();
-    for (what, stack) in REQWESTS {
+    for (what, stack) in REQWESTS.into_iter().chain(in_tasks) {
         for never in [false, true] {
             for (later, http2) in [
                 (Later::Refused, false),
@@ -307,29 +310,6 @@ async fn reqwests_own_redirects_repeat_no_post() {
                 if seen != ["POST /pay"] {
                     wrong.push(format!("{what}, {later:?}, HTTP/2 {http2}, {never}: {seen:?}"));
                 }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{} rows\n{}", wrong.len(), wrong.join("\n"));
-}
-
-/// There another task converts the request, like the task that writes to a connection.
-#[tokio::test]
-async fn in_another_task_reqwests_redirects_repeat_no_post() {
-    let stacks: [(&str, fn(reqwest::Client) -> Reqwest); 2] =
-        [("a buffer", in_a_buffer), ("a task of each request", in_a_task)];
-    let mut wrong = Vec::new();
-    for (what, stack) in stacks {
-        for (later, http2) in [
-            (Later::Refused, false),
-            (Later::Refused, true),
-            (Later::PooledDies, false),
-            (Later::PooledDies, true),
-            (Later::RefusedStream, true),
-        ] {
-            let seen = see_other(later, http2, true, stack).await;
-            if seen != ["POST /pay"] {
-                wrong.push(format!("{what}, {later:?}, HTTP/2 {http2}: {seen:?}"));
             }
         }
     }

@@ -21,7 +21,8 @@ use super::witness::Witness;
 /// [`RetryLayer`](super::RetryLayer) repeats a POST only if the server cannot have processed it. It
 /// [finds out](super#never-sent) by an extension of the request whether the client made one
 /// exchange or several. If the client drops the extension and then waits, the layer assumes several
-/// exchanges. Without this layer a POST to a port where nothing listens is then not retried.
+/// exchanges. It assumes the same for each error of reqwest, which follows redirects by default.
+/// Without this layer a POST to a port where nothing listens is then not retried.
 ///
 /// The client below must not follow redirects and must not retry. Otherwise a POST that was
 /// processed may be repeated. In reqwest turn both off on the client's builder:

@@ -241,7 +241,7 @@ mod tests {
             // What has expired goes first, wherever it is, and may be enough.
             ("1x1 2-2 3-3 4-4 5-5", 5, [4, 99], &[1]),
             ("1x1 2-2 3-3 4-4 5-5 6-6", 6, [4, 99], &[1, 4]),
-            // Of the newer half, what was never sent goes first.
+            // In the newer half, what was never sent is evicted first.
             ("1u1 2u2 3-3 4u4 5-5", 5, [4, 99], &[4]),
             ("1-1 2-2 3-8 4-7 5-5", 5, [4, 99], &[4]),
             // The newest stays, though it was used before all others.

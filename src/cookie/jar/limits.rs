@@ -17,8 +17,8 @@
 /// order, until a sixteenth of the limit is free:
 ///
 /// 1. All expired cookies. If that is enough to be within the limit, nothing else is evicted.
-/// 2. Of the newer half, the cookies beyond their site's share. The site that is furthest above its
-///    share is first.
+/// 2. Cookies of the newer half that are beyond their site's share. The site that is furthest above
+///    its share is first.
 /// 3. The rest of the newer half, except the newest eighth of the jar.
 /// 4. The newest eighth of the jar.
 /// 5. The older half, in the same order: beyond the share first.

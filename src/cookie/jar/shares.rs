@@ -9,7 +9,7 @@ use std::{
 pub(in crate::cookie) struct Item<'a, R> {
     pub(in crate::cookie) site: &'a str,
     pub(in crate::cookie) bytes: usize,
-    /// Of a site's items, the one with the least rank is dropped first.
+    /// The item of a site with the least rank is dropped first.
     pub(in crate::cookie) rank: R,
     /// Whether it was there before. A bound below what was there is raised to it: items that others
     /// put there are not for this caller to drop.
